@@ -1,0 +1,96 @@
+"""The tile table: one row per tag crop of N1 and N2, with its area, split, window, tags and (N1 only) class shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from weakseg.data.files import atomic_path
+from weakseg.errors import DataError
+
+COLUMNS = ("id", "area", "split", "row", "column", "height", "width", "tags", "unknown")
+SPLITS = ("pixel", "holdout", "tags")
+
+
+@dataclass(frozen=True)
+class TagCrops:
+    """Tag crops as arrays, in table order.
+
+    Attributes:
+        ids: N strings ``<area>_<row>_<column>``; areas, splits: N strings.
+        windows: int (N, 4): row, column, height, width in px of the resampled area.
+        present, known: bool (N, C); ``known`` is False where the tag says nothing about the class.
+    """
+
+    ids: tuple[str, ...]
+    areas: tuple[str, ...]
+    splits: tuple[str, ...]
+    windows: npt.NDArray[np.int64]
+    present: npt.NDArray[np.bool_]
+    known: npt.NDArray[np.bool_]
+
+    def select(self, *, split: str | None = None, area: str | None = None) -> TagCrops:
+        """The rows of one split and / or one area."""
+        keep = np.array(
+            [(split in (None, s)) and (area in (None, a)) for s, a in zip(self.splits, self.areas, strict=True)], bool
+        )
+        index = np.flatnonzero(keep)
+        return TagCrops(
+            tuple(self.ids[i] for i in index),
+            tuple(self.areas[i] for i in index),
+            tuple(self.splits[i] for i in index),
+            self.windows[index],
+            self.present[index],
+            self.known[index],
+        )
+
+
+def save_manifest(path: Path, crops: TagCrops, names: tuple[str, ...]) -> None:
+    """Write the table as CSV; class names stand in ``tags`` and ``unknown``, separated by spaces."""
+    rows = [
+        {
+            "id": crops.ids[i],
+            "area": crops.areas[i],
+            "split": crops.splits[i],
+            **dict(zip(("row", "column", "height", "width"), (int(v) for v in crops.windows[i]), strict=True)),
+            "tags": " ".join(name for name, here in zip(names, crops.present[i], strict=True) if here),
+            "unknown": " ".join(name for name, sure in zip(names, crops.known[i], strict=True) if not sure),
+        }
+        for i in range(len(crops.ids))
+    ]
+    with atomic_path(path) as temporary:
+        pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(temporary, index=False)
+
+
+def load_manifest(path: Path, names: tuple[str, ...]) -> TagCrops:
+    """Read what :func:`save_manifest` wrote; an unknown class, split or a missing column raises DataError."""
+    if not path.is_file():
+        raise DataError(f"no table {path}", expected="the manifest of the tiles stage", cure="run `dvc repro tiles`")
+    table = pd.read_csv(path, dtype={"id": str, "area": str, "tags": str, "unknown": str}, keep_default_na=False)
+    if tuple(table.columns) != COLUMNS:
+        raise DataError(f"{path} has columns {list(table.columns)}", expected=f"{list(COLUMNS)}", cure="rerun tiles")
+    strays = sorted(set(table["split"]) - set(SPLITS))
+    if strays:
+        raise DataError(f"{path} has splits {strays}", expected=f"{SPLITS}", cure="rerun tiles")
+    return TagCrops(
+        tuple(table["id"]),
+        tuple(table["area"]),
+        tuple(table["split"]),
+        table[["row", "column", "height", "width"]].to_numpy(np.int64),
+        _parse(table["tags"], names, path),
+        ~_parse(table["unknown"], names, path),
+    )
+
+
+def _parse(column: pd.Series[str], names: tuple[str, ...], path: Path) -> npt.NDArray[np.bool_]:
+    flags = np.zeros((len(column), len(names)), bool)
+    for row, text in enumerate(column):
+        for name in text.split():
+            if name not in names:
+                raise DataError(f"{path} names class {name!r}", expected=f"{', '.join(names)}", cure="rerun tiles")
+            flags[row, names.index(name)] = True
+    return flags

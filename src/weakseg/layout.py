@@ -1,0 +1,97 @@
+"""Every path that a stage reads or writes, relative to one workspace root; dvc.yaml agrees with it (tested)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of one workspace. ``root`` holds params.yaml, dvc.yaml, data/, out/ and reports/."""
+
+    root: Path
+
+    @property
+    def params(self) -> Path:
+        return self.root / "params.yaml"
+
+    # raw data, tracked by data.dvc
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def images(self) -> Path:
+        return self.data / "images"
+
+    @property
+    def labels(self) -> Path:
+        return self.data / "labels"
+
+    @property
+    def tags_csv(self) -> Path:
+        return self.data / "tags" / "tags.csv"
+
+    @property
+    def classes(self) -> Path:
+        return self.data / "classes.yaml"
+
+    # big intermediate results, cached by DVC
+    @property
+    def out(self) -> Path:
+        return self.root / "out"
+
+    @property
+    def tiles(self) -> Path:
+        """N1 and N2: images, N1 labels, tag rasters, manifest."""
+        return self.out / "tiles"
+
+    @property
+    def hidden(self) -> Path:
+        """Pixel truth of N2: for audit and the oracle only."""
+        return self.out / "hidden"
+
+    @property
+    def validation(self) -> Path:
+        """Images and labels of the validation areas: for evaluate only."""
+        return self.out / "validation"
+
+    def scores(self, method: str) -> Path:
+        return self.out / "scores" / method
+
+    def pseudo(self, method: str) -> Path:
+        return self.out / "pseudo" / method
+
+    def checkpoints(self, name: str) -> Path:
+        return self.out / "checkpoints" / name
+
+    def predictions(self, source: str) -> Path:
+        return self.out / "predictions" / source
+
+    # small results, in git
+    @property
+    def reports(self) -> Path:
+        return self.root / "reports"
+
+    def report(self, stage: str, name: str = "") -> Path:
+        """``reports/<stage>/<name>.json``, or ``reports/<stage>.json`` for a stage that runs once."""
+        return self.reports / stage / f"{name}.json" if name else self.reports / f"{stage}.json"
+
+    def curve(self, name: str) -> Path:
+        return self.reports / "curves" / f"{name}.csv"
+
+    def confusion(self, source: str) -> Path:
+        return self.reports / "confusion" / f"{source}.csv"
+
+    def sheets(self, method: str) -> Path:
+        """Pictures of one method, one sheet per area; outside git."""
+        return self.out / "sheets" / method
+
+    @property
+    def results(self) -> Path:
+        return self.reports / "results.md"
+
+    @property
+    def page(self) -> Path:
+        return self.reports / "index.html"

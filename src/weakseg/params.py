@@ -1,0 +1,316 @@
+"""params.yaml as frozen models: one section per stage; an unknown key or a wrong type raises with its path.
+
+No field has a default: every value stands in params.yaml, and nowhere else. Machine facts (device, workers,
+precision, tracking server) are flags or environment variables, never params. Layer 0: no torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from weakseg.errors import ParamsError
+
+WeakSource = Literal["cam", "crf", "irnet", "single_stage", "teacher", "fused"]
+Source = Literal["pixel", "full", "cam", "crf", "irnet", "single_stage", "teacher", "fused", "consistency"]
+WEAK_SOURCES: tuple[WeakSource, ...] = get_args(WeakSource)
+SOURCES: tuple[Source, ...] = get_args(Source)
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NotNegative = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and strict about names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Areas(Section):
+    """The split, as lists of areas: N1 (pixels), N2 (tags) and validation."""
+
+    pixel: tuple[str, ...] = Field(min_length=1)
+    tags: tuple[str, ...]
+    validation: tuple[str, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Areas:
+        everything = [*self.pixel, *self.tags, *self.validation]
+        twice = sorted({name for name in everything if everything.count(name) > 1})
+        if twice:
+            raise ValueError(f"areas named twice: {', '.join(twice)}")
+        return self
+
+
+class TilesParams(Section):
+    """Resampling, split, hold-out and tag crops."""
+
+    scale: Positive  # resampling of images and masks, 0.5 halves the side
+    areas: Areas
+    holdout: Annotated[float, Field(ge=0.0, le=0.5)]  # share of each N1 area, a block of whole tag columns
+    tag_source: Literal["masks", "csv"]  # masks: derived here; csv: data/tags/tags.csv
+    tag_size: Count  # side of a tag crop, px of the resampled area
+    tag_min_share: Annotated[float, Field(ge=0.0, le=100.0)]  # percent of a crop below which a class gets no tag
+
+
+class NetworkParams(Section):
+    """Which segmentation network, with which weights."""
+
+    name: Literal["encdec_unpool", "unet", "deeplabv3plus"]
+    encoder: str  # timm name; ignored by encdec_unpool
+    weights: str  # "none", "package" (offline Lite0), "torchvision", or a file
+    width: Count  # channel divisor of encdec_unpool; 1 is the published size
+    dropout: Share
+    decoder_channels: tuple[int, ...]  # unet only
+
+
+class AugmentParams(Section):
+    """Strength of the training augmentation; flips and quarter turns are always on."""
+
+    scale: tuple[Positive, Positive]  # range of zoom factors
+    colour: NotNegative  # gain, contrast and per-band jitter, as a share
+
+
+class FavourParams(Section):
+    """Car-favouring sampling (the published name) for any class; a class outside the scheme is an error."""
+
+    class_name: str
+    probability: Share  # share of crops centred on a pixel of that class
+
+
+class OptimiserParams(Section):
+    """AdamW with warm-up and cosine; the encoder learns at ``encoder_factor`` of the rate."""
+
+    steps: Count
+    batch: Count
+    lr: Positive
+    encoder_factor: Share
+    weight_decay: NotNegative
+    warmup: Share  # share of the steps
+    clip: Positive  # gradient norm
+    ema: Annotated[float, Field(ge=0.0, lt=1.0)]  # decay of the averaged weights, 0 switches them off
+    report_every: Count  # steps between hold-out evaluations, log rows and checkpoints
+
+
+class ClassifierParams(Section):
+    """Multi-label classifier on tag crops."""
+
+    seed: int
+    arch: Literal["vgg16_bn", "encoder"]
+    encoder: str
+    weights: str
+    width: Count
+    output_stride: Literal[8, 16, 32]
+    pooling: Literal["gap", "lse", "gem"]
+    crop: Count
+    context: NotNegative  # halo around a tag crop at CAM time, as a share of its side
+    missing_labels: Literal["keep", "drop_class", "confident_only", "ignore_uncertain"]
+    drop_classes: tuple[str, ...]
+    confidence: Share
+    uncertain: tuple[Share, Share]
+    optimiser: OptimiserParams
+    augment: AugmentParams
+
+
+class CamParams(Section):
+    """Multi-scale class activation maps."""
+
+    method: Literal["cam", "gradcam", "gradcampp"]
+    scales: tuple[Positive, ...]
+    flips: bool
+    quarter_turns: bool
+    label_source: Literal["given", "predicted", "given_or_predicted", "intersection"]
+    normalise: Literal["per_class", "global", "per_class_q99"]
+    times_probability: bool
+    lid_compat: bool
+
+
+class CrfParams(Section):
+    """Refinement of ScoreMaps by a dense CRF or PAMR."""
+
+    refiner: Literal["crf", "pamr", "none"]
+    input: Literal["cam", "single_stage", "teacher"]
+    gaussian_sxy: Positive
+    gaussian_weight: NotNegative
+    bilateral_sxy: Positive
+    bilateral_srgb: Positive
+    bilateral_weight: NotNegative
+    iterations: Count
+    temperature: Positive  # unaries are scores ** (1 / temperature), normalised
+
+
+class IrnetParams(Section):
+    """Boundary network and random walk."""
+
+    seed: int
+    preset: Literal["aerial", "irn_voc", "lid_compat"]
+    encoder: str
+    weights: str
+    crop: Count
+    radius: Count
+    pairs_per_step: Count
+    label_score: Share
+    label_margin: Share
+    walk_steps: tuple[Annotated[int, Field(ge=0)], ...]  # candidates; the one in force is chosen inside N1
+    anchors: tuple[Share, ...]  # candidates of the anchored walk's weight; 1 is no anchor
+    max_drift: Positive
+    optimiser: OptimiserParams
+
+
+class SingleStageParams(Section):
+    """Single-stage segmentation from tags (Araslanov and Roth, CVPR 2020)."""
+
+    seed: int
+    backbone: str  # resnet38 or a timm encoder
+    weights: str
+    width: Count
+    channels: Count
+    crop: Count
+    pretrain: Share  # share of the steps on classification only
+    self_training: bool
+    gate: Literal["strict", "none"]
+    dilations: tuple[Count, ...]
+    pamr_iterations: Count
+    sigma_floor: NotNegative
+    aspp_rates: tuple[Count, ...]
+    aspp_image_pool: bool
+    gci: bool
+    scales: tuple[Positive, ...]
+    optimiser: OptimiserParams
+
+
+class TeacherParams(Section):
+    """The task (i) network on N2, constrained by the tags, in rounds."""
+
+    rounds: Count
+    views: bool  # flips and quarter turns
+
+
+class FusedParams(Section):
+    """Product of experts of the teacher and tag-trained ScoreMaps."""
+
+    experts: tuple[Literal["cam", "crf", "irnet", "single_stage"], ...]
+    weights: tuple[NotNegative, ...]  # candidates per expert, chosen on the hold-out
+
+
+class PseudoParams(Section):
+    """ScoreMaps to pseudo-masks: the thresholds in force are chosen on the hold-out among these."""
+
+    scores: tuple[Share, ...]
+    margins: tuple[Share, ...]
+    min_coverage: Share  # of the chosen pair, on the hold-out
+
+
+class ConsistencyParams(Section):
+    """Weak-to-strong consistency with tags (FixMatch / UniMatch form)."""
+
+    confidence: Share  # of the teacher, for the most confident class; rarer ones get less
+    adaptive: bool  # per-class thresholds scaled by the class's own mean confidence
+    views: Count
+    cutmix: Share
+    colour: NotNegative
+    blur: Share
+    feature_dropout: Share
+
+
+class CopyPasteParams(Section):
+    """Copy-paste of a rare class from N1 into training crops."""
+
+    class_name: str
+    probability: Share
+    most: Count
+
+
+class WeakParams(Section):
+    """How weak crops enter the training of a segmentation network."""
+
+    batch: Count  # crops of N2 per step; they replace as many of the N1 crops
+    start: Share  # share of the steps before weak crops count
+    ramp: Share  # share of the steps over which their weight grows to full
+    pseudo_weight: dict[str, NotNegative]  # per source of pseudo-masks
+    consistency_weight: NotNegative
+    tag_weight: NotNegative
+    presence_weight: NotNegative
+
+
+class SegmentParams(Section):
+    """The one segmentation stage, for every source of labels."""
+
+    seeds: tuple[int, ...] = Field(min_length=1)
+    crop: Count
+    network: NetworkParams
+    optimiser: OptimiserParams
+    augment: AugmentParams
+    favour: FavourParams
+    copy_paste: CopyPasteParams
+    class_weights: dict[str, Positive]  # classes not named weigh 1
+    dice: NotNegative
+    lovasz: NotNegative
+    selection: Literal["last", "holdout", "validation"]
+    weak: WeakParams
+    consistency: ConsistencyParams
+
+
+class EvaluateParams(Section):
+    """Whole-scene inference on the validation areas."""
+
+    window: Count
+    overlap: Annotated[float, Field(ge=0.0, lt=1.0)]
+    batch: Count
+    views: bool
+    batch_mean_tile: Count  # 200 px in the published protocol
+    erosion: Annotated[int, Field(ge=0)]  # px, 3 is the ISPRS rule
+
+
+class ReportParams(Section):
+    """Bootstrap intervals of the table."""
+
+    draws: Count
+    seed: int
+
+
+class Params(Section):
+    """All sections of params.yaml."""
+
+    tiles: TilesParams
+    classifier: ClassifierParams
+    cam: CamParams
+    crf: CrfParams
+    irnet: IrnetParams
+    single_stage: SingleStageParams
+    teacher: TeacherParams
+    fused: FusedParams
+    pseudo: PseudoParams
+    segment: SegmentParams
+    evaluate: EvaluateParams
+    report: ReportParams
+
+
+def load_params(path: Path) -> Params:
+    """Read and check a params file; every fault is named by its path in the file."""
+    if not path.is_file():
+        raise ParamsError(f"no file {path}", expected="a params.yaml", cure="copy configs/demo.yaml there")
+    try:
+        raw: Any = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ParamsError(
+            f"{path} is not YAML ({error})".replace("\n", " "), expected="key: value lines", cure="mend it"
+        ) from error
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc']) or 'the file'}: {fault['msg']} (found {_short(fault['input'])})"
+            for fault in error.errors()
+        )
+        raise ParamsError(f"{path}: {faults}", expected="the keys and types of configs/demo.yaml", cure="mend it") from error
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
