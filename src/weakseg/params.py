@@ -308,7 +308,9 @@ def load_params(path: Path) -> Params:
             f"{'.'.join(str(part) for part in fault['loc']) or 'the file'}: {fault['msg']} (found {_short(fault['input'])})"
             for fault in error.errors()
         )
-        raise ParamsError(f"{path}: {faults}", expected="the keys and types of configs/demo.yaml", cure="mend it") from error
+        raise ParamsError(
+            f"{path}: {faults}", expected="the keys and types of configs/demo.yaml", cure="mend it"
+        ) from error
 
 
 def _short(value: object) -> str:

@@ -14,7 +14,9 @@ def cover_starts(length: int, size: int, overlap: float) -> list[int]:
     The starts are spread evenly, so no window hangs over the end and none repeats; a length up to ``size`` gives [0].
     """
     if size < 1 or not 0 <= overlap < 1:
-        raise ParamsError(f"window {size} px, overlap {overlap}", expected=">= 1 px and 0 <= overlap < 1", cure="mend it")
+        raise ParamsError(
+            f"window {size} px, overlap {overlap}", expected=">= 1 px and 0 <= overlap < 1", cure="mend it"
+        )
     if length <= size:
         return [0]
     stride = max(1, int(size * (1 - overlap)))

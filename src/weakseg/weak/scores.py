@@ -66,5 +66,7 @@ def load_scores(path: Path) -> ScoreMaps:
         with np.load(path, allow_pickle=False) as stored:
             maps = ScoreMaps(stored["scores"].astype(np.float32), stored["present"].astype(bool))
     except (ValueError, KeyError, OSError, EOFError) as error:
-        raise DataError(f"{path} is unreadable ({error})", expected="an .npz of ScoreMaps", cure="rerun its stage") from error
+        raise DataError(
+            f"{path} is unreadable ({error})", expected="an .npz of ScoreMaps", cure="rerun its stage"
+        ) from error
     return check_scores(maps, str(path))

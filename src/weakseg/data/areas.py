@@ -1,0 +1,54 @@
+"""One area as arrays, opened from what the tiles stage wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from weakseg.classes import Mask
+from weakseg.data.manifest import TagCrops
+from weakseg.data.store import open_array
+
+Image = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Area:
+    """One area as arrays, memory maps as a rule.
+
+    Attributes:
+        image: uint8 (H, W, 3).
+        mask: uint8 (H, W) with 255 for unlabelled, or None.
+        allowed: int32 (H, W), bit c set where class c may occur, or None (all may).
+        windows: int32 (H, W), number of the tag crop, -1 for none, or None.
+        tags: bool (N, C), classes known to be present, per tag crop, or None.
+        window_pixels: int64 (N,), pixels that ``windows`` gives each tag crop, or None.
+    """
+
+    image: Image
+    mask: Mask | None = None
+    allowed: npt.NDArray[np.int32] | None = None
+    windows: npt.NDArray[np.int32] | None = None
+    tags: npt.NDArray[np.bool_] | None = None
+    window_pixels: npt.NDArray[np.int64] | None = None
+
+
+def open_area(tiles: Path, name: str, *, masks: Path | None = None, crops: TagCrops | None = None) -> Area:
+    """Memory maps of one area.
+
+    Args:
+        tiles: folder of the tiles stage, or of the validation areas, with ``images/``.
+        masks: folder of ``<area>.npy`` masks to train on or compare with, or None.
+        crops: the manifest; where given, the tag rasters and tags of the area come along.
+    """
+    image = open_array(tiles / "images", name)
+    mask = open_array(masks, name) if masks is not None else None
+    if crops is None:
+        return Area(image, mask)
+    mine = crops.select(area=name)
+    windows = open_array(tiles / "windows", name)
+    counts = np.bincount(windows[windows >= 0].ravel(), minlength=len(mine.ids)).astype(np.int64)
+    return Area(image, mask, open_array(tiles / "allowed", name), windows, mine.present, counts)

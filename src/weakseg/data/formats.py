@@ -1,0 +1,68 @@
+"""Which raster format a file is and whether it is whole, from its bytes: what GDAL does not check for us."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Final
+
+from weakseg.errors import DataError
+
+RASTER_SUFFIXES: Final = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg"})
+_SIGNATURES: Final = {
+    b"II*\x00": "GTiff",
+    b"MM\x00*": "GTiff",
+    b"II+\x00": "GTiff",  # BigTIFF
+    b"MM\x00+": "GTiff",
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+}
+
+
+def raster_driver(path: Path) -> str:
+    """GDAL's name for the format of a file ("GTiff", "PNG" or "JPEG"), whatever its suffix says.
+
+    Asking the bytes keeps other formats out, among them virtual rasters, which can name any other file or address.
+
+    Raises:
+        DataError: no such file, another format, or a PNG that ends early or fails its checksums (GDAL reads such a
+            file without a word and fills the missing rows with whatever is in memory).
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+            driver = next((name for magic, name in _SIGNATURES.items() if head.startswith(magic)), None)
+            whole = driver != "PNG" or _png_is_whole(file.read())
+    except OSError as error:
+        raise DataError(
+            f"{path}: {error.strerror or error}", expected="a raster file", cure="check the path and its permissions"
+        ) from error
+    if driver is None:
+        raise DataError(
+            f"{path}: starts with {head!r}", expected="a GeoTIFF, PNG or JPEG", cure="convert it with gdal_translate"
+        )
+    if not whole:
+        raise unreadable(path, "a PNG that ends early or fails its checksums")
+    return driver
+
+
+def unreadable(path: Path, reason: str) -> DataError:
+    """The error for a file whose pixels cannot be had."""
+    return DataError(
+        f"{path}: cannot be read ({reason})",
+        expected="a whole GeoTIFF, PNG or JPEG",
+        cure="copy or download the file again",
+    )
+
+
+def _png_is_whole(body: bytes) -> bool:
+    """Whether all chunks of a PNG, given without its first 4 bytes, are there with right checksums, up to the last."""
+    at = 4
+    while at + 12 <= len(body):
+        end = at + 8 + int.from_bytes(body[at : at + 4], "big")
+        if zlib.crc32(memoryview(body)[at + 4 : end]) != int.from_bytes(body[end : end + 4], "big"):
+            return False
+        if body[at + 4 : at + 8] == b"IEND":
+            return True
+        at = end + 4
+    return False

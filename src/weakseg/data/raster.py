@@ -1,0 +1,306 @@
+"""The only raster reader and writer of weakseg: GeoTIFF, PNG and JPEG with their world files, through rasterio.
+
+What this module settles once, for everybody: the format comes from the bytes (``formats``), the pixel count is
+checked before pixels are read, files that end early are refused, and rasterio's warning about rasters without a
+place on Earth is silenced, because such rasters are welcome here.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from weakseg.classes import ClassScheme, Mask
+from weakseg.data.files import atomic_path
+from weakseg.data.formats import raster_driver, unreadable
+from weakseg.data.masks import class_table, decode_mask
+from weakseg.errors import DataError
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+Image = npt.NDArray[np.uint8]
+Window = tuple[int, int, int, int]
+Transform = tuple[float, float, float, float, float, float]
+
+MAX_PIXELS: Final = 2_000_000_000
+_WRITERS: Final = {".tif": "GTiff", ".tiff": "GTiff", ".png": "PNG"}
+
+
+@dataclass(frozen=True)
+class RasterInfo:
+    """What a raster file says about itself; plain values, so that it pickles and needs no rasterio.
+
+    Attributes:
+        height, width: px.
+        bands: number of bands.
+        dtype: numpy name of the pixel type; of the first band, or "mixed".
+        crs: coordinate reference system as WKT, None where the file names none.
+        transform: (a, b, c, d, e, f) with x = a*column + b*row + c and y = d*column + e*row + f at the upper left
+            corner of a pixel, in units of the crs; rotated and sheared ones included. None: no place on Earth.
+        nodata: the value that means "nothing here", None where the file names none.
+    """
+
+    height: int
+    width: int
+    bands: int
+    dtype: str
+    crs: str | None = None
+    transform: Transform | None = None
+    nodata: float | None = None
+
+    @property
+    def georeferenced(self) -> bool:
+        """Whether the file says where it lies."""
+        return self.crs is not None or self.transform is not None
+
+
+def read_info(path: Path, *, max_pixels: int = MAX_PIXELS) -> RasterInfo:
+    """Read the header of a raster (world files included) without its pixels; the errors are those of read_image."""
+    with _opened(path, max_pixels) as file:
+        return _info(file)
+
+
+def read_image(path: Path, *, bands: Sequence[int] | None = None, max_pixels: int = MAX_PIXELS) -> Image:
+    """Read a whole image as uint8 (H, W, 3), channels in the order of the file or of ``bands``.
+
+    Args:
+        path: a GeoTIFF, PNG or JPEG with 8 bits per band.
+        bands: three band numbers counted from 1, as GIS tools count; needed where the file has not exactly 3 bands.
+        max_pixels: the largest height x width that is opened at all.
+
+    Raises:
+        DataError: no such file, not a raster, too many pixels, cut short, not uint8, or not 3 bands and no choice.
+    """
+    with _opened(path, max_pixels) as file:
+        return _read_rgb(path, file, bands, None)
+
+
+def read_window(
+    path: Path, window: Window, *, bands: Sequence[int] | None = None, max_pixels: int = MAX_PIXELS
+) -> Image:
+    """Read the window (row, column, height, width; px) of an image as uint8 (height, width, 3).
+
+    ``max_pixels`` bounds the window, not the file. A window that is empty or leaves the raster raises DataError;
+    other errors as for read_image.
+    """
+    row, column, height, width = window
+    with _opened(path, None) as file:
+        inside = row >= 0 and column >= 0 and row + height <= file.height and column + width <= file.width
+        if not inside or height < 1 or width < 1 or height * width > max_pixels:
+            raise DataError(
+                f"{path}: window at row {row}, column {column} of {height}x{width} px",
+                expected=f"1 to {max_pixels} px inside the raster of {file.height}x{file.width} px",
+                cure="clip the window",
+            )
+        return _read_rgb(path, file, bands, window)
+
+
+def read_mask(
+    path: Path, classes: ClassScheme, *, ignore_values: Sequence[int] = (), max_pixels: int = MAX_PIXELS
+) -> Mask:
+    """Read a label raster as an index mask: uint8 (H, W), class index or 255 (``IGNORE``).
+
+    Three bands are colours (a fourth may be an alpha band that is opaque everywhere), one band is indices;
+    ``masks.decode_mask`` has the rules, ``classes`` and ``ignore_values``. The errors are those of read_image and of
+    decode_mask, with the path.
+    """
+    with _opened(path, max_pixels) as file:
+        _check_dtype(path, file)
+        if file.count == 1:
+            values, table = _read(path, file, [1], None)[0], _colour_table(file)
+        else:
+            values, table = _read_colours(path, file), None
+    try:
+        return decode_mask(values, classes, table=table, ignore_values=ignore_values)
+    except DataError as error:
+        raise DataError(f"{path}: {error.found}", expected=error.expected, cure=error.cure) from error
+
+
+def write_raster(
+    path: Path,
+    array: npt.NDArray[Any],
+    info: RasterInfo | None = None,
+    *,
+    colours: ClassScheme | None = None,
+    compress: bool = False,
+) -> None:
+    """Write a ``.tif`` or ``.png``, whole or not at all.
+
+    Args:
+        path: the file; its suffix chooses the format. An existing file is replaced.
+        array: (H, W) or (H, W, bands), a dtype that the format knows.
+        info: where to take crs, transform and nodata from, usually that of the image the array belongs to; its size
+            must fit, its bands and dtype do not matter.
+        colours: give an index mask (H, W) uint8 the colours of these classes, as a colour table.
+        compress: ``.tif`` only: 512 px tiles and lossless compression.
+
+    Raises:
+        DataError: shape and ``info`` disagree, an unknown suffix, a place on Earth that a PNG cannot hold, or the
+            file cannot be written.
+    """
+    import rasterio
+    from rasterio.crs import CRS
+    from rasterio.errors import RasterioError
+
+    layers = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+    _check_writable(path, array, info, colours)
+    profile: dict[str, Any] = {"count": layers.shape[0], "height": layers.shape[1], "width": layers.shape[2]}
+    if info is not None:
+        profile |= {"crs": CRS.from_wkt(info.crs) if info.crs else None, "nodata": _fitting(info.nodata, array.dtype)}
+        profile |= {"transform": rasterio.Affine(*info.transform)} if info.transform else {}
+    if compress:
+        predictor = 3 if array.dtype.kind == "f" else 2
+        profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "predictor": predictor}
+    try:
+        # no .aux.xml beside the temporary name: it would be left behind
+        with atomic_path(path) as temporary, _quiet(), rasterio.Env(GDAL_PAM_ENABLED=False):
+            driver = _WRITERS[path.suffix.lower()]
+            with rasterio.open(temporary, "w", driver=driver, dtype=array.dtype.name, **profile) as file:
+                file.write(layers)
+                if colours is not None:
+                    file.write_colormap(1, class_table(colours))
+    except (RasterioError, OSError) as error:
+        raise DataError(
+            f"cannot write {path} ({_reason(error)})", expected="a folder with room and permission", cure="make room"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence rasterio where a raster lies nowhere on Earth; the only place that does."""
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+@contextmanager
+def _opened(path: Path, max_pixels: int | None) -> Iterator[DatasetReader]:
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    driver = raster_driver(path)
+    try:
+        with _quiet(), rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True):
+            file = rasterio.open(path, driver=driver)
+    except RasterioError as error:
+        raise unreadable(path, _reason(error)) from error
+    with file:
+        if max_pixels is not None and file.height * file.width > max_pixels:
+            raise DataError(
+                f"{path}: {file.height}x{file.width} px",
+                expected=f"at most {max_pixels} px, against decompression bombs",
+                cure="cut the raster into parts, or raise max_pixels if it is right",
+            )
+        yield file
+
+
+def _reason(error: Exception) -> str:
+    """GDAL's own words on one line: rasterio keeps them in the cause."""
+    return " ".join(str(error.__cause__ or error).split())
+
+
+def _info(file: DatasetReader) -> RasterInfo:
+    return RasterInfo(
+        height=file.height,
+        width=file.width,
+        bands=file.count,
+        dtype=file.dtypes[0] if len(set(file.dtypes)) == 1 else "mixed",
+        crs=file.crs.to_wkt() if file.crs else None,
+        transform=None if file.transform.is_identity else tuple(file.transform)[:6],
+        nodata=file.nodata,
+    )
+
+
+def _read(path: Path, file: DatasetReader, bands: Sequence[int], window: Window | None) -> npt.NDArray[np.uint8]:
+    import rasterio
+    from rasterio.errors import RasterioError
+    from rasterio.windows import Window as Box
+
+    box = None if window is None else Box(window[1], window[0], window[3], window[2])
+    try:
+        with rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True):
+            return np.asarray(file.read(list(bands), window=box))
+    except RasterioError as error:
+        raise unreadable(path, _reason(error)) from error
+
+
+def _read_rgb(path: Path, file: DatasetReader, bands: Sequence[int] | None, window: Window | None) -> Image:
+    _check_dtype(path, file)
+    if bands is None and file.count != 3:
+        raise DataError(
+            f"{path}: {file.count} band(s)", expected="3 bands", cure="choose three with bands, e.g. 4 1 2 for IRRG"
+        )
+    chosen = (1, 2, 3) if bands is None else tuple(bands)
+    if len(chosen) != 3 or not all(1 <= band <= file.count for band in chosen):
+        raise DataError(
+            f"{path}: bands {chosen} of {file.count}",
+            expected=f"three numbers from 1 to {file.count}",
+            cure="mend bands",
+        )
+    return np.ascontiguousarray(np.moveaxis(_read(path, file, chosen, window), 0, -1))
+
+
+def _read_colours(path: Path, file: DatasetReader) -> Image:
+    from rasterio.enums import ColorInterp
+
+    alpha = file.count == 4 and file.colorinterp[3] == ColorInterp.alpha
+    if file.count != 3 and not (alpha and bool((_read(path, file, [4], None) == 255).all())):
+        found = "an alpha band that is not opaque" if alpha else f"{file.count} bands"
+        raise DataError(
+            f"{path}: {found}", expected="a label with 1 band of indices or 3 of colours", cure="export the label again"
+        )
+    return np.ascontiguousarray(np.moveaxis(_read(path, file, (1, 2, 3), None), 0, -1))
+
+
+def _check_dtype(path: Path, file: DatasetReader) -> None:
+    if set(file.dtypes) != {"uint8"}:
+        raise DataError(
+            f"{path}: dtype {', '.join(sorted(set(file.dtypes)))}",
+            expected="uint8 (8 bits per band)",
+            cure="convert it, e.g. gdal_translate -ot Byte (with -scale for an image)",
+        )
+
+
+def _colour_table(file: DatasetReader) -> Image | None:
+    """The colours (256, 3) uint8 of a one-band raster with a colour table."""
+    try:
+        table = file.colormap(1)
+    except ValueError:  # rasterio's way to say that there is none
+        return None
+    return np.array([table.get(value, (0, 0, 0, 0))[:3] for value in range(256)], np.uint8)
+
+
+def _check_writable(path: Path, array: npt.NDArray[Any], info: RasterInfo | None, colours: ClassScheme | None) -> None:
+    suffix, shape = path.suffix.lower(), array.shape
+    if suffix not in _WRITERS:
+        raise DataError(f"{path}: suffix {suffix!r}", expected=f"one of {', '.join(_WRITERS)}", cure="rename it")
+    if suffix == ".png" and info is not None and info.georeferenced:
+        raise DataError(f"{path}: a PNG keeps no CRS", expected="a .tif", cure="write a .tif, or pass no info")
+    if array.ndim not in (2, 3) or 0 in shape or (info is not None and shape[:2] != (info.height, info.width)):
+        wanted = "(H, W) or (H, W, bands)" if info is None else f"{info.height}x{info.width} px like its raster"
+        raise DataError(f"{path}: array of shape {shape}", expected=wanted, cure="pass the array of this raster")
+    if colours is not None and (array.ndim != 2 or array.dtype != np.uint8):
+        raise DataError(
+            f"{path}: {array.dtype} array of shape {shape} with class colours",
+            expected="an index mask, uint8 (H, W)",
+            cure="pass no colours",
+        )
+
+
+def _fitting(nodata: float | None, dtype: np.dtype[Any]) -> float | None:
+    """``nodata`` if ``dtype`` can hold it; a value it cannot hold marks no pixel, so nothing is lost without it."""
+    if nodata is None or dtype.kind not in "iu":
+        return nodata
+    limits = np.iinfo(dtype)
+    return nodata if math.isfinite(nodata) and limits.min <= nodata <= limits.max else None

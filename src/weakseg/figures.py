@@ -1,0 +1,65 @@
+"""Pictures: rows and sheets of panels with captions, drawn with OpenCV alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from weakseg.classes import ClassScheme
+from weakseg.data.files import atomic_path
+
+Picture = npt.NDArray[np.uint8]
+GAP, CAPTION, SIDE = 6, 22, 420  # px
+
+
+def heat(scores: npt.NDArray[np.floating]) -> Picture:
+    """One score map (H, W) in [0, 1] -> RGB (H, W, 3), viridis."""
+    scaled = (np.clip(scores, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(cv2.applyColorMap(scaled, cv2.COLORMAP_VIRIDIS)[..., ::-1], np.uint8)
+
+
+def legend(scheme: ClassScheme, height: int) -> Picture:
+    """Class names beside their colours, (height, 200, 3)."""
+    canvas = np.full((max(height, 20 * len(scheme) + 8), 200, 3), 255, np.uint8)
+    for index, (name, colour) in enumerate(zip(scheme.names, scheme.colours, strict=True)):
+        top = 6 + 20 * index
+        cv2.rectangle(canvas, (6, top), (22, top + 14), colour, -1)
+        cv2.rectangle(canvas, (6, top), (22, top + 14), (0, 0, 0), 1)
+        cv2.putText(canvas, name, (30, top + 12), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+    return canvas
+
+
+def draw_row(path: Path, panels: Sequence[tuple[str, Picture]]) -> Path:
+    """Write captioned RGB panels side by side as a PNG; returns the path."""
+    return draw_sheet(path, [panels])
+
+
+def draw_sheet(path: Path, rows: Sequence[Sequence[tuple[str, Picture]]]) -> Path:
+    """Write rows of captioned RGB panels as a PNG, each panel scaled to a common height; returns the path."""
+    lines = [_line(panels) for panels in rows]
+    width = max(line.shape[1] for line in lines)
+    sheet = np.concatenate([_pad_right(line, width) for line in lines])
+    with atomic_path(path) as temporary:
+        cv2.imwrite(str(temporary), sheet[..., ::-1])
+    return path
+
+
+def _line(panels: Sequence[tuple[str, Picture]]) -> Picture:
+    parts = []
+    for caption, picture in panels:
+        scale = SIDE / max(picture.shape[:2])
+        size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+        how = cv2.INTER_NEAREST if scale > 1 else cv2.INTER_AREA
+        panel = np.full((SIDE + CAPTION, size[0] + GAP, 3), 255, np.uint8)
+        panel[CAPTION : CAPTION + size[1], : size[0]] = cv2.resize(picture, size, interpolation=how)
+        cv2.putText(panel, caption, (2, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.48, (0, 0, 0), 1, cv2.LINE_AA)
+        parts.append(panel)
+    return np.concatenate(parts, axis=1)
+
+
+def _pad_right(line: Picture, width: int) -> Picture:
+    return np.pad(line, ((0, 0), (0, width - line.shape[1]), (0, 0)), constant_values=255)

@@ -1,0 +1,166 @@
+"""Stage evaluate@SOURCE: the one stage that opens the validation areas; metrics, confusion, pictures."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from weakseg.classes import ClassScheme
+from weakseg.data.areas import Area, open_area
+from weakseg.data.files import atomic_path
+from weakseg.data.store import fingerprint, list_areas, save_array
+from weakseg.inference import DIHEDRAL, PLAIN, predict_scene
+from weakseg.metrics import (
+    Confusion,
+    confusion_matrix,
+    erode_boundaries,
+    iou_batch_mean,
+    over_seeds,
+    scores_of,
+    to_json,
+)
+from weakseg.models.build import Segmenter
+from weakseg.params import EvaluateParams, Source
+from weakseg.stages.context import Context, open_context, tracked
+from weakseg.stages.models import load_segmenter
+
+Predictions = dict[str, np.ndarray[Any, np.dtype[np.uint8]]]
+
+
+def run(root: Path, source: Source) -> None:
+    """Predict every validation area with every seed's network and write the metrics of ``source``."""
+    context = open_context(root)
+    layout, params = context.layout, context.params.evaluate
+    scheme = context.scheme
+    areas = {
+        name: open_area(layout.validation, name, masks=layout.validation / "labels")
+        for name in list_areas(layout.validation)
+    }
+    with tracked(context, "evaluate", params, source=source) as log:
+        by_seed: dict[str, dict[str, Any]] = {}
+        pooled: dict[str, Confusion] = {}
+        started = time.monotonic()
+        for file in sorted(layout.checkpoints(source).glob("seed*.pt")):
+            predictions = predict_areas(context, load_segmenter(file)[0], areas, params)
+            by_seed[file.stem] = measure(areas, predictions, scheme, params)
+            for name in areas:
+                truth = np.asarray(areas[name].mask)
+                pooled[name] = pooled.get(name, 0) + confusion_matrix(truth, predictions[name], len(scheme))
+            if len(by_seed) == 1:
+                save_predictions(layout.predictions(source), predictions)
+        report = average(by_seed) | {
+            "areas": {
+                name: {**scores_of(matrix, scheme.names), "confusion": matrix} for name, matrix in pooled.items()
+            },
+            "seeds": by_seed,
+            "miou_over_seeds": over_seeds([seed["miou"] for seed in by_seed.values()]),
+            "selection": context.params.segment.selection,
+            "steps": context.params.segment.optimiser.steps,
+            "validation_data": fingerprint(layout.validation),
+        }
+        write_report(layout.report("evaluate", source), report)
+        write_confusion(layout.confusion(source), sum(pooled.values(), np.zeros((len(scheme),) * 2, np.int64)), scheme)
+        flat = {"miou": report["miou"], "oa": report["oa"], "kappa": report["kappa"], "mf1": report["mf1"]}
+        log.log_metrics(flat | {f"iou/{name}": value for name, value in report["iou"].items()})
+        log.log_metrics({"seconds": time.monotonic() - started})
+        log.log_artifact(layout.confusion(source), "confusion")
+        log.log_dataset("validation", str(report["validation_data"]), str(layout.validation), context="evaluation")
+        for picture in draw_overlays(context, source, areas):
+            log.log_artifact(picture, "overlays")
+
+
+def predict_areas(context: Context, model: Segmenter, areas: dict[str, Area], params: EvaluateParams) -> Predictions:
+    """Class index maps uint8 (H, W) of all areas; every pixel is predicted."""
+    model.to(context.machine.torch_device())
+    return {
+        name: predict_scene(
+            model,
+            np.asarray(area.image),
+            preprocessing=model.preprocessing,
+            window=params.window,
+            overlap=params.overlap,
+            batch=params.batch,
+            views=DIHEDRAL if params.views else PLAIN,
+            machine=context.machine,
+        )
+        .argmax(0)
+        .astype(np.uint8)
+        for name, area in areas.items()
+    }
+
+
+def measure(
+    areas: dict[str, Area], predictions: Predictions, scheme: ClassScheme, params: EvaluateParams
+) -> dict[str, Any]:
+    """All metrics of one network, as design.md defines them."""
+    truths = {name: np.asarray(area.mask) for name, area in areas.items()}
+    count = len(scheme)
+    whole = sum((confusion_matrix(truths[n], predictions[n], count) for n in areas), np.zeros((count, count), np.int64))
+    inner = sum(
+        (confusion_matrix(erode_boundaries(truths[n], params.erosion), predictions[n], count) for n in areas),
+        np.zeros((count, count), np.int64),
+    )
+    eroded = scores_of(inner, scheme.names)
+    batch_mean, _ = iou_batch_mean(
+        ((truths[n], predictions[n]) for n in areas), scheme.names, tile=params.batch_mean_tile
+    )
+    return {
+        **scores_of(whole, scheme.names),
+        "miou_eroded": eroded["miou"],
+        "oa_eroded": eroded["oa"],
+        "iou_batch_mean": batch_mean,
+    }
+
+
+def average(by_seed: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Mean over seeds of every number, keeping the nesting of ``iou`` and ``f1``."""
+    rows = list(by_seed.values())
+    mean: dict[str, Any] = {}
+    for key, value in rows[0].items():
+        if isinstance(value, dict):
+            mean[key] = {name: over_seeds([row[key][name] for row in rows]).mean for name in value}
+        else:
+            mean[key] = over_seeds([row[key] for row in rows]).mean
+    return mean
+
+
+def save_predictions(folder: Path, predictions: Predictions) -> None:
+    for name, prediction in predictions.items():
+        save_array(folder, name, prediction)
+
+
+def write_report(path: Path, report: dict[str, Any]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(to_json(report), indent=1, sort_keys=True) + "\n")
+
+
+def write_confusion(path: Path, confusion: Confusion, scheme: ClassScheme) -> None:
+    """Rows truth, columns prediction, pixels."""
+    with atomic_path(path) as temporary:
+        pd.DataFrame(confusion, index=list(scheme.names), columns=list(scheme.names)).to_csv(temporary)
+
+
+def draw_overlays(context: Context, source: Source, areas: dict[str, Area]) -> list[Path]:
+    """One picture per area: image, truth, prediction, errors; in out/predictions/<source>."""
+    from weakseg.figures import draw_row
+
+    folder = context.layout.predictions(source)
+    pictures = []
+    for name, area in areas.items():
+        guess = np.load(folder / f"{name}.npy")
+        pictures.append(
+            draw_row(
+                folder / f"{name}.png",
+                [
+                    ("image", np.asarray(area.image)),
+                    ("truth", context.scheme.to_colours(np.asarray(area.mask))),
+                    (source, context.scheme.to_colours(guess)),
+                ],
+            )
+        )
+    return pictures

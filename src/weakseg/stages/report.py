@@ -1,0 +1,142 @@
+"""Stage report: results table over all evaluated sources, with the share of the gap closed and its interval."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from weakseg.data.files import atomic_path
+from weakseg.errors import StageError
+from weakseg.layout import Layout
+from weakseg.metrics import Confusion, Interval, gap_closed, paired_bootstrap, to_json
+from weakseg.params import SOURCES, ReportParams
+from weakseg.stages.context import open_context, tracked
+
+LABELS = {
+    "pixel": "task (i): N1 pixels",
+    "full": "oracle: N1 + N2 pixels",
+    "consistency": "task (ii): consistency with tags",
+}
+
+
+def run(root: Path) -> None:
+    """Write reports/results.md and reports/report.json from all reports/evaluate and reports/audit files."""
+    context = open_context(root)
+    layout = context.layout
+    with tracked(context, "report", context.params.report) as log:
+        reports = read_reports(layout, "evaluate")
+        if "pixel" not in reports:
+            raise StageError("no report of source pixel", expected="task (i) in the table", cure="run `dvc repro`")
+        audits = read_reports(layout, "audit")
+        rows = [compare(name, reports, context.params.report) for name in SOURCES if name in reports]
+        with atomic_path(layout.report("report")) as temporary:
+            summary = {row["source"]: {k: v for k, v in row.items() if k != "source"} for row in rows}
+            temporary.write_text(json.dumps(to_json(summary), indent=1, sort_keys=True) + "\n")
+        with atomic_path(layout.results) as temporary:
+            temporary.write_text(render(rows, audits))
+        log.log_artifact(layout.results, "report")
+        for row in rows:
+            value = row["gap_closed"].value if row["gap_closed"] else float("nan")
+            log.log_metrics({f"{row['source']}/miou": row["miou"], f"{row['source']}/gap_closed": value})
+
+
+def read_reports(layout: Layout, stage: str) -> dict[str, dict[str, Any]]:
+    """reports/<stage>/*.json by name."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted((layout.reports / stage).glob("*.json"))}
+
+
+def confusions(report: dict[str, Any]) -> dict[str, Confusion]:
+    """Confusion matrix per validation area, summed over the seeds."""
+    return {name: np.array(area["confusion"], np.int64) for name, area in report["areas"].items()}
+
+
+def compare(source: str, reports: dict[str, dict[str, Any]], params: ReportParams) -> dict[str, Any]:
+    """One row of the table: metrics, difference to task (i) and share of the gap closed."""
+    report, names = reports[source], tuple(reports[source]["iou"])
+    row: dict[str, Any] = {
+        "source": source,
+        "miou": report["miou"],
+        "iou": report["iou"],
+        "oa": report["oa"],
+        "mf1": report["mf1"],
+        "miou_eroded": report["miou_eroded"],
+        "iou_batch_mean": report["iou_batch_mean"],
+        "spread": report["miou_over_seeds"],
+        "selection": report["selection"],
+        "gain": None,
+        "gap_closed": None,
+    }
+    if source == "pixel":
+        return row
+    base, mine = confusions(reports["pixel"]), confusions(report)
+    row["gain"] = paired_bootstrap(base, mine, names, draws=params.draws, seed=params.seed).miou
+    if "full" in reports and source != "full":
+        oracle = confusions(reports["full"])
+        row["gap_closed"] = gap_closed(base, mine, oracle, names, draws=params.draws, seed=params.seed)
+    return row
+
+
+def render(rows: list[dict[str, Any]], audits: dict[str, dict[str, Any]]) -> str:
+    """The table as Markdown: segmentation rows, then the quality of the pseudo-masks."""
+    names = list(rows[0]["iou"])
+    head = [
+        "source",
+        "mIoU",
+        "seeds",
+        *[name.replace("_", " ") for name in names],
+        "OA",
+        "mIoU eroded",
+        "gain over (i)",
+    ]
+    lines = [_line([*head, "gap closed"]), _line(["---"] * (len(head) + 1))]
+    for row in rows:
+        spread = row["spread"]
+        cells = [LABELS.get(row["source"], f"task (ii): {row['source']}"), _number(row["miou"])]
+        cells.append(f"{_number(spread['minimum'])} to {_number(spread['maximum'])} ({spread['count']})")
+        cells += [_number(row["iou"][name]) for name in names] + [_number(row["oa"]), _number(row["miou_eroded"])]
+        lines.append(_line([*cells, _interval(row["gain"], signed=True), _percent(row["gap_closed"])]))
+    text = "\n".join(lines) + "\n\nIntervals: 95 %, paired bootstrap over validation areas, seeds pooled.\n"
+    if any(row["selection"] == "validation" for row in rows):
+        text += "Checkpoints were chosen on the validation areas (the published protocol): not comparable with other rows.\n"
+    if audits:
+        head = [
+            "pseudo-masks on N2",
+            "coverage",
+            "accuracy inside",
+            "mIoU inside",
+            *[n.replace("_", " ") for n in names],
+        ]
+        lines = [_line(head), _line(["---"] * len(head))]
+        for name, audit in audits.items():
+            cells = [name, *(_number(audit[key]) for key in ("coverage", "accuracy", "miou"))]
+            lines.append(_line(cells + [_number(audit["iou"][n]) for n in names]))
+        text += "\n" + "\n".join(lines) + "\n"
+    return text
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or value != value else f"{value:.3f}"
+
+
+def _interval(interval: Interval | None, *, signed: bool) -> str:
+    if interval is None:
+        return "-"
+    sign = "+" if signed else ""
+    if interval.low != interval.low:
+        return f"{interval.value:{sign}.3f}"
+    return f"{interval.value:{sign}.3f} [{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
+
+
+def _percent(interval: Interval | None) -> str:
+    if interval is None or interval.value != interval.value:
+        return "-"
+    if interval.low != interval.low:
+        return f"{100 * interval.value:.0f} %"
+    return f"{100 * interval.value:.0f} % [{100 * interval.low:.0f}, {100 * interval.high:.0f}]"

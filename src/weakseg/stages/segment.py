@@ -1,0 +1,167 @@
+"""Stage segment@SOURCE: train the segmentation network on one source of labels, once per seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from weakseg.classes import IGNORE
+from weakseg.data.areas import Area
+from weakseg.data.dataset import StepDataset
+from weakseg.data.files import atomic_path
+from weakseg.data.store import fingerprint, open_array
+from weakseg.errors import StageError
+from weakseg.inference import PLAIN, predict_scene
+from weakseg.metrics import confusion_matrix, scores_of, to_json
+from weakseg.models.build import Segmenter
+from weakseg.params import WEAK_SOURCES, EvaluateParams, Source
+from weakseg.stages.context import Context, open_context, tracked
+from weakseg.stages.models import segmenter_of
+from weakseg.training.checkpoints import describe_model, save_checkpoint
+from weakseg.training.fit import FitResult, fit
+from weakseg.training.segment import build_pools, segmentation_step
+
+HOLDOUT_MARGIN = 32  # px of context around a hold-out block
+
+
+def run(root: Path, source: Source) -> None:
+    """Train on ``source`` and write checkpoints, curve and summary."""
+    context = open_context(root)
+    params = context.params.segment
+    labelled, weak = open_sources(context, source)
+    identity = fingerprint(context.layout.tiles, *_label_folders(context, source)) + params.model_dump_json()
+    folder = context.layout.checkpoints(source)
+    rows, summary = [], {}
+    with tracked(context, "segment", params, source=source) as log:
+        for seed in params.seeds:
+            name = f"seed{seed}"
+
+            def report(row: Mapping[str, float], step: int, name: str = name) -> None:
+                log.log_metrics({f"{name}/{key}": value for key, value in row.items()}, step=step)
+
+            result, model = train_segmenter(context, source, labelled, weak, seed, identity, report)
+            save_segmenter(folder / f"{name}.pt", model, context)
+            log.log_artifact(folder / f"{name}.pt", "checkpoints")
+            rows += [{"seed": seed, **row} for row in result.history]
+            summary[name] = {key: value for key, value in result.history[-1].items() if key.startswith("holdout/")}
+        curve = context.layout.curve(source)
+        with atomic_path(curve) as temporary:
+            pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.5f")
+        with atomic_path(context.layout.report("segment", source)) as temporary:
+            temporary.write_text(json.dumps(to_json(summary), indent=1, sort_keys=True) + "\n")
+        log.log_artifact(curve, "curves")
+
+
+def open_sources(context: Context, source: Source) -> tuple[list[Area], list[Area]]:
+    """(areas with pixel truth, weak areas) of a source."""
+    layout = context.layout
+    labelled = context.open_areas(context.pixel_areas(), masks=layout.tiles / "labels")
+    if source == "pixel":
+        return labelled, []
+    if source == "full":
+        return labelled + context.open_areas(context.tag_areas(), masks=layout.hidden), []
+    if not context.tag_areas():
+        raise StageError(
+            "no N2 areas", expected="areas in tiles.areas.tags", cure=f"add some, or skip segment@{source}"
+        )
+    masks = layout.pseudo(source) if source in WEAK_SOURCES else None
+    return labelled, context.open_areas(context.tag_areas(), masks=masks, tagged=True)
+
+
+def _label_folders(context: Context, source: Source) -> list[Path]:
+    if source == "full":
+        return [context.layout.hidden]
+    return [context.layout.pseudo(source)] if source in WEAK_SOURCES else []
+
+
+def train_segmenter(
+    context: Context,
+    source: Source,
+    labelled: list[Area],
+    weak: list[Area],
+    seed: int,
+    identity: str,
+    report: Callable[[Mapping[str, float], int], None],
+) -> tuple[FitResult, Segmenter]:
+    """One training with one seed; the hold-out inside N1 is measured at every report."""
+    params, scheme = context.params.segment, context.scheme
+    from weakseg.training.seeds import seed_everything
+
+    seed_everything(seed)
+    model = segmenter_of(params.network, len(scheme))
+    pools = build_pools(source, params, scheme, labelled, weak, seed)
+    plan = params.optimiser
+    best: dict[str, Any] = {"miou": -1.0, "state": None}
+
+    def keep(net: nn.Module, step: int, row: Mapping[str, float]) -> None:
+        if params.selection == "holdout" and row["holdout/miou"] > best["miou"]:
+            best.update(miou=row["holdout/miou"], state={k: v.clone() for k, v in net.state_dict().items()})
+
+    result = fit(
+        model,
+        segmentation_step(source, params, scheme, model.preprocessing, seed),
+        parameter_groups=model.parameter_groups(
+            plan.lr, encoder_factor=plan.encoder_factor, weight_decay=plan.weight_decay
+        ),
+        dataset=lambda rank, world: StepDataset(pools, seed=seed, steps=plan.steps, rank=rank, world=world),
+        plan=plan,
+        seed=seed,
+        machine=context.machine,
+        resume_file=context.layout.out / "resume" / f"segment-{source}-{seed}.pt",
+        identity=f"{identity} seed {seed}",
+        evaluate=lambda net: evaluate_holdout(context, net),
+        report=report,
+        on_report=keep,
+    )
+    if best["state"] is not None:
+        result.model.load_state_dict(best["state"])
+    trained = result.model
+    if not isinstance(trained, Segmenter):
+        raise StageError(f"trained a {type(trained).__name__}", expected="a Segmenter", cure="report this fault")
+    return result, trained
+
+
+def evaluate_holdout(context: Context, model: nn.Module) -> dict[str, float]:
+    """Pooled metrics on the hold-out blocks of N1 as ``holdout/miou`` and ``holdout/iou/<class>``; {} without blocks."""
+    scheme, tiles, options = context.scheme, context.layout.tiles, context.params.evaluate
+    confusion = np.zeros((len(scheme), len(scheme)), np.int64)
+    for name in context.pixel_areas():
+        truth = open_array(tiles / "holdout", name)
+        columns = np.flatnonzero((truth != IGNORE).any(0))
+        if not len(columns):
+            continue
+        part = slice(max(0, columns[0] - HOLDOUT_MARGIN), columns[-1] + 1)
+        image = open_array(tiles / "images", name)[:, part]
+        guess = predict(context, model, np.asarray(image), options).argmax(0)
+        confusion += confusion_matrix(np.asarray(truth[:, part]), guess.astype(np.uint8), len(scheme))
+    if not confusion.any():
+        return {}
+    scores = scores_of(confusion, scheme.names)
+    return {"holdout/miou": scores["miou"], **{f"holdout/iou/{n}": v for n, v in scores["iou"].items()}}
+
+
+def predict(context: Context, model: nn.Module, image: Any, options: EvaluateParams) -> Any:
+    """Single-view probabilities of a piece of an area."""
+    return predict_scene(
+        model,
+        image,
+        preprocessing=model.preprocessing,
+        window=options.window,
+        overlap=options.overlap,
+        batch=options.batch,
+        views=PLAIN,
+        machine=context.machine,
+    )
+
+
+def save_segmenter(path: Path, model: Segmenter, context: Context) -> None:
+    """Write a model file: weights and all that inference needs beside them."""
+    params = context.params
+    content = describe_model(params.segment.network.model_dump(mode="json"), context.scheme, model.preprocessing)
+    save_checkpoint(path, {**content, "scale": params.tiles.scale, "weights": model.state_dict()})

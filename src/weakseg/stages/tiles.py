@@ -1,0 +1,185 @@
+"""Stage tiles: areas of the split as arrays, with tag rasters and the tile table; hidden truth kept apart."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from weakseg.classes import IGNORE, ClassScheme, Mask, load_classes
+from weakseg.data.manifest import TagCrops, save_manifest
+from weakseg.data.raster import read_image, read_mask
+from weakseg.data.store import save_areas, save_array
+from weakseg.data.tags import allowed_raster, read_tags, tag_arrays, tags_from_mask, window_grid, window_index
+from weakseg.errors import DataError, ParamsError
+from weakseg.layout import Layout
+from weakseg.params import TilesParams
+from weakseg.stages.context import open_context, tracked
+
+Tags = tuple[list[tuple[int, int, int, int]], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
+"""Windows of one area with present and known, bool (N, C)."""
+
+
+def run(root: Path) -> None:
+    """Cut the data of ``root`` into out/tiles, out/hidden and out/validation."""
+    context = open_context(root)
+    layout, params = context.layout, context.params.tiles
+    scheme = load_classes(layout.classes)
+    for folder in (layout.tiles, layout.hidden, layout.validation):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    with tracked(context, "tiles", params) as log:
+        sizes: list[tuple[str, str, int, int]] = []
+        tables: list[TagCrops] = []
+        csv = _csv_tags(layout, params, scheme) if params.tag_source == "csv" else {}
+        for split in ("pixel", "tags"):
+            for area in getattr(params.areas, split):
+                image, mask = load_pair(layout, area, scheme, params.scale, labelled=_needs_mask(layout, area, split))
+                sizes.append((area, split, *image.shape[:2]))
+                save_array(layout.tiles / "images", area, image)
+                tags = _tags_of(area, image, mask, csv, params, scheme, always_from_mask=split == "pixel")
+                tables.append(_save_tags(layout, area, image, tags, split, params, mask, scheme))
+        for area in params.areas.validation:
+            image, mask = load_pair(layout, area, scheme, params.scale, labelled=True)
+            save_array(layout.validation / "images", area, image)
+            save_array(layout.validation / "labels", area, mask)
+        save_areas(layout.tiles, sizes)
+        save_areas(layout.validation, [(area, "validation", 0, 0) for area in params.areas.validation])
+        save_manifest(layout.tiles / "manifest.csv", join_crops(tables), scheme.names)
+        scheme.save(layout.tiles / "classes.yaml")
+        log.log_artifact(layout.tiles / "manifest.csv", "tiles")
+        log.log_metrics({"tag_crops": float(sum(len(table.ids) for table in tables)), "areas": float(len(sizes))})
+
+
+def load_pair(
+    layout: Layout, area: str, scheme: ClassScheme, scale: float, *, labelled: bool
+) -> tuple[npt.NDArray[np.uint8], Mask]:
+    """Image (H, W, 3) and mask (H, W) of an area, resampled; the mask is all 255 where ``labelled`` is False."""
+    image = read_image(find_raster(layout.images, area))
+    mask = np.full(image.shape[:2], IGNORE, np.uint8)
+    if labelled:
+        mask = read_mask(find_raster(layout.labels, area), scheme)
+        if mask.shape != image.shape[:2]:
+            raise DataError(
+                f"{area}: mask {mask.shape}", expected=f"{image.shape[:2]} like its image", cure="import again"
+            )
+    if scale == 1:
+        return image, mask
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return cv2.resize(image, size, interpolation=how), cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def find_raster(folder: Path, area: str) -> Path:
+    """The one raster file of an area in a folder of data/."""
+    found = [
+        path for path in (folder / f"{area}{suffix}" for suffix in (".tif", ".tiff", ".png", ".jpg")) if path.is_file()
+    ]
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise DataError(
+            f"{folder}: {names} for area {area}",
+            expected="exactly one raster",
+            cure="run `weakseg data ensure` or `weakseg data import`, and check tiles.areas",
+        )
+    return found[0]
+
+
+def _needs_mask(layout: Layout, area: str, split: str) -> bool:
+    """N1 needs its mask; N2 uses one where there is one (simulated tags, audit, oracle)."""
+    return split == "pixel" or any((layout.labels / f"{area}{s}").is_file() for s in (".tif", ".tiff", ".png"))
+
+
+def _csv_tags(layout: Layout, params: TilesParams, scheme: ClassScheme) -> dict[str, Tags]:
+    names = [*params.areas.pixel, *params.areas.tags]
+    sizes = {area: read_image(find_raster(layout.images, area)).shape[:2] for area in names}
+    rows = read_tags(layout.tags_csv, scheme, sizes)
+    tags = {}
+    for area in names:
+        mine = [row for row in rows if row.area == area]
+        windows = [_scale_window(row.window, params.scale, sizes[area]) for row in mine]
+        tags[area] = (windows, *tag_arrays(mine, scheme))
+    return tags
+
+
+def _scale_window(window: tuple[int, int, int, int], scale: float, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """A window in px of the raw raster -> px of the resampled one; neighbours stay neighbours."""
+    row, column, height, width = window
+    limits = [max(1, round(length * scale)) for length in size]
+    top, bottom = round(row * scale), min(limits[0], round((row + height) * scale))
+    left, right = round(column * scale), min(limits[1], round((column + width) * scale))
+    if bottom <= top or right <= left:
+        raise ParamsError(f"tag window {window} at scale {scale}", expected="a pixel or more", cure="raise tiles.scale")
+    return top, left, bottom - top, right - left
+
+
+def _tags_of(
+    area: str,
+    image: npt.NDArray[np.uint8],
+    mask: Mask,
+    csv: dict[str, Tags],
+    params: TilesParams,
+    scheme: ClassScheme,
+    *,
+    always_from_mask: bool,
+) -> Tags:
+    """Tags of an area: from the user's CSV, or derived from its mask (N1 always: its tags are known)."""
+    if area in csv and not always_from_mask:
+        return csv[area]
+    windows = window_grid(image.shape[0], image.shape[1], params.tag_size)
+    return windows, *tags_from_mask(mask, windows, len(scheme), min_share=params.tag_min_share)
+
+
+def _save_tags(
+    layout: Layout,
+    area: str,
+    image: npt.NDArray[np.uint8],
+    tags: Tags,
+    split: str,
+    params: TilesParams,
+    mask: Mask,
+    scheme: ClassScheme,
+) -> TagCrops:
+    """Write the tag rasters, and the masks where they belong; returns the area's rows of the tile table."""
+    windows, present, known = tags
+    height, width = image.shape[:2]
+    save_array(layout.tiles / "allowed", area, allowed_raster(height, width, windows, present, known))
+    save_array(layout.tiles / "windows", area, window_index(height, width, windows))
+    splits = [split] * len(windows)
+    if split == "tags":
+        save_array(layout.hidden, area, mask)
+    else:
+        first = _holdout_column(windows, width, params.holdout)
+        train, held = mask.copy(), mask.copy()
+        train[:, first:] = IGNORE
+        held[:, :first] = IGNORE
+        save_array(layout.tiles / "labels", area, train)
+        save_array(layout.tiles / "holdout", area, held)
+        splits = ["holdout" if column >= first else "pixel" for _, column, _, _ in windows]
+    ids = tuple(f"{area}_{row}_{column}" for row, column, _, _ in windows)
+    table = np.array(windows, np.int64).reshape(-1, 4)
+    return TagCrops(ids, (area,) * len(windows), tuple(splits), table, present, known)
+
+
+def _holdout_column(windows: list[tuple[int, int, int, int]], width: int, share: float) -> int:
+    """First column of the hold-out block: the right-most columns of tag crops, so that no crop straddles its edge."""
+    starts = sorted({column for _, column, _, _ in windows})
+    if share <= 0 or len(starts) < 2:
+        return width
+    count = max(1, round(len(starts) * share))
+    return starts[len(starts) - count]
+
+
+def join_crops(tables: list[TagCrops]) -> TagCrops:
+    """The rows of several areas as one table."""
+    return TagCrops(
+        tuple(i for table in tables for i in table.ids),
+        tuple(a for table in tables for a in table.areas),
+        tuple(s for table in tables for s in table.splits),
+        np.concatenate([table.windows for table in tables]),
+        np.concatenate([table.present for table in tables]),
+        np.concatenate([table.known for table in tables]),
+    )

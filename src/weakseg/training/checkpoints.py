@@ -1,0 +1,80 @@
+"""Checkpoints: one file of tensors and plain data, loaded with weights_only and checked by name and shape.
+
+A *model file* holds what inference needs: weights, network parameters, class scheme, preprocessing, ground sampling.
+A *resume file* holds the whole state of a training; it exists only while that training is unfinished.
+"""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from weakseg.classes import ClassScheme
+from weakseg.data.augment import Preprocessing
+from weakseg.data.files import atomic_path
+from weakseg.errors import WeightsError
+
+FORMAT = 1
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write tensors and plain data (dict, list, str, numbers) whole or not at all."""
+    with atomic_path(path) as temporary:
+        torch.save({"format": FORMAT, **content}, temporary)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint on the CPU without unpickling code; anything else raises WeightsError."""
+    if not path.is_file():
+        raise WeightsError(f"no checkpoint {path}", expected="a file that a stage wrote", cure="run `dvc repro`")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise WeightsError(
+            f"{path} does not load ({reason})", expected="a weakseg checkpoint", cure="make it anew"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise WeightsError(f"{path} is not of format {FORMAT}", expected="a weakseg checkpoint", cure="make it anew")
+    return content
+
+
+def describe_model(network: dict[str, Any], scheme: ClassScheme, preprocessing: Preprocessing) -> dict[str, Any]:
+    """What a model file says beside its weights, as plain data."""
+    return {
+        "network": network,
+        "classes": {
+            "names": list(scheme.names),
+            "colours": [list(colour) for colour in scheme.colours],
+            "ignored": [[name, list(colour)] for name, colour in scheme.ignored],
+        },
+        "preprocessing": {key: list(value) for key, value in asdict(preprocessing).items()},
+    }
+
+
+def scheme_of(checkpoint: dict[str, Any]) -> ClassScheme:
+    """The class scheme a checkpoint was trained with."""
+    stored = checkpoint["classes"]
+    return ClassScheme(
+        tuple(stored["names"]),
+        tuple((r, g, b) for r, g, b in stored["colours"]),
+        tuple((name, (r, g, b)) for name, (r, g, b) in stored["ignored"]),
+    )
+
+
+def load_weights(module: nn.Module, state: dict[str, Any], name: str) -> None:
+    """Strict load; differing names or shapes raise WeightsError with the first few of them."""
+    try:
+        module.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:4]]
+        raise WeightsError(
+            f"{name} does not fit the network: {' '.join(lines)[:300]}",
+            expected="weights of the network that its parameters describe",
+            cure="use the params.yaml it was trained with, or train again",
+        ) from error

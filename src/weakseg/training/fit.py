@@ -1,0 +1,242 @@
+"""The one training path: every network of the project is trained by :func:`fit`; a method passes its step.
+
+Hugging Face accelerate supplies device, mixed precision, gradient scaling and DDP; the loop stays readable here.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Sampler
+
+from weakseg.data.dataset import StepDataset
+from weakseg.errors import StageError
+from weakseg.params import OptimiserParams
+from weakseg.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
+from weakseg.training.machine import Machine
+from weakseg.training.seeds import seed_everything
+
+Batch = dict[str, dict[str, Tensor]]
+
+
+@dataclass
+class TrainState:
+    """What a step may look at: the network as trained, its running average (or None) and the step number."""
+
+    model: nn.Module
+    averaged: nn.Module | None
+    step: int
+    steps: int
+
+    @property
+    def teacher(self) -> nn.Module:
+        return self.model if self.averaged is None else self.averaged
+
+
+StepLoss = Callable[[TrainState, Batch], tuple[Tensor, dict[str, Tensor]]]
+"""(state, batch) -> scalar loss with gradient, and detached scalars to log by name."""
+
+
+@dataclass
+class FitResult:
+    """The trained network (the average where there is one) and one row per report: step, losses, hold-out metrics."""
+
+    model: nn.Module
+    history: list[dict[str, float]] = field(default_factory=list)
+    resumed_at: int = 0
+
+
+class _StepsFrom(Sampler[int]):
+    """Steps ``start..stop-1`` in order."""
+
+    def __init__(self, start: int, stop: int) -> None:
+        self.start, self.stop = start, stop
+
+    def __iter__(self) -> Any:
+        return iter(range(self.start, self.stop))
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def fit(
+    model: nn.Module,
+    step_loss: StepLoss,
+    *,
+    parameter_groups: list[dict[str, Any]],
+    dataset: Callable[[int, int], StepDataset],
+    plan: OptimiserParams,
+    seed: int,
+    machine: Machine,
+    resume_file: Path,
+    identity: str,
+    evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None,
+    report: Callable[[Mapping[str, float], int], None] | None = None,
+    on_report: Callable[[nn.Module, int, Mapping[str, float]], None] | None = None,
+) -> FitResult:
+    """Train ``plan.steps`` steps and return the network to use.
+
+    Args:
+        step_loss: see :data:`StepLoss`.
+        parameter_groups: for AdamW; each with its own ``lr``, the peak of a warm-up and cosine schedule.
+        dataset: (rank, world) -> the batches, item k being step k.
+        seed: of weights drawn during training (dropout); data draws have their own.
+        resume_file: state of an unfinished run; written at every report, removed at the end.
+        identity: what the run is made from (params and data, as a digest); a resume file of another identity
+            is refused as stale and the run starts over.
+        evaluate: network -> hold-out metrics, called at every report on the network that would be used.
+        report, on_report: sinks of (metrics, step), and of (network, step, metrics) to keep checkpoints.
+
+    Raises:
+        StageError: the loss is not finite.
+    """
+    seed_everything(seed)
+    accelerator = machine.accelerator()
+    loader_of = dataset(accelerator.process_index, accelerator.num_processes)
+    optimiser = torch.optim.AdamW(parameter_groups, foreach=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _warm_cosine(plan))
+    averaged = copy.deepcopy(model).requires_grad_(False) if plan.ema > 0 else None
+    if averaged is not None:
+        averaged.to(accelerator.device)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    wrapped, optimiser = accelerator.prepare(model, optimiser)
+    result = FitResult(averaged if averaged is not None else model)
+    start = _resume(resume_file, identity, model, averaged, optimiser, schedule, result)
+    loader = DataLoader(
+        loader_of, batch_size=None, sampler=_StepsFrom(start, plan.steps), num_workers=machine.workers, pin_memory=False
+    )
+    sums: dict[str, float] = {}
+    since, clock = 0, time.monotonic()
+    with machine.progress(plan.steps, start) as advance:
+        for step, batch in enumerate(loader, start):
+            wrapped.train()
+            batch = _to(batch, accelerator)
+            with accelerator.autocast():
+                loss, logs = step_loss(TrainState(wrapped, averaged, step, plan.steps), batch)
+            if not torch.isfinite(loss):
+                raise StageError(
+                    f"loss {loss.item()} at step {step}", expected="a finite loss", cure="lower the learning rate"
+                )
+            optimiser.zero_grad(set_to_none=True)
+            accelerator.backward(loss)
+            accelerator.clip_grad_norm_(model.parameters(), plan.clip)
+            optimiser.step()
+            schedule.step()
+            if averaged is not None:
+                _average(averaged, model, min(plan.ema, (1 + step) / (10 + step)))
+            for name, value in {"loss": loss.detach(), **logs}.items():
+                sums[name] = sums.get(name, 0.0) + float(value)
+            since += 1
+            advance(sums["loss"] / since)
+            last = step + 1 == plan.steps
+            if last or (step + 1) % plan.report_every == 0:
+                row = {f"train/{name}": value / since for name, value in sums.items()}
+                row["train/seconds_per_step"] = (time.monotonic() - clock) / since
+                if evaluate is not None:
+                    row |= evaluate(result.model)
+                result.history.append({"step": float(step + 1), **row})
+                if report is not None and accelerator.is_main_process:
+                    report(row, step + 1)
+                if on_report is not None and accelerator.is_main_process:
+                    on_report(result.model, step + 1, row)
+                if not last and accelerator.is_main_process:
+                    _save(resume_file, identity, step + 1, model, averaged, optimiser, schedule, result)
+                sums, since, clock = {}, 0, time.monotonic()
+    if accelerator.is_main_process:
+        resume_file.unlink(missing_ok=True)
+    accelerator.wait_for_everyone()
+    result.model.eval()
+    return result
+
+
+def _warm_cosine(plan: OptimiserParams) -> Callable[[int], float]:
+    warm = max(1, round(plan.warmup * plan.steps))
+
+    def factor(step: int) -> float:
+        if step < warm:
+            return (step + 1) / warm
+        progress = (step - warm) / max(1, plan.steps - warm)
+        return 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * min(1.0, progress)))))
+
+    return factor
+
+
+@torch.no_grad()
+def _average(averaged: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move the averaged weights and float buffers towards the trained ones; integer buffers are copied."""
+    here, there = list(averaged.state_dict().values()), list(model.state_dict().values())
+    floats = [(a, b) for a, b in zip(here, there, strict=True) if a.is_floating_point()]
+    torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], 1 - decay)
+    for a, b in zip(here, there, strict=True):
+        if not a.is_floating_point():
+            a.copy_(b)
+
+
+def _to(batch: Batch, accelerator: Accelerator) -> Batch:
+    return {
+        pool: {name: value.to(accelerator.device, non_blocking=True) for name, value in part.items()}
+        for pool, part in batch.items()
+    }
+
+
+def _save(
+    path: Path,
+    identity: str,
+    step: int,
+    model: nn.Module,
+    averaged: nn.Module | None,
+    optimiser: Any,
+    schedule: Any,
+    result: FitResult,
+) -> None:
+    save_checkpoint(
+        path,
+        {
+            "identity": identity,
+            "step": step,
+            "model": model.state_dict(),
+            "averaged": averaged.state_dict() if averaged is not None else None,
+            "optimiser": optimiser.state_dict(),
+            "schedule": schedule.state_dict(),
+            "rng": torch.get_rng_state(),
+            "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "history": result.history,
+        },
+    )
+
+
+def _resume(
+    path: Path,
+    identity: str,
+    model: nn.Module,
+    averaged: nn.Module | None,
+    optimiser: Any,
+    schedule: Any,
+    result: FitResult,
+) -> int:
+    """Load an unfinished run of the same identity; returns the step to go on with, 0 for a fresh start."""
+    if not path.is_file():
+        return 0
+    state = load_checkpoint(path)
+    if state["identity"] != identity:
+        path.unlink()
+        return 0
+    load_weights(model, state["model"], str(path))
+    if averaged is not None:
+        load_weights(averaged, state["averaged"], str(path))
+    optimiser.load_state_dict(state["optimiser"])
+    schedule.load_state_dict(state["schedule"])
+    torch.set_rng_state(state["rng"])
+    if state["rng_cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["rng_cuda"])
+    result.history.extend(state["history"])
+    result.resumed_at = int(state["step"])
+    return result.resumed_at

@@ -1,0 +1,185 @@
+"""Training a segmentation network from pixel truth and one kind of weak label: pools of crops and the step's loss.
+
+The loss of one step is ``pixel + ramp * weak``: cross-entropy (plus Dice and Lovasz where weighted) on N1 crops, and on
+N2 crops either cross-entropy to pseudo-masks, or consistency with the averaged network plus the two tag losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from weakseg.classes import ClassScheme
+from weakseg.data.augment import Preprocessing, blur, jitter_colour, normalise
+from weakseg.data.copy_paste import CopyPaste, cut_snippets
+from weakseg.data.dataset import Area, Pool
+from weakseg.data.sampler import build_sampler
+from weakseg.errors import ParamsError
+from weakseg.losses import consistency_loss, cross_entropy, dice_loss, lovasz_softmax, presence_loss, tag_loss
+from weakseg.params import SegmentParams, Source
+from weakseg.training.fit import Batch, StepLoss, TrainState
+from weakseg.training.seeds import step_generator
+from weakseg.weak.selftrain import Targets, cut_mix, make_targets
+
+COUNT_LABELS = ("pixel", "full")  # sources whose every crop has pixel truth
+
+
+def class_weights(weights: dict[str, float], scheme: ClassScheme) -> Tensor:
+    """float32 (C,), 1 for classes not named; an unknown name raises DataError."""
+    table = torch.ones(len(scheme))
+    for name, weight in weights.items():
+        table[scheme.index(name)] = weight
+    return table
+
+
+def build_pools(
+    source: Source,
+    params: SegmentParams,
+    scheme: ClassScheme,
+    labelled: Sequence[Area],
+    weak: Sequence[Area],
+    seed: int,
+) -> dict[str, Pool]:
+    """Pools ``pixel`` (areas with truth) and, for task (ii), ``weak`` (N2 areas, with pseudo-masks or tags alone).
+
+    Both tasks see ``optimiser.batch`` crops per step: the weak ones replace crops of N1, so steps compare like with like.
+    """
+    uses_weak = source not in COUNT_LABELS and len(weak) > 0
+    weak_count = params.weak.batch if uses_weak else 0
+    if weak_count >= params.optimiser.batch:
+        raise ParamsError(
+            f"segment.weak.batch {weak_count} of {params.optimiser.batch} crops",
+            expected="at least one crop of N1 in each step",
+            cure="lower segment.weak.batch",
+        )
+    favoured = scheme.index(params.favour.class_name) if params.favour.probability > 0 else None
+    paste = _copy_paste(params, scheme, labelled)
+    pools = {"pixel": _pool(params, labelled, favoured, params.optimiser.batch - weak_count, seed, len(scheme), paste)}
+    if uses_weak:
+        pools["weak"] = _pool(params, weak, favoured, weak_count, seed, len(scheme), None)
+    return pools
+
+
+def _copy_paste(params: SegmentParams, scheme: ClassScheme, labelled: Sequence[Area]) -> CopyPaste | None:
+    if params.copy_paste.probability <= 0:
+        return None
+    index = scheme.index(params.copy_paste.class_name)
+    snippets = cut_snippets([(area.image, area.mask) for area in labelled if area.mask is not None], index)
+    return CopyPaste(snippets, index, params.copy_paste.probability, params.copy_paste.most)
+
+
+def _pool(
+    params: SegmentParams,
+    areas: Sequence[Area],
+    favoured: int | None,
+    count: int,
+    seed: int,
+    classes: int,
+    paste: CopyPaste | None,
+) -> Pool:
+    sizes = [(area.image.shape[0], area.image.shape[1]) for area in areas]
+    sampler = build_sampler(
+        sizes, [area.mask for area in areas], favoured=favoured, probability=params.favour.probability, seed=seed
+    )
+    return Pool(areas, sampler, count, params.crop, params.augment.scale, classes, paste=paste)
+
+
+def segmentation_step(
+    source: Source, params: SegmentParams, scheme: ClassScheme, preprocessing: Preprocessing, seed: int
+) -> StepLoss:
+    """The step of :func:`weakseg.training.fit.fit` for this source of labels."""
+    weights = class_weights(params.class_weights, scheme)
+
+    def pixel_loss(logits: Tensor, masks: Tensor) -> Tensor:
+        loss = cross_entropy(logits, masks, weights.to(logits.device))
+        if params.dice > 0:
+            loss = loss + params.dice * dice_loss(logits, masks)
+        if params.lovasz > 0:
+            loss = loss + params.lovasz * lovasz_softmax(logits, masks)
+        return loss
+
+    def step(state: TrainState, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        generator = step_generator(seed, state.step)
+        pixel = batch["pixel"]
+        images = normalise(jitter_colour(pixel["image"], params.augment.colour, generator), preprocessing)
+        ramp = _ramp(state, params)
+        if "weak" not in batch or ramp == 0:
+            loss = pixel_loss(state.model(images).float(), pixel["mask"])
+            return loss, {"pixel": loss.detach()}
+        if source == "consistency":
+            return _consistency_step(state, batch, images, pixel_loss, params, preprocessing, generator, ramp)
+        weak = normalise(jitter_colour(batch["weak"]["image"], params.augment.colour, generator), preprocessing)
+        logits = state.model(torch.cat([images, weak])).float()
+        truth, pseudo = logits[: len(images)], logits[len(images) :]
+        loss = pixel_loss(truth, pixel["mask"])
+        weak_loss = cross_entropy(pseudo, batch["weak"]["mask"], weights.to(logits.device))
+        total = loss + ramp * params.weak.pseudo_weight.get(source, 1.0) * weak_loss
+        return total, {"pixel": loss.detach(), "weak": weak_loss.detach()}
+
+    return step
+
+
+def _ramp(state: TrainState, params: SegmentParams) -> float:
+    """0 before ``weak.start``, then a straight line to 1 over ``weak.ramp`` (both shares of all steps)."""
+    begun = state.step / state.steps - params.weak.start
+    if begun < 0:
+        return 0.0
+    return min(1.0, begun / params.weak.ramp) if params.weak.ramp > 0 else 1.0
+
+
+def _consistency_step(
+    state: TrainState,
+    batch: Batch,
+    images: Tensor,
+    pixel_loss: nn.Module | object,
+    params: SegmentParams,
+    preprocessing: Preprocessing,
+    generator: torch.Generator,
+    ramp: float,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    options, weak = params.consistency, batch["weak"]
+    targets = _teach(state, weak, preprocessing, options.confidence, options.adaptive)
+    views = []
+    for _ in range(options.views):
+        strong = blur(jitter_colour(weak["image"], options.colour, generator), options.blur, generator)
+        views.append(cut_mix(strong, targets, options.cutmix, generator))
+    together = torch.cat([images, *(normalise(view, preprocessing) for view, _ in views)])
+    logits = state.model(together).float()
+    loss = pixel_loss(logits[: len(images)], batch["pixel"]["mask"])  # type: ignore[operator]
+    consistent, tagged, presence = (torch.zeros((), device=logits.device) for _ in range(3))
+    for part, (_, taught) in zip(logits[len(images) :].split(len(weak["image"])), views, strict=True):
+        consistent = consistent + consistency_loss(part, taught.label, taught.weight) / options.views
+        tagged = tagged + tag_loss(part, taught.allowed) / options.views
+        presence = presence + presence_loss(part, taught.windows, weak["tags"]) / options.views
+    if options.feature_dropout > 0:
+        clean = normalise(weak["image"], preprocessing)
+        dropped = state.model(clean, feature_dropout=options.feature_dropout).float()
+        consistent = (consistent + consistency_loss(dropped, targets.label, targets.weight)) / 2
+    weights = params.weak
+    total = loss + ramp * (
+        weights.consistency_weight * consistent + weights.tag_weight * tagged + weights.presence_weight * presence
+    )
+    return total, {
+        "pixel": loss.detach(),
+        "consistency": consistent.detach(),
+        "tags": tagged.detach(),
+        "presence": presence.detach(),
+        "coverage": targets.weight.mean(),
+    }
+
+
+@torch.no_grad()
+def _teach(
+    state: TrainState, weak: dict[str, Tensor], preprocessing: Preprocessing, confidence: float, adaptive: bool
+) -> Targets:
+    """Targets from the averaged network on the clean view, the mean of it and its mirror image."""
+    teacher = state.teacher
+    teacher.eval()
+    clean = normalise(weak["image"], preprocessing)
+    probabilities = teacher(clean).float().softmax(1)
+    probabilities = (probabilities + teacher(clean.flip(3)).float().softmax(1).flip(3)) / 2
+    if teacher is state.model:
+        teacher.train()
+    return make_targets(probabilities, weak["allowed"], weak["windows"], confidence=confidence, adaptive=adaptive)
