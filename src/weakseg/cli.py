@@ -19,8 +19,6 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Make, import and describe data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-show_app = typer.Typer(help="Draw what a stage made.", no_args_is_help=True)
-app.add_typer(show_app, name="show")
 runs_app = typer.Typer(help="MLflow runs.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
 
@@ -158,8 +156,8 @@ def split(
     typer.echo(write_split(context.obj, (pixel, tagged, validation), seed=seed, every_class=every_class))
 
 
-@show_app.command()
-def scores(
+@app.command()
+def show(
     context: typer.Context,
     method: Annotated[str, typer.Argument(help="cam, crf, irnet, single_stage, teacher or fused.")],
     area: Annotated[str, typer.Option(help="Area of N1 or N2.")],

@@ -466,12 +466,14 @@ def serve(root: Path, *, linger: float = _LINGER) -> None:
         failed: dict[str, tuple[float, str]] = {}  # address -> when to try again, why it failed
         busy = time.monotonic()
         while held and _spool(root).is_dir():
-            for folder in _journals(root):
+            before = _journals(root)
+            for folder in before:
                 _attempt(folder, failed)
             left = _journals(root)
-            if any(_is_open(folder) for folder in left):
+            at_work = len(left) < len(before) or any(_is_open(f) or _address(f) not in failed for f in left)
+            if at_work:
                 busy = time.monotonic()
-            elif (left and all(_address(folder) in failed for folder in left)) or time.monotonic() > busy + linger:
+            elif left or time.monotonic() > busy + linger:  # only refused ones, or none
                 return
             time.sleep(_POLL)
 
@@ -721,8 +723,8 @@ def find_run(root: Path, name: str) -> Any:
     Raises:
         TrackingError: if there is none, or the server does not answer.
     """
-    client = connect(root)
-    try:
+    with mlflow_errors(root):
+        client = connect(root)
         experiments = [found.experiment_id for found in client.search_experiments()]
         for tag in (RUN_TAG, STAGE_TAG):
             order = ["attributes.start_time DESC"]
@@ -730,9 +732,6 @@ def find_run(root: Path, name: str) -> Any:
                 return found[0]
         if re.fullmatch("[0-9a-f]{32}", name):
             return client.get_run(name)
-    except _mlflow_exception() as problem:
-        if problem.get_http_status_code() != 404:
-            raise _unreachable(root, problem) from problem
     raise TrackingError(
         f"no run {name!r} at {_without_password(tracking_uri(root))}",
         expected="a run id or a stage that ran, e.g. evaluate@pixel",
@@ -741,15 +740,22 @@ def find_run(root: Path, name: str) -> Any:
 
 
 def connect(root: Path) -> Any:
-    """An ``mlflow.MlflowClient`` for the server of this root, tracking and registry both.
+    """An ``mlflow.MlflowClient`` for the server of this root, tracking and registry both."""
+    return _client(tracking_uri(root))
 
-    Raises:
-        TrackingError: if the default sqlite file cannot be opened.
-    """
+
+@contextlib.contextmanager
+def mlflow_errors(root: Path) -> Iterator[None]:
+    """Turn what MLflow raises inside into a TrackingError that says whether it refused or could not be reached."""
     try:
-        return _client(tracking_uri(root))
+        yield
     except _mlflow_exception() as problem:
-        raise _unreachable(root, problem) from problem
+        refused = problem.get_http_status_code() < 500
+        raise TrackingError(
+            f"MLflow at {_without_password(tracking_uri(root))}: {_reason(problem)}",
+            expected="a request it accepts" if refused else "a tracking server that answers",
+            cure="check the names and ids given" if refused else "start it or set MLFLOW_TRACKING_URI",
+        ) from problem
 
 
 @functools.cache
@@ -774,14 +780,6 @@ def _prepare_environment() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-
-
-def _unreachable(root: Path, problem: Exception) -> TrackingError:
-    return TrackingError(
-        f"MLflow at {_without_password(tracking_uri(root))} does not answer ({_reason(problem)})",
-        expected="a running tracking server",
-        cure="start it or set MLFLOW_TRACKING_URI",
-    )
 
 
 def _tagged(tag: str, value: str) -> str:

@@ -32,7 +32,9 @@ def pixel_loop(image: Tensor, masks: Tensor, dilations: tuple[int, ...], iterati
                 values = torch.stack([image[:, y, x] for y, x in at])
                 sigma = values.std(dim=0)
                 ring = [index for index, offset in enumerate(offsets) if offset != (0, 0)]
-                logits = torch.stack([-((image[:, i, j] - values[n]).abs() / (1e-8 + 0.1 * sigma)).mean() for n in ring])
+                logits = torch.stack(
+                    [-((image[:, i, j] - values[n]).abs() / (1e-8 + 0.1 * sigma)).mean() for n in ring]
+                )
                 weights = logits.softmax(0)
                 refined[:, i, j] = sum(w * masks[:, at[n][0], at[n][1]] for w, n in zip(weights, ring, strict=True))
         masks = refined

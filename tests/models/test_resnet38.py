@@ -240,5 +240,5 @@ def test_loader_never_runs_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_slim_file_does_not_fit_another_width(tmp_path: Path) -> None:
     torch.save(slim_state(), tmp_path / "a.pth")
-    with pytest.raises(WeightsError, match="190 of another shape|191 of another shape"):
+    with pytest.raises(WeightsError, match="191 of another shape"):
         load_resnet38(ResNet38(width=32), tmp_path / "a.pth")

@@ -66,8 +66,9 @@ def _check_indices(values: Pixels, classes: ClassScheme, ignored: Sequence[int])
     to_index[:count] = np.arange(count)
     known = np.zeros(256, bool)
     known[[*range(count), IGNORE, *ignored]] = True
-    if not known[np.unique(values)].all():
-        rows, columns = np.nonzero(~known[values])
+    unknown = ~known[values]
+    if unknown.any():
+        rows, columns = np.nonzero(unknown)
         raise DataError(
             f"{rows.size} px of values out of range, first {values[rows[0], columns[0]]} "
             f"at row {rows[0]}, column {columns[0]}",

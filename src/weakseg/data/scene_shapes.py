@@ -69,13 +69,13 @@ class Dice:
         t = self.real(-1.0, 1.0)
         return (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
 
-    def spot(self, where: Region) -> tuple[int, int] | None:
-        """A pixel (x, y) of the region, or None where it is empty."""
+    def spots(self, where: Region, count: int) -> list[tuple[int, int]]:
+        """Pixels (x, y) of the region, ``count`` of them with repetition, or none where it is empty."""
         places = np.flatnonzero(where)
         if places.size == 0:
-            return None
-        row, column = divmod(int(places[self.whole(0, places.size - 1)]), where.shape[1])
-        return column, row
+            return []
+        drawn = (int(places[self.whole(0, places.size - 1)]) for _ in range(count))
+        return [(place % where.shape[1], place // where.shape[1]) for place in drawn]
 
     def vary(self, tone: Tone, *, brightness: float = 0.1, hue: float = 5.0) -> Tone:
         """A tone of the same material: brighter or darker by a factor, each band shifted by up to ``hue``."""
@@ -164,7 +164,9 @@ def add_paving(canvas: Canvas, at: Window, inside: Region, tone: Tone) -> None:
     canvas.paint(at, inside, tone, shade, IMPERVIOUS, 0.0)
 
 
-def add_roof(canvas: Canvas, x: float, y: float, axis: Axis, length: float, width: float, kind: tuple[str, Tone]) -> None:
+def add_roof(
+    canvas: Canvas, x: float, y: float, axis: Axis, length: float, width: float, kind: tuple[str, Tone]
+) -> None:
     """A roof of half ``length`` and half ``width`` px, ridge along the axis; its slopes take the light differently."""
     shape, tone = kind
     dice, look = canvas.dice, canvas.look
@@ -193,7 +195,9 @@ def _roof_furniture(
     dice = canvas.dice
     for _ in range(dice.whole(1, 5) if shape == "flat" else dice.whole(0, 3)):
         size_u, size_v = dice.real(1.0, 3.2), dice.real(1.0, 2.6)
-        near = np.maximum(np.abs(u - dice.real(-0.8, 0.8) * length) / size_u, np.abs(v - dice.real(-0.8, 0.8) * width) / size_v)
+        near = np.maximum(
+            np.abs(u - dice.real(-0.8, 0.8) * length) / size_u, np.abs(v - dice.real(-0.8, 0.8) * width) / size_v
+        )
         tone = dice.vary(dice.pick(CAR_TONES[:5]))
         canvas.paint(at, inside & (near < 1), tone, np.ones_like(u), BUILDING, canvas.height[at] + dice.real(0.5, 3))
     if dice.chance(0.15):
@@ -212,7 +216,9 @@ def add_crown(canvas: Canvas, x: float, y: float, radius: float, tone: Tone) -> 
     light = (u * look.sun[0] + v * look.sun[1]) / radius
     lumps = look.crown * (0.7 * canvas.grain[at] + 0.4 * canvas.fine[at])
     shade = np.maximum((0.74 + 0.3 * dome) * (1 + 0.8 * look.relief * light + lumps), 0.15)
-    height = np.maximum(canvas.height[at], radius * dice.real(1.0, 1.7) * (0.45 + 0.55 * dome + 0.05 * canvas.grain[at]))
+    height = np.maximum(
+        canvas.height[at], radius * dice.real(1.0, 1.7) * (0.45 + 0.55 * dome + 0.05 * canvas.grain[at])
+    )
     canvas.paint(at, square < 1, tone, shade, TREE, height)
 
 
@@ -228,7 +234,9 @@ def add_car(canvas: Canvas, x: float, y: float, axis: Axis, *, on_grass: bool = 
         return False
     body = (np.abs(u) <= length) & (np.abs(v) <= width) & (np.abs(u) / length + np.abs(v) / width < 1.75)
     glass = (np.abs(u - 0.28 * length) < 0.9) | (np.abs(u + 0.62 * length) < 0.7)
-    shade = np.where(glass & (np.abs(v) < width - 0.4), dice.real(0.45, 0.75), 1.0) + np.where(np.abs(u) < 1.2, 0.08, 0.0)
+    shade = np.where(glass & (np.abs(v) < width - 0.4), dice.real(0.45, 0.75), 1.0) + np.where(
+        np.abs(u) < 1.2, 0.08, 0.0
+    )
     canvas.paint(at, body, dice.vary(dice.pick(CAR_TONES)), shade, CAR, 4.5)
     return True
 

@@ -117,7 +117,9 @@ def _check(seed: int, area: str, size: tuple[int, int] | None) -> None:
         raise DataError(f"seed {seed}", expected="an integer >= 0", cure="choose another seed")
     if size is not None and min(size) < MIN_SIDE:
         raise DataError(
-            f"scene size {size[0]} x {size[1]}", expected=f"at least {MIN_SIDE} px a side", cure="ask for a larger scene"
+            f"scene size {size[0]} x {size[1]}",
+            expected=f"at least {MIN_SIDE} px a side",
+            cure="ask for a larger scene",
         )
 
 

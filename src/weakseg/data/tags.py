@@ -434,9 +434,10 @@ def best_size(statistics: TagStatistics, by: Literal["crop", "pixel"] = "crop") 
     """Crop size whose tags say most; the larger one of equals.
 
     ``crop``, recommended: bits per crop, that is per tag decision paid for. It falls for large crops, where every class
-    is everywhere, and for small ones, where the rare class is nowhere. ``pixel``: bits per pixel, that is per area
-    tagged; it nearly always names the smallest size, so it is the choice only where tags cost nothing (derived from an
-    existing map, say). Both add the classes' entropies as if classes were independent: an upper limit.
+    is everywhere, and for small ones, where the rare class is nowhere. Near its top it is flat, so read the table too:
+    of sizes that say about as much per crop, a smaller one says it about fewer pixels. ``pixel``: bits per pixel, that
+    is per area tagged; it nearly always names the smallest size, so it is the choice only where tags cost nothing
+    (derived from an existing map, say). Both add the classes' entropies as if classes were independent: an upper limit.
     """
     column = {"crop": "bits_per_crop", "pixel": "bits_per_pixel"}.get(by)
     if column is None:

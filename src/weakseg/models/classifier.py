@@ -36,7 +36,8 @@ VGG_LAYERS: Final = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 1,
 def vgg16_bn_trunk(*, width: int = 1) -> nn.Sequential:
     """VGG16-BN at stride 8; ``width`` divides the channels. Indices equal torchvision's ``vgg16_bn().features``.
 
-    Spec 1.1: the fourth pool keeps its size (3x3, stride 1), the last three convolutions are dilated by 2.
+    Spec 1.1: the fourth pool keeps its size (3x3, stride 1), the last three convolutions are dilated by 2. Weights start
+    as torchvision's do, so that features without pretraining still depend on the image.
     """
     layers: list[nn.Module] = []
     channels, dilation = 3, 1
@@ -48,8 +49,10 @@ def vgg16_bn_trunk(*, width: int = 1) -> nn.Sequential:
             dilation = 2
         else:
             wide = entry // width
-            layers += [nn.Conv2d(channels, wide, 3, padding=dilation, dilation=dilation), nn.BatchNorm2d(wide)]
-            layers.append(nn.ReLU(inplace=True))
+            convolution = nn.Conv2d(channels, wide, 3, padding=dilation, dilation=dilation)
+            nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+            layers += [convolution, nn.BatchNorm2d(wide), nn.ReLU(inplace=True)]
             channels = wide
     return nn.Sequential(*layers)
 

@@ -33,11 +33,12 @@ def pamr(
 ) -> Tensor:
     """Diffuse ``masks`` along the colours of ``image``; no gradient is recorded.
 
-    Each iteration replaces a mask value by the affinity-weighted mean of its neighbours (never of itself), so the result
-    keeps the range of the masks and their sum over channels.
+    Each iteration replaces a mask value by the affinity-weighted mean of its neighbours (never of itself), so the
+    result keeps the range of the masks and their sum over channels.
 
     Args:
-        image: float (B, K, H, W) on the grid of the masks, any K, any per-channel scale; in [0, 1] if ``sigma_floor`` > 0.
+        image: float (B, K, H, W) on the grid of the masks, any K; each channel on any scale while ``sigma_floor`` is 0,
+            in [0, 1] otherwise.
         masks: float (B, C, H, W), usually softmax values.
         dilations: distances in pixels of the eight neighbours; outside the image the border value counts.
         iterations: passes; 0 returns the masks as they are.
@@ -77,11 +78,13 @@ def affinity(image: Tensor, *, dilations: Sequence[int] = DILATIONS, sigma_floor
         image, dilations, sigma_floor: as in :func:`pamr`; the image float32 or float64.
 
     Returns:
-        (B, 8 * len(dilations), H, W) in the image's dtype, non-negative, summing to 1 over axis 1; neighbours row by row
-        for the first dilation, then for the next.
+        (B, 8 * len(dilations), H, W) in the image's dtype, non-negative, summing to 1 over axis 1; neighbours row by
+        row for the first dilation, then for the next.
     """
     if not dilations or min(dilations) < 1:
-        raise ParamsError(f"PAMR dilations {list(dilations)}", expected="at least one, each 1 or more", cure="list them")
+        raise ParamsError(
+            f"PAMR dilations {list(dilations)}", expected="at least one, each 1 or more", cure="list them"
+        )
     deviation = local_deviation(image, dilations=dilations).clamp_min_(sigma_floor)
     scale = deviation.mul_(_TEMPERATURE).add_(_EPSILON).mul_(-image.shape[1]).reciprocal_()
     batch, _, height, width = image.shape
@@ -95,7 +98,8 @@ def affinity(image: Tensor, *, dilations: Sequence[int] = DILATIONS, sigma_floor
 def local_deviation(image: Tensor, *, dilations: Sequence[int] = DILATIONS) -> Tensor:
     """Unbiased standard deviation of each channel over the 3x3 grids of all dilations; the same shape as ``image``.
 
-    The centre counts once per dilation, as published. Sums run over differences from the centre: exactly 0 on flat areas.
+    The centre counts once per dilation, as published. Sums run over differences from the centre, so flat areas give
+    exactly 0.
     """
     total, squares = torch.zeros_like(image), torch.zeros_like(image)
     for neighbour in _neighbours(image, dilations):
@@ -107,7 +111,7 @@ def local_deviation(image: Tensor, *, dilations: Sequence[int] = DILATIONS) -> T
 
 
 def _neighbours(values: Tensor, dilations: Sequence[int]) -> Iterator[Tensor]:
-    """Views of the padded values, one per neighbour; replicating by the largest dilation clamps for every smaller one."""
+    """Views of the padded values, one per neighbour; padding for the largest dilation serves the smaller ones too."""
     reach = max(dilations)
     height, width = values.shape[-2:]
     padded = F.pad(values, [reach] * 4, mode="replicate")

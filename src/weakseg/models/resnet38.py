@@ -30,6 +30,7 @@ _BASIC = (
 )
 # name, input and output channels, dilation, dropout
 _BOTTLENECK = (("b6", 1024, 2048, 4, 0.3), ("b7", 2048, 4096, 4, 0.5))
+_BLOCKS = (*(block[0] for block in _BASIC), *(block[0] for block in _BOTTLENECK))
 _SHALLOW, _CHANNELS = "b3_2", (256, 4096)
 
 
@@ -38,7 +39,7 @@ class ResNet38(nn.Module):
 
     Args:
         width: divisor of all channel counts, a power of two up to 64; 1 fits the published weights, 8 or 16 a CPU.
-        frozen: published recipe: conv1a and b2* do not learn, and neither do any BatchNorm's scale, shift and statistics.
+        frozen: the published recipe: conv1a, b2* and every BatchNorm's scale, shift and statistics stay as they are.
             False lets everything learn: without pretrained weights there is nothing to keep.
 
     Attributes:
@@ -82,13 +83,13 @@ class ResNet38(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, 3, H, W) -> shallow (B, 256 / width, H/4, W/4), deep (B, 4096 / width, H/8, W/8), sizes rounded up.
+        """Images (B, 3, H, W) -> shallow (B, 256/width, H/4, W/4), deep (B, 4096/width, H/8, W/8), sizes rounded up.
 
         The shallow feature is the raw sum of its last block; the deep one has passed BatchNorm and ReLU.
         """
         x = self.conv1a(images)
         shallow = x
-        for name, *_ in (*_BASIC, *_BOTTLENECK):
+        for name in _BLOCKS:
             x = self.get_submodule(name)(x)
             if name == _SHALLOW:
                 shallow = x
@@ -96,7 +97,7 @@ class ResNet38(nn.Module):
 
 
 class _Basic(nn.Module):
-    """Pre-activation block of two 3x3 convolutions; the projection reads the activated input, the identity the raw one."""
+    """Pre-activation block of two 3x3 convolutions; projections read the activated input, the identity the raw one."""
 
     def __init__(self, inner: int, middle: int, outer: int, stride: int, first: int, second: int) -> None:
         super().__init__()
@@ -112,7 +113,7 @@ class _Basic(nn.Module):
         active = F.relu(self.bn_branch2a(x), inplace=True)
         shortcut = x if self.conv_branch1 is None else self.conv_branch1(active)
         middle = F.relu(self.bn_branch2b1(self.conv_branch2a(active)), inplace=True)
-        return shortcut + self.conv_branch2b1(middle)
+        return shortcut + self.conv_branch2b1(middle)  # type: ignore[no-any-return]
 
 
 class _Bottleneck(nn.Module):
@@ -139,9 +140,9 @@ class _Bottleneck(nn.Module):
 def load_resnet38(module: ResNet38, path: Path) -> LoadReport:
     """Fill ``module`` from a file of the published form, or leave it as it was and raise.
 
-    The file is a dict of tensors (or one under ``state_dict``), names with or without ``module.`` before them; it is read
-    without unpickling code. Classifier layers of known names are left out and reported; counters of BatchNorm need not be
-    there. Every other difference in names or shapes is an error.
+    The file is a dict of tensors (or one under ``state_dict``), names with or without ``module.`` before them; it is
+    read without unpickling code. Classifier layers of known names are left out and reported; counters of BatchNorm
+    need not be there. Every other difference in names or shapes is an error.
 
     Raises:
         WeightsError: the file cannot be read, or lists what is missing, unexpected or of another shape.

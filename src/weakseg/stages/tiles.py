@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from weakseg.classes import IGNORE, ClassScheme, Mask, load_classes
 from weakseg.data.manifest import TagCrops, save_manifest
-from weakseg.data.raster import read_image, read_mask
+from weakseg.data.raster import read_image, read_info, read_mask
 from weakseg.data.store import save_areas, save_array
 from weakseg.data.tags import allowed_raster, read_tags, tag_arrays, tags_from_mask, window_grid, window_index
 from weakseg.errors import DataError, ParamsError
@@ -19,6 +19,7 @@ from weakseg.layout import Layout
 from weakseg.params import TilesParams
 from weakseg.stages.context import open_context, tracked
 
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg")
 Tags = tuple[list[tuple[int, int, int, int]], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
 """Windows of one area with present and known, bool (N, C)."""
 
@@ -76,7 +77,7 @@ def load_pair(
 def find_raster(folder: Path, area: str) -> Path:
     """The one raster file of an area in a folder of data/."""
     found = [
-        path for path in (folder / f"{area}{suffix}" for suffix in (".tif", ".tiff", ".png", ".jpg")) if path.is_file()
+        path for path in (folder / f"{area}{suffix}" for suffix in SUFFIXES) if path.is_file()
     ]
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
@@ -90,12 +91,14 @@ def find_raster(folder: Path, area: str) -> Path:
 
 def _needs_mask(layout: Layout, area: str, split: str) -> bool:
     """N1 needs its mask; N2 uses one where there is one (simulated tags, audit, oracle)."""
-    return split == "pixel" or any((layout.labels / f"{area}{s}").is_file() for s in (".tif", ".tiff", ".png"))
+    return split == "pixel" or any((layout.labels / f"{area}{suffix}").is_file() for suffix in SUFFIXES)
 
 
 def _csv_tags(layout: Layout, params: TilesParams, scheme: ClassScheme) -> dict[str, Tags]:
+    """Tags of the user's CSV per area of N1 and N2; the file may name every area of data/images, and no other."""
     names = [*params.areas.pixel, *params.areas.tags]
-    sizes = {area: read_image(find_raster(layout.images, area)).shape[:2] for area in names}
+    infos = {path.stem: read_info(path) for path in sorted(layout.images.iterdir()) if path.suffix in SUFFIXES}
+    sizes = {area: (info.height, info.width) for area, info in infos.items()}
     rows = read_tags(layout.tags_csv, scheme, sizes)
     tags = {}
     for area in names:

@@ -25,7 +25,10 @@ from weakseg.models.irnet_options import IrnetOptions, Normalise, Views
 from weakseg.weak.scores import ScoreMaps, check_scores
 
 DRIFT_FLOOR = 1e-3  # share of an area; classes far below it cannot drift
+BAND_VALUES = 1 << 17  # floats of one band of rows on the CPU, half a megabyte
 REST = 1e-3  # weight below which an anchored walk's further steps do not count
+
+Term = tuple[Tensor, Tensor, Tensor]  # views: accumulate into, affinity, values
 
 
 @dataclass(frozen=True)
@@ -60,15 +63,20 @@ def walk(scores: Tensor, boundary: Tensor, options: IrnetOptions) -> Tensor:
             expected="(B, C, h, w) and (B, h, w)",
             cure="reduce the scores to the boundary's grid",
         )
-    start = scores * (1 - boundary[:, None]) if options.damp else scores
-    affinities = walk_affinities(boundary, options)
-    degree = walk_degree(boundary, affinities, options)[:, None]
-    x = start
-    for _ in range(options.steps):
-        x = _spread(x, affinities, options) / degree
+    start = (scores * (1 - boundary[:, None]) if options.damp else scores).float().contiguous()
+    mean = start.mean((2, 3), keepdim=True)  # T keeps constants, and rounding errors grow with what is left
+    start = start - mean
+    affinities = walk_affinities(boundary.float(), options)
+    degree = walk_degree(affinities, start, options)
+    buffers = (start.clone(), torch.empty_like(start))
+    plans = (_plan(buffers[0], buffers[1], affinities, options), _plan(buffers[1], buffers[0], affinities, options))
+    for step in range(options.steps):
+        source, target = buffers[step % 2], buffers[1 - step % 2]
+        _spread(source, target, plans[step % 2])
+        target.div_(degree)
         if options.anchor < 1:
-            x = torch.lerp(start, x, options.anchor)
-    return x
+            torch.lerp(start, target, options.anchor, out=target)
+    return buffers[options.steps % 2].add_(mean)
 
 
 def walk_affinities(boundary: Tensor, options: IrnetOptions) -> list[Tensor]:
@@ -77,18 +85,38 @@ def walk_affinities(boundary: Tensor, options: IrnetOptions) -> list[Tensor]:
     return [pair_affinity(boundary, offset).pow_(options.beta)[:, None] for offset in offsets]
 
 
-def walk_degree(boundary: Tensor, affinities: list[Tensor], options: IrnetOptions) -> Tensor:
-    """Row sums (B, h, w) of W: one for the cell itself plus its affinities to both sides."""
-    return _spread(torch.ones_like(boundary)[:, None], affinities, options)[:, 0]
-
-
-def _spread(x: Tensor, affinities: list[Tensor], options: IrnetOptions) -> Tensor:
-    """W x: every cell gets its own value and those of its partners, in both directions of each pair."""
-    total = x.clone()
-    for offset, affinity in zip(pair_offsets(options.walk_radius), affinities, strict=True):
-        shifted(total, offset, (0, 0)).addcmul_(affinity, shifted(x, offset, offset))
-        shifted(total, offset, offset).addcmul_(affinity, shifted(x, offset, (0, 0)))
+def walk_degree(affinities: list[Tensor], scores: Tensor, options: IrnetOptions) -> Tensor:
+    """Row sums (B, 1, h, w) of W: one for the cell itself plus its affinities to both sides."""
+    ones = torch.ones_like(scores[:, :1])
+    total = torch.empty_like(ones)
+    _spread(ones, total, _plan(ones, total, affinities, options))
     return total
+
+
+def _plan(source: Tensor, target: Tensor, affinities: list[Tensor], options: IrnetOptions) -> list[Term]:
+    """The views that one step adds up: target += affinity * source in both directions of every pair.
+
+    Slicing costs as much as adding at small grids, so it is done once per walk. On the CPU the rows are taken in bands
+    that stay in the cache for all offsets, or time per cell would double from 256x256 to 512x512.
+    """
+    height = source.shape[-2]
+    band = height if source.is_cuda else max(1, BAND_VALUES // (source.numel() // height))
+    terms: list[Term] = []
+    for top in range(0, height, band):
+        rows = (..., slice(top, top + band), slice(None))
+        for offset, affinity in zip(pair_offsets(options.walk_radius), affinities, strict=True):
+            if affinity.shape[-2] > top:
+                ends = [(shifted(target, offset, end)[rows], shifted(source, offset, end)[rows]) for end in ((0, 0), offset)]
+                (target_a, source_a), (target_b, source_b) = ends
+                terms += [(target_a, affinity[rows], source_b), (target_b, affinity[rows], source_a)]
+    return terms
+
+
+def _spread(source: Tensor, target: Tensor, plan: list[Term]) -> None:
+    """target = W source, in place."""
+    target.copy_(source)
+    for total, affinity, values in plan:
+        total.addcmul_(affinity, values)
 
 
 def walk_reach(options: IrnetOptions) -> int:

@@ -7,7 +7,6 @@ pooling and one linear layer needs no gradient at all, any other is differentiat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
@@ -57,9 +56,9 @@ class CamOptions:
         flips, quarter_turns: add the mirrored view; add the turns by 90, 180 and 270 degrees (of both, if both).
         normalise: ``per_class`` divides each class by its own maximum, ``per_class_q99`` by its 99th percentile (then
             clips), ``global`` all classes by one maximum.
-        normalise_views: normalise each view before it is added. Without it Grad-CAM, whose size falls with the number
-            of cells, hardly sees the larger scales (spec 2.3).
-        relu: ``per_view`` or ``after_merge``.
+        normalise_views: normalise each view, its negative part cut off, before it is added. Without it views are added
+            as they come and cut off at the end, and Grad-CAM, whose size falls with the number of cells, hardly sees
+            the larger scales (spec 2.3).
         times_probability: multiply each class of a crop by its predicted probability.
     """
 
@@ -69,14 +68,12 @@ class CamOptions:
     quarter_turns: bool = True
     normalise: Normalise = "per_class"
     normalise_views: bool = True
-    relu: Literal["per_view", "after_merge"] = "per_view"
     times_probability: bool = False
 
     def __post_init__(self) -> None:
         choices = {
             "method": (self.method, ("cam", "gradcam", "gradcampp")),
             "normalise": (self.normalise, ("per_class", "global", "per_class_q99")),
-            "relu": (self.relu, ("per_view", "after_merge")),
         }
         for name, (value, allowed) in choices.items():
             if value not in allowed:
@@ -92,7 +89,6 @@ LID_COMPAT: Final = CamOptions(
     quarter_turns=False,
     normalise="global",
     normalise_views=False,
-    relu="after_merge",
 )
 """The published merge (spec 2.1): views added as they come, one ReLU at the end, one maximum for all classes.
 
@@ -101,6 +97,7 @@ To be used without context around the crop, with label source ``given_or_predict
 """
 
 
+@torch.no_grad()
 def view_maps(model: LocalisingNet, images: Tensor, method: Method) -> Tensor:
     """Maps of one view: normalised images (B, 3, H, W) -> float32 (B, C, h, w) of either sign, on the feature grid.
 
@@ -112,14 +109,13 @@ def view_maps(model: LocalisingNet, images: Tensor, method: Method) -> Tensor:
         DataError: the network gives NaN or infinity.
         ParamsError: ``cam`` asked of a head that is not linear.
     """
-    with torch.no_grad():
-        features = model.features(images)
+    features = model.features(images)
     # a surrounding autocast may run the backbone in bfloat16; the small head always runs in float32
     with torch.autocast(features.device.type, enabled=False):
         features = features.float()
         weights = _analytic_weights(model, features, method)
         if weights is None:
-            maps = torch.stack(list(_gradient_maps(model, features, method)), 1)
+            maps = _gradient_maps(model, features, method)
         else:
             maps = torch.einsum("bck,bkhw->bchw", weights, features)
     if not torch.isfinite(maps).all():
@@ -131,7 +127,6 @@ def view_maps(model: LocalisingNet, images: Tensor, method: Method) -> Tensor:
     return maps
 
 
-@torch.no_grad()
 def _analytic_weights(model: LocalisingNet, features: Tensor, method: Method) -> Tensor | None:
     """Channel weights (B, C, K) where they need no gradient, else None."""
     linear = model.class_weights
@@ -150,15 +145,17 @@ def _analytic_weights(model: LocalisingNet, features: Tensor, method: Method) ->
     return torch.where(weights > 0, weights / (2 + weights * mean), 0.0)
 
 
-def _gradient_maps(model: LocalisingNet, features: Tensor, method: Method) -> Iterator[Tensor]:
-    """Map (B, h, w) of each class in turn, from the gradient of its logit in the features."""
+def _gradient_maps(model: LocalisingNet, features: Tensor, method: Method) -> Tensor:
+    """Maps (B, C, h, w) from the gradient of each logit in the features: one forward and C backwards of the head."""
+    maps = []
     with torch.enable_grad():
         leaf = features.detach().requires_grad_()
-        logits = model.head(leaf)
-        for index in range(logits.shape[1]):
-            (gradient,) = torch.autograd.grad(logits[:, index].sum(), leaf, retain_graph=True)
-            weights = gradient.mean((2, 3)) if method == "gradcam" else gradcampp_weights(features, gradient)
-            yield torch.einsum("bk,bkhw->bhw", weights, features)
+        logits = list(model.head(leaf).sum(0))  # images do not mix in the head, so their gradients stay apart
+    for logit in logits:
+        (gradient,) = torch.autograd.grad(logit, leaf, retain_graph=True)
+        weights = gradient.mean((2, 3)) if method == "gradcam" else gradcampp_weights(features, gradient)
+        maps.append(torch.einsum("bk,bkhw->bhw", weights, features))
+    return torch.stack(maps, 1)
 
 
 def gradcampp_weights(features: Tensor, gradient: Tensor) -> Tensor:
@@ -188,6 +185,7 @@ def normalise_maps(maps: Tensor, rule: Normalise) -> Tensor:
     return (maps / torch.where(peak > 0, peak, 1.0)).clamp(max=1.0)
 
 
+@torch.no_grad()
 def class_activation_maps(
     model: LocalisingNet, images: Tensor, options: CamOptions, *, present: Tensor | None = None
 ) -> Tensor:
@@ -235,8 +233,6 @@ def _merge_turns(model: LocalisingNet, images: Tensor, options: CamOptions, pres
 def _prepare(maps: Tensor, options: CamOptions, present: Tensor | None) -> Tensor:
     if present is not None:
         maps = maps * present[:, :, None, None]
-    if options.relu == "per_view":
-        maps = maps.relu()
     return normalise_maps(maps.relu(), options.normalise) if options.normalise_views else maps
 
 
@@ -316,7 +312,7 @@ def _predicted(probabilities: Floats, thresholds: Floats) -> Flags:
 
 
 def cut_windows(image: npt.NDArray[np.uint8], windows: Windows, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Rectangles (N, height, width, 3) with the centres of windows (row, column, height, width), mirrored at the rim."""
+    """Rectangles (N, height, width, 3) centred on windows (row, column, height, width), mirrored at the rim."""
     crops = np.empty((len(windows), height, width, image.shape[2]), np.uint8)
     for crop, (row, column, high, wide) in zip(crops, windows, strict=True):
         rows = _mirror(int(row) + int(high) // 2 - height // 2, height, image.shape[0])

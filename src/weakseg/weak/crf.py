@@ -114,7 +114,7 @@ def confident_unary(
     sure = (ordered[-1] >= min_score) & (ordered[-1] - ordered[-2] >= min_margin)
     label = shares.argmax(0)
     energy = np.where(np.arange(n)[:, None, None] == label, -np.log(confidence), -np.log((1 - confidence) / (n - 1)))
-    return np.where(sure, energy, np.log(n)).astype(np.float32)
+    return np.asarray(np.where(sure, energy, np.log(n)), np.float32)
 
 
 def dense_crf(image: Image, scores: Scores, options: CrfOptions) -> npt.NDArray[np.float32]:

@@ -1,0 +1,40 @@
+# `make demo` and `make test` are the only two commands a newcomer needs: both install everything first.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+UV := .tools/bin/uv
+RUN := $(UV) run --no-sync --no-project
+export OMP_NUM_THREADS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: demo test check install dubai clean
+
+demo: install  ## the embedded scenes through the whole pipeline; results in reports/results.md
+	$(RUN) python -m weakseg data ensure
+	$(RUN) dvc repro
+	@cat reports/results.md
+
+test: install  ## the default test suite
+	$(RUN) pytest -n 2
+
+check: install  ## what CI checks beside the tests
+	$(RUN) ruff check src tests benchmarks
+	$(RUN) ruff format --check src tests benchmarks
+	$(RUN) mypy
+
+install: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml
+	test -x $(UV) || { $(PYTHON) -m venv .tools && .tools/bin/pip install -q uv==0.13.8; }
+	test -x .venv/bin/python || $(UV) venv -q --python $(PYTHON) .venv
+	$(UV) pip sync -q --compile-bytecode --require-hashes requirements.lock
+	$(UV) pip install -q --no-deps --no-build-isolation -e .
+	touch $@
+
+requirements.lock: pyproject.toml
+	test -x $(UV) || { $(PYTHON) -m venv .tools && .tools/bin/pip install -q uv==0.13.8; }
+	$(UV) pip compile -q --universal --generate-hashes --no-header --all-extras --group dev --group bench \
+	  --python-version 3.11 pyproject.toml -o $@
+
+clean:  ## remove what the pipeline made; data and environment stay
+	rm -rf out mlruns mlflow.db

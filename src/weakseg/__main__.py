@@ -1,0 +1,5 @@
+"""``python -m weakseg``: what dvc.yaml calls."""
+
+from weakseg.cli import main
+
+main()

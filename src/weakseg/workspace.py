@@ -1,0 +1,168 @@
+"""Making and describing workspaces: params, pipeline file, embedded data, tags and splits. Commands, not stages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+import weakseg
+from weakseg.classes import load_classes
+from weakseg.data.files import atomic_path
+from weakseg.data.raster import read_info, read_mask
+from weakseg.data.scenes import write_scenes
+from weakseg.data.tags import (
+    best_size,
+    count_classes,
+    tag_statistics,
+    tags_from_mask,
+    to_tag_windows,
+    window_grid,
+    write_tags,
+)
+from weakseg.errors import DataError, StageError
+from weakseg.layout import Layout
+from weakseg.params import load_params
+
+PACKAGE = Path(weakseg.__file__).parent
+PIPELINE = PACKAGE.parents[1] / "dvc.yaml"
+SUFFIXES = (".tif", ".tiff", ".png")
+
+
+def create_workspace(root: Path, config: Path) -> str:
+    """Fill ``root`` with params.yaml (a copy of ``config``), dvc.yaml and a DVC repository; returns what to do next.
+
+    The dvc.yaml is the project's, its code dependencies pointing to the installed package. An existing params.yaml is
+    never overwritten.
+    """
+    load_params(config)
+    layout = Layout(root)
+    if layout.params.exists():
+        raise StageError(f"{layout.params} is there", expected="a new workspace", cure="choose another --root")
+    if not PIPELINE.is_file():
+        raise StageError(f"no pipeline {PIPELINE}", expected="weakseg installed from its repository", cure="clone it")
+    root.mkdir(parents=True, exist_ok=True)
+    code = os.path.relpath(PACKAGE, root.resolve())
+    (root / "dvc.yaml").write_text(PIPELINE.read_text().replace("src/weakseg/", f"{code}/"))
+    (root / ".dvcignore").write_text("__pycache__/\n*.pyc\n")
+    shutil.copy(config, layout.params)
+    dvc = [sys.executable, "-m", "dvc"]
+    subprocess.run([*dvc, "init", "-q", "-f", "--no-scm"], cwd=root, check=True)
+    for key in ("core.analytics", "core.check_update"):
+        subprocess.run([*dvc, "config", key, "false"], cwd=root, check=True)
+    return (
+        f"workspace {root} made. Next: weakseg --root {root} data import IMAGES LABELS, then `dvc repro` inside {root}"
+    )
+
+
+def ensure_data(root: Path) -> str:
+    """Make the embedded scenes where data/ is missing and data.dvc says that it is theirs (``meta.generator``)."""
+    layout, pointer = Layout(root), root / "data.dvc"
+    if layout.images.is_dir():
+        return f"{layout.data} is there"
+    meta = (yaml.safe_load(pointer.read_text()) or {}).get("meta", {}) if pointer.is_file() else {}
+    if meta.get("generator") != "weakseg data synth":
+        raise DataError(
+            f"no {layout.images}", expected="data that data.dvc tracks", cure="run `dvc pull`, or `weakseg data import`"
+        )
+    write_embedded(root, seed=int(meta["seed"]), tag_size=int(meta["tag_size"]))
+    return f"wrote the embedded scenes to {layout.data}"
+
+
+def write_embedded(root: Path, *, seed: int, tag_size: int) -> None:
+    """The embedded data set: scenes and the tags of their crops; whole or not at all."""
+    layout = Layout(root)
+    staging = root / ".data-in-the-making"
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        write_scenes(staging / "data", seed=seed)
+        write_mask_tags(staging, size=tag_size, min_share=0.0)
+        layout.data.mkdir(parents=True, exist_ok=True)
+        for child in (staging / "data").iterdir():
+            os.replace(child, layout.data / child.name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def area_names(root: Path) -> list[str]:
+    """Areas with a mask in data/labels, in natural order."""
+    labels = Layout(root).labels
+    if not labels.is_dir():
+        raise DataError(f"no folder {labels}", expected="imported labels", cure="run `weakseg data import` first")
+    names = [path.stem for path in labels.iterdir() if path.suffix in SUFFIXES]
+    return sorted(names, key=lambda name: (len(name), name))
+
+
+def _masks(root: Path, names: list[str]) -> Any:
+    layout = Layout(root)
+    scheme = load_classes(layout.classes)
+    for name in names:
+        file = next(layout.labels / f"{name}{suffix}" for suffix in SUFFIXES if (layout.labels / f"{name}{suffix}").is_file())
+        yield read_mask(file, scheme)
+
+
+def write_mask_tags(root: Path, *, size: int, min_share: float) -> str:
+    """Derive the tags of all areas from their masks and write data/tags/tags.csv, windows in px of the raw rasters."""
+    layout, names = Layout(root), area_names(root)
+    scheme = load_classes(layout.classes)
+    rows = []
+    for name, mask in zip(names, _masks(root, names), strict=True):
+        windows = window_grid(mask.shape[0], mask.shape[1], size)
+        present, known = tags_from_mask(mask, windows, len(scheme), min_share=min_share)
+        rows += to_tag_windows(name, windows, present, known, scheme)
+    write_tags(layout.tags_csv, rows)
+    return f"wrote {len(rows)} tag crops of {len(names)} areas to {layout.tags_csv}"
+
+
+def describe_tags(root: Path, *, min_share: float) -> str:
+    """Tables of what tags say per crop size, and the size that says most per tag."""
+    scheme = load_classes(Layout(root).classes)
+    statistics = tag_statistics(_masks(root, area_names(root)), scheme, min_share=min_share)
+    rates = statistics.classes["rate"].unstack().loc[:, list(scheme.names)]
+    parts = [
+        "presence rate per crop size (px) and class",
+        rates.to_string(float_format="%.2f"),
+        "\nwhat a crop of that size says",
+        statistics.sizes.to_string(float_format="%.4g"),
+    ]
+    for size, table in statistics.together.items():
+        parts += [f"\nshare of {size} px crops with both classes", table.to_string(float_format="%.2f")]
+    return "\n".join([*parts, f"\nmost bits per tagged crop: {best_size(statistics)} px"])
+
+
+def write_split(root: Path, counts: tuple[int, int, int], *, seed: int, every_class: bool, tries: int = 1000) -> str:
+    """Draw N1, N2 and validation areas and write the lists into params.yaml; comments of the file are lost, values not.
+
+    With ``every_class`` the draw is repeated until N1 holds every class of the scheme.
+    """
+    layout, names = Layout(root), area_names(root)
+    if sum(counts) > len(names):
+        raise DataError(f"{sum(counts)} areas wanted of {len(names)}", expected="at most as many", cure="ask for fewer")
+    scheme = load_classes(layout.classes)
+    whole = [count_classes(m, [(0, 0, *m.shape)], len(scheme))[0] > 0 for m in _masks(root, names)]
+    rng = np.random.default_rng(seed)
+    for _ in range(tries):
+        order = rng.permutation(len(names))
+        if not every_class or np.any([whole[i] for i in order[: counts[0]]], axis=0).all():
+            break
+    else:
+        raise DataError(f"no draw of {counts[0]} areas holds every class", expected="one", cure="ask for more N1 areas")
+    drawn = [names[i] for i in order]
+    ends = np.cumsum(counts)
+    lists = {
+        "pixel": sorted(drawn[: ends[0]], key=names.index),
+        "tags": sorted(drawn[ends[0] : ends[1]], key=names.index),
+        "validation": sorted(drawn[ends[1] : ends[2]], key=names.index),
+    }
+    raw = yaml.safe_load(layout.params.read_text())
+    raw["tiles"]["areas"] = lists
+    with atomic_path(layout.params) as temporary:
+        temporary.write_text(yaml.safe_dump(raw, sort_keys=False))
+    load_params(layout.params)
+    return "\n".join(f"{split}: {' '.join(areas)}" for split, areas in lists.items())
