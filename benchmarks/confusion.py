@@ -5,7 +5,8 @@ Counts must be equal, or the exit code is 1.
 python benchmarks/confusion.py [--height 2550] [--width 1906] [--repeats 5]
 
 One process, one thread, the peers in their own best form: torchmetrics' functional call on int64 tensors made
-beforehand, with and without its checks; scikit-learn on the labelled pixels only. Times are the best of the repeats. Needs the ``bench`` group.
+beforehand, with and without its checks; scikit-learn on the labelled pixels only. Times are the best of the
+repeats. Needs the ``bench`` group.
 """
 
 from __future__ import annotations

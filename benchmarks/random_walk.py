@@ -55,10 +55,10 @@ def dense_walk(scores: Tensor, boundary: Tensor, options: IrnetOptions) -> Tenso
 
 
 def timed(function: object, *arguments: object) -> tuple[float, Tensor]:
-    """Seconds of one call, and its answer."""
-    start = time.perf_counter()
+    """CPU seconds of one call on one thread, which other processes disturb least, and its answer."""
+    start = time.process_time()
     answer: Tensor = function(*arguments)  # type: ignore[operator]
-    return time.perf_counter() - start, answer
+    return time.process_time() - start, answer
 
 
 def peak_mb() -> float:
@@ -73,8 +73,8 @@ def compare_with_dense() -> None:
     walk(scores, boundary, replace(options, steps=1))
     dense_time, dense = timed(dense_walk, scores, boundary, options)
     walk_time, walked = timed(walk, scores, boundary, options)
-    print("| grid | steps | dense squaring, s | shifted views, s | times faster | largest difference | of dense, of ours from float64 |")
-    print("|---|---|---|---|---|---|---|")
+    print("| grid | steps | dense squaring, CPU s | shifted views, CPU s | times faster | largest difference |")
+    print("|---|---|---|---|---|---|")
     ratio, difference = dense_time / walk_time, float((dense - walked).abs().max())
     print(f"| 64x64 | {options.steps} | {dense_time:.2f} | {walk_time:.3f} | {ratio:.0f} | {difference:.1e} |")
 
@@ -93,9 +93,9 @@ def measure_scene() -> None:
     """Child process: a whole 2048x2048 px scene through ``walk_area``; prints seconds and the process's peak in MB."""
     boundary = example(512)[1][0]
     maps = ScoreMaps(np.random.default_rng(0).random((CLASSES, 2048, 2048), np.float32), np.ones(CLASSES, bool))
-    start = time.perf_counter()
+    start = time.process_time()
     walk_area(maps, boundary, irnet_preset("aerial"))
-    print(time.perf_counter() - start, peak_mb())
+    print(time.process_time() - start, peak_mb())
 
 
 def run_child(argument: str) -> str:
@@ -111,7 +111,7 @@ def main() -> None:
         child() if child else measure_side(int(sys.argv[1]))
         return
     print(run_child("dense"))
-    print("| grid | 32 steps, s | us per 1000 cells and step | memory above inputs, MB | bytes per cell |")
+    print("| grid | 32 steps, CPU s | ns per cell and step | memory above inputs, MB | bytes per cell |")
     print("|---|---|---|---|---|")
     for side in (64, 128, 256, 512):
         seconds, memory = (float(part) for part in run_child(str(side)).split())
@@ -119,7 +119,7 @@ def main() -> None:
         speed, share = seconds * 1e9 / cells / 32, memory * 1e6 / cells
         print(f"| {side}x{side} | {seconds:.3f} | {speed:.0f} | {memory:.0f} | {share:.0f} |")
     seconds, memory = (float(part) for part in run_child("scene").split())
-    print("\n| scene, px | classes | `walk_area`, s | peak of the process, MB |\n|---|---|---|---|")
+    print("\n| scene, px | classes | `walk_area`, CPU s | peak of the process, MB |\n|---|---|---|---|")
     print(f"| 2048x2048 | {CLASSES} | {seconds:.1f} | {memory:.0f} |")
 
 

@@ -175,9 +175,10 @@ def test_stop_between_sending_and_noting_it_duplicates_nothing(root: Path, monke
         def crash(folder: Path, state: Any) -> None:
             raise KeyboardInterrupt
 
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch:
             patch.setattr(tracking, "_write_state", crash)
-            send_spool(root)
+            with pytest.raises(KeyboardInterrupt):
+                send_spool(root)
         calls = []
 
         def once(folder: Path, state: Any, calls: list[int] = calls) -> None:
@@ -216,7 +217,8 @@ def test_a_killed_stage_is_recorded_as_killed(root: Path) -> None:
     script = (
         "import os, signal, sys; from pathlib import Path; from weakseg.tracking import track\n"
         f"with track('killed', root=Path({str(root)!r}), params={{}}) as run:\n"
-        "    run.log_metrics({'loss': 0.5}); print(run.key, 'mlflow' in sys.modules, 'torch' in sys.modules, flush=True)\n"
+        "    run.log_metrics({'loss': 0.5})\n"
+        "    print(run.key, 'mlflow' in sys.modules, 'torch' in sys.modules, flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run(
@@ -258,13 +260,13 @@ def test_a_sender_process_delivers_while_the_stage_runs(root: Path, monkeypatch:
 
 
 def test_no_server_costs_one_line_and_nothing_else(
-    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("WEAKSEG_TRACKING", "on")
+    monkeypatch.setenv("WEAKSEG_TRACKING", "on")  # the sender of the test before still waits for more work
     monkeypatch.setenv("WEAKSEG_TRACKING_WAIT", "60")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{free_port()}")
     slowest = 0.0
-    with track("alone", root=tmp_path, params={}) as run:
+    with track("alone", root=root, params={}) as run:
         for step in range(20):
             start = time.monotonic()
             run.log_metrics({"loss": float(step)}, step=step)
@@ -275,9 +277,9 @@ def test_no_server_costs_one_line_and_nothing_else(
     assert "cannot be reached" in told[0]
     assert "weakseg runs send" in told[0]
     assert "secret" not in told[0]
-    assert len(spooled(tmp_path)) == 1
+    assert len(spooled(root)) == 1
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert send_spool(tmp_path, uri=tracking.tracking_uri(root)).sent == 1
+    assert send_spool(root, uri=tracking.tracking_uri(root)).sent == 1
     assert len(history(root, find_run(root, run.key).info.run_id, "loss")) == 20
 
 
@@ -302,15 +304,15 @@ def test_runs_that_keep_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 def test_refusals_name_the_cure(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StageError, match=r"gone\.pt is missing.*write it"), track("x", root=tmp_path, params={}) as run:
         run.log_artifact(tmp_path / "gone.pt")
-    with pytest.raises(TrackingError, match="no run 'nobody'.*mlflow ui"):
+    with pytest.raises(TrackingError, match=r"no run 'nobody'.*mlflow ui"):
         find_run(root, "nobody")
     with pytest.raises(TrackingError, match="quote"):
         find_run(root, "a'b")
     monkeypatch.setenv("WEAKSEG_TRACKING_WAIT", "soon")
-    with pytest.raises(ParamsError, match="'soon'.*set a number"), track("x", root=tmp_path, params={}):
+    with pytest.raises(ParamsError, match=r"'soon'.*set a number"), track("x", root=tmp_path, params={}):
         pass
     monkeypatch.setenv("WEAKSEG_TRACKING", "maybe")
-    with pytest.raises(ParamsError, match="'maybe'.*on, spool or off"), track("x", root=tmp_path, params={}):
+    with pytest.raises(ParamsError, match=r"'maybe'.*on, spool or off"), track("x", root=tmp_path, params={}):
         pass
 
 
@@ -367,6 +369,57 @@ def test_stage_outputs_do_not_split_an_execution_but_code_and_params_do(
     monkeypatch.setenv("DVC_EXP_NAME", "bold-ant")
     assert provenance(tmp_path)["weakseg.dvc_exp"] == "bold-ant"
     assert len(keys | {pipeline_key(provenance(tmp_path))}) == 3
+
+
+def test_stop_while_clearing_up_keeps_the_status(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with track("cleared", root=root, params={}) as run:
+        pass
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking.shutil, "rmtree", stop)
+        with pytest.raises(KeyboardInterrupt):
+            send_spool(root)
+    assert send_spool(root).sent == 1
+    assert find_run(root, run.key).info.status == "FINISHED"
+
+
+def test_a_journal_of_another_host_counts_as_open_for_an_hour(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking.platform, "node", lambda: "container")
+    with track("abroad", root=root, params={}) as run:
+        copy = spooled(root)[0].read_text()
+    journal = spooled(root)[0]
+    journal.write_text(copy)  # no end: as if that container had been killed
+    monkeypatch.undo()
+    monkeypatch.setenv("WEAKSEG_TRACKING", "spool")
+    assert (send_spool(root).sent, send_spool(root).left) == (0, 1)
+    os.utime(journal, (time.time() - 3700, time.time() - 3700))
+    assert send_spool(root).sent == 1
+    assert find_run(root, run.key).info.status == "KILLED"
+
+
+def test_a_damaged_line_costs_that_line_only(root: Path) -> None:
+    with track("damaged", root=root, params={}) as run:
+        run.log_metrics({"a": 1.0})
+        with spooled(root)[0].open("ab") as journal:
+            journal.write(b"\x00\x00\n")
+        run.log_metrics({"b": 2.0})
+    assert str(send_spool(root)) == "1 runs sent, 0 left"
+    assert find_run(root, run.key).data.metrics == {"a": 1.0, "b": 2.0}
+
+
+@pytest.mark.parametrize("folder", [".dvc/tmp/exps/tmpabc", ".dvc/tmp/exps/standalone/tmpabc"])
+def test_queued_dvc_experiments_are_recorded_where_they_came_from(tmp_path: Path, folder: str) -> None:
+    place = tmp_path / folder / "city"
+    place.mkdir(parents=True)
+    with track("x", root=place, params={}):
+        pass
+    assert list(place.iterdir()) == []
+    start = json.loads(spooled(tmp_path / "city")[0].read_text().splitlines()[0])
+    assert start["uri"] == f"sqlite:///{tmp_path}/city/mlflow.db"
+    assert start["artifacts"] == (tmp_path / "city" / "mlruns").as_uri()
 
 
 def test_compare_puts_two_runs_side_by_side(root: Path) -> None:

@@ -22,8 +22,10 @@ app.add_typer(data_app, name="data")
 runs_app = typer.Typer(help="MLflow runs.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
 
-STAGES = ("tiles", "classifier", "cam", "crf", "irnet", "single_stage", "teacher", "fused", "pseudo", "audit")
-STAGES += ("segment", "evaluate", "report")
+STAGES = (
+    *("tiles", "classifier", "cam", "crf", "irnet", "single_stage", "teacher", "fused"),
+    *("pseudo", "audit", "segment", "evaluate", "report"),
+)
 PER_SOURCE = ("pseudo", "audit", "segment", "evaluate")
 
 

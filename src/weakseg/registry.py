@@ -151,8 +151,9 @@ def register(
     with mlflow_errors(root):
         client = connect(root)
         client.log_artifacts(run_id, str(folder), "model")
-        if not client.search_registered_models(f"name = '{_plain(name)}'"):
-            client.create_registered_model(name)
+        with _one_at_a_time(root):
+            if not client.search_registered_models(f"name = '{_plain(name)}'"):
+                client.create_registered_model(name)
         source = f"{client.get_run(run_id).info.artifact_uri}/model"
         version = client.create_model_version(name, source, run_id=run_id, tags=every, description=card)
     return str(version.version)
@@ -203,6 +204,10 @@ def promote(
                 cure="another promotion came first: compare with the new champion and promote again",
             )
         previous = champion if alias == "champion" else _alias_version(client, name, alias)
+        if version == previous:
+            raise TrackingError(
+                f"version {version} of {name} is the {alias} already", expected="another version", cure="nothing to do"
+            )
         held = None if champion is None else _evidence(client, name, champion)
         results = tuple(check_gates(_evidence(client, name, version), held, gates, gain=gain))
         for result in results:

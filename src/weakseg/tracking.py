@@ -14,7 +14,8 @@ Who is the parent of a run, first match:
 4. the pipeline key: git commit, dirty flag, params.yaml and DVC_EXP_NAME hashed. The stage processes of one
    ``dvc repro`` agree on it, so they meet in one parent; a later execution of the same code and params joins it too.
 
-Environment: ``MLFLOW_TRACKING_URI`` (default ``sqlite:///<root>/mlflow.db``, artefacts in ``<root>/mlruns``),
+Environment: ``MLFLOW_TRACKING_URI`` (default ``sqlite:///<root>/mlflow.db``, artefacts in ``<root>/mlruns``; for
+``dvc exp run --temp`` and ``--queue``, which run in a folder that DVC deletes, all this is in the outer workspace),
 ``MLFLOW_EXPERIMENT_NAME`` (default ``weakseg``), ``WEAKSEG_TRACKING`` = ``on``, ``spool`` (only write journals) or
 ``off``, ``WEAKSEG_TRACKING_WAIT`` (seconds a finished stage waits for its sender, default 20).
 """
@@ -47,6 +48,7 @@ RUN_TAG, STAGE_TAG, PIPELINE_TAG = "weakseg.run", "weakseg.stage", "weakseg.pipe
 _PARENT_TAG = "mlflow.parentRunId"
 _JOURNAL, _STATE, _DOWN = "journal.jsonl", "state.json", "down"
 _POLL, _RETRY, _LINGER = 0.2, 15.0, 8.0  # seconds: between looks, after a failure, before an idle sender leaves
+_SILENCE = 3600.0  # seconds after which a journal of another host counts as abandoned
 _PERMANENT = {400, 413, 422}  # answers that no retry changes; everything else is tried again
 _STAGE_OUTPUTS = ("dvc.lock", "reports/**", "README.md")  # they change while a pipeline runs: not what we call dirty
 
@@ -56,7 +58,13 @@ _STAGE_OUTPUTS = ("dvc.lock", "reports/**", "README.md")  # they change while a 
 
 def tracking_uri(root: Path) -> str:
     """MLFLOW_TRACKING_URI, else the sqlite file of this root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_lasting(root) / 'mlflow.db'}"
+
+
+def _lasting(root: Path) -> Path:
+    """``root`` itself; in a queued DVC experiment, whose folder DVC deletes at its end, the workspace it came from."""
+    inside = re.fullmatch(r"(.*)/\.dvc/tmp/exps/(?:standalone/)?[^/]+(/.*)?", root.resolve().as_posix())
+    return Path(inside[1] + (inside[2] or "")) if inside else root.resolve()
 
 
 def data_hash(root: Path) -> str:
@@ -131,7 +139,7 @@ class Run:
         """Log numbers by name, e.g. ``val/iou/car``. NaN stays NaN (an absent class); infinities become NaN too."""
         values = {_clean(name): _finite(value) for name, value in metrics.items()}
         for part in _chunks(values, 1000):
-            self._append({"op": "metrics", "step": step, "values": part})
+            self._append({"op": "metrics", "step": int(step), "values": part})
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters; nested mappings become ``section.key``."""
@@ -292,7 +300,7 @@ def _open(stage: str, root: Path, tags: Mapping[str, str], parent: str | None) -
     run = Run(key, _spool(root) / name, uri=uri)
     with run._keeping():
         (_spool(root) / name).mkdir(parents=True, mode=0o700)
-        (root / ".weakseg" / ".gitignore").write_text("*\n")
+        (_home(root) / ".gitignore").write_text("*\n")
     operation = {
         "op": "start",
         "stage": stage,
@@ -301,7 +309,7 @@ def _open(stage: str, root: Path, tags: Mapping[str, str], parent: str | None) -
         "pid": os.getpid(),
         "host": platform.node(),
         "experiment": os.environ.get("MLFLOW_EXPERIMENT_NAME") or "weakseg",
-        "artifacts": (root / "mlruns").as_uri() if uri.startswith("sqlite:") else None,
+        "artifacts": (_lasting(root) / "mlruns").as_uri() if uri.startswith("sqlite:") else None,
         "parent": parent or os.environ.get("WEAKSEG_PARENT_RUN"),
         "parent_id": None if os.environ.get("WEAKSEG_PIPELINE_RUN") else os.environ.get("MLFLOW_RUN_ID"),
         "pipeline": pipeline,
@@ -384,7 +392,7 @@ def _start_sender(root: Path, run: Run) -> subprocess.Popen[bytes] | None:
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     environment.pop("MLFLOW_RUN_ID", None)
-    with run._keeping(), (root / ".weakseg" / "sender.log").open("ab") as log:
+    with run._keeping(), (_home(root) / "sender.log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "weakseg.tracking", str(root.resolve())],
             stdin=subprocess.DEVNULL,
@@ -424,6 +432,9 @@ class SendReport:
     sent: int
     left: int
     problem: str
+
+    def __str__(self) -> str:
+        return f"{self.sent} runs sent, {self.left} left" + (f" ({self.problem})" if self.problem else "")
 
 
 @dataclass(frozen=True)
@@ -486,7 +497,7 @@ def _attempt(folder: Path, failed: dict[str, tuple[float, str]]) -> None:
             failed.pop(uri, None)
             (folder / _DOWN).unlink(missing_ok=True)
         except Exception as problem:
-            print(f"{time.strftime('%F %T')} {folder.name}: {problem}", file=sys.stderr, flush=True)
+            print(f"{time.strftime('%F %T')} {folder.name}: {_reason(problem)}", file=sys.stderr, flush=True)
             failed[uri] = (time.monotonic() + _RETRY, _reason(problem))
     if uri in failed:
         with contextlib.suppress(OSError):
@@ -515,7 +526,8 @@ def _deliver(folder: Path, uri: str | None) -> bool:
         if operation["op"] == "artifact":
             shutil.rmtree((folder / operation["file"]).parent, ignore_errors=True)
     if not ended and not still_open:
-        _end(_client(address), state, "KILLED", int((folder / _JOURNAL).stat().st_mtime * 1000))
+        if not _has_ended(folder):  # else the end was sent, and we were stopped while clearing up
+            _end(_client(address), state, "KILLED", int((folder / _JOURNAL).stat().st_mtime * 1000))
         ended = True
     if ended:
         shutil.rmtree(folder / "files", ignore_errors=True)
@@ -527,8 +539,8 @@ def _deliver(folder: Path, uri: str | None) -> bool:
 def _create_run(client: Any, start: Mapping[str, Any]) -> _State:
     """Find or create the run of a journal under its parent (see the module)."""
     if start["parent_id"] and not start["parent"]:
-        with contextlib.suppress(_mlflow_exception()):  # unknown there: handed down for another server
-            experiment = client.get_run(start["parent_id"]).info.experiment_id
+        experiment = _experiment_of(client, start["parent_id"])
+        if experiment is not None:
             return _State(run_id=_own_run(client, experiment, start, start["parent_id"]))
     experiment = _experiment(client, start["experiment"], start["artifacts"])
     if start["parent"]:
@@ -537,6 +549,16 @@ def _create_run(client: Any, start: Mapping[str, Any]) -> _State:
     parent_id = _parent_run(client, experiment, start, f"pipeline-{start['pipeline']}", "pipeline")
     client.update_run(parent_id, status="RUNNING")
     return _State(run_id=_own_run(client, experiment, start, parent_id), pipeline_id=parent_id)
+
+
+def _experiment_of(client: Any, run_id: str) -> str | None:
+    """None if the run is unknown there: MLFLOW_RUN_ID was handed down for another server."""
+    try:
+        return str(client.get_run(run_id).info.experiment_id)
+    except _mlflow_exception() as problem:
+        if problem.get_http_status_code() != 404:
+            raise
+        return None
 
 
 def _parent_run(client: Any, experiment: str, start: Mapping[str, Any], key: str, name: str) -> str:
@@ -620,18 +642,25 @@ def _operations(folder: Path, offset: int) -> Iterator[tuple[dict[str, Any], int
             if not line.endswith(b"\n"):
                 return
             offset += len(line)
-            yield json.loads(line), offset
+            try:
+                yield json.loads(line), offset
+            except ValueError:  # a disk or power failure; the other lines are still good
+                print(f"{folder.name}: damaged line before byte {offset}", file=sys.stderr, flush=True)
 
 
 def _is_open(folder: Path) -> bool:
-    """Whether more may be written to this journal: no end yet, and its process lives (or is on another host)."""
+    """Whether more may be written to this journal: no end yet, and its process lives.
+
+    Of a process on another host (or in another container) we only see whether it wrote within the last hour; with
+    system metrics on, it writes every 10 s.
+    """
     import psutil
 
     start = _first_line(folder)
     if _has_ended(folder):
         return False
     if start["host"] != platform.node():
-        return True
+        return time.time() - (folder / _JOURNAL).stat().st_mtime < _SILENCE
     try:
         process = psutil.Process(start["pid"])
         return bool(process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= start["t"] / 1000 + 1)
@@ -656,11 +685,11 @@ def _address(folder: Path) -> str:
 def _journals(root: Path) -> list[Path]:
     """Spool folders with a journal that has begun, oldest first."""
     found = sorted(file.parent for file in _spool(root).glob(f"*/{_JOURNAL}"))
-    return [folder for folder in found if next(_operations(folder, 0), None) is not None]
+    return [folder for folder in found if next(_operations(folder, 0), ({}, 0))[0].get("op") == "start"]
 
 
 def _home(root: Path) -> Path:
-    return root.resolve() / ".weakseg"
+    return _lasting(root) / ".weakseg"
 
 
 def _spool(root: Path) -> Path:
@@ -839,7 +868,7 @@ def _chunks(values: Mapping[str, Any], size: int) -> Iterator[dict[str, Any]]:
 
 
 def _reason(problem: Exception) -> str:
-    return " ".join(f"{type(problem).__name__}: {problem}".split())[:160]
+    return _without_password(" ".join(f"{type(problem).__name__}: {problem}".split()))[:140]
 
 
 def _without_password(uri: str) -> str:

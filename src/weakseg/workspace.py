@@ -15,7 +15,7 @@ import yaml
 import weakseg
 from weakseg.classes import load_classes
 from weakseg.data.files import atomic_path
-from weakseg.data.raster import read_info, read_mask
+from weakseg.data.raster import read_mask
 from weakseg.data.scenes import write_scenes
 from weakseg.data.tags import (
     best_size,
@@ -103,7 +103,9 @@ def _masks(root: Path, names: list[str]) -> Any:
     layout = Layout(root)
     scheme = load_classes(layout.classes)
     for name in names:
-        file = next(layout.labels / f"{name}{suffix}" for suffix in SUFFIXES if (layout.labels / f"{name}{suffix}").is_file())
+        file = next(
+            layout.labels / f"{name}{suffix}" for suffix in SUFFIXES if (layout.labels / f"{name}{suffix}").is_file()
+        )
         yield read_mask(file, scheme)
 
 

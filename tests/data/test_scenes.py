@@ -17,7 +17,7 @@ from weakseg.errors import DataError
 CAR, IMPERVIOUS = ISPRS.index("car"), ISPRS.index("impervious_surface")
 
 # Image then mask of seed 0, area5. If this changes, the committed data.dvc must be made anew as well.
-GOLDEN = "G"
+GOLDEN = "6695b9b2c279a708e4d50e0f712aaffc0d9e165e74f716fdbf125e391352a22b"
 
 
 @pytest.fixture(scope="module")
@@ -168,10 +168,10 @@ def test_colour_alone_does_not_solve_it(scenes: list[Scene]) -> None:
     few, few_recall = colour_table_scores(scenes[:3], scenes[26:])
     many, many_recall = colour_table_scores(scenes[:26], scenes[26:])
     itself, _ = colour_table_scores(scenes[:1], scenes[:1])
-    assert few < 0.35
-    assert many < 0.40
+    assert few < 0.30
+    assert many < 0.32
     assert itself < 0.70, "even within one scene, colours overlap"
-    assert min(few_recall, many_recall) > 0.25, "yet colour says something"
+    assert min(few_recall, many_recall) > 0.30, "yet colour says something"
 
 
 def test_scenes_differ_in_light_and_colour(scenes: list[Scene]) -> None:
@@ -194,7 +194,7 @@ def test_vegetation_is_bright_in_infrared(scenes: list[Scene]) -> None:
         (0, "area9", None, "area 'area9'", "mend the name"),
         (0, "7", None, "area '7'", "mend the name"),
         (-1, "area1", None, "seed -1", "another seed"),
-        (0, "area1", (127, 300), "127 x 300 px", "larger scene"),
+        (0, "area1", (127, 300), "127 x 300", "larger scene"),
     ],
 )
 def test_refusals(seed: int, area: str, size: tuple[int, int] | None, found: str, cure: str) -> None:
@@ -227,5 +227,5 @@ def test_draws_keep_their_bounds() -> None:
     for x, y in (dice.axis() for _ in range(100)):
         assert x >= 0
         assert x * x + y * y == pytest.approx(1.0, abs=1e-12)
-    assert dice.spot(np.zeros((3, 3), bool)) is None
-    assert dice.spot(np.arange(6).reshape(2, 3) == 5) == (2, 1)
+    assert dice.spots(np.zeros((3, 3), bool), 2) == []
+    assert dice.spots(np.arange(6).reshape(2, 3) == 5, 2) == [(2, 1), (2, 1)]

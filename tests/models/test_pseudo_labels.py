@@ -134,7 +134,7 @@ def test_nothing_labelled_gives_zero_with_a_gradient() -> None:
 
 
 def scene() -> tuple[Tensor, Tensor]:
-    """A bright square on dark ground; logits (2 classes, stride 4) know its centre and the far ground, else lean to 0."""
+    """A bright square on dark ground; logits at stride 4 know its centre and the far ground, else lean to class 0."""
     image = torch.full((1, 3, 64, 64), 0.1)
     image[:, :, 16:48, 16:48] = 0.9
     logits = torch.zeros(1, 2, 16, 16)

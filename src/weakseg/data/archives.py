@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from weakseg.data.formats import RASTER_SUFFIXES
+from weakseg.data.raster import MAX_PIXELS
 from weakseg.errors import DataError
 
 SIDECAR_SUFFIXES: Final = frozenset({".tfw", ".tifw", ".tiffw", ".pgw", ".pngw", ".jgw", ".jpgw", ".jpegw", ".wld"})
@@ -36,7 +37,7 @@ class Limits:
         ratio_from_bytes: the ratio counts for members that unpack to more than this.
     """
 
-    pixels: int = 2_000_000_000
+    pixels: int = MAX_PIXELS
     member_bytes: int = 8 << 30
     ratio: float = 200.0
     ratio_from_bytes: int = 512 << 20

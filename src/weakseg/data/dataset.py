@@ -159,7 +159,7 @@ def _fit(
         index = ((np.arange(crop) + 0.5) * array.shape[0] / crop).astype(np.int64)
         return np.ascontiguousarray(array[index[:, None], index[None, :]])
     how = cv2.INTER_AREA if array.shape[0] > crop else cv2.INTER_LINEAR
-    return cv2.resize(array, (crop, crop), interpolation=how)
+    return np.asarray(cv2.resize(array, (crop, crop), interpolation=how))
 
 
 def _turn(crop: Crop, rng: np.random.Generator) -> Crop:

@@ -15,8 +15,8 @@ from weakseg.data.scene_shapes import (
     IMPERVIOUS,
     Axis,
     Canvas,
+    Kind,
     Region,
-    Tone,
     add_car,
     add_court,
     add_crown,
@@ -27,7 +27,7 @@ from weakseg.data.scene_shapes import (
 EVERYWHERE: Final = (slice(None), slice(None))
 
 Lots = npt.NDArray[np.int64]
-Building = tuple[tuple[int, int], Axis, float, float, tuple[str, Tone]]
+Building = tuple[tuple[int, int], Axis, float, float, Kind]
 
 
 class Streets:
@@ -190,7 +190,7 @@ def _build(
 
 
 def _drive(canvas: Canvas, streets: Streets, place: tuple[int, int]) -> None:
-    """A paved drive from a house to the road ahead, often with a car on it."""
+    """A paved drive beside a house towards the road, often with a car on it."""
     dice = canvas.dice
     axis = streets.heading(*place)
     axis = _turned(axis, True) if dice.chance(0.7) else axis
@@ -219,6 +219,7 @@ def _plant(canvas: Canvas, place: tuple[int, int], radius: float) -> None:
 
 
 def park_cars(canvas: Canvas, streets: Streets, where: Region, count: int) -> None:
+    """Try ``count`` places in a region, cars along or across the roads; a place without room stays empty."""
     for place in canvas.dice.spots(where, count):
         add_car(canvas, *place, _turned(streets.heading(*place), canvas.dice.chance(0.5)))
 

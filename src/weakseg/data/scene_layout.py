@@ -49,7 +49,7 @@ def lay_out(canvas: Canvas, layout: str) -> None:
     _markings(canvas, streets)
     uses = LAYOUTS[layout]
     for rank, number in enumerate(order):
-        block = (streets.blocks == number) & ~streets.near(kerb + (2.5 if dice.chance(0.4) else 0.0))
+        block = (streets.blocks == number) & ~streets.near(kerb + (2.5 if dice.chance(0.2) else 0.0))
         if int(block.sum()) > 500:
             BLOCKS[uses[0] if rank == 0 else dice.pick(uses)](canvas, streets, block, lots)
     _traffic(canvas, streets, dice.whole(6, 12) if layout in ("rural", "village") else dice.whole(10, 24))

@@ -1,9 +1,9 @@
 """What the things in a procedural scene look like: roofs, crowns, cars, pavings, clutter, and the shadows they cast.
 
-Every pixel value here comes from ``Generator.random``, from ``+ - * /``, comparisons and ``np.sqrt`` on float64 and from box
-blurs. IEEE 754 fixes their results, so that a scene has the same bytes on every machine; exponentials, powers and
-trigonometry do not (their last bits depend on the instruction set), hence directions by a rational formula and texture by
-blurred uniform noise. Matrix products and long float sums are avoided for the same reason.
+Every pixel value here comes from ``Generator.random``, from ``+ - * /``, comparisons and ``np.sqrt`` on float64 and
+from box blurs. IEEE 754 fixes their results, so that a scene has the same bytes on every machine. Exponentials, powers
+and trigonometry have no fixed last bit (it depends on the instruction set): hence directions by a rational formula and
+texture by blurred uniform noise. Matrix products and long float sums are avoided for the same reason.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ Region = npt.NDArray[np.bool_]
 Tone = tuple[float, float, float]
 Axis = tuple[float, float]
 Window = tuple[slice, slice]
+Kind = tuple[str, Tone]  # of a roof: gable, hip or flat, and its material
 T = TypeVar("T")
 
 IMPERVIOUS: Final = ISPRS.index("impervious_surface")
@@ -111,7 +112,7 @@ class Look:
     reach: float
     shadow: Tone
     relief: float
-    roofs: tuple[tuple[str, Tone], ...]
+    roofs: tuple[Kind, ...]
     roads: tuple[Tone, ...]
     yards: tuple[Tone, ...]
     lawns: tuple[Tone, ...]
@@ -139,7 +140,7 @@ class Canvas:
         self.fine, self.grain, self.blotch, self.broad = (self.dice.noise(shape, radius) for radius in (0, 1, 3, 11))
 
     def window(self, x: float, y: float, axis: Axis, reach: float) -> tuple[Window, Plane, Plane]:
-        """The square of ``reach`` px around (x, y), cut at the border, and its coordinates along and across the axis."""
+        """The square of ``reach`` px around (x, y), cut at the border; coordinates along and across the axis."""
         rows, columns = self.mask.shape
         size = int(reach) + 2
         top, left = max(0, int(y) - size), max(0, int(x) - size)
@@ -164,9 +165,7 @@ def add_paving(canvas: Canvas, at: Window, inside: Region, tone: Tone) -> None:
     canvas.paint(at, inside, tone, shade, IMPERVIOUS, 0.0)
 
 
-def add_roof(
-    canvas: Canvas, x: float, y: float, axis: Axis, length: float, width: float, kind: tuple[str, Tone]
-) -> None:
+def add_roof(canvas: Canvas, x: float, y: float, axis: Axis, length: float, width: float, kind: Kind) -> None:
     """A roof of half ``length`` and half ``width`` px, ridge along the axis; its slopes take the light differently."""
     shape, tone = kind
     dice, look = canvas.dice, canvas.look
@@ -223,7 +222,7 @@ def add_crown(canvas: Canvas, x: float, y: float, radius: float, tone: Tone) -> 
 
 
 def add_car(canvas: Canvas, x: float, y: float, axis: Axis, *, on_grass: bool = False) -> bool:
-    """A car of about 10 x 5 px along the axis, if the place is free and paved (or grass); says whether it was parked."""
+    """A car of about 10 x 5 px along the axis, if the place is free and paved (or grass); False where it is not."""
     dice = canvas.dice
     length, width = dice.real(4.3, 5.5), dice.real(2.1, 2.6)
     at, u, v = canvas.window(x, y, axis, length + 2)
@@ -283,8 +282,8 @@ def add_container(canvas: Canvas, x: float, y: float, axis: Axis) -> None:
 def cast_shadows(height: Plane, sun: Axis, reach: float) -> Plane:
     """Share of shadow (H, W), 0..1, with a soft rim.
 
-    A pixel is dark where a thing towards the sun rises above the ray that grazes it: heights and lengths in px, ``reach``
-    being the length of the shadow per height.
+    A pixel is dark where a thing towards the sun rises above the ray that grazes it: heights and lengths in px,
+    ``reach`` being the length of the shadow per height.
     """
     dark = np.zeros(height.shape, bool)
     furthest = int(float(height.max()) * reach) + 1
@@ -293,4 +292,5 @@ def cast_shadows(height: Plane, sun: Axis, reach: float) -> Plane:
     for step in range(1, furthest + 1):
         top, left = furthest + round(step * sun[1]), furthest + round(step * sun[0])
         dark |= padded[top : top + rows, left : left + columns] - step / reach > height + 0.7
-    return uniform_filter(dark.astype(np.float64), 3, mode="nearest")
+    soft: Plane = uniform_filter(dark.astype(np.float64), 3, mode="nearest")
+    return soft

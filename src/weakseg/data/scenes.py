@@ -1,9 +1,9 @@
 """Procedural infrared-red-green aerial scenes with all ISPRS classes: the data set that comes with the package.
 
-``write_scenes`` makes 33 small scenes named like the ISPRS Vaihingen areas, in the layout that ``weakseg data import``
-writes, so that everything runs without a download. A pixel stands for about 0.3 m. Colour alone does not solve them:
-grey roofs are as grey as roads, trees as red as grass, cars come in roof colours, and shadows darken all of them; light, season,
-materials and land use change from scene to scene, so that three labelled scenes do not cover the others.
+``write_scenes`` makes 33 small scenes named like the ISPRS Vaihingen areas, in the layout of ``weakseg data import``
+so that everything runs without a download. A pixel stands for about 0.3 m. Colour alone does not solve them: grey
+roofs are as grey as roads, trees as red as grass, cars come in roof colours, and shadows darken all of them. Light,
+season, materials and land use change from scene to scene, so that three labelled scenes do not cover the others.
 
 A seed gives the same bytes on every machine (``scene_shapes`` says how), so that a tracked hash can vouch for them.
 """
@@ -23,7 +23,7 @@ from scipy.ndimage import uniform_filter
 from weakseg.classes import ISPRS
 from weakseg.data.files import atomic_path
 from weakseg.data.scene_layout import LAYOUTS, lay_out
-from weakseg.data.scene_shapes import GRASS, Canvas, Dice, Look, Plane, Tone, cast_shadows
+from weakseg.data.scene_shapes import GRASS, Canvas, Dice, Kind, Look, Plane, Tone, cast_shadows
 from weakseg.errors import DataError
 
 AREAS: Final = tuple(
@@ -36,7 +36,7 @@ AREAS: Final = tuple(
 MIN_SIDE: Final = 128
 MARGIN: Final = 24  # px drawn around a scene and cut off, so that things and shadows cross its border
 
-ROOFS: Final[tuple[tuple[str, Tone], ...]] = (
+ROOFS: Final[tuple[Kind, ...]] = (
     ("flat", (104, 109, 110)),
     ("flat", (158, 164, 164)),
     ("flat", (72, 77, 80)),
@@ -101,7 +101,7 @@ def make_scene(seed: int, area: str, *, size: tuple[int, int] | None = None) -> 
 
 
 def write_scenes(folder: Path, *, seed: int, areas: Sequence[str] = AREAS) -> None:
-    """Write ``images/AREA.tif``, ``labels/AREA.tif`` (ISPRS colours) and ``classes.yaml``; existing files are replaced."""
+    """Write ``images/AREA.tif``, ``labels/AREA.tif`` (ISPRS colours) and ``classes.yaml``, replacing such files."""
     for area in areas:
         scene = make_scene(seed, area)
         _write_tiff(folder / "images" / f"{area}.tif", scene.image)
@@ -154,7 +154,7 @@ def _blend(first: Tone, second: Tone, share: float) -> Tone:
 
 
 def _expose(canvas: Canvas) -> npt.NDArray[np.uint8]:
-    """Albedo to uint8 image (H, W, 3): shadows, uneven light, lens blur, gain, curve and haze per band, sensor noise."""
+    """Albedo to uint8 image (H, W, 3): shadows, uneven light, blur, gain, curve and haze per band, noise."""
     dice, look = canvas.dice, canvas.look
     dark = cast_shadows(canvas.height, look.sun, look.reach)
     shape = (canvas.mask.shape[0], canvas.mask.shape[1])
@@ -176,8 +176,9 @@ def _expose(canvas: Canvas) -> npt.NDArray[np.uint8]:
 def _write_tiff(path: Path, image: npt.NDArray[np.uint8]) -> None:
     """Write uint8 (H, W, 3) as an uncompressed TIFF without georeference.
 
-    Uncompressed, because compressors give other bytes from one release to the next and the bytes are what the data hash vouches
-    for; every layout option is spelt out for the same reason. The scenes lie nowhere on Earth, which rasterio warns about.
+    Uncompressed, because compressors give other bytes from one release to the next and the data hash vouches for
+    bytes; the layout options are spelt out for the same reason (GDAL 3.10 and 3.12 then write the same file). The
+    scenes lie nowhere on Earth, which rasterio warns about.
     """
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning

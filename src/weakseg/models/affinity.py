@@ -168,14 +168,14 @@ def _check_labels(field: Tensor, labels: Tensor, classes: int) -> Tensor:
             expected="(B, 1, h, w) and (B, h, w)",
             cure="bring the masks to the grid with label_grid",
         )
-    codes = torch.where(labels == IGNORE, classes, labels.long())
-    if bool(((codes < 0) | (codes > classes)).any()):
+    known = labels[labels != IGNORE]
+    if bool(((known < 0) | (known >= classes)).any()):
         raise DataError(
-            f"label {int(codes.max())} among {classes} classes",
+            f"labels from {int(known.min())} to {int(known.max())} among {classes} classes",
             expected=f"0 to {classes - 1}, or {IGNORE}",
             cure="check that labels and class scheme belong together",
         )
-    return codes
+    return torch.where(labels == IGNORE, classes, labels.long())
 
 
 def _pair_weights(codes: Tensor, offsets: Sequence[Offset], classes: int, background: bool) -> tuple[Tensor, Tensor]:

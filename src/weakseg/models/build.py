@@ -140,7 +140,7 @@ class SmpNetwork(nn.Module):
         stride: input sizes are padded to a multiple of it, and the output cropped back.
     """
 
-    def __init__(self, net: nn.Module, *, stride: int, dropout: float) -> None:
+    def __init__(self, net: Any, *, stride: int, dropout: float) -> None:
         super().__init__()
         self.encoder: nn.Module = net.encoder
         self.decoder: nn.Module = net.decoder
@@ -270,7 +270,8 @@ def build_segmenter(
         dropout: encdec_unpool: channels dropped in each decoder block. unet: channels of the deepest feature (its
             last decoder layer has too few to lose any). deeplabv3plus: values of the pyramid pooling's output, as
             its authors do.
-        decoder_channels: of unet's five decoder blocks, deepest first.
+        decoder_channels: of unet's decoder blocks, deepest first. Five reach the input's resolution; with four or
+            three the logits are predicted at a half or a quarter of it and enlarged, which is much cheaper on a CPU.
 
     Raises:
         ParamsError: an unknown name, or values out of range.
@@ -310,17 +311,35 @@ def _smp_network(
     import segmentation_models_pytorch as smp
 
     _check_timm_name(encoder)
-    if len(decoder_channels) != 5 or min(decoder_channels) < 1:
-        raise ParamsError(
-            f"decoder_channels {list(decoder_channels)}", expected="five positive numbers", cure="list five"
-        )
     common: dict[str, Any] = {"encoder_name": f"tu-{encoder}", "encoder_weights": None, "classes": classes}
     stride = 32 if name == "unet" else 16
     try:
         if name == "unet":
-            net: nn.Module = smp.Unet(**common, decoder_channels=list(decoder_channels))
+            blocks = _five_blocks(decoder_channels)
+            net = _shorten(smp.Unet(**common, decoder_channels=blocks), decoder_channels, classes)
             return SmpNetwork(net, stride=stride, dropout=dropout)
         net = smp.DeepLabV3Plus(**common, encoder_output_stride=stride, decoder_aspp_dropout=dropout)
     except (TypeError, ValueError, AssertionError, NotImplementedError, RuntimeError) as error:
         raise _no_pyramid(encoder, stride) from error
     return SmpNetwork(net, stride=stride, dropout=0.0)
+
+
+def _five_blocks(decoder_channels: tuple[int, ...]) -> list[int]:
+    """smp builds five blocks; those that the params leave out are cut off again by :func:`_shorten`."""
+    if not 3 <= len(decoder_channels) <= 5 or min(decoder_channels) < 1:
+        raise ParamsError(
+            f"decoder_channels {list(decoder_channels)}", expected="3 to 5 positive numbers", cure="list five"
+        )
+    return [*decoder_channels, *decoder_channels[-1:] * (5 - len(decoder_channels))]
+
+
+def _shorten(unet: Any, decoder_channels: tuple[int, ...], classes: int) -> Any:
+    """End the decoder after as many blocks as there are channels, and enlarge its logits to the full size."""
+    left_out = 5 - len(decoder_channels)
+    if left_out:
+        unet.decoder.blocks = unet.decoder.blocks[:-left_out]
+        unet.segmentation_head = nn.Sequential(
+            nn.Conv2d(decoder_channels[-1], classes, 3, padding=1),
+            nn.Upsample(scale_factor=2**left_out, mode="bilinear", align_corners=False),
+        )
+    return unet

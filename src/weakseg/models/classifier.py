@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +36,8 @@ VGG_LAYERS: Final = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 1,
 def vgg16_bn_trunk(*, width: int = 1) -> nn.Sequential:
     """VGG16-BN at stride 8; ``width`` divides the channels. Indices equal torchvision's ``vgg16_bn().features``.
 
-    Spec 1.1: the fourth pool keeps its size (3x3, stride 1), the last three convolutions are dilated by 2. Weights start
-    as torchvision's do, so that features without pretraining still depend on the image.
+    Spec 1.1: the fourth pool keeps its size (3x3, stride 1), the last three convolutions are dilated by 2. Weights
+    start as torchvision's do, so that features without pretraining still depend on the image.
     """
     layers: list[nn.Module] = []
     channels, dilation = 3, 1
@@ -78,9 +78,7 @@ def pool_features(features: Tensor, pooling: Pooling) -> Tensor:
     if pooling == "lse":
         flat = features.flatten(2) * LSE_SHARPNESS
         return (flat.logsumexp(2) - torch.tensor(flat.shape[2], device=flat.device).log()) / LSE_SHARPNESS
-    if pooling == "gem":
-        return features.clamp(min=1e-6).pow(GEM_POWER).mean((2, 3)).pow(1 / GEM_POWER)
-    raise ParamsError(f"pooling {pooling!r}", expected="gap, lse or gem", cure="mend classifier.pooling")
+    return features.clamp(min=1e-6).pow(GEM_POWER).mean((2, 3)).pow(1 / GEM_POWER)
 
 
 class Classifier(nn.Module):
@@ -104,6 +102,8 @@ class Classifier(nn.Module):
         preprocessing: Preprocessing = IMAGENET,
     ) -> None:
         super().__init__()
+        if pooling not in get_args(Pooling):
+            raise ParamsError(f"pooling {pooling!r}", expected="gap, lse or gem", cure="mend classifier.pooling")
         self.trunk, self.neck = trunk, neck
         self.linear = nn.Linear(channels, classes)
         nn.init.normal_(self.linear.weight, std=0.01)

@@ -92,9 +92,11 @@ class Displacement(nn.Module):
         self.strides = tuple(strides)
         shallow = [index for index, stride in enumerate(strides) if stride <= STRIDE]
         self.first_deep = len(shallow)
-        if not shallow or self.first_deep == len(self.strides):
+        if self.first_deep not in (1, 2) or self.first_deep == len(self.strides):
             raise ParamsError(
-                f"encoder with strides {self.strides}", expected="some <= 4 and some > 4", cure="take a feature pyramid"
+                f"encoder with strides {self.strides}",
+                expected="one or two up to 4, and some above",
+                cure="take a feature pyramid, or do without displacements",
             )
         widths = [(64, 8), (128, 16)][-self.first_deep :] + [(256, 16)] * (len(self.strides) - self.first_deep)
         self.blocks = nn.ModuleList(

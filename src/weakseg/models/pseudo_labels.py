@@ -178,7 +178,8 @@ def balanced_cross_entropy(
     labelled = labels != IGNORE
     index = labels.where(labelled, 0)
     per_pixel = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
-    counts = F.one_hot(index, logits.shape[1]).mul(labelled[..., None]).sum(dim=(1, 2)).to(per_pixel.dtype)
+    counts = per_pixel.new_zeros(logits.shape[:2])
+    counts.scatter_add_(1, index.flatten(1), labelled.flatten(1).to(counts.dtype))
     total = counts.sum(dim=1, keepdim=True)
     weights = ((total - counts) / (1 + total)).gather(1, index.flatten(1)).view_as(per_pixel)
     needed = F.pad(tags.bool(), (int(background), 0), value=True)

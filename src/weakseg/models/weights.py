@@ -6,6 +6,7 @@ Nothing is loaded in part: all checks come before the first copy, and what was l
 from __future__ import annotations
 
 import pickle
+import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -271,18 +272,20 @@ def load_lite0(module: nn.Module) -> LoadReport:
 def load_by_name(module: nn.Module, state: Mapping[str, Tensor], *, source: str) -> LoadReport:
     """Weights of a whole timm or torchvision model into timm's ``features_only`` version of it.
 
-    timm writes ``features.0`` as ``features_0`` there, so names are compared with dots for underscores. The file's
-    layers after the last feature (head, classifier) are left out by their absence from the module: what comes
-    *before* the module's last tensor must match one to one.
+    timm writes ``features.0`` as ``features_0`` there, so names are compared with dots for underscores. Left out of
+    the file are the parts that the module does not have at all (``fc``, ``classifier``, ``conv_head`` ...); inside
+    the parts it has, names must match one to one.
 
     Raises:
-        WeightsError: a tensor of the module is missing from the file or has another shape, or the file holds other
-            tensors among the module's.
+        WeightsError: a tensor of the module is missing from the file, has another shape, or its part of the file
+            holds more tensors than the module.
     """
     plain = {name.replace("_", "."): name for name in module.state_dict()}
     names = {name: plain[name.replace("_", ".")] for name in state if name.replace("_", ".") in plain}
-    last = max((index for index, name in enumerate(state) if name in names), default=-1)
-    return load_checked(module, state, source=source, names=names, leave_out=list(state)[last + 1 :])
+    parts = {name.partition(".")[0] for name in plain.values()}
+    parts |= {re.sub(r"_\d+$", "", part) for part in parts}
+    head = [name for name in state if name not in names and name.partition(".")[0] not in parts]
+    return load_checked(module, state, source=source, names=names, leave_out=head)
 
 
 def _some(items: Sequence[str]) -> str:

@@ -95,7 +95,7 @@ def render(rows: list[dict[str, Any]], audits: dict[str, dict[str, Any]]) -> str
     for row in rows:
         spread = row["spread"]
         cells = [LABELS.get(row["source"], f"task (ii): {row['source']}"), _number(row["miou"])]
-        cells.append(f"{_number(spread['minimum'])} to {_number(spread['maximum'])} ({spread['count']})")
+        cells.append(f"{_number(spread['low'])} to {_number(spread['high'])} ({spread['count']})")
         cells += [_number(row["iou"][name]) for name in names] + [_number(row["oa"]), _number(row["miou_eroded"])]
         lines.append(_line([*cells, _interval(row["gain"], signed=True), _percent(row["gap_closed"])]))
     text = "\n".join(lines) + "\n\nIntervals: 95 %, paired bootstrap over validation areas, seeds pooled.\n"

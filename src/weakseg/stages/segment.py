@@ -115,7 +115,7 @@ def train_segmenter(
         machine=context.machine,
         resume_file=context.layout.out / "resume" / f"segment-{source}-{seed}.pt",
         identity=f"{identity} seed {seed}",
-        evaluate=lambda net: evaluate_holdout(context, net),
+        evaluate=lambda net: evaluate_holdout(context, net),  # type: ignore[arg-type]
         report=report,
         on_report=keep,
     )
@@ -127,7 +127,7 @@ def train_segmenter(
     return result, trained
 
 
-def evaluate_holdout(context: Context, model: nn.Module) -> dict[str, float]:
+def evaluate_holdout(context: Context, model: Segmenter) -> dict[str, float]:
     """Pooled metrics on the hold-out blocks of N1 as ``holdout/miou`` and ``holdout/iou/<class>``; {} without blocks."""
     scheme, tiles, options = context.scheme, context.layout.tiles, context.params.evaluate
     confusion = np.zeros((len(scheme), len(scheme)), np.int64)
@@ -146,7 +146,7 @@ def evaluate_holdout(context: Context, model: nn.Module) -> dict[str, float]:
     return {"holdout/miou": scores["miou"], **{f"holdout/iou/{n}": v for n, v in scores["iou"].items()}}
 
 
-def predict(context: Context, model: nn.Module, image: Any, options: EvaluateParams) -> Any:
+def predict(context: Context, model: Segmenter, image: Any, options: EvaluateParams) -> Any:
     """Single-view probabilities of a piece of an area."""
     return predict_scene(
         model,

@@ -76,9 +76,7 @@ def load_pair(
 
 def find_raster(folder: Path, area: str) -> Path:
     """The one raster file of an area in a folder of data/."""
-    found = [
-        path for path in (folder / f"{area}{suffix}" for suffix in SUFFIXES) if path.is_file()
-    ]
+    found = [path for path in (folder / f"{area}{suffix}" for suffix in SUFFIXES) if path.is_file()]
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         raise DataError(

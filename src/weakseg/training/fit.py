@@ -15,9 +15,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from weakseg.data.dataset import StepDataset
 from weakseg.errors import StageError
 from weakseg.params import OptimiserParams
 from weakseg.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
@@ -72,7 +71,7 @@ def fit(
     step_loss: StepLoss,
     *,
     parameter_groups: list[dict[str, Any]],
-    dataset: Callable[[int, int], StepDataset],
+    dataset: Callable[[int, int], Dataset[Batch]],
     plan: OptimiserParams,
     seed: int,
     machine: Machine,
@@ -106,7 +105,7 @@ def fit(
     averaged = copy.deepcopy(model).requires_grad_(False) if plan.ema > 0 else None
     if averaged is not None:
         averaged.to(accelerator.device)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(memory_format=torch.channels_last)
     wrapped, optimiser = accelerator.prepare(model, optimiser)
     result = FitResult(averaged if averaged is not None else model)
     start = _resume(resume_file, identity, model, averaged, optimiser, schedule, result)

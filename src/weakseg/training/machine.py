@@ -99,5 +99,5 @@ def _count(name: str, otherwise: int) -> int:
 
 def _cpu_has_bf16() -> bool:
     """Native bf16 multiplication; emulated bf16 is slower than float32."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))

@@ -6,15 +6,16 @@ N2 crops either cross-entropy to pseudo-masks, or consistency with the averaged 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from weakseg.classes import ClassScheme
+from weakseg.data.areas import Area
 from weakseg.data.augment import Preprocessing, blur, jitter_colour, normalise
 from weakseg.data.copy_paste import CopyPaste, cut_snippets
-from weakseg.data.dataset import Area, Pool
+from weakseg.data.dataset import Pool
 from weakseg.data.sampler import build_sampler
 from weakseg.errors import ParamsError
 from weakseg.losses import consistency_loss, cross_entropy, dice_loss, lovasz_softmax, presence_loss, tag_loss
@@ -23,7 +24,8 @@ from weakseg.training.fit import Batch, StepLoss, TrainState
 from weakseg.training.seeds import step_generator
 from weakseg.weak.selftrain import Targets, cut_mix, make_targets
 
-COUNT_LABELS = ("pixel", "full")  # sources whose every crop has pixel truth
+PixelLoss = Callable[[Tensor, Tensor], Tensor]
+PIXEL_SOURCES = ("pixel", "full")  # every crop has pixel truth
 
 
 def class_weights(weights: dict[str, float], scheme: ClassScheme) -> Tensor:
@@ -46,7 +48,7 @@ def build_pools(
 
     Both tasks see ``optimiser.batch`` crops per step: the weak ones replace crops of N1, so steps compare like with like.
     """
-    uses_weak = source not in COUNT_LABELS and len(weak) > 0
+    uses_weak = source not in PIXEL_SOURCES and len(weak) > 0
     weak_count = params.weak.batch if uses_weak else 0
     if weak_count >= params.optimiser.batch:
         raise ParamsError(
@@ -133,7 +135,7 @@ def _consistency_step(
     state: TrainState,
     batch: Batch,
     images: Tensor,
-    pixel_loss: nn.Module | object,
+    pixel_loss: PixelLoss,
     params: SegmentParams,
     preprocessing: Preprocessing,
     generator: torch.Generator,
@@ -147,7 +149,7 @@ def _consistency_step(
         views.append(cut_mix(strong, targets, options.cutmix, generator))
     together = torch.cat([images, *(normalise(view, preprocessing) for view, _ in views)])
     logits = state.model(together).float()
-    loss = pixel_loss(logits[: len(images)], batch["pixel"]["mask"])  # type: ignore[operator]
+    loss = pixel_loss(logits[: len(images)], batch["pixel"]["mask"])
     consistent, tagged, presence = (torch.zeros((), device=logits.device) for _ in range(3))
     for part, (_, taught) in zip(logits[len(images) :].split(len(weak["image"])), views, strict=True):
         consistent = consistent + consistency_loss(part, taught.label, taught.weight) / options.views

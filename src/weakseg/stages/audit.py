@@ -1,0 +1,87 @@
+"""Stage audit@METHOD: pseudo-masks against the hidden truth of N2; the one weak-label stage that may read it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from weakseg.classes import IGNORE, ClassScheme
+from weakseg.data.files import atomic_path
+from weakseg.data.store import open_array
+from weakseg.metrics import confusion_matrix, scores_of
+from weakseg.params import WeakSource
+from weakseg.stages.context import Context, open_context, tracked
+from weakseg.stages.evaluate import write_report
+from weakseg.stages.sheets import draw_area_sheet
+from weakseg.weak.pseudo import SweepRow, sweep_thresholds
+from weakseg.weak.scores import load_scores
+
+
+def run(root: Path, method: WeakSource) -> None:
+    """Write reports/audit/<method>.json and the sweep of thresholds, reports/sweeps/<method>.csv."""
+    context = open_context(root)
+    layout, scheme = context.layout, context.scheme
+    with tracked(context, "audit", context.params.pseudo, source=method) as log:
+        areas = [a for a in context.tag_areas() if (open_array(layout.hidden, a) != IGNORE).any()]
+        report = measure(context, method, areas, scheme)
+        write_report(layout.report("audit", method), report)
+        table = sweep(context, method, areas)
+        curve = layout.reports / "sweeps" / f"{method}.csv"
+        with atomic_path(curve) as temporary:
+            rows = [{k: v for k, v in asdict(row).items() if k != "class_iou"} for row in table]
+            pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.5f")
+        log.log_metrics({key: report[key] for key in ("coverage", "accuracy", "miou")})
+        log.log_metrics({f"iou/{name}": value for name, value in report["iou"].items()})
+        log.log_artifact(curve, "sweeps")
+        for area in areas[:3]:
+            log.log_artifact(draw_area_sheet(root, method, area), "sheets")
+
+
+def measure(context: Context, method: str, areas: list[str], scheme: ClassScheme) -> dict[str, Any]:
+    """mIoU, accuracy and coverage of the pseudo-masks in force, inside their coverage, pooled over N2.
+
+    A class that the truth holds but no pseudo-label shows counts as 0.
+    """
+    count = len(scheme)
+    confusion, labelled, total = np.zeros((count, count), np.int64), 0, 0
+    truths = np.zeros(count, np.int64)
+    for area in areas:
+        truth = np.asarray(open_array(context.layout.hidden, area))
+        mask = np.asarray(open_array(context.layout.pseudo(method), area))
+        scored = truth != IGNORE
+        inside = scored & (mask != IGNORE)
+        confusion += confusion_matrix(
+            np.where(inside, truth, IGNORE).astype(np.uint8), np.where(inside, mask, 0), count
+        )
+        truths += np.bincount(truth[scored], minlength=count)
+        labelled, total = labelled + int(inside.sum()), total + int(scored.sum())
+    scores = scores_of(confusion, scheme.names)
+    iou = {n: (0.0 if v != v and truths[i] else v) for i, (n, v) in enumerate(scores["iou"].items())}
+    return {
+        "miou": float(np.nanmean(list(iou.values()))),
+        "iou": iou,
+        "accuracy": scores["oa"],
+        "coverage": labelled / max(1, total),
+        "areas": len(areas),
+    }
+
+
+def sweep(context: Context, method: str, areas: list[str]) -> list[SweepRow]:
+    """What every pair of thresholds would have given on N2: for the eye, never for a choice."""
+    layout, params = context.layout, context.params.pseudo
+    return sweep_thresholds(
+        (
+            (
+                load_scores(layout.scores(method) / f"{area}.npz"),
+                np.asarray(open_array(layout.tiles / "allowed", area)),
+                np.asarray(open_array(layout.hidden, area)),
+            )
+            for area in areas
+        ),
+        scores_grid=params.scores,
+        margins_grid=params.margins,
+    )

@@ -1,0 +1,198 @@
+"""Stage classifier: a multi-label network on tag crops, with thresholds per class from the hold-out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from weakseg.data.augment import jitter_colour, normalise
+from weakseg.data.manifest import TagCrops
+from weakseg.data.store import fingerprint, open_array
+from weakseg.data.tag_dataset import TagCropDataset, cut_crop
+from weakseg.losses import multi_label_bce
+from weakseg.models.build import parameter_groups
+from weakseg.models.classifier import (
+    Classifier,
+    apply_missing_label_policy,
+    balanced_crop_weights,
+    build_classifier,
+    f1_thresholds,
+    positive_weights,
+    tag_metrics,
+)
+from weakseg.params import ClassifierParams
+from weakseg.stages.context import Context, open_context, tracked
+from weakseg.stages.evaluate import write_report
+from weakseg.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
+from weakseg.training.fit import Batch, TrainState, fit
+from weakseg.training.seeds import seed_everything, step_generator
+
+Flags = npt.NDArray[np.bool_]
+
+
+def run(root: Path) -> None:
+    """Train on the tags of N2 and of N1 outside the hold-out; report quality on the hold-out."""
+    context = open_context(root)
+    params, layout = context.params.classifier, context.layout
+    crops = context.crops()
+    tagged = np.array([split != "holdout" for split in crops.splits]) & crops.known.any(1) & crops.present.any(1)
+    held = np.array([split == "holdout" for split in crops.splits]) & crops.known.all(1)
+    with tracked(context, "classifier", params) as log:
+        known = crops.known.copy()
+        if params.missing_labels in ("confident_only", "ignore_uncertain"):
+            first = train(context, crops, known, tagged, "first", log.log_metrics)
+            known = _reconsider(context, first, crops, known)
+        elif params.missing_labels == "drop_class":
+            known = _policy(context, crops, known, np.zeros(known.shape, np.float32))
+        model = train(context, crops, known, tagged, "final", log.log_metrics)
+        probabilities = predict_crops(context, model, crops, np.flatnonzero(held))
+        thresholds = f1_thresholds(crops.present[held], probabilities)
+        report = describe(crops.present[held], probabilities, thresholds, context.scheme.names)
+        report |= {"crops_trained_on": int(tagged.sum()), "crops_without_tags": int((~crops.present.any(1)).sum())}
+        save_checkpoint(
+            layout.checkpoints("classifier") / "model.pt",
+            {
+                "weights": model.state_dict(),
+                "params": params.model_dump(mode="json"),
+                "thresholds": thresholds.tolist(),
+            },
+        )
+        write_report(layout.report("classifier"), report)
+        log.log_metrics({f"holdout/ap/{name}": value for name, value in report["average_precision"].items()})
+        log.log_metrics({"holdout/exact_match": report["exact_match"]})
+
+
+def _reconsider(context: Context, model: Classifier, crops: TagCrops, known: Flags) -> Flags:
+    probabilities = predict_crops(context, model, crops, np.arange(len(crops.ids)))
+    return _policy(context, crops, known, probabilities)
+
+
+def _policy(context: Context, crops: TagCrops, known: Flags, probabilities: npt.NDArray[np.float32]) -> Flags:
+    params = context.params.classifier
+    return apply_missing_label_policy(
+        crops.present,
+        known,
+        probabilities,
+        policy=params.missing_labels,
+        drop_classes=tuple(context.scheme.index(name) for name in params.drop_classes),
+        confidence=params.confidence,
+        uncertain=params.uncertain,
+    )
+
+
+def build(params: ClassifierParams, classes: int) -> Classifier:
+    """The classifier that the params describe."""
+    return build_classifier(
+        params.arch,
+        classes,
+        encoder=params.encoder,
+        weights=params.weights,
+        width=params.width,
+        output_stride=params.output_stride,
+        pooling=params.pooling,
+    )
+
+
+def train(context: Context, crops: TagCrops, known: Flags, chosen: Flags, name: str, report: Any) -> Classifier:
+    """One training on the chosen crops."""
+    params = context.params.classifier
+    seed_everything(params.seed)
+    model = build(params, len(context.scheme))
+    index = np.flatnonzero(chosen & known.any(1))
+    part = TagCrops(
+        tuple(crops.ids[i] for i in index),
+        tuple(crops.areas[i] for i in index),
+        tuple(crops.splits[i] for i in index),
+        crops.windows[index],
+        crops.present[index],
+        known[index],
+    )
+    images = {area: open_array(context.layout.tiles / "images", area) for area in sorted(set(part.areas))}
+    weight = torch.from_numpy(positive_weights(part.present, part.known))
+
+    def step(state: TrainState, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        inputs = batch["crops"]
+        coloured = jitter_colour(inputs["image"], params.augment.colour, step_generator(params.seed, state.step))
+        logits = state.model(normalise(coloured, model.preprocessing))
+        loss = multi_label_bce(logits.float(), inputs["tags"], inputs["known"], weight.to(logits.device))
+        return loss, {}
+
+    plan = params.optimiser
+    result = fit(
+        model,
+        step,
+        parameter_groups=parameter_groups(
+            model, model.trunk, lr=plan.lr, encoder_factor=plan.encoder_factor, weight_decay=plan.weight_decay
+        ),
+        dataset=lambda rank, world: TagCropDataset(
+            images,
+            part,
+            part.known,
+            balanced_crop_weights(part.present),
+            side=params.crop,
+            batch=plan.batch,
+            steps=plan.steps,
+            seed=params.seed,
+            rank=rank,
+            world=world,
+        ),
+        plan=plan,
+        seed=params.seed,
+        machine=context.machine,
+        resume_file=context.layout.out / "resume" / f"classifier-{name}.pt",
+        identity=fingerprint(context.layout.tiles) + params.model_dump_json(),
+        report=lambda row, at: report({f"{name}/{key}": value for key, value in row.items()}, step=at),
+    )
+    return result.model  # type: ignore[return-value]
+
+
+@torch.no_grad()
+def predict_crops(
+    context: Context, model: nn.Module, crops: TagCrops, index: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Probabilities (N, C) of the crops numbered by ``index``."""
+    side, batch = context.params.classifier.crop, context.params.classifier.optimiser.batch
+    model.eval()
+    parts = [np.zeros((0, len(context.scheme)), np.float32)]
+    for first in range(0, len(index), batch):
+        cuts = [
+            cut_crop(open_array(context.layout.tiles / "images", crops.areas[i]), crops.windows[i], side)
+            for i in index[first : first + batch]
+        ]
+        images = torch.from_numpy(np.stack(cuts)).permute(0, 3, 1, 2).to(next(model.parameters()).device)
+        parts.append(model(normalise(images, model.preprocessing)).float().sigmoid().cpu().numpy())  # type: ignore[arg-type]
+    return np.concatenate(parts)
+
+
+def describe(
+    tags: Flags, probabilities: npt.NDArray[np.float32], thresholds: npt.NDArray[np.float64], names: tuple[str, ...]
+) -> dict[str, Any]:
+    """reports/classifier.json: average precision and F1 per class, exact match, thresholds."""
+    metrics = tag_metrics(tags, probabilities, thresholds)
+
+    def named(values: npt.NDArray[np.float64]) -> Mapping[str, float]:
+        return {name: float(value) for name, value in zip(names, values, strict=True)}
+
+    return {
+        "average_precision": named(metrics.average_precision),
+        "f1": named(metrics.f1),
+        "exact_match": metrics.exact_match,
+        "thresholds": named(thresholds),
+        "presence_rate": named(tags.mean(0)),
+    }
+
+
+def load_classifier(context: Context) -> tuple[Classifier, npt.NDArray[np.float64]]:
+    """(network, thresholds (C,)) that this stage saved."""
+    path = context.layout.checkpoints("classifier") / "model.pt"
+    content = load_checkpoint(path)
+    params = ClassifierParams.model_validate({**content["params"], "weights": "none"})
+    model = build(params, len(content["thresholds"]))
+    load_weights(model, content["weights"], str(path))
+    return model.eval().to(context.machine.torch_device()), np.array(content["thresholds"], np.float64)

@@ -1,0 +1,53 @@
+"""Stage crf: refine ScoreMaps by a dense CRF (or PAMR), over all cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from weakseg.data.store import open_array
+from weakseg.params import CrfParams
+from weakseg.stages.context import Context, open_context, tracked
+from weakseg.weak.crf import CrfOptions, RefineOptions, refine_many
+from weakseg.weak.scores import ScoreMaps, load_scores, save_scores
+
+
+def run(root: Path) -> None:
+    """Write out/scores/crf/<area>.npz from out/scores/<crf.input>."""
+    context = open_context(root)
+    areas = context.pixel_areas() + context.tag_areas()
+    workers = int(os.environ.get("WEAKSEG_CRF_WORKERS", os.cpu_count() or 1))
+    with tracked(context, "crf", context.params.crf) as log:
+        refined = refine_many(
+            _jobs(context, areas),
+            options_of(context.params.crf),
+            workers=workers,
+            device=str(context.machine.torch_device()),
+        )
+        for area, maps in zip(areas, refined, strict=True):
+            save_scores(context.layout.scores("crf") / f"{area}.npz", maps)
+        log.log_metrics({"areas": float(len(areas)), "workers": float(workers)})
+
+
+def options_of(params: CrfParams) -> RefineOptions:
+    """RefineOptions of the params."""
+    crf = CrfOptions(
+        gaussian_sxy=params.gaussian_sxy,
+        gaussian_weight=params.gaussian_weight,
+        bilateral_sxy=params.bilateral_sxy,
+        bilateral_srgb=params.bilateral_srgb,
+        bilateral_weight=params.bilateral_weight,
+        iterations=params.iterations,
+        temperature=params.temperature,
+    )
+    return RefineOptions(refiner=params.refiner, crf=crf)
+
+
+def _jobs(context: Context, areas: list[str]) -> Iterator[tuple[np.ndarray, ScoreMaps]]:
+    source = context.layout.scores(context.params.crf.input)
+    for area in areas:
+        image = np.ascontiguousarray(open_array(context.layout.tiles / "images", area))
+        yield image, load_scores(source / f"{area}.npz")

@@ -1,0 +1,61 @@
+"""Stage fused: product of experts of the teacher and tag-trained ScoreMaps, weights chosen on the hold-out."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+
+from weakseg.classes import IGNORE
+from weakseg.data.store import open_array
+from weakseg.errors import StageError
+from weakseg.metrics import confusion_matrix, scores_of
+from weakseg.stages.context import Context, open_context, tracked
+from weakseg.stages.evaluate import write_report
+from weakseg.weak.fusion import fuse
+from weakseg.weak.scores import ScoreMaps, load_scores, save_scores
+
+
+def run(root: Path) -> None:
+    """Write out/scores/fused/<area>.npz and reports/fused.json."""
+    context = open_context(root)
+    params = context.params.fused
+    with tracked(context, "fused", params) as log:
+        table = {weights: holdout_miou(context, weights) for weights in candidates(context)}
+        best = max(table, key=lambda weights: (table[weights], -sum(weights)))
+        for area in context.pixel_areas() + context.tag_areas():
+            save_scores(context.layout.scores("fused") / f"{area}.npz", fuse_area(context, area, best))
+        named = dict(zip(params.experts, best, strict=True))
+        rows = [{"weights": list(weights), "holdout_miou": value} for weights, value in table.items()]
+        write_report(
+            context.layout.report("fused"), {"weights": named, "candidates": rows, "holdout_miou": table[best]}
+        )
+        log.log_metrics({f"weight/{name}": weight for name, weight in named.items()} | {"holdout/miou": table[best]})
+
+
+def candidates(context: Context) -> list[tuple[float, ...]]:
+    """All combinations of the weights, one per expert."""
+    params = context.params.fused
+    return list(itertools.product(params.weights, repeat=len(params.experts)))
+
+
+def fuse_area(context: Context, area: str, weights: tuple[float, ...]) -> ScoreMaps:
+    layout = context.layout
+    experts = [load_scores(layout.scores(name) / f"{area}.npz") for name in context.params.fused.experts]
+    allowed = np.asarray(open_array(layout.tiles / "allowed", area))
+    return fuse(load_scores(layout.scores("teacher") / f"{area}.npz"), experts, weights, allowed)
+
+
+def holdout_miou(context: Context, weights: tuple[float, ...]) -> float:
+    """mIoU of the fused winners on the hold-out blocks of N1."""
+    scheme, tiles = context.scheme, context.layout.tiles
+    confusion = np.zeros((len(scheme), len(scheme)), np.int64)
+    for area in context.pixel_areas():
+        truth = np.asarray(open_array(tiles / "holdout", area))
+        if (truth != IGNORE).any():
+            winners = fuse_area(context, area, weights).scores.argmax(0).astype(np.uint8)
+            confusion += confusion_matrix(truth, winners, len(scheme))
+    if not confusion.any():
+        raise StageError("no hold-out in N1", expected="tiles.holdout above 0", cure="raise it and rerun tiles")
+    return scores_of(confusion, scheme.names)["miou"]

@@ -1,0 +1,172 @@
+"""Stage single_stage: one network from tags alone, its own refined masks as teacher (Araslanov and Roth, CVPR 2020)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from weakseg.data.augment import denormalise, jitter_colour, normalise
+from weakseg.data.manifest import TagCrops
+from weakseg.data.store import fingerprint, open_array
+from weakseg.data.tag_dataset import TagCropDataset
+from weakseg.inference import DIHEDRAL, sweep_windows, undo_view, view_of
+from weakseg.models.build import build_encoder
+from weakseg.models.classifier import balanced_crop_weights
+from weakseg.models.pseudo_labels import PseudoLabelOptions, single_stage_loss
+from weakseg.models.resnet38 import ResNet38, load_resnet38
+from weakseg.models.single_stage import EncoderBackbone, SingleStage, SingleStageOptions, parameter_groups, soft_masks
+from weakseg.params import SingleStageParams
+from weakseg.stages.context import Context, open_context, tracked
+from weakseg.training.checkpoints import save_checkpoint
+from weakseg.training.fit import Batch, TrainState, fit
+from weakseg.training.seeds import seed_everything, step_generator
+from weakseg.weak.fusion import allowed_planes
+from weakseg.weak.scores import ScoreMaps, save_scores
+
+COLOUR = 0.2  # jitter of the training crops
+
+
+def run(root: Path) -> None:
+    """Write the network and out/scores/single_stage/<area>.npz."""
+    context = open_context(root)
+    params, layout = context.params.single_stage, context.layout
+    with tracked(context, "single_stage", params) as log:
+        model = train(context, context.crops(), log.log_metrics)
+        save_checkpoint(
+            layout.checkpoints("single_stage") / "model.pt",
+            {"weights": model.state_dict(), "params": params.model_dump(mode="json")},
+        )
+        for area in context.pixel_areas() + context.tag_areas():
+            save_scores(layout.scores("single_stage") / f"{area}.npz", predict_area(context, model, area))
+
+
+def build(params: SingleStageParams, classes: int) -> SingleStage:
+    """The network of the params: ResNet38 (``weights`` none or its published file), or a timm encoder at stride 16."""
+    options = SingleStageOptions(
+        background=False,
+        channels=params.channels,
+        aspp_rates=params.aspp_rates,  # type: ignore[arg-type]
+        aspp_image_pool=params.aspp_image_pool,
+        gci=params.gci,
+        norm="group",
+    )
+    if params.backbone != "resnet38":
+        encoder = build_encoder(params.backbone, weights=params.weights, output_stride=16)
+        return SingleStage(EncoderBackbone(encoder), classes, options)
+    # BatchNorm can only be frozen where there is something pretrained to freeze
+    backbone = ResNet38(width=params.width, frozen=params.weights != "none")
+    if params.weights != "none":
+        load_resnet38(backbone, Path(params.weights))
+    return SingleStage(backbone, classes, options)
+
+
+def train(context: Context, crops: TagCrops, report: Any) -> SingleStage:
+    """Tags only for the first ``pretrain`` share of the steps, then tags and the network's own pseudo labels."""
+    params = context.params.single_stage
+    seed_everything(params.seed)
+    model = build(params, len(context.scheme))
+    usable = np.array([split != "holdout" for split in crops.splits]) & crops.present.any(1)
+    index = np.flatnonzero(usable)
+    part = TagCrops(
+        tuple(crops.ids[i] for i in index),
+        tuple(crops.areas[i] for i in index),
+        tuple(crops.splits[i] for i in index),
+        crops.windows[index],
+        crops.present[index],
+        crops.known[index],
+    )
+    images = {area: open_array(context.layout.tiles / "images", area) for area in sorted(set(part.areas))}
+    labels = PseudoLabelOptions(
+        dilations=params.dilations,
+        iterations=params.pamr_iterations,
+        sigma_floor=params.sigma_floor,
+        gate=params.gate,
+    )
+
+    def step(state: TrainState, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        inputs = batch["crops"]
+        coloured = jitter_colour(inputs["image"], COLOUR, step_generator(params.seed, state.step))
+        pictures = normalise(coloured, model.preprocessing)
+        own = params.self_training and state.step >= params.pretrain * state.steps
+        loss = single_stage_loss(
+            state.model(pictures),
+            denormalise(pictures, model.preprocessing),
+            inputs["tags"],
+            labels,
+            self_train=own,
+            known=inputs["known"],
+        )
+        logs = {"tags": loss.tags.detach()}
+        if loss.self_training is not None:
+            logs["self"] = loss.self_training.loss.detach()
+            logs["coverage"] = (loss.self_training.labels != 255).float().mean()
+            logs["gate_passed"] = loss.self_training.passed.float().mean()
+        return loss.total, logs
+
+    plan = params.optimiser
+    result = fit(
+        model,
+        step,
+        parameter_groups=[
+            g for g in parameter_groups(model, rate=plan.lr, weight_decay=plan.weight_decay) if g["params"]
+        ],
+        dataset=lambda rank, world: TagCropDataset(
+            images,
+            part,
+            part.known,
+            balanced_crop_weights(part.present),
+            side=params.crop,
+            batch=plan.batch,
+            steps=plan.steps,
+            seed=params.seed,
+            rank=rank,
+            world=world,
+        ),
+        plan=plan,
+        seed=params.seed,
+        machine=context.machine,
+        resume_file=context.layout.out / "resume" / "single_stage.pt",
+        identity=fingerprint(context.layout.tiles) + params.model_dump_json(),
+        report=lambda row, at: report(row, step=at),
+    )
+    return result.model.eval()  # type: ignore[return-value]
+
+
+@torch.no_grad()
+def predict_area(context: Context, model: SingleStage, area: str) -> ScoreMaps:
+    """Soft masks of an area over scales and all flips and quarter turns, classes without a tag set to zero."""
+    params, device = context.params.single_stage, context.machine.torch_device()
+    model.to(device)
+
+    def forward(cut: Tensor) -> Tensor:
+        size = (cut.shape[-2], cut.shape[-1])
+        views = [
+            undo_view(_masks(model, view_of(cut.float(), view), scale), view)
+            for scale in params.scales
+            for view in DIHEDRAL
+        ]
+        return F.interpolate(torch.stack(views).mean(0), size, mode="bilinear", align_corners=False)
+
+    image = np.asarray(open_array(context.layout.tiles / "images", area))
+    probabilities = sweep_windows(
+        forward,
+        image,
+        window=2 * params.crop,
+        overlap=0.34,
+        batch=context.params.evaluate.batch,
+        machine=context.machine,
+    )
+    planes = allowed_planes(np.asarray(open_array(context.layout.tiles / "allowed", area)), len(context.scheme))
+    return ScoreMaps((probabilities * planes).clip(0, 1), np.asarray(planes.any((1, 2))))
+
+
+def _masks(model: SingleStage, images: Tensor, scale: float) -> Tensor:
+    size = (images.shape[-2], images.shape[-1])
+    if scale != 1:
+        images = F.interpolate(images, scale_factor=scale, mode="bilinear", align_corners=False)
+    return soft_masks(model(normalise(images, model.preprocessing)).logits, size)

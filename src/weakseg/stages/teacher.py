@@ -1,0 +1,90 @@
+"""Stage teacher: the task (i) network on N1 and N2, held to the tags; further rounds with a fresh student each."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from weakseg.data.areas import Area
+from weakseg.data.store import fingerprint, open_array
+from weakseg.inference import DIHEDRAL, PLAIN, predict_scene
+from weakseg.models.build import Segmenter
+from weakseg.stages.context import Context, open_context, tracked
+from weakseg.stages.models import load_segmenter
+from weakseg.stages.pseudo import choose_on_holdout
+from weakseg.stages.segment import save_segmenter, train_segmenter
+from weakseg.weak.fusion import claim_missing, constrain_scores
+from weakseg.weak.pseudo import pseudo_mask
+from weakseg.weak.scores import load_scores, save_scores
+
+
+def run(root: Path) -> None:
+    """Write out/scores/teacher/<area>.npz; the scores of earlier rounds lie under rounds/<number>/."""
+    context = open_context(root)
+    layout, params = context.layout, context.params.teacher
+    rounds = layout.checkpoints("teacher_rounds")
+    rounds.mkdir(parents=True, exist_ok=True)
+    with tracked(context, "teacher", params) as log:
+        seed = context.params.segment.seeds[0]
+        model, _ = load_segmenter(layout.checkpoints("pixel") / f"seed{seed}.pt")
+        for number in range(1, params.rounds + 1):
+            claims = sum(predict_area(context, model, area) for area in context.pixel_areas() + context.tag_areas())
+            log.log_metrics({"claims": float(claims)}, step=number)
+            if number < params.rounds:
+                _keep_round(layout.scores("teacher"), number)
+                model = train_student(context, number)
+                save_segmenter(rounds / f"round{number}.pt", model, context)
+
+
+def predict_area(context: Context, model: nn.Module, area: str) -> int:
+    """Write the constrained probabilities of one area; returns how many missing classes claimed pixels."""
+    layout, options = context.layout, context.params.evaluate
+    model.to(context.machine.torch_device())
+    probabilities = predict_scene(
+        model,
+        np.asarray(open_array(layout.tiles / "images", area)),
+        preprocessing=model.preprocessing,  # type: ignore[arg-type]
+        window=options.window,
+        overlap=options.overlap,
+        batch=options.batch,
+        views=DIHEDRAL if context.params.teacher.views else PLAIN,
+        machine=context.machine,
+    )
+    crops = context.crops().select(area=area)
+    maps = constrain_scores(probabilities, np.asarray(open_array(layout.tiles / "allowed", area)))
+    maps, claims = claim_missing(maps, crops.windows, crops.present)
+    save_scores(layout.scores("teacher") / f"{area}.npz", maps)
+    return claims
+
+
+def _keep_round(folder: Path, number: int) -> None:
+    target = folder / "rounds" / str(number)
+    target.mkdir(parents=True, exist_ok=True)
+    for file in folder.glob("*.npz"):
+        shutil.copy(file, target / file.name)
+
+
+def train_student(context: Context, number: int) -> Segmenter:
+    """A fresh network on N1 truth and the pseudo-masks of the scores at hand."""
+    layout, params = context.layout, context.params.segment
+    chosen = choose_on_holdout(context, "teacher")
+    labelled = context.open_areas(context.pixel_areas(), masks=layout.tiles / "labels")
+    weak = [
+        Area(
+            open_array(layout.tiles / "images", area),
+            pseudo_mask(
+                load_scores(layout.scores("teacher") / f"{area}.npz"),
+                np.asarray(open_array(layout.tiles / "allowed", area)),
+                min_score=chosen.min_score,
+                min_margin=chosen.min_margin,
+            ),
+        )
+        for area in context.tag_areas()
+    ]
+    identity = f"{fingerprint(layout.tiles, layout.scores('teacher'))} round {number}"
+    seed = params.seeds[0] + 1000 * number
+    _, model = train_segmenter(context, "teacher", labelled, weak, seed, identity, lambda row, step: None)
+    return model

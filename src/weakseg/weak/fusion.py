@@ -1,0 +1,94 @@
+"""Tags and experts on top of a network's probabilities: hard constraints, claims of missing classes, product of experts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from weakseg.errors import DataError
+from weakseg.weak.scores import ScoreMaps
+
+Floats = npt.NDArray[np.float32]
+CLAIM_SHARE = 0.005  # of a tag crop's pixels, claimed by a tagged class that wins nowhere in it
+CLAIM_FLOOR = 0.02  # probability below which even the best pixel is not believed
+EXPERT_FLOOR = 0.05  # an expert that gives a class nothing may be wrong: no class is vetoed by one
+
+
+def allowed_planes(allowed: npt.NDArray[np.int32], classes: int) -> npt.NDArray[np.bool_]:
+    """Class bits int32 (H, W) -> bool (C, H, W); where no class is allowed (contradicting tags) all are."""
+    planes = (allowed[None] >> np.arange(classes, dtype=np.int32)[:, None, None]) & 1 == 1
+    planes |= ~planes.any(0, keepdims=True)
+    return np.asarray(planes)
+
+
+def constrain_scores(probabilities: Floats, allowed: npt.NDArray[np.int32]) -> ScoreMaps:
+    """Probabilities (C, H, W) with classes that no tag allows set to zero and the rest renormalised."""
+    planes = allowed_planes(allowed, probabilities.shape[0])
+    kept = (probabilities + 1e-6) * planes
+    return ScoreMaps((kept / kept.sum(0, keepdims=True)).astype(np.float32), np.asarray(planes.any((1, 2))))
+
+
+def claim_missing(
+    maps: ScoreMaps, windows: npt.NDArray[np.int64], present: npt.NDArray[np.bool_]
+) -> tuple[ScoreMaps, int]:
+    """Let every tagged class win somewhere in its tag crop: it takes its best pixels from their winners.
+
+    Args:
+        maps: tag-constrained probabilities of one area.
+        windows: int (N, 4) tag crops; present: bool (N, C) their tags.
+
+    Returns:
+        New maps, in which at the claimed pixels the class and the former winner have swapped their probabilities (so
+        the margin there is what it was, with the opposite sign), and the number of claims.
+    """
+    scores = maps.scores.astype(np.float32, copy=True)
+    claims = 0
+    for (row, column, height, width), tags in zip(windows, present, strict=True):
+        part = scores[:, row : row + height, column : column + width]
+        winners = part.argmax(0)
+        for index in np.flatnonzero(tags):
+            if (winners == index).any():
+                continue
+            plane = part[index].ravel()
+            count = max(1, round(CLAIM_SHARE * plane.size))
+            best = np.argpartition(plane, -count)[-count:]
+            best = best[plane[best] >= CLAIM_FLOOR]
+            if len(best):
+                rows, columns = np.divmod(best, width)
+                former = winners[rows, columns]
+                mine, theirs = part[index, rows, columns].copy(), part[former, rows, columns].copy()
+                part[index, rows, columns], part[former, rows, columns] = theirs, mine
+                claims += 1
+    return ScoreMaps(scores, maps.present), claims
+
+
+def fuse(
+    teacher: ScoreMaps, experts: Sequence[ScoreMaps], weights: Sequence[float], allowed: npt.NDArray[np.int32]
+) -> ScoreMaps:
+    """Product of experts: ``p ~ teacher * prod(expert ** weight)`` over the allowed classes, renormalised.
+
+    An expert's scores become shares over the allowed classes first, mixed with ``EXPERT_FLOOR`` of the uniform share.
+    """
+    if len(experts) != len(weights):
+        raise DataError(
+            f"{len(experts)} experts, {len(weights)} weights", expected="one each", cure="mend fused.experts"
+        )
+    planes = allowed_planes(allowed, teacher.scores.shape[0])
+    logarithm = np.log(teacher.scores.astype(np.float32) + 1e-6)
+    for expert, weight in zip(experts, weights, strict=True):
+        if weight > 0:
+            logarithm += weight * np.log(expert_shares(expert, planes))
+    logarithm = np.where(planes, logarithm, -np.inf)
+    product = np.exp(logarithm - logarithm.max(0, keepdims=True))
+    return ScoreMaps((product / product.sum(0, keepdims=True)).astype(np.float32), np.asarray(planes.any((1, 2))))
+
+
+def expert_shares(expert: ScoreMaps, planes: npt.NDArray[np.bool_]) -> Floats:
+    """An expert's scores (C, H, W) as shares over the allowed classes, none below its part of ``EXPERT_FLOOR``."""
+    scores = np.where(planes, expert.scores, 0).astype(np.float32)
+    uniform = planes / planes.sum(0, keepdims=True)
+    total = scores.sum(0, keepdims=True)
+    shares = np.where(total > 0, scores / np.where(total > 0, total, 1), uniform)
+    return np.asarray((1 - EXPERT_FLOOR) * shares + EXPERT_FLOOR * uniform + 1e-9, np.float32)
