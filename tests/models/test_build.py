@@ -13,6 +13,7 @@ from weakseg.errors import ParamsError, WeightsError
 from weakseg.models.build import (
     LITE0,
     LITE0_PREPROCESSING,
+    Encoder,
     Segmenter,
     build_encoder,
     build_segmenter,
@@ -68,9 +69,22 @@ def test_dilation_changes_no_weights() -> None:
 
 
 def test_stride_one_features_are_dropped() -> None:
-    encoder = build_encoder("vgg11", weights="none")
-    assert encoder.strides == (2, 4, 8, 16, 32)
-    assert len(encoder.channels) == 5
+    class Info:
+        def reduction(self) -> list[int]:
+            return [1, 2, 4]
+
+        def channels(self) -> list[int]:
+            return [7, 8, 9]
+
+    class Pyramid(nn.Module):
+        feature_info = Info()
+
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+            return [x, x[:, :, ::2, ::2], x[:, :, ::4, ::4]]
+
+    encoder = Encoder("resnet18", Pyramid(), report=None)
+    assert (encoder.strides, encoder.channels) == ((2, 4), (8, 9))
+    assert [feature.shape[2] for feature in encoder(images(1, 3, 8, 8))] == [4, 2]
 
 
 def test_preprocessing_follows_the_encoder_with_or_without_weights() -> None:

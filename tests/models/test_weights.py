@@ -278,21 +278,39 @@ def test_lite0_weights_do_not_go_into_another_network() -> None:
         load_lite0(timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True, in_chans=4))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vgg11_bn"])
-def test_torchvision_names_fit_timms_pyramid(name: str) -> None:
-    import timm
+def _torchvision_resnet18() -> nn.Module:
     import torchvision
 
-    with torch.device("meta"):
-        shapes = {key: value.shape for key, value in torchvision.models.get_model(name).state_dict().items()}
-    heads = ("fc.", "classifier.")
-    state = {key: torch.zeros(1) if key.startswith(heads) else torch.zeros(shape) for key, shape in shapes.items()}
+    net: nn.Module = torchvision.models.resnet18()
+    return net
+
+
+def _timm_convnext() -> nn.Module:
+    import timm
+
+    net: nn.Module = timm.create_model("convnext_atto", pretrained=False)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("name", "whole", "first", "head"),
+    [
+        ("resnet18", _torchvision_resnet18, ("conv1.weight", "conv1.weight"), "fc."),
+        ("convnext_atto", _timm_convnext, ("stages.0.blocks.0.gamma", "stages_0.blocks.0.gamma"), "head."),
+    ],
+)
+def test_whole_networks_fit_timms_pyramids(
+    name: str, whole: Callable[[], nn.Module], first: tuple[str, str], head: str
+) -> None:
+    import timm
+
+    state = {key: tensor + 3 for key, tensor in whole().state_dict().items()}
     pyramid = timm.create_model(name, pretrained=False, features_only=True)
     report = load_by_name(pyramid, state, source=name)
     assert set(report.loaded) == set(pyramid.state_dict())
-    assert all(not tensor.any() for tensor in pyramid.state_dict().values())
+    assert torch.equal(pyramid.state_dict()[first[1]], state[first[0]])
     assert report.ignored
-    assert all(key.startswith(heads) for key in report.ignored)
+    assert all(key.startswith(head) for key in report.ignored)
 
 
 def test_load_by_name_is_strict_inside_the_parts_that_the_module_has() -> None:

@@ -96,8 +96,8 @@ def walk_degree(affinities: list[Tensor], shape: torch.Size, options: IrnetOptio
 class _Flow:
     """What passes between all pairs of one offset in one band of rows; all members are views.
 
-    A step adds up a * (x_j - x_i) instead of a * x_j: float32 then keeps constant regions constant, where the plain sums
-    err by 2e-4 after 256 steps.
+    A step adds up a * (x_j - x_i) instead of a * x_j: float32 then keeps constant regions constant, where the plain
+    sums err by 2e-4 after 256 steps.
     """
 
     source: tuple[Tensor, Tensor]
