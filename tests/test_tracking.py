@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -19,9 +20,20 @@ import pytest
 
 from weakseg import tracking
 from weakseg.errors import ParamsError, StageError, TrackingError
-from weakseg.tracking import compare, connect, data_hash, find_run, pipeline_key, provenance, send_spool, track
+from weakseg.tracking import (
+    compare,
+    connect,
+    data_hash,
+    find_run,
+    machine,
+    pipeline_key,
+    provenance,
+    send_spool,
+    sender,
+    track,
+)
 
-SOURCE = str(Path(tracking.__file__).parents[1])
+SOURCE = str(Path(tracking.__file__).parents[2])
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +157,7 @@ def test_trials_nest_under_their_study_whichever_is_sent_first(root: Path) -> No
         with track("trial", root=root, params={}, parent=study.key) as told:
             pass
         for folder in [file.parent for file in spooled(root)][1:]:
-            assert tracking._deliver(folder, None)
+            assert sender._deliver(folder, None)
     send_spool(root)
     found = find_run(root, study.key)
     for trial in (inner, told):
@@ -168,7 +180,7 @@ def test_stop_between_sending_and_noting_it_duplicates_nothing(root: Path, monke
             run.log_metrics({"loss": 1.0 / (step + 1), "nan": math.nan}, step=step)
         run.log_dict({"x": 1}, "x.json")
         run.log_dataset("scenes", "d" * 36, "data")
-    real = tracking._write_state
+    real = sender.write_state
     lines = len(spooled(root)[0].read_text().splitlines())
     for _ in range(lines):  # every line is sent, then "crashes" before the cursor moves; the next try sends it again
 
@@ -176,7 +188,7 @@ def test_stop_between_sending_and_noting_it_duplicates_nothing(root: Path, monke
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(tracking, "_write_state", crash)
+            patch.setattr(sender, "write_state", crash)
             with pytest.raises(KeyboardInterrupt):
                 send_spool(root)
         calls = []
@@ -188,7 +200,7 @@ def test_stop_between_sending_and_noting_it_duplicates_nothing(root: Path, monke
             real(folder, state)
 
         with monkeypatch.context() as patch:
-            patch.setattr(tracking, "_write_state", once)
+            patch.setattr(sender, "write_state", once)
             try:
                 send_spool(root)
             except KeyboardInterrupt:
@@ -329,7 +341,7 @@ def test_system_metrics_are_sampled_while_the_run_lasts(tmp_path: Path, monkeypa
 
 
 def test_gpu_lines_of_nvidia_smi() -> None:
-    assert tracking._gpu_metrics("0, 97, 1000, 350.5\n1, [N/A], 0, [N/A]\n") == {
+    assert machine._gpu_metrics("0, 97, 1000, 350.5\n1, [N/A], 0, [N/A]\n") == {
         "gpu_0_utilization_percentage": 97.0,
         "gpu_0_memory_usage_megabytes": 1048.576,
         "gpu_0_power_usage_watts": 350.5,
@@ -379,7 +391,7 @@ def test_stop_while_clearing_up_keeps_the_status(root: Path, monkeypatch: pytest
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tracking.shutil, "rmtree", stop)
+        patch.setattr(sender.shutil, "rmtree", stop)
         with pytest.raises(KeyboardInterrupt):
             send_spool(root)
     assert send_spool(root).sent == 1
@@ -387,7 +399,7 @@ def test_stop_while_clearing_up_keeps_the_status(root: Path, monkeypatch: pytest
 
 
 def test_a_journal_of_another_host_counts_as_open_for_an_hour(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking.platform, "node", lambda: "container")
+    monkeypatch.setattr(platform, "node", lambda: "container")
     with track("abroad", root=root, params={}) as run:
         copy = spooled(root)[0].read_text()
     journal = spooled(root)[0]

@@ -63,8 +63,12 @@ class Layout:
     def pseudo(self, method: str) -> Path:
         return self.out / "pseudo" / method
 
-    def checkpoints(self, name: str) -> Path:
-        return self.out / "checkpoints" / name
+    def checkpoints(self, source: str) -> Path:
+        return self.out / "checkpoints" / source
+
+    def networks(self, stage: str) -> Path:
+        """Networks of the weak-label stages; those of segment@SOURCE are :meth:`checkpoints`."""
+        return self.out / "networks" / stage
 
     def predictions(self, source: str) -> Path:
         return self.out / "predictions" / source

@@ -56,7 +56,7 @@ def run(root: Path) -> None:
         report = describe(crops.present[held], probabilities, thresholds, context.scheme.names)
         report |= {"crops_trained_on": int(tagged.sum()), "crops_without_tags": int((~crops.present.any(1)).sum())}
         save_checkpoint(
-            layout.checkpoints("classifier") / "model.pt",
+            layout.networks("classifier") / "model.pt",
             {
                 "weights": model.state_dict(),
                 "params": params.model_dump(mode="json"),
@@ -190,7 +190,7 @@ def describe(
 
 def load_classifier(context: Context) -> tuple[Classifier, npt.NDArray[np.float64]]:
     """(network, thresholds (C,)) that this stage saved."""
-    path = context.layout.checkpoints("classifier") / "model.pt"
+    path = context.layout.networks("classifier") / "model.pt"
     content = load_checkpoint(path)
     params = ClassifierParams.model_validate({**content["params"], "weights": "none"})
     model = build(params, len(content["thresholds"]))

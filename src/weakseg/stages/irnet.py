@@ -48,7 +48,7 @@ def run(root: Path) -> None:
     with tracked(context, "irnet", params) as log:
         model = train(context, options, confident_areas(context, areas), log.log_metrics)
         save_checkpoint(
-            layout.checkpoints("irnet") / "model.pt",
+            layout.networks("irnet") / "model.pt",
             {"weights": model.state_dict(), "params": params.model_dump(mode="json")},
         )
         for area in areas:

@@ -38,7 +38,7 @@ def run(root: Path) -> None:
     with tracked(context, "single_stage", params) as log:
         model = train(context, context.crops(), log.log_metrics)
         save_checkpoint(
-            layout.checkpoints("single_stage") / "model.pt",
+            layout.networks("single_stage") / "model.pt",
             {"weights": model.state_dict(), "params": params.model_dump(mode="json")},
         )
         for area in context.pixel_areas() + context.tag_areas():

@@ -25,7 +25,7 @@ def run(root: Path) -> None:
     """Write out/scores/teacher/<area>.npz; the scores of earlier rounds lie under rounds/<number>/."""
     context = open_context(root)
     layout, params = context.layout, context.params.teacher
-    rounds = layout.checkpoints("teacher_rounds")
+    rounds = layout.networks("teacher")
     rounds.mkdir(parents=True, exist_ok=True)
     with tracked(context, "teacher", params) as log:
         seed = context.params.segment.seeds[0]

@@ -1,0 +1,51 @@
+"""MLflow runs that never hold a training up: a stage writes a journal, a sender process carries it to MLflow.
+
+``track`` appends what a stage reports to ``<root>/.weakseg/spool/<run>/journal.jsonl`` (artefacts are copied beside it)
+and starts ``python -m weakseg.tracking <root>``, one process per root, which follows all journals and sends them. So a
+server that is slow, hangs or dies costs the training nothing, a killed stage is recorded as KILLED, and whatever was
+not sent waits for the next sender or for :func:`send_spool`. Sending twice is harmless: a run is found again by its tag
+``weakseg.run``, timestamps are fixed when they are written, and ``state.json`` keeps the byte up to which all is sent.
+
+Who is the parent of a run, first match:
+
+1. the run named by the caller, or the tracked run around it (``WEAKSEG_PARENT_RUN``, set while a run is open);
+2. ``WEAKSEG_PIPELINE_RUN``: any name for one execution, e.g. set around ``dvc repro``;
+3. ``MLFLOW_RUN_ID``, which ``mlflow run`` hands down: that run becomes the parent, no stage writes into it;
+4. the pipeline key: git commit, dirty flag, params.yaml and DVC_EXP_NAME hashed. The stage processes of one
+   ``dvc repro`` agree on it, so they meet in one parent; a later execution of the same code and params joins it too.
+
+Environment: ``MLFLOW_TRACKING_URI`` (default ``sqlite:///<root>/mlflow.db``, artefacts in ``<root>/mlruns``; for
+``dvc exp run --temp`` and ``--queue``, which run in a folder that DVC deletes, all this is in the outer workspace),
+``MLFLOW_EXPERIMENT_NAME`` (default ``weakseg``), ``WEAKSEG_TRACKING`` = ``on``, ``spool`` (only write journals) or
+``off``, ``WEAKSEG_TRACKING_WAIT`` (seconds a finished stage waits for its sender, default 20).
+"""
+
+from __future__ import annotations
+
+from weakseg.tracking.asking import RunComparison, compare, find_run
+from weakseg.tracking.facts import data_hash, pipeline_key, provenance, tracking_uri
+from weakseg.tracking.locks import file_lock
+from weakseg.tracking.machine import system_metrics
+from weakseg.tracking.run import Run
+from weakseg.tracking.sender import SendReport, send_spool, serve
+from weakseg.tracking.server import connect, mlflow_errors
+from weakseg.tracking.stage import track
+
+__all__ = [
+    "Run",
+    "RunComparison",
+    "SendReport",
+    "compare",
+    "connect",
+    "data_hash",
+    "file_lock",
+    "find_run",
+    "mlflow_errors",
+    "pipeline_key",
+    "provenance",
+    "send_spool",
+    "serve",
+    "system_metrics",
+    "track",
+    "tracking_uri",
+]

@@ -1,0 +1,69 @@
+"""Finding runs and putting two side by side."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from weakseg.errors import TrackingError
+from weakseg.tracking.facts import tracking_uri
+from weakseg.tracking.server import RUN_TAG, STAGE_TAG, connect, mlflow_errors, tagged, without_password
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """Two runs side by side; None where a run has no such entry.
+
+    Attributes:
+        names: stage names of the two runs.  run_ids: their MLflow ids.
+        metrics: (name, a, b, b - a), last values, system/* left out; the difference is NaN if one is missing.
+        params: (name, a, b) of the parameters that differ.
+    """
+
+    names: tuple[str, str]
+    run_ids: tuple[str, str]
+    metrics: list[tuple[str, float | None, float | None, float]]
+    params: list[tuple[str, str | None, str | None]]
+
+
+def compare(root: Path, a: str, b: str) -> RunComparison:
+    """The last metrics and the differing parameters of two runs, each given as :func:`find_run` takes it."""
+    runs = [find_run(root, name) for name in (a, b)]
+    left, right = ({k: v for k, v in run.data.metrics.items() if not k.startswith("system/")} for run in runs)
+    metrics = []
+    for name in sorted(left.keys() | right.keys()):
+        one, two = left.get(name), right.get(name)
+        metrics.append((name, one, two, math.nan if one is None or two is None else two - one))
+    first, second = (run.data.params for run in runs)
+    params = [(name, first.get(name), second.get(name)) for name in sorted(first.keys() | second.keys())]
+    return RunComparison(
+        names=(runs[0].info.run_name, runs[1].info.run_name),
+        run_ids=(runs[0].info.run_id, runs[1].info.run_id),
+        metrics=metrics,
+        params=[row for row in params if row[1] != row[2]],
+    )
+
+
+def find_run(root: Path, name: str) -> Any:
+    """The MLflow run of that id, of that ``Run.key``, or the newest run of that stage.
+
+    Raises:
+        TrackingError: if there is none, or the server does not answer.
+    """
+    with mlflow_errors(root):
+        client = connect(root)
+        experiments = [found.experiment_id for found in client.search_experiments()]
+        for tag in (RUN_TAG, STAGE_TAG):
+            order = ["attributes.start_time DESC"]
+            if found := client.search_runs(experiments, tagged(tag, name), order_by=order, max_results=1):
+                return found[0]
+        if re.fullmatch("[0-9a-f]{32}", name):
+            return client.get_run(name)
+    raise TrackingError(
+        f"no run {name!r} at {without_password(tracking_uri(root))}",
+        expected="a run id or a stage that ran, e.g. evaluate@pixel",
+        cure="see the runs in `mlflow ui`, or send kept ones with `weakseg runs send`",
+    )
