@@ -12,6 +12,7 @@ export DVC_NO_ANALYTICS := 1
 demo: install  ## the embedded scenes through the whole pipeline; results in reports/results.md
 	$(RUN) python -m weakseg data ensure
 	$(RUN) dvc repro
+	$(RUN) python -m weakseg readme
 	@cat reports/results.md
 
 test: install  ## the default test suite
@@ -35,6 +36,13 @@ requirements.lock: pyproject.toml
 	test -x $(UV) || { $(PYTHON) -m venv .tools && .tools/bin/pip install -q uv==0.13.8; }
 	$(UV) pip compile -q --universal --generate-hashes --no-header --all-extras --group dev --group bench \
 	  --python-version 3.11 pyproject.toml -o $@
+
+dubai: install  ## real images: make dubai IMAGES=... LABELS=...; workspace work/dubai72, reports in reports/dubai72
+	test -f work/dubai72/params.yaml || $(RUN) python -m weakseg --root work/dubai72 init --config configs/dubai.yaml
+	test -d work/dubai72/data/images || $(RUN) python -m weakseg --root work/dubai72 data import $(IMAGES) $(LABELS) \
+	  --classes configs/dubai_classes.yaml --ignore 5
+	cd work/dubai72 && ../../$(UV) run --no-sync --no-project dvc repro
+	mkdir -p reports/dubai72 && cp -r work/dubai72/reports/. reports/dubai72/
 
 clean:  ## remove what the pipeline made; data and environment stay
 	rm -rf out mlruns mlflow.db

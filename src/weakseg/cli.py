@@ -170,6 +170,14 @@ def show(
     typer.echo(draw_area_sheet(context.obj, method, area))
 
 
+@app.command()
+def readme(context: typer.Context) -> None:
+    """Rewrite the results block of README.md from the reports."""
+    from weakseg.readme import update_readme
+
+    typer.echo("README.md updated" if update_readme(context.obj) else "README.md is up to date")
+
+
 @runs_app.command()
 def send(context: typer.Context) -> None:
     """Send what was kept while the tracking server was away."""

@@ -29,7 +29,7 @@ NETWORKS = ("encdec_unpool", "unet", "deeplabv3plus")
 DECODER_CHANNELS = (256, 128, 64, 32, 16)  # smp's own default for its U-Net
 LITE0 = "tf_efficientnet_lite0"
 LITE0_PREPROCESSING = Preprocessing((127 / 255,) * 3, (128 / 255,) * 3)  # (x - 127) / 128, as it was trained
-PACKAGE = ("package", "imagenet-lite0")
+PACKAGE = "package"
 
 
 class Encoder(nn.Module):
@@ -90,7 +90,7 @@ def load_encoder_weights(net: nn.Module, name: str, weights: str) -> LoadReport 
     """Fill timm's ``features_only`` network ``name``; None where ``weights`` is ``none``."""
     if weights == "none":
         return None
-    if weights in PACKAGE:
+    if weights == PACKAGE:
         if name != LITE0:
             raise WeightsError(
                 f"weights: {weights} with encoder {name!r}", expected=f"encoder {LITE0}", cure="change one of the two"
@@ -296,7 +296,7 @@ def build_segmenter(
 def _load_vgg(net: EncDecUnpool, weights: str) -> LoadReport | None:
     if weights == "none":
         return None
-    if weights in PACKAGE:
+    if weights == PACKAGE:
         raise WeightsError(
             f"weights: {weights} with network encdec_unpool",
             expected="none, torchvision, or the path of torchvision's vgg16_bn file",

@@ -34,8 +34,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise WeightsError(f"no checkpoint {path}", expected="a file that a stage wrote", cure="run `dvc repro`")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0][:120]
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise WeightsError(
             f"{path} does not load ({reason})", expected="a weakseg checkpoint", cure="make it anew"
         ) from error

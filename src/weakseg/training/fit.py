@@ -110,7 +110,11 @@ def fit(
     result = FitResult(averaged if averaged is not None else model)
     start = _resume(resume_file, identity, model, averaged, optimiser, schedule, result)
     loader = DataLoader(
-        loader_of, batch_size=None, sampler=_StepsFrom(start, plan.steps), num_workers=machine.workers, pin_memory=False
+        loader_of,
+        batch_size=None,
+        sampler=_StepsFrom(start, plan.steps),
+        num_workers=machine.workers,
+        generator=torch.Generator(),  # else starting it takes a global random number, and a resumed run starts it twice
     )
     sums: dict[str, float] = {}
     since, clock = 0, time.monotonic()
@@ -225,9 +229,8 @@ def _resume(
     if not path.is_file():
         return 0
     state = load_checkpoint(path)
-    if state["identity"] != identity:
-        path.unlink()
-        return 0
+    if state.get("identity") != identity:
+        return 0  # stale: the first report of this run replaces it
     load_weights(model, state["model"], str(path))
     if averaged is not None:
         load_weights(averaged, state["averaged"], str(path))

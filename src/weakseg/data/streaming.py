@@ -1,0 +1,241 @@
+"""Rasters too large for memory: pixels window by window, results band of rows by band of rows.
+
+``raster.py`` opens what a workspace imports; this module also opens virtual rasters and any other format that GDAL
+reads, because the user names the file on the command line.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from weakseg.classes import IGNORE, ClassScheme
+from weakseg.data.files import atomic_path
+from weakseg.data.formats import RASTER_SUFFIXES, raster_driver, unreadable
+from weakseg.data.masks import class_table
+from weakseg.data.raster import Window
+from weakseg.errors import DataError, ParamsError
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+Pixels = npt.NDArray[np.uint8]
+BLOCK: Final = 256  # px, side of the tiles of what is written; a row band is one row of tiles
+_CACHE_MB: Final = 256  # GDAL's own default is 5 % of the machine's memory
+
+
+@dataclass(frozen=True)
+class Source:
+    """A raster to predict, as far as its header tells.
+
+    Attributes:
+        bands: the three that are read, from 1.
+        masked: some pixels may be invalid: nodata value, mask or alpha band.
+        gsd: metres per px, None where the file does not tell (no CRS, or one in degrees).
+        profile: crs, transform and ground control points, as rasterio takes them.
+        tags: metadata of the file.
+    """
+
+    path: Path
+    height: int
+    width: int
+    bands: tuple[int, int, int]
+    masked: bool
+    gsd: float | None
+    profile: Mapping[str, Any]
+    tags: Mapping[str, str]
+
+
+class Reader:
+    """An open raster; to be used from one thread at a time."""
+
+    def __init__(self, file: DatasetReader, source: Source) -> None:
+        self._file = file
+        self._source = source
+
+    def pixels(self, window: Window) -> Pixels:
+        """uint8 (height, width, 3) of a window (row, column, height, width)."""
+        return np.moveaxis(np.asarray(self._read(self._file.read, window)), 0, -1)
+
+    def valid(self, window: Window) -> npt.NDArray[np.bool_] | None:
+        """bool (height, width): valid in at least one of the three bands; None where all of the file is valid."""
+        if not self._source.masked:
+            return None
+        return np.asarray(self._read(self._file.read_masks, window)).any(axis=0)
+
+    def _read(self, method: Any, window: Window) -> Any:
+        from rasterio.errors import RasterioError
+        from rasterio.windows import Window as Box
+
+        row, column, height, width = window
+        try:
+            with gdal_settings():
+                return method(list(self._source.bands), window=Box(column, row, width, height))
+        except RasterioError as error:
+            raise unreadable(self._source.path, _reason(error)) from error
+
+
+@contextmanager
+def gdal_settings() -> Iterator[None]:
+    """A bounded block cache, cut-off JPEGs as errors, and no warning about rasters without a place on Earth."""
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB, GDAL_ERROR_ON_LIBJPEG_WARNING=True, GDAL_PAM_ENABLED=False):
+            yield
+
+
+@contextmanager
+def open_reader(source: Source) -> Iterator[Reader]:
+    """Open the file for reading windows."""
+    with _opened(source.path) as file:
+        yield Reader(file, source)
+
+
+def inspect_source(path: Path, bands: Sequence[int] | None) -> Source:
+    """Read the header of a raster and check that it can be predicted.
+
+    Raises:
+        DataError: no such file, not a raster, not uint8, or not three bands and no choice of ``bands``.
+    """
+    with _opened(path) as file:
+        from rasterio.enums import MaskFlags
+
+        chosen = _choose_bands(path, file, bands)
+        kinds = {file.dtypes[band - 1] for band in chosen}
+        if kinds != {"uint8"}:
+            raise DataError(
+                f"{path}: dtype {', '.join(sorted(kinds))}",
+                expected="uint8 (8 bits per band), scaled as the training images were",
+                cure="convert it, e.g. gdal_translate -ot Byte -scale LOW HIGH 0 255",
+            )
+        masked = any(MaskFlags.all_valid not in file.mask_flag_enums[band - 1] for band in chosen)
+        return Source(path, file.height, file.width, chosen, masked, _gsd(file), _place(file), file.tags())
+
+
+def _choose_bands(path: Path, file: DatasetReader, bands: Sequence[int] | None) -> tuple[int, int, int]:
+    chosen = (1, 2, 3) if bands is None and file.count == 3 else tuple(bands or ())
+    if len(chosen) != 3 or not all(1 <= band <= file.count for band in chosen):
+        raise DataError(
+            f"{path}: {file.count} band(s)" + (f", --bands {','.join(map(str, bands))}" if bands else ""),
+            expected=f"3 bands, or three numbers from 1 to {file.count} to choose them",
+            cure="name the bands in the order of the training images, e.g. --bands 4,1,2 for IRRG",
+        )
+    return chosen[0], chosen[1], chosen[2]
+
+
+def _gsd(file: DatasetReader) -> float | None:
+    """Metres per px: the root of the area of a px, so that rotation does not matter."""
+    if file.crs is None or not file.crs.is_projected or file.transform.is_identity:
+        return None
+    return float(file.crs.linear_units_factor[1]) * math.sqrt(abs(file.transform.determinant))
+
+
+def _place(file: DatasetReader) -> dict[str, Any]:
+    points, points_crs = file.gcps
+    if points:
+        return {"gcps": points, "crs": points_crs}
+    place: dict[str, Any] = {"crs": file.crs} if file.crs else {}
+    return place if file.transform.is_identity else {**place, "transform": file.transform}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[DatasetReader]:
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    # the formats of raster.py by their bytes, with its checks for cut-off files; the rest is left to GDAL
+    driver = raster_driver(path) if path.suffix.lower() in RASTER_SUFFIXES or not path.is_file() else None
+    try:
+        with gdal_settings():
+            file = rasterio.open(path, driver=driver)
+    except RasterioError as error:
+        raise DataError(
+            f"{path}: cannot be opened ({_reason(error)})",
+            expected="a raster that GDAL reads",
+            cure="check the file, or convert it with gdal_translate",
+        ) from error
+    with file:
+        yield file
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error.__cause__ or error).split())
+
+
+def list_sources(where: str) -> list[Path]:
+    """The rasters that a path names: a file, all rasters of a folder, or a pattern such as ``tiles/*.tif``, sorted."""
+    path = Path(where)
+    if path.is_dir():
+        found = sorted(p for p in path.iterdir() if p.suffix.lower() in RASTER_SUFFIXES | {".vrt"})
+    elif path.exists() or not any(mark in where for mark in "*?["):
+        return [path]
+    else:
+        found = sorted(p for p in Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))) if p.is_file())
+    if not found:
+        raise DataError(f"no raster at {where}", expected="a file, folder or pattern", cure="check the path")
+    twice = sorted({p.stem for p in found if sum(q.stem == p.stem for q in found) > 1})
+    if twice:
+        raise DataError(
+            f"{where}: several rasters named {', '.join(twice)}",
+            expected="names that differ",
+            cure="predict one by one",
+        )
+    return found
+
+
+def write_bands(
+    path: Path,
+    bands: Iterable[Pixels],
+    source: Source,
+    *,
+    names: Sequence[str],
+    classes: ClassScheme | None = None,
+    unit: float = 1.0,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Write a tiled, compressed GeoTIFF on the grid of ``source``, whole or not at all; nodata is 255.
+
+    Args:
+        bands: uint8 (len(names), rows, W), from the top; all but the last of a multiple of ``BLOCK`` rows.
+        names: description of each band.
+        classes: a colour table for a single band of class indices.
+        unit: what a pixel value of 1 means, stored as the scale of the bands.
+        tags: metadata of the file.
+    """
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        raise ParamsError(f"output {path}", expected="a name that ends in .tif", cure="rename it")
+    layout = {"count": len(names), "height": source.height, "width": source.width, "dtype": "uint8", "nodata": IGNORE}
+    layout |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "interleave": "band"}
+    layout |= {"compress": "deflate", "BIGTIFF": "IF_SAFER"} | dict(source.profile)
+    try:
+        with atomic_path(path) as temporary, gdal_settings():
+            with rasterio.open(temporary, "w", driver="GTiff", **layout) as file:
+                row = 0
+                for band in bands:
+                    rows = band.shape[1]
+                    file.write(band, window=((row, row + rows), (0, source.width)))
+                    row += rows
+                file.descriptions = tuple(names)
+                file.update_tags(**(tags or {}))
+                if unit != 1.0:
+                    file.scales = (unit,) * len(names)
+                if classes is not None:
+                    file.write_colormap(1, class_table(classes))
+    except (RasterioError, OSError) as error:
+        raise DataError(
+            f"cannot write {path} ({_reason(error)})", expected="a folder with room and permission", cure="make room"
+        ) from error
