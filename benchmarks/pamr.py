@@ -172,9 +172,8 @@ def main() -> int:
         print(measure_peak(arguments.peak, arguments.sizes[0], arguments.device))
         return 0
     print(f"torch {torch.__version__}, {arguments.device}, {len(DILATIONS)} dilations, {ITERATIONS} iterations\n")
-    print(
-        "| batch x classes x side | weakseg ms, MiB | unfold ms, MiB | kernels ms, MiB | stack ms, MiB | faster | less memory | diff |"
-    )
+    columns = [f"{name} ms, MiB" for name in CONTESTANTS]
+    print(f"| batch x classes x side | {' | '.join(columns)} | faster | less memory | diff |")
     print("|" + " --- |" * 8)
     # Peaks before times: a process starts with its parent's ru_maxrss, so the parent must still be small.
     all_peaks = [

@@ -66,7 +66,7 @@ class NetworkParams(Section):
     weights: str  # "none", "package" (offline Lite0), "torchvision", or a file
     width: Count  # channel divisor of encdec_unpool; 1 is the published size
     dropout: Share
-    decoder_channels: tuple[int, ...]  # unet only
+    decoder_channels: tuple[int, ...] = Field(min_length=3, max_length=5)  # unet; 4 or 3: logits at 1/2 or 1/4
 
 
 class AugmentParams(Section):

@@ -39,7 +39,13 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def built(name: str, *, dropout: float = 0.0, weights: str = "none", classes: int = 5) -> Segmenter:
     torch.manual_seed(0)
     return build_segmenter(
-        name, classes, encoder=LITE0, weights=weights, width=16, dropout=dropout, decoder_channels=SLIM
+        name,
+        classes,
+        encoder=LITE0 if weights == "package" else "mobilenetv3_small_050",
+        weights=weights,
+        width=16,
+        dropout=dropout,
+        decoder_channels=SLIM,
     )
 
 

@@ -76,11 +76,15 @@ def load_manifest(path: Path, names: tuple[str, ...]) -> TagCrops:
     strays = sorted(set(table["split"]) - set(SPLITS))
     if strays:
         raise DataError(f"{path} has splits {strays}", expected=f"{SPLITS}", cure="rerun tiles")
+    try:
+        windows = table[["row", "column", "height", "width"]].to_numpy(np.int64)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}", expected="whole row, column, height, width", cure="rerun tiles") from error
     return TagCrops(
         tuple(table["id"]),
         tuple(table["area"]),
         tuple(table["split"]),
-        table[["row", "column", "height", "width"]].to_numpy(np.int64),
+        windows,
         _parse(table["tags"], names, path),
         ~_parse(table["unknown"], names, path),
     )

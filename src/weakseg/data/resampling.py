@@ -15,6 +15,9 @@ from scipy.sparse import csr_matrix
 
 from weakseg.errors import DataError
 
+Taps = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]
+"""First input px and number of input px of every output px; the weights of all, in a row."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -67,10 +70,7 @@ def plan_axis(size_in: int, size_out: int) -> Axis:
     return Axis(size_in, size_out, matrix, starts, starts + counts)
 
 
-def _shrink(
-    size_in: int, size_out: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """(first input px, number of them, all weights in a row) of every output px."""
+def _shrink(size_in: int, size_out: int) -> Taps:
     step = size_in / size_out
     edges = np.minimum(np.arange(size_out + 1) * step, size_in)
     starts = np.floor(edges[:-1] + 1e-6).astype(np.int64)
@@ -81,7 +81,7 @@ def _shrink(
     return starts, counts, lengths / np.bincount(owner, weights=lengths)[owner]
 
 
-def _grow(size_in: int, size_out: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+def _grow(size_in: int, size_out: int) -> Taps:
     centres = np.clip((np.arange(size_out) + 0.5) * size_in / size_out - 0.5, 0, size_in - 1)
     starts = np.minimum(np.floor(centres).astype(np.int64), max(0, size_in - 2))
     counts = np.full(size_out, min(2, size_in))

@@ -48,7 +48,7 @@ def list_areas(folder: Path, *splits: str) -> list[str]:
     path = folder / "areas.csv"
     if not path.is_file():
         raise DataError(f"no table {path}", expected="an output of the tiles stage", cure="run `dvc repro tiles`")
-    table = pd.read_csv(path, dtype={"area": str})
+    table = pd.read_csv(path, dtype={"area": str}, keep_default_na=False)  # an area may be called NA
     return [str(a) for a, split in zip(table["area"], table["split"], strict=True) if not splits or split in splits]
 
 

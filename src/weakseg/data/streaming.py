@@ -222,19 +222,22 @@ def write_bands(
     layout |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "interleave": "band"}
     layout |= {"compress": "deflate", "BIGTIFF": "IF_SAFER"} | dict(source.profile)
     try:
-        with atomic_path(path) as temporary, gdal_settings():
-            with rasterio.open(temporary, "w", driver="GTiff", **layout) as file:
-                row = 0
-                for band in bands:
-                    rows = band.shape[1]
-                    file.write(band, window=((row, row + rows), (0, source.width)))
-                    row += rows
-                file.descriptions = tuple(names)
-                file.update_tags(**(tags or {}))
-                if unit != 1.0:
-                    file.scales = (unit,) * len(names)
-                if classes is not None:
-                    file.write_colormap(1, class_table(classes))
+        with (
+            atomic_path(path) as temporary,
+            gdal_settings(),
+            rasterio.open(temporary, "w", driver="GTiff", **layout) as file,
+        ):
+            row = 0
+            for band in bands:
+                rows = band.shape[1]
+                file.write(band, window=((row, row + rows), (0, source.width)))
+                row += rows
+            file.descriptions = tuple(names)
+            file.update_tags(**(tags or {}))
+            if unit != 1.0:
+                file.scales = (unit,) * len(names)
+            if classes is not None:
+                file.write_colormap(1, class_table(classes))
     except (RasterioError, OSError) as error:
         raise DataError(
             f"cannot write {path} ({_reason(error)})", expected="a folder with room and permission", cure="make room"

@@ -42,14 +42,15 @@ class LoadReport:
 def read_state(path: Path) -> dict[str, Tensor]:
     """Tensors by name from a ``.pth``/``.pt`` file (never unpickling code) or a ``.safetensors`` file, on the CPU.
 
-    A ``state_dict`` entry, as training scripts save it, is unwrapped. Raises WeightsError if the file is missing,
+    A ``state_dict`` or ``model`` entry, as training scripts save it, is unwrapped. Raises WeightsError if the file is missing,
     damaged, holds anything but tensors, or holds values that are not finite.
     """
     if not path.is_file():
         raise WeightsError(f"no weight file {path}", expected="a .pth or .safetensors file", cure="correct the path")
     raw = _read_raw(path)
-    if isinstance(raw, Mapping) and isinstance(raw.get("state_dict"), Mapping):
-        raw = raw["state_dict"]
+    for wrapper in ("state_dict", "model"):
+        if isinstance(raw, Mapping) and isinstance(raw.get(wrapper), Mapping):
+            raw = raw[wrapper]
     if not isinstance(raw, Mapping) or not raw or not all(isinstance(value, Tensor) for value in raw.values()):
         raise WeightsError(
             f"{path} does not hold named tensors only", expected="a state_dict", cure="save model.state_dict() alone"

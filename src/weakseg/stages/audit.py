@@ -14,8 +14,7 @@ from weakseg.data.files import atomic_path
 from weakseg.data.store import open_array
 from weakseg.metrics import confusion_matrix, scores_of
 from weakseg.params import WeakSource
-from weakseg.stages.context import Context, open_context, tracked
-from weakseg.stages.evaluate import write_report
+from weakseg.stages.context import Context, open_context, tracked, write_report
 from weakseg.stages.sheets import draw_area_sheet
 from weakseg.weak.pseudo import SweepRow, sweep_thresholds
 from weakseg.weak.scores import load_scores

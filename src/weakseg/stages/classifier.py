@@ -27,8 +27,7 @@ from weakseg.models.classifier import (
     tag_metrics,
 )
 from weakseg.params import ClassifierParams
-from weakseg.stages.context import Context, open_context, tracked
-from weakseg.stages.evaluate import write_report
+from weakseg.stages.context import Context, open_context, tracked, write_report
 from weakseg.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from weakseg.training.fit import Batch, TrainState, fit
 from weakseg.training.seeds import seed_everything, step_generator

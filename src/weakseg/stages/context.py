@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from weakseg.classes import ClassScheme, load_classes
 from weakseg.data.areas import Area, open_area
+from weakseg.data.files import atomic_path
 from weakseg.data.manifest import TagCrops, load_manifest
 from weakseg.data.store import list_areas
 from weakseg.layout import Layout
+from weakseg.metrics import to_json
 from weakseg.params import Params, Section, load_params
 from weakseg.training.machine import Machine, machine_from_environment
 
@@ -60,5 +63,12 @@ def tracked(context: Context, stage: str, section: Section, **tags: str) -> Iter
     """An MLflow run for this stage, with its params section and tags such as ``source="pixel"``."""
     from weakseg.tracking import track
 
-    with track(stage, root=context.layout.root, params=section.model_dump(), tags=tags) as run:
+    name = f"{stage}@{tags['source']}" if "source" in tags else stage
+    with track(name, root=context.layout.root, params=section.model_dump(), tags=tags) as run:
         yield run
+
+
+def write_report(path: Path, report: dict[str, Any]) -> None:
+    """Write a small result as JSON, NaN as null, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(to_json(report), indent=1, sort_keys=True) + "\n")

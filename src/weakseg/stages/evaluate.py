@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,10 @@ from weakseg.metrics import (
     iou_batch_mean,
     over_seeds,
     scores_of,
-    to_json,
 )
 from weakseg.models.build import Segmenter
 from weakseg.params import EvaluateParams, Source
-from weakseg.stages.context import Context, open_context, tracked
+from weakseg.stages.context import Context, open_context, tracked, write_report
 from weakseg.stages.models import load_segmenter
 
 Predictions = dict[str, np.ndarray[Any, np.dtype[np.uint8]]]
@@ -132,11 +130,6 @@ def average(by_seed: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def save_predictions(folder: Path, predictions: Predictions) -> None:
     for name, prediction in predictions.items():
         save_array(folder, name, prediction)
-
-
-def write_report(path: Path, report: dict[str, Any]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(to_json(report), indent=1, sort_keys=True) + "\n")
 
 
 def write_confusion(path: Path, confusion: Confusion, scheme: ClassScheme) -> None:

@@ -11,8 +11,7 @@ from weakseg.classes import IGNORE
 from weakseg.data.store import open_array
 from weakseg.errors import StageError
 from weakseg.metrics import confusion_matrix, scores_of
-from weakseg.stages.context import Context, open_context, tracked
-from weakseg.stages.evaluate import write_report
+from weakseg.stages.context import Context, open_context, tracked, write_report
 from weakseg.weak.fusion import fuse
 from weakseg.weak.scores import ScoreMaps, load_scores, save_scores
 

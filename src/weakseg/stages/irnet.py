@@ -25,8 +25,7 @@ from weakseg.models.build import build_encoder
 from weakseg.models.irnet import IRNet, irnet_loss
 from weakseg.models.irnet_options import IrnetOptions, irnet_preset
 from weakseg.params import IrnetParams
-from weakseg.stages.context import Context, open_context, tracked
-from weakseg.stages.evaluate import write_report
+from weakseg.stages.context import Context, open_context, tracked, write_report
 from weakseg.training.checkpoints import save_checkpoint
 from weakseg.training.fit import Batch, TrainState, fit
 from weakseg.training.seeds import seed_everything, step_generator

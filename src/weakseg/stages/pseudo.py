@@ -11,8 +11,7 @@ from weakseg.classes import IGNORE
 from weakseg.data.store import open_array, save_array
 from weakseg.errors import StageError
 from weakseg.params import WeakSource
-from weakseg.stages.context import Context, open_context, tracked
-from weakseg.stages.evaluate import write_report
+from weakseg.stages.context import Context, open_context, tracked, write_report
 from weakseg.weak.pseudo import SweepRow, choose_thresholds, pseudo_mask, sweep_thresholds
 from weakseg.weak.scores import load_scores
 

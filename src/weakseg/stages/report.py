@@ -11,9 +11,9 @@ import numpy as np
 from weakseg.data.files import atomic_path
 from weakseg.errors import StageError
 from weakseg.layout import Layout
-from weakseg.metrics import Confusion, Interval, gap_closed, paired_bootstrap, to_json
+from weakseg.metrics import Confusion, Interval, gap_closed, paired_bootstrap
 from weakseg.params import SOURCES, ReportParams
-from weakseg.stages.context import open_context, tracked
+from weakseg.stages.context import open_context, tracked, write_report
 
 LABELS = {
     "pixel": "task (i): N1 pixels",
@@ -32,9 +32,8 @@ def run(root: Path) -> None:
             raise StageError("no report of source pixel", expected="task (i) in the table", cure="run `dvc repro`")
         audits = read_reports(layout, "audit")
         rows = [compare(name, reports, context.params.report) for name in SOURCES if name in reports]
-        with atomic_path(layout.report("report")) as temporary:
-            summary = {row["source"]: {k: v for k, v in row.items() if k != "source"} for row in rows}
-            temporary.write_text(json.dumps(to_json(summary), indent=1, sort_keys=True) + "\n")
+        summary = {row["source"]: {k: v for k, v in row.items() if k != "source"} for row in rows}
+        write_report(layout.report("report"), summary)
         with atomic_path(layout.results) as temporary:
             temporary.write_text(render(rows, audits))
         log.log_artifact(layout.results, "report")

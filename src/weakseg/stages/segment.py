@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ from weakseg.data.files import atomic_path
 from weakseg.data.store import fingerprint, open_array
 from weakseg.errors import StageError
 from weakseg.inference import PLAIN, predict_scene
-from weakseg.metrics import confusion_matrix, scores_of, to_json
+from weakseg.metrics import confusion_matrix, scores_of
 from weakseg.models.build import Segmenter
 from weakseg.params import WEAK_SOURCES, EvaluateParams, Source
-from weakseg.stages.context import Context, open_context, tracked
+from weakseg.stages.context import Context, open_context, tracked, write_report
 from weakseg.stages.models import segmenter_of
 from weakseg.training.checkpoints import describe_model, save_checkpoint
 from weakseg.training.fit import FitResult, fit
@@ -53,8 +52,7 @@ def run(root: Path, source: Source) -> None:
         curve = context.layout.curve(source)
         with atomic_path(curve) as temporary:
             pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.5f")
-        with atomic_path(context.layout.report("segment", source)) as temporary:
-            temporary.write_text(json.dumps(to_json(summary), indent=1, sort_keys=True) + "\n")
+        write_report(context.layout.report("segment", source), summary)
         log.log_artifact(curve, "curves")
 
 

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-
-import torch
-from accelerate import Accelerator
+from typing import TYPE_CHECKING
 
 from weakseg.errors import ParamsError
+
+if TYPE_CHECKING:  # stages without a network start in a second: torch waits until it is asked for
+    import torch
+    from accelerate import Accelerator
 
 PRECISIONS = ("no", "bf16", "fp16", "auto")
 
@@ -36,15 +38,28 @@ class Machine:
 
     def accelerator(self) -> Accelerator:
         """The accelerate object of this process; under torchrun it joins the other ranks."""
-        return Accelerator(cpu=self.torch_device().type == "cpu", mixed_precision=self.mixed_precision())
+        from accelerate import Accelerator
+        from accelerate.utils import DistributedDataParallelKwargs
+
+        # EncDecUnpool's image-level head gets no gradient from segmentation losses
+        spare = DistributedDataParallelKwargs(find_unused_parameters=True)
+        return Accelerator(
+            cpu=self.torch_device().type == "cpu", mixed_precision=self.mixed_precision(), kwargs_handlers=[spare]
+        )
 
     def torch_device(self) -> torch.device:
+        """The device; torch is held to ``threads`` from here on."""
+        import torch
+
+        torch.set_num_threads(max(1, self.threads))
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return torch.device(self.device)
 
     def mixed_precision(self) -> str:
         """accelerate's name of the precision in force."""
+        import torch
+
         if self.precision != "auto":
             return self.precision
         if self.torch_device().type == "cuda":
@@ -54,6 +69,8 @@ class Machine:
     @contextmanager
     def autocast(self) -> Iterator[None]:
         """The same precision for inference outside a training."""
+        import torch
+
         kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.mixed_precision())
         with torch.autocast(self.torch_device().type, dtype=kind or torch.bfloat16, enabled=kind is not None):
             yield
@@ -75,19 +92,17 @@ class Machine:
 
 
 def machine_from_environment() -> Machine:
-    """WEAKSEG_DEVICE, WEAKSEG_PRECISION, WEAKSEG_WORKERS and WEAKSEG_THREADS (1 where unset); sets torch's threads."""
+    """WEAKSEG_DEVICE, WEAKSEG_PRECISION, WEAKSEG_WORKERS and WEAKSEG_THREADS (1 where unset)."""
     precision = os.environ.get("WEAKSEG_PRECISION", "auto")
     if precision not in PRECISIONS:
         raise ParamsError(f"WEAKSEG_PRECISION={precision}", expected=" | ".join(PRECISIONS), cure="mend the variable")
-    machine = Machine(
+    return Machine(
         device=os.environ.get("WEAKSEG_DEVICE", "auto"),
         precision=precision,
         workers=_count("WEAKSEG_WORKERS", 0),
         threads=_count("WEAKSEG_THREADS", 1),
         quiet=os.environ.get("WEAKSEG_QUIET", "") == "1",
     )
-    torch.set_num_threads(max(1, machine.threads))
-    return machine
 
 
 def _count(name: str, otherwise: int) -> int:
@@ -99,5 +114,7 @@ def _count(name: str, otherwise: int) -> int:
 
 def _cpu_has_bf16() -> bool:
     """Native bf16 multiplication; emulated bf16 is slower than float32."""
+    import torch
+
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))

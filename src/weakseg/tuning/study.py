@@ -83,7 +83,8 @@ def create_study(storage: BaseStorage, name: str, tune: TuneParams, spec: str) -
     """Make the study; one of that name raises StageError."""
     import optuna
 
-    directions = ["maximize"] * (2 if tune.objectives == "miou_and_class" else 1)
+    names = ["mIoU"] if tune.objectives == "miou" else ["mIoU", "class IoU"]
+    directions = [optuna.study.StudyDirection.MAXIMIZE] * len(names)
     try:
         study = optuna.create_study(storage=storage, study_name=name, directions=directions)
     except optuna.exceptions.DuplicatedStudyError:
@@ -91,16 +92,20 @@ def create_study(storage: BaseStorage, name: str, tune: TuneParams, spec: str) -
             f"study {name} is there", expected="a new one", cure="go on with --resume, or choose another --study"
         ) from None
     study.set_user_attr(SPEC, spec)
-    study.set_metric_names(["mIoU", "class IoU"][: len(directions)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(names)
     return study
 
 
-def load_study(storage: BaseStorage, name: str, *, spec: str | None = None, sampler: Any = None, pruner: Any = None) -> Study:
+def load_study(
+    storage: BaseStorage, name: str, *, spec: str | None = None, sampler: Any = None, pruner: Any = None
+) -> Study:
     """The study of that name; a missing one, or one made from other params or data, raises StageError."""
     import optuna
 
     try:
-        study = optuna.load_study(storage=storage, study_name=name, sampler=sampler, pruner=pruner)
+        study = optuna.load_study(storage=storage, study_name=name)
     except KeyError:
         known = ", ".join(optuna.get_all_study_names(storage)) or "none"
         raise StageError(f"no study {name}", expected=f"one of: {known}", cure="run `weakseg tune` first") from None
@@ -114,7 +119,7 @@ def load_study(storage: BaseStorage, name: str, *, spec: str | None = None, samp
 
 
 def make_sampler(tune: TuneParams, worker: int, seen: int) -> Any:
-    """TPE, seeded by the study's seed, the worker and the trials seen: one worker repeats exactly, none repeats another."""
+    """TPE, seeded by the study, the worker and the trials seen: one worker repeats exactly, none repeats another."""
     import numpy as np
     import optuna
 
@@ -216,4 +221,4 @@ def best_trial(study: Study, number: int | None = None) -> FrozenTrial:
 
 
 def _mean_objective(trial: FrozenTrial) -> float:
-    return sum(trial.values) / len(trial.values)
+    return float(sum(trial.values) / len(trial.values))

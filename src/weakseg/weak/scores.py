@@ -5,6 +5,8 @@ One artefact per area: scores of all classes at full resolution, plus which clas
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +67,7 @@ def load_scores(path: Path) -> ScoreMaps:
     try:
         with np.load(path, allow_pickle=False) as stored:
             maps = ScoreMaps(stored["scores"].astype(np.float32), stored["present"].astype(bool))
-    except (ValueError, KeyError, OSError, EOFError) as error:
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"{path} is unreadable ({error})", expected="an .npz of ScoreMaps", cure="rerun its stage"
         ) from error

@@ -1,0 +1,87 @@
+"""What `weakseg tune` trains: the segment stage's own training, on the hold-out inside N1, in a place of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from weakseg.data.store import fingerprint
+from weakseg.errors import StageError
+from weakseg.layout import Layout
+from weakseg.params import Params, Source
+from weakseg.stages.context import Context, open_context
+from weakseg.stages.segment import open_sources, train_segmenter
+from weakseg.training.machine import machine_from_environment
+from weakseg.tuning import Metrics, Report
+
+
+@dataclass(frozen=True)
+class HoldoutObjective:
+    """Trains one seed (the first) and returns the hold-out metrics; picklable, so that workers can have it.
+
+    Attributes:
+        root: the workspace.
+        source: the source of labels, never ``full``.
+        identity: digest of the tiles and labels.
+    """
+
+    root: Path
+    source: Source
+    identity: str
+
+    def __call__(self, params: Params, report: Report) -> Metrics:
+        """One trial. A killed trial that is run again goes on from its last report."""
+        text = f"{self.identity} {self.source} {params.segment.model_dump_json()}"
+        place = self.root / ".weakseg" / "trials" / hashlib.sha256(text.encode()).hexdigest()[:16]
+        context = Context(_link_inputs(self.root, place, self.source), params, machine_from_environment())
+        labelled, weak = open_sources(context, self.source)
+        steps = params.segment.optimiser.steps
+
+        def pass_on(row: Mapping[str, float], step: int) -> None:
+            if step < steps:  # the last report is the result: nothing is left to prune
+                report(step, _holdout(row))
+
+        try:
+            seed = params.segment.seeds[0]
+            result, _ = train_segmenter(context, self.source, labelled, weak, seed, text, pass_on)
+            return _holdout(result.history[-1])
+        finally:  # a killed process does not come here, and its resume file stays
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def tuning_objective(root: Path, source: Source) -> HoldoutObjective:
+    """The objective on ``source`` (the section's ``tune.source``) in this workspace.
+
+    Raises:
+        StageError: for the source ``full``, whose labels are hidden from every choice.
+    """
+    if source == "full":
+        raise StageError(
+            "tune.source full", expected="labels that may be used", cure="tune on pixel: full opens hidden truth"
+        )
+    layout = open_context(root).layout
+    return HoldoutObjective(root.resolve(), source, fingerprint(layout.tiles, *_labels(layout, source)))
+
+
+def _labels(layout: Layout, source: Source) -> list[Path]:
+    return [layout.pseudo(source)] if source not in ("pixel", "full", "consistency") else []
+
+
+def _link_inputs(root: Path, place: Path, source: Source) -> Layout:
+    """A workspace of links: the trial sees the tiles and its labels, and its resume files disturb no stage."""
+    real, own = Layout(root), Layout(place)
+    pairs = [(real.tiles, own.tiles), *zip(_labels(real, source), _labels(own, source), strict=True)]
+    for there, here in pairs:
+        if not there.is_dir():
+            raise StageError(f"no {there}", expected="outputs of earlier stages", cure="run `dvc repro` first")
+        here.parent.mkdir(parents=True, exist_ok=True)
+        if not here.is_symlink():
+            here.symlink_to(there.resolve(), target_is_directory=True)
+    return own
+
+
+def _holdout(row: Mapping[str, float]) -> dict[str, float]:
+    return {name.removeprefix("holdout/"): value for name, value in row.items() if name.startswith("holdout/")}

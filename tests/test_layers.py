@@ -1,0 +1,132 @@
+"""The layers of the source tree, read from the imports of every file (docs/architecture.md has the table)."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import weakseg
+
+PACKAGE = Path(weakseg.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+NAMES = [".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__") for path in FILES]
+
+LAYERS: dict[str, int] = {
+    **dict.fromkeys(("errors", "classes", "params", "layout"), 0),
+    "data": 1,
+    **dict.fromkeys(("models", "losses", "metrics"), 2),
+    **dict.fromkeys(("training", "weak", "inference", "figures"), 3),
+    **dict.fromkeys(("tracking", "registry", "report", "page", "export", "serving", "tuning", "predict", "promote"), 4),
+    **dict.fromkeys(("stages", "workspace"), 5),
+    **dict.fromkeys(("cli", "__main__"), 6),
+}
+TORCH_IN_DATA = {"data.augment", "data.dataset", "data.tag_dataset"}
+LAZY = {
+    *("mlflow", "timm", "segmentation_models_pytorch", "torchvision", "matplotlib", "rasterio", "sklearn"),
+    *("pydensecrf", "optuna", "onnx", "onnxruntime", "plotly", "geopandas", "dvc"),
+}
+
+
+@cache
+def imports_of(name: str) -> tuple[tuple[str, bool], ...]:
+    """(module, at import time?) of every import of one file; ``if TYPE_CHECKING`` blocks run never."""
+    tree = ast.parse(FILES[NAMES.index(name)].read_text())
+    found: list[tuple[str, bool]] = []
+    _walk(tree, True, found)
+    return tuple(found)
+
+
+def _walk(node: ast.AST, runs: bool, found: list[tuple[str, bool]]) -> None:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        if isinstance(child, ast.Import):
+            found.extend((alias.name, runs) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports are absolute"
+            base = str(child.module)
+            found.append((base, runs))
+            found.extend((f"{base}.{alias.name}", runs) for alias in child.names if f"{base}.{alias.name}" in MODULES)
+        _walk(child, runs and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda), found)
+
+
+MODULES = {f"weakseg.{name}" for name in NAMES}
+
+
+def layer(name: str) -> int:
+    return LAYERS[name.split(".")[0]]
+
+
+def own_imports(name: str, *, at_import: bool = False) -> set[str]:
+    """weakseg modules that a file imports, anywhere or at import time only."""
+    return {
+        module.removeprefix("weakseg.")
+        for module, runs in imports_of(name)
+        if module in MODULES and (runs or not at_import)
+    }
+
+
+def outside_imports(name: str, *, at_import: bool) -> set[str]:
+    return {module.split(".")[0] for module, runs in imports_of(name) if runs or not at_import} - {"weakseg"}
+
+
+def test_the_package_is_read() -> None:
+    assert {"errors", "data.raster", "models.build", "training.fit", "stages.segment", "cli"} <= set(NAMES)
+    assert own_imports("training.checkpoints") == {"classes", "data.augment", "data.files", "errors"}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("__init__", "")])
+def test_a_file_has_a_layer_and_imports_from_above(name: str) -> None:
+    head = name.split(".")[0]
+    assert head in LAYERS, f"{name}: give it a layer in this table and in the design"
+    lower = {other for other in own_imports(name) if layer(other) > layer(name)}
+    assert not lower, f"{name} (layer {layer(name)}) imports {sorted(lower)}"
+
+
+def test_the_package_itself_imports_nothing() -> None:
+    assert imports_of(NAMES[FILES.index(PACKAGE / "__init__.py")]) == ()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.split(".")[0] in LAYERS and layer(name) <= 1])
+def test_pixels_need_no_torch(name: str) -> None:
+    if name not in TORCH_IN_DATA:
+        assert not outside_imports(name, at_import=False) & {"torch", "accelerate"}
+        assert not {f"data.{kind}" for kind in ("augment", "dataset", "tag_dataset")} & own_imports(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_heavy_packages_wait_for_their_function(name: str) -> None:
+    assert not outside_imports(name, at_import=True) & LAZY
+
+
+def test_outside_packages_have_a_home() -> None:
+    """Rasters are opened in data/, accelerate belongs to training, the CRF library to weak/crf."""
+    homes = {"rasterio": ("data.",), "pydensecrf": ("weak.crf",), "accelerate": ("training.",), "sklearn": ()}
+    for package, home in homes.items():
+        users = {name for name in NAMES if package in outside_imports(name, at_import=False)}
+        assert not {name for name in users if not name.startswith(home)}, package
+        assert bool(users) == bool(home), package
+
+
+def test_networks_know_no_params() -> None:
+    """Layer 2 takes plain arguments: it reads neither params nor paths of a workspace."""
+    for name in NAMES:
+        if name.split(".")[0] in LAYERS and layer(name) == 2:
+            assert not own_imports(name) & {"params", "layout"}, name
+
+
+def test_imports_have_no_cycle() -> None:
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join([*path, name])
+        if name not in done:
+            for other in sorted(own_imports(name, at_import=True)):
+                visit(other, (*path, name))
+            done.add(name)
+
+    for name in NAMES:
+        visit(name, ())
