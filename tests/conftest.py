@@ -41,7 +41,13 @@ def paint_area(seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 def tiny_params() -> dict[str, Any]:
     """configs/demo.yaml cut down until a whole training takes a second."""
     params: dict[str, Any] = yaml.safe_load((PROJECT / "configs" / "demo.yaml").read_text())
-    params["tiles"] |= {"areas": {split: list(names) for split, names in AREAS.items()}, "holdout": 0.25, "tag_source": "masks", "tag_size": CELL}
+    areas = {split: list(names) for split, names in AREAS.items()}
+    params["tiles"] |= {
+        "areas": areas,
+        "holdout": 0.25,
+        "tag_source": "masks",
+        "tag_size": CELL,
+    }
     segment = params["segment"]
     segment["crop"] = 32
     segment["network"] |= {"name": "encdec_unpool", "weights": "none", "width": 16}

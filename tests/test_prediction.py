@@ -80,7 +80,7 @@ def model_file(path: Path, scale: float = 1.0, **extra: object) -> Path:
     """A model file as segment@SOURCE writes it, with random weights."""
     torch.manual_seed(0)
     network = {"name": "encdec_unpool", "encoder": "none", "weights": "none", "width": 32, "dropout": 0.0}
-    params = NetworkParams.model_validate({**network, "decoder_channels": []})
+    params = NetworkParams.model_validate({**network, "decoder_channels": [16, 16, 8]})
     model = build_segmenter("encdec_unpool", 5, encoder="none", weights="none", width=32, dropout=0.0).eval()
     content = describe_model(params.model_dump(mode="json"), ISPRS, model.preprocessing)
     save_checkpoint(path, {**content, "scale": scale, "weights": model.state_dict(), **extra})
@@ -94,7 +94,7 @@ def sweep(source: Path, forward: Callable[[Tensor], Tensor], **options: float) -
     return WindowSweep(forward, info, grid, classes=5, device=torch.device("cpu"), **settings)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("height", "width", "overlap"), [(150, 211, 0.25), (64, 64, 0.5), (5, 300, 0.0), (200, 7, 0.9)])
+@pytest.mark.parametrize(("height", "width", "overlap"), [(150, 211, 0.25), (64, 64, 0.5), (5, 300, 0), (200, 7, 0.9)])
 def test_a_1x1_network_gives_the_whole_image_pass_and_every_row_once(
     tmp_path: Path, height: int, width: int, overlap: float
 ) -> None:
@@ -112,7 +112,9 @@ def test_a_wide_kernel_gives_what_the_evaluation_sees(tmp_path: Path) -> None:
         file, save(tmp_path / "a.tif", layers), tmp_path / "o.tif",
         window=96, overlap=0.3, batch=4, views=DIHEDRAL[:2], probabilities=tmp_path / "p.tif", machine=CPU,
     )  # fmt: skip
-    model, _ = __import__("weakseg.stages.models", fromlist=["load_segmenter"]).load_segmenter(file)
+    from weakseg.stages.models import load_segmenter
+
+    model, _ = load_segmenter(file)
     expected = predict_scene(
         model, np.moveaxis(layers, 0, -1), preprocessing=IMAGENET,
         window=96, overlap=0.3, batch=4, views=DIHEDRAL[:2], machine=CPU,
@@ -187,8 +189,6 @@ def test_files_that_cannot_be_predicted_are_refused_with_their_cure(tmp_path: Pa
     ids=["jpeg", "bigtiff", "png"],
 )
 def test_formats_and_a_virtual_raster(tmp_path: Path, options: dict[str, object]) -> None:
-    from rasterio.vrt import WarpedVRT  # noqa: F401  (the GDAL build has the VRT driver)
-
     path = save(tmp_path / "a.tif", picture(90, 120), **options)
     pixels = torch.from_numpy(read(path))[None]
     vrt = "".join(
@@ -221,7 +221,7 @@ def test_pixels_without_data_are_255_and_windows_of_them_are_skipped(tmp_path: P
 def test_alpha_bands_mean_no_data_too(tmp_path: Path) -> None:
     layers = np.concatenate([picture(50, 50), np.full((1, 50, 50), 255, np.uint8)])
     layers[3, :, :20] = 0
-    path = save(tmp_path / "a.tif", layers, photometric="rgb", alpha="unspecified")
+    path = save(tmp_path / "a.tif", layers, photometric="rgb", alpha="YES")
     run_predictor(predictor(), inspect_source(path, (1, 2, 3)), tmp_path / "o.tif", SMALL)
     np.testing.assert_array_equal(read(tmp_path / "o.tif")[0] == IGNORE, layers[3] == 0)
 
@@ -263,7 +263,7 @@ def test_an_axis_is_a_partition_of_unity_and_knows_what_it_needs() -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 0.5, 1.3])
 def test_a_killed_run_goes_on_where_it_was_and_gives_the_same_map(tmp_path: Path, scale: float) -> None:
-    layers = picture(3 * BLOCK + 40, 100)
+    layers = picture(5 * BLOCK + 40, 100)
     source = inspect_source(save(tmp_path / "a.tif", layers), None)
     once = run_predictor(predictor(widening, scale), source, tmp_path / "once.tif", SMALL)
     calls = 0
@@ -279,7 +279,7 @@ def test_a_killed_run_goes_on_where_it_was_and_gives_the_same_map(tmp_path: Path
         run_predictor(predictor(dies, scale), source, tmp_path / "o.tif", SMALL)
     assert not (tmp_path / "o.tif").exists()
     again = run_predictor(predictor(widening, scale), source, tmp_path / "o.tif", SMALL)
-    assert again.resumed == 1 + (scale == 1.0) or again.resumed >= 1
+    assert again.resumed >= 1
     assert 0 < again.windows < once.windows
     np.testing.assert_array_equal(read(tmp_path / "o.tif"), read(tmp_path / "once.tif"))
     assert not list(tmp_path.glob(".*"))
@@ -336,7 +336,8 @@ def test_a_folder_and_a_pattern(tmp_path: Path) -> None:
     for name in ("b.tif", "a.png"):
         save(scenes / name, picture(40, 40), "PNG" if name.endswith("png") else "GTiff")
     (scenes / "notes.txt").write_text("no raster")
-    done = predict_rasters(model, str(scenes), tmp_path / "out", machine=CPU, options=Options(confidence=tmp_path / "c"))
+    options = Options(confidence=tmp_path / "c")
+    done = predict_rasters(model, str(scenes), tmp_path / "out", machine=CPU, options=options)
     assert [summary.target.name for summary in done] == ["a.tif", "b.tif"]
     assert sorted(p.name for p in (tmp_path / "c").iterdir()) == ["a.tif", "b.tif"]
     assert [p.name for p in list_sources(str(scenes / "*.tif"))] == ["b.tif"]
@@ -378,18 +379,18 @@ print(run.windows, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def test_memory_stays_bounded_on_a_large_sparse_raster(tmp_path: Path) -> None:
-    """20,000 x 20,000 px (1.2 GB as pixels, 8 GB as probabilities), of which 600 x 900 px hold data."""
-    shape = {"count": 3, "height": 20_000, "width": 20_000, "dtype": "uint8", "nodata": 0, **UTM}
+    """20,000 px wide and 3000 high: 1.2 GB as probabilities; of them 600 x 900 px hold data."""
+    shape = {"count": 3, "height": 3_000, "width": 20_000, "dtype": "uint8", "nodata": 0, **UTM}
     tiles = {"tiled": True, "blockxsize": 512, "blockysize": 512, "sparse_ok": True, "interleave": "pixel"}
     with rasterio.open(tmp_path / "sparse.tif", "w", driver="GTiff", **shape, **tiles) as file:
-        file.write(np.full((3, 600, 900), 100, np.uint8), window=((9000, 9600), (15000, 15900)))
+        file.write(np.full((3, 600, 900), 100, np.uint8), window=((2000, 2600), (15000, 15900)))
     script = [sys.executable, "-c", SPARSE, str(tmp_path)]
     answer = subprocess.run(script, capture_output=True, text=True, check=True).stdout.split()
     windows, megabytes = map(int, answer)
     assert 6 <= windows <= 20
     buffers = 4 * (5 + 1) * 512 * 20_000 / 2**20  # the rows under way
-    assert megabytes < buffers + 500
+    assert megabytes < buffers + 400
     with rasterio.open(tmp_path / "o.tif") as file:
-        assert file.read(1, window=((9000, 9600), (15000, 15900))).max() == 0
-        small = file.read(1, out_shape=(2000, 2000), resampling=Resampling.nearest)
+        assert file.read(1, window=((2000, 2600), (15000, 15900))).max() == 0
+        small = file.read(1, out_shape=(300, 2000), resampling=Resampling.nearest)
     assert (small != IGNORE).sum() == 60 * 90

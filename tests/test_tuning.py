@@ -9,6 +9,7 @@ import csv
 import difflib
 import json
 import os
+import platform
 import shutil
 import signal
 import time
@@ -22,7 +23,6 @@ from optuna.trial import TrialState
 
 from weakseg.errors import DataError, ParamsError, StageError, TrackingError
 from weakseg.params import Params, load_params
-from weakseg.tracking import find_run, send_spool
 from weakseg.tuning import (
     Metrics,
     Range,
@@ -53,7 +53,6 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith(("MLFLOW_", "WEAKSEG_")) or name == "RANK":
             monkeypatch.delenv(name)
     monkeypatch.setenv("WEAKSEG_TRACKING", "off")
-    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parents[1] / 'src'}:{Path(__file__).parent}")
 
 
 @pytest.fixture
@@ -150,7 +149,7 @@ def test_no_other_class_may_fall_by_more_than_the_allowance(tmp_path: Path, para
     assert best.number not in refused
     assert best.value == max(t.value for t in study.trials if t.number not in refused)
     assert best.number == study.best_trial.number
-    assert best.value < study.trials[refused[0]].value or best.params[DROPOUT] <= 0.32
+    assert best.params[DROPOUT] <= 0.3 + 0.02  # where the tree class reaches its bound
 
 
 def staircase(params: Params, report: Report) -> Metrics:
@@ -231,29 +230,29 @@ def test_resume_goes_on_and_refuses_another_search(tmp_path: Path, params: Param
 
 @dataclass(frozen=True)
 class Killed:
-    """Kills its own worker once, in the first trial after the baseline that it meets."""
+    """Kills the first worker that comes; the others go on when all three have come."""
 
-    marker: Path
+    folder: Path
+    baseline: float
 
     def __call__(self, params: Params, report: Report) -> Metrics:
-        metrics = bowl(params, report)
-        with open(self.marker / "calls", "a") as calls:
-            calls.write(f"{os.getpid()}\n")
-        baseline = params.segment.network.dropout == load_params(DEMO).segment.network.dropout
-        if not baseline:
+        if params.segment.network.dropout != self.baseline:
+            (self.folder / f"pid{os.getpid()}").touch()
             try:
-                (self.marker / "killed").mkdir()
+                (self.folder / "killed").mkdir()
             except FileExistsError:
-                time.sleep(0.1)
+                deadline = time.monotonic() + 60
+                while len(list(self.folder.glob("pid*"))) < 3 and time.monotonic() < deadline:
+                    time.sleep(0.02)
             else:
                 os.kill(os.getpid(), signal.SIGKILL)
-        return metrics
+        return bowl(params, report)
 
 
 def test_two_workers_share_a_study_and_a_killed_trial_is_run_again(tmp_path: Path, params: Params) -> None:
-    study = tune(tmp_path, params, search(trials=9), Killed(tmp_path), study="s", workers=2)
-    workers = {line for line in (tmp_path / "calls").read_text().split()}
-    assert len(workers) == 4  # this process (baseline), two workers, and the one that replaced the killed one
+    objective = Killed(tmp_path, params.segment.network.dropout)
+    study = tune(tmp_path, params, search(trials=9), objective, study="s", workers=2)
+    assert len(list(tmp_path.glob("pid*"))) == 3  # two workers, and the one that replaced the killed one
     void = {int(name.removeprefix("void:")): why for name, why in study.user_attrs.items() if name.startswith("void:")}
     killed = [number for number, why in void.items() if why == "its worker was killed"]
     assert len(killed) == 1
@@ -267,7 +266,7 @@ def test_two_workers_share_a_study_and_a_killed_trial_is_run_again(tmp_path: Pat
 
 def test_a_trial_is_run_again_twice_at_most(tmp_path: Path, params: Params) -> None:
     study = tune(tmp_path, params, search(trials=2), bowl, study="s")
-    gone = {"host": __import__("platform").node(), "pid": 2**22 + 1, "born": 0.0}
+    gone = {"host": platform.node(), "pid": 2**22 + 1, "born": 0.0}
     study.enqueue_trial({DROPOUT: 0.1, WEIGHT: 2.0, FAVOUR: 0.5})
     for attempt in range(3):
         trial = study.ask()
@@ -350,11 +349,12 @@ def test_trials_are_runs_under_the_run_of_their_study(
         starts.append(json.loads(file.read_text().splitlines()[0]))
     parents = {start["tags"].get("trial", start["stage"]): start["parent"] for start in starts}
     key = load_study(open_storage(tmp_path, None), "s").user_attrs["mlflow_parent"]
-    assert [start["key"] for start in starts if start["stage"] == "tune"][0] == key
+    assert next(start["key"] for start in starts if start["stage"] == "tune") == key
     assert {parents[number] for number in ("0", "1", "2")} == {key}
-    assert send_spool(tmp_path).problem == ""
-    found = find_run(tmp_path, "trial")
-    assert found.data.tags["mlflow.parentRunId"] == find_run(tmp_path, key).info.run_id
-    assert found.data.tags["state"] == "complete"
-    assert float(found.data.params[DROPOUT]) == study.trials[0].params[DROPOUT] or found.data.tags["trial"] != "0"
-    assert found.data.metrics["holdout/miou"] == pytest.approx(found.data.metrics["miou"])
+    lines = [json.loads(line) for line in sorted(tmp_path.glob(".weakseg/spool/*trial*/journal.jsonl"))[0].open()]
+    assert next(line["values"] for line in lines if line["op"] == "params")[DROPOUT] == str(
+        study.trials[0].params[DROPOUT]
+    )
+    logged = {name: value for line in lines if line["op"] == "metrics" for name, value in line["values"].items()}
+    assert logged["holdout/miou"] == logged["miou"] == study.user_attrs["baseline"]["miou"]
+    assert [line["values"] for line in lines if line["op"] == "tags"] == [{"state": "complete"}]

@@ -64,12 +64,13 @@ def predict(image: np.ndarray, *, window: int, overlap: float, batch: int) -> np
     pixels = ((small - mean) / std).transpose(2, 0, 1)
     rows, columns = min(window, size[0]), min(window, size[1])
     corners = [(r, c) for r in window_starts(size[0], window, overlap) for c in window_starts(size[1], window, overlap)]
-    weights, total, mass = blend_weights(rows, columns), None, np.zeros(size, np.float32)
+    weights, mass = blend_weights(rows, columns), np.zeros(size, np.float32)
+    total: np.ndarray = np.zeros(0, np.float32)
     for first in range(0, len(corners), batch):
         group = corners[first : first + batch]
         cut = np.stack([pixels[:, r : r + rows, c : c + columns] for r, c in group])
         for maps, (r, c) in zip(session.run(None, {"image": cut})[0], group, strict=True):
-            total = np.zeros((len(maps), *size), np.float32) if total is None else total
+            total = total if total.size else np.zeros((len(maps), *size), np.float32)
             total[:, r : r + rows, c : c + columns] += maps * weights
             mass[r : r + rows, c : c + columns] += weights
     total /= mass
@@ -86,8 +87,7 @@ def main() -> None:
     parser.add_argument("--overlap", type=float, default=0.25)
     parser.add_argument("--batch", type=int, default=4)
     options = parser.parse_args()
-    warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-    table = json.loads((HERE / "classes.json").read_text())
+    warnings.simplefilter("ignore")  # rasters without a place on Earth are welcome
     with rasterio.open(options.source) as file:
         bands = [int(part) for part in options.bands.split(",")] if options.bands else [1, 2, 3]
         if (
@@ -103,6 +103,7 @@ def main() -> None:
         image = np.moveaxis(file.read(bands), 0, -1)
         valid = file.read_masks(bands).any(axis=0)
         place = {"crs": file.crs} | ({} if file.transform.is_identity else {"transform": file.transform})
+    table = json.loads((HERE / "classes.json").read_text())
     maps = predict(image, window=options.window, overlap=options.overlap, batch=options.batch)
     classes = np.where(valid, maps.argmax(0), 255).astype(np.uint8)
     colours = {index: (*row["colour"], 255) for index, row in enumerate(table["classes"])}

@@ -57,6 +57,12 @@ def stage(
             expected="a source exactly for " + ", ".join(PER_SOURCE),
             cure="see dvc.yaml",
         )
+    if source is not None:
+        from weakseg.params import SOURCES, WEAK_SOURCES
+
+        known = SOURCES if name in ("segment", "evaluate") else WEAK_SOURCES
+        if source not in known:
+            raise ParamsError(f"stage {name} with source {source}", expected=" | ".join(known), cure="see dvc.yaml")
     module = import_module(f"weakseg.stages.{name}")
     module.run(context.obj, source) if source else module.run(context.obj)
 
@@ -104,7 +110,7 @@ def import_(
     ignore: Annotated[str | None, typer.Option(help="Values of index masks that mean ignore, e.g. 5,6.")] = None,
     replace: Annotated[bool, typer.Option(help="Replace data that is there.")] = False,
 ) -> None:
-    """Check every image and mask and bring them into the workspace's data/, or report all problems and write nothing."""
+    """Check every image and mask and bring them into the workspace's data/, or report all problems and do nothing."""
     from weakseg.classes import load_classes
     from weakseg.data.importing import import_dataset
     from weakseg.layout import Layout

@@ -304,15 +304,13 @@ def load_params(path: Path) -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc']) or 'the file'}: {fault['msg']} (found {_short(fault['input'])})"
-            for fault in error.errors()
-        )
+        faults = "; ".join(_fault(fault["loc"], fault["msg"], fault["input"]) for fault in error.errors())
         raise ParamsError(
             f"{path}: {faults}", expected="the keys and types of configs/demo.yaml", cure="mend it"
         ) from error
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _fault(place: tuple[int | str, ...], message: str, value: object) -> str:
+    found = repr(value)
+    found = found if len(found) <= 60 else found[:57] + "..."
+    return f"{'.'.join(str(part) for part in place) or 'the file'}: {message} (found {found})"

@@ -22,7 +22,7 @@ def write_polygons(
 
     Args:
         classes: a map that ``predict_raster`` wrote; pixels of 255 are in no polygon.
-        target: a ``.gpkg``; layer ``classes`` with the columns ``value``, ``name``, ``area`` (in square units of the CRS).
+        target: a ``.gpkg``; layer ``classes`` with the columns ``value``, ``name``, ``area`` (square units of the CRS).
         tolerance: of the simplification, px; 0 keeps every corner.
         min_pixels: smaller patches are merged into their largest neighbour first; 1 keeps all.
     """

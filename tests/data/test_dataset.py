@@ -1,4 +1,4 @@
-"""Training crops: image, mask, allowed classes and tag windows stay on top of each other, and draws are pure functions."""
+"""Training crops: image, mask, allowed classes and tag windows stay aligned, and draws are pure functions."""
 
 from __future__ import annotations
 
@@ -120,7 +120,9 @@ def test_start_contains_the_pixel_and_stays_inside() -> None:
 
 def test_all_eight_turns_occur_and_none_else() -> None:
     base = np.arange(9).reshape(3, 3)
-    crop = Crop(np.stack([base] * 3, -1).astype(np.uint8), base.astype(np.uint8), base.astype(np.int32), base, np.eye(3) > 0)
+    crop = Crop(
+        np.stack([base] * 3, -1).astype(np.uint8), base.astype(np.uint8), base.astype(np.int32), base, np.eye(3) > 0
+    )
     seen = set()
     for seed in range(80):
         turned = _turn(crop, np.random.default_rng(seed))
@@ -139,7 +141,8 @@ def test_favoured_crops_hold_the_class() -> None:
     mask = np.zeros((SIDE, SIDE), np.uint8)
     mask[50, 3] = 4
     crops = [
-        draw_crop(pool_of(Area(area.image, mask), crop=16, favoured=4), np.random.default_rng(seed)) for seed in range(20)
+        draw_crop(pool_of(Area(area.image, mask), crop=16, favoured=4), np.random.default_rng(seed))
+        for seed in range(20)
     ]
     assert all((crop.mask == 4).sum() == 1 for crop in crops)
 
@@ -149,7 +152,8 @@ def test_plain_draws_avoid_the_unlabelled_block() -> None:
     mask[:, 20:] = IGNORE
     area = Area(coordinate_area().image, mask)
     share = [
-        float((draw_crop(pool_of(area, crop=16), np.random.default_rng(seed)).mask != IGNORE).mean()) for seed in range(40)
+        float((draw_crop(pool_of(area, crop=16), np.random.default_rng(seed)).mask != IGNORE).mean())
+        for seed in range(40)
     ]
     assert min(share) >= 0.25
 

@@ -11,7 +11,9 @@ from weakseg.data.sampler import POSITIONS_PER_AREA, build_sampler
 def test_areas_count_by_their_labelled_pixels() -> None:
     half = np.zeros((10, 10), np.uint8)
     half[:5] = IGNORE
-    sampler = build_sampler([(10, 10), (10, 10), (5, 10)], [np.zeros((10, 10), np.uint8), half, None], favoured=None, probability=1, seed=0)
+    sampler = build_sampler(
+        [(10, 10), (10, 10), (5, 10)], [np.zeros((10, 10), np.uint8), half, None], favoured=None, probability=1, seed=0
+    )
     assert sampler.shares.tolist() == [0.5, 0.25, 0.25]
     assert len(sampler.favoured) == 0
 
@@ -45,7 +47,9 @@ def test_probability_zero_and_absent_class_switch_favouring_off() -> None:
 
 def test_positions_are_bounded_and_the_same_for_a_seed() -> None:
     mask = np.full((200, 150), 1, np.uint8)
-    one, two, three = (build_sampler([mask.shape], [mask], favoured=1, probability=1.0, seed=seed) for seed in (1, 1, 2))
+    one, two, three = (
+        build_sampler([mask.shape], [mask], favoured=1, probability=1.0, seed=seed) for seed in (1, 1, 2)
+    )
     assert len(one.favoured) == POSITIONS_PER_AREA
     assert len(np.unique(one.favoured, axis=0)) == POSITIONS_PER_AREA
     assert np.array_equal(one.favoured, two.favoured)

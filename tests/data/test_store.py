@@ -44,9 +44,14 @@ def test_areas_by_split_keep_their_order_and_names(tmp_path: Path) -> None:
 def test_atomic_path_leaves_nothing_half_done(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError, match="boom"), atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError("boom")
+
+    def fail_half_way() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        fail_half_way()
     assert path.read_text() == "old"
     with atomic_path(path) as temporary:
         assert temporary.suffix == ".txt"

@@ -68,6 +68,26 @@ def test_encoder_classifier_keeps_the_encoders_stride_and_statistics() -> None:
     assert (model.stride, model.preprocessing, model.is_linear_pooling) == (16, LITE0_PREPROCESSING, False)
 
 
+def test_an_encoder_that_is_not_dilated_gives_its_own_feature_of_that_stride() -> None:
+    deep, shallow = (
+        build_classifier(
+            "encoder",
+            4,
+            encoder="tf_efficientnet_lite0",
+            weights="none",
+            width=1,
+            output_stride=8,
+            pooling="gap",
+            dilate=d,
+        )
+        for d in (True, False)
+    )
+    assert (deep.neck[0].in_channels, shallow.neck[0].in_channels) == (320, 40)
+    assert (deep.stride, shallow.stride) == (8, 8)
+    with torch.no_grad():
+        assert shallow.eval().features(torch.randn(1, 3, 64, 64)).shape == (1, 256, 8, 8)
+
+
 def test_build_refuses_other_strides_pools_and_weights_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"stride 16.*classifier\.output_stride"):
         build_classifier("vgg16_bn", 5, encoder="", weights="none", width=32, output_stride=16, pooling="gap")

@@ -38,7 +38,7 @@ class Noise(Dataset[Batch]):
         return 100
 
 
-class Stop(Exception):
+class StopError(Exception):
     """Ctrl-C, as a test sees it."""
 
 
@@ -53,7 +53,9 @@ def loss_of(state: TrainState, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]
     return loss, {"ce": loss.detach()}
 
 
-def train(folder: Path, *, identity: str = "me", seed: int = 1, machine: Machine = MACHINE, **options: Any) -> FitResult:
+def train(
+    folder: Path, *, identity: str = "me", seed: int = 1, machine: Machine = MACHINE, **options: Any
+) -> FitResult:
     plan = OptimiserParams.model_validate({**PLAN, **options.pop("plan", {})})
     model = network()
     return fit(
@@ -73,7 +75,7 @@ def train(folder: Path, *, identity: str = "me", seed: int = 1, machine: Machine
 def stop_at(wanted: int) -> Any:
     def on_report(net: nn.Module, step: int, row: Mapping[str, float]) -> None:
         if step == wanted:
-            raise Stop
+            raise StopError
 
     return on_report
 
@@ -81,7 +83,7 @@ def stop_at(wanted: int) -> Any:
 def stop_in_step(wanted: int) -> Any:
     def step_loss(state: TrainState, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         if state.step == wanted:
-            raise Stop
+            raise StopError
         return loss_of(state, batch)
 
     return step_loss
@@ -101,10 +103,10 @@ def assert_same(one: FitResult, two: FitResult) -> None:
 
 
 def weight_sum(net: nn.Module) -> dict[str, float]:
-    """Stands for a hold-out evaluation; leaves the network in evaluation mode and uses random numbers, as real ones may."""
+    """Stands for a hold-out evaluation; leaves the network in evaluation mode and draws numbers, as real ones may."""
     net.eval()
     torch.rand(3)
-    return {"holdout/sum": float(sum(p.double().abs().sum() for p in net.parameters()))}
+    return {"holdout/sum": float(sum(p.detach().double().abs().sum() for p in net.parameters()))}
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
@@ -120,7 +122,7 @@ def weight_sum(net: nn.Module) -> dict[str, float]:
 def test_resume_is_exact(tmp_path: Path, trouble: dict[str, Any], resumed_at: int, ema: float) -> None:
     plan = {"ema": ema}
     unbroken = train(tmp_path / "a", plan=plan, evaluate=weight_sum)
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         train(tmp_path / "b", plan=plan, evaluate=weight_sum, **trouble)
     assert (tmp_path / "b" / "resume.pt").is_file() == (resumed_at > 0)
     torch.rand(17)  # another process has other random numbers
@@ -134,7 +136,7 @@ def test_resume_is_exact(tmp_path: Path, trouble: dict[str, Any], resumed_at: in
 def test_interrupted_twice(tmp_path: Path) -> None:
     unbroken = train(tmp_path / "a")
     for step in (3, 5):
-        with pytest.raises(Stop):
+        with pytest.raises(StopError):
             train(tmp_path / "b", step_loss=stop_in_step(step))
     assert_same(train(tmp_path / "b"), unbroken)
 
@@ -151,7 +153,7 @@ def test_seeds_differ(tmp_path: Path) -> None:
 
 
 def test_stale_file_is_not_used(tmp_path: Path) -> None:
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         train(tmp_path / "b", identity="other data", step_loss=stop_in_step(5))
     assert (tmp_path / "b" / "resume.pt").is_file()
     fresh = train(tmp_path / "b")
@@ -168,7 +170,7 @@ def test_corrupted_resume_file_is_refused(tmp_path: Path, content: bytes) -> Non
 
 
 def test_truncated_resume_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         train(tmp_path, step_loss=stop_in_step(5))
     file = tmp_path / "resume.pt"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
@@ -177,7 +179,7 @@ def test_truncated_resume_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_resume_file_is_plain_data(tmp_path: Path) -> None:
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         train(tmp_path, step_loss=stop_in_step(5))
     state = load_checkpoint(tmp_path / "resume.pt")
     assert (state["identity"], state["step"]) == ("me", 4)

@@ -55,7 +55,7 @@ def test_shapes_are_checked(shape: tuple[int, ...], present: tuple[bool, ...]) -
 
 def test_broken_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
-    with pytest.raises(DataError, match="no scores at .*run the stage that writes it"):
+    with pytest.raises(DataError, match=r"no scores at .*run the stage that writes it"):
         load_scores(path)
     save_scores(path, maps(np.random.default_rng(0).random((3, 40, 50), np.float32), (True,) * 3))
     whole = path.read_bytes()

@@ -58,7 +58,7 @@ def test_targets_by_hand() -> None:
 
 
 def test_adaptive_thresholds_by_hand() -> None:
-    """Class 0 wins with 1.0 on average, class 1 with 0.7: its threshold is 0.8 * 0.7 = 0.56; class 2 wins nowhere."""
+    """Class 0 wins with 1.0 on average, class 1 with 0.7: its threshold is 0.81 * 0.7 = 0.57; class 2 wins nowhere."""
     given = pixels((1.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.2, 0.8, 0.0), (0.4, 0.6, 0.0))
     fixed = make_targets(given, bits(7, 7, 7, 7), bits(0, 0, 0, 0).long(), confidence=0.81, adaptive=False)
     assert fixed.weight.flatten().tolist() == [1.0, 1.0, 0.0, 0.0]

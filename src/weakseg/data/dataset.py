@@ -33,7 +33,9 @@ class Pool:
     Attributes:
         areas: what to cut from.
         sampler: where to cut.
-        count: crops per step (over all ranks).
+        count: crops per step (over all ranks), from step ``begins`` on.
+        begins: first step that draws from this pool.
+        count_before: crops per step before other pools begin, for the pool that fills the batch alone until then.
         crop: side in px.
         scale: range of zoom factors; 2 shows half the ground at twice the size.
         min_labelled: share of labelled pixels below which a plain draw is repeated (hold-out blocks are unlabelled).
@@ -46,6 +48,8 @@ class Pool:
     crop: int
     scale: tuple[float, float]
     classes: int
+    begins: int = 0
+    count_before: int = 0
     min_labelled: float = 0.25
     paste: CopyPaste | None = None
 
@@ -75,8 +79,11 @@ class StepDataset(Dataset[dict[str, dict[str, Tensor]]]):
 
     def __getitem__(self, step: int) -> dict[str, dict[str, Tensor]]:
         batch = {}
+        waiting = any(step < pool.begins for pool in self.pools.values())
         for number, (name, pool) in enumerate(self.pools.items()):
-            mine = range(self.rank, pool.count, self.world)
+            if step < pool.begins:
+                continue
+            mine = range(self.rank, pool.count_before if waiting and pool.count_before else pool.count, self.world)
             crops = [draw_crop(pool, np.random.default_rng([self.seed, number, step, i])) for i in mine]
             batch[name] = stack_crops(crops)
         return batch

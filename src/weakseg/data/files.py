@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder and with the same suffix; it replaces ``path`` only if the block ends well."""
+    """A temporary path beside ``path`` with the same suffix; it replaces ``path`` only if the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}-{path.stem}.tmp{path.suffix}")
     try:

@@ -69,7 +69,8 @@ class Reader:
         """bool (height, width): valid in at least one of the three bands; None where all of the file is valid."""
         if not self._source.masked:
             return None
-        return np.asarray(self._read(self._file.read_masks, window)).any(axis=0)
+        masks: Pixels = self._read(self._file.read_masks, window)
+        return np.asarray((masks != 0).any(axis=0), bool)
 
     def _read(self, method: Any, window: Window) -> Any:
         from rasterio.errors import RasterioError
@@ -87,10 +88,11 @@ class Reader:
 def gdal_settings() -> Iterator[None]:
     """A bounded block cache, cut-off JPEGs as errors, and no warning about rasters without a place on Earth."""
     import rasterio
-    from rasterio.errors import NotGeoreferencedWarning
+    from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        warnings.simplefilter("ignore", NodataShadowWarning)  # nodata wins over alpha, as everywhere in GDAL
         with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB, GDAL_ERROR_ON_LIBJPEG_WARNING=True, GDAL_PAM_ENABLED=False):
             yield
 

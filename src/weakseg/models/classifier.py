@@ -84,6 +84,9 @@ def pool_features(features: Tensor, pooling: Pooling) -> Tensor:
 class Classifier(nn.Module):
     """Trunk, neck ending in a ReLU that is not in place, pooling and one linear layer.
 
+    Args:
+        trunk: (B, 3, H, W) -> features, or a list of them of which ``tap`` names the one in use.
+
     Attributes:
         stride: image px per feature cell; image sides should be multiples of it.
         preprocessing: statistics that the images must be normalised with.
@@ -100,6 +103,7 @@ class Classifier(nn.Module):
         stride: int,
         pooling: Pooling,
         preprocessing: Preprocessing = IMAGENET,
+        tap: int = -1,
     ) -> None:
         super().__init__()
         if pooling not in get_args(Pooling):
@@ -109,7 +113,7 @@ class Classifier(nn.Module):
         nn.init.normal_(self.linear.weight, std=0.01)
         nn.init.zeros_(self.linear.bias)
         self.stride, self.pooling, self.preprocessing = stride, pooling, preprocessing
-        self.is_linear_pooling = pooling == "gap"
+        self.is_linear_pooling, self.tap = pooling == "gap", tap
 
     @property
     def class_weights(self) -> Tensor:
@@ -119,7 +123,7 @@ class Classifier(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W) -> non-negative features (B, K, H / stride, W / stride)."""
         trunk = self.trunk(images)
-        return self.neck(trunk if isinstance(trunk, Tensor) else trunk[-1])  # type: ignore[no-any-return]
+        return self.neck(trunk if isinstance(trunk, Tensor) else trunk[self.tap])  # type: ignore[no-any-return]
 
     def head(self, features: Tensor) -> Tensor:
         """Features (B, K, h, w) -> logits (B, C)."""
@@ -139,28 +143,20 @@ def build_classifier(
     width: int,
     output_stride: int,
     pooling: Pooling,
+    dilate: bool = True,
 ) -> Classifier:
     """The classifier of params section ``classifier``.
 
     ``vgg16_bn`` has stride 8 and channels divided by ``width``; ``encoder`` is any encoder of
     :func:`weakseg.models.build.build_encoder` with a 1x1 convolution, batch norm and ReLU behind it, because Grad-CAM++
     and the generalised mean want features that are not negative and many encoders end in a linear layer.
+
+    Args:
+        dilate: of an encoder, whether its deepest feature is brought to ``output_stride`` by dilation, or the feature
+            that has this stride anyway is taken, which is shallower and sharper.
     """
     if arch == "encoder":
-        trunk = build_encoder(encoder, weights=weights, output_stride=output_stride)
-        last = trunk.channels[-1]
-        neck = nn.Sequential(
-            nn.Conv2d(last, NECK_CHANNELS, 1, bias=False), nn.BatchNorm2d(NECK_CHANNELS), nn.ReLU(inplace=False)
-        )
-        return Classifier(
-            trunk,
-            neck,
-            channels=NECK_CHANNELS,
-            classes=classes,
-            stride=trunk.strides[-1],
-            pooling=pooling,
-            preprocessing=trunk.preprocessing,
-        )
+        return _encoder_classifier(encoder, classes, weights, output_stride, pooling, dilate)
     if arch != "vgg16_bn" or output_stride != 8:
         raise ParamsError(
             f"classifier {arch} at stride {output_stride}",
@@ -172,6 +168,34 @@ def build_classifier(
         load_vgg16_bn(vgg, None if weights == "torchvision" else Path(weights))
     channels = 512 // width
     return Classifier(vgg, extra_convolutions(channels), channels=channels, classes=classes, stride=8, pooling=pooling)
+
+
+def _encoder_classifier(
+    encoder: str, classes: int, weights: str, output_stride: int, pooling: Pooling, dilate: bool
+) -> Classifier:
+    trunk = build_encoder(encoder, weights=weights, output_stride=output_stride if dilate else 32)
+    if output_stride not in trunk.strides:
+        raise ParamsError(
+            f"{encoder} has no feature of stride {output_stride}",
+            expected=f"one of {trunk.strides}",
+            cure="mend classifier.output_stride",
+        )
+    tap = len(trunk.strides) - 1 - trunk.strides[::-1].index(output_stride)
+    neck = nn.Sequential(
+        nn.Conv2d(trunk.channels[tap], NECK_CHANNELS, 1, bias=False),
+        nn.BatchNorm2d(NECK_CHANNELS),
+        nn.ReLU(inplace=False),
+    )
+    return Classifier(
+        trunk,
+        neck,
+        channels=NECK_CHANNELS,
+        classes=classes,
+        stride=output_stride,
+        pooling=pooling,
+        preprocessing=trunk.preprocessing,
+        tap=tap,
+    )
 
 
 def parameter_groups(model: Classifier, *, lr_trunk: float, lr_new: float) -> list[dict[str, object]]:

@@ -42,8 +42,8 @@ class LoadReport:
 def read_state(path: Path) -> dict[str, Tensor]:
     """Tensors by name from a ``.pth``/``.pt`` file (never unpickling code) or a ``.safetensors`` file, on the CPU.
 
-    A ``state_dict`` or ``model`` entry, as training scripts save it, is unwrapped. Raises WeightsError if the file is missing,
-    damaged, holds anything but tensors, or holds values that are not finite.
+    A ``state_dict`` or ``model`` entry, as training scripts save it, is unwrapped. Raises WeightsError if the file is
+    missing, damaged, holds anything but tensors, or holds values that are not finite.
     """
     if not path.is_file():
         raise WeightsError(f"no weight file {path}", expected="a .pth or .safetensors file", cure="correct the path")

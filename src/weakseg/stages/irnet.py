@@ -1,4 +1,4 @@
-"""Stage irnet: learn boundaries from confident labels, then walk the scores up to them; the walk is chosen inside N1."""
+"""Stage irnet: learn boundaries from confident labels, then walk scores up to them; the walk is chosen inside N1."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def capped_sampler(areas: list[Area], crop: int, classes: int, most_single: floa
 def predict_boundary(context: Context, model: IRNet, options: IrnetOptions, area: str) -> np.ndarray:
     """Boundary map float16 (ceil(H / 4), ceil(W / 4))."""
     device = context.machine.torch_device()
-    image = torch.from_numpy(np.ascontiguousarray(open_array(context.layout.tiles / "images", area)))
+    image = torch.from_numpy(np.array(open_array(context.layout.tiles / "images", area)))
     tensor = normalise(image.permute(2, 0, 1)[None].to(device), model.encoder.preprocessing)[0]
     window = max(64, context.params.irnet.crop)
     return (

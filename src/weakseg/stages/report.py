@@ -99,7 +99,7 @@ def render(rows: list[dict[str, Any]], audits: dict[str, dict[str, Any]]) -> str
         lines.append(_line([*cells, _interval(row["gain"], signed=True), _percent(row["gap_closed"])]))
     text = "\n".join(lines) + "\n\nIntervals: 95 %, paired bootstrap over validation areas, seeds pooled.\n"
     if any(row["selection"] == "validation" for row in rows):
-        text += "Checkpoints were chosen on the validation areas (the published protocol): not comparable with other rows.\n"
+        text += "Checkpoints were chosen on the validation areas (the published protocol): compare with nothing else.\n"
     if audits:
         head = [
             "pseudo-masks on N2",

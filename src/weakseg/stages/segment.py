@@ -22,7 +22,7 @@ from weakseg.models.build import Segmenter
 from weakseg.params import WEAK_SOURCES, EvaluateParams, Source
 from weakseg.stages.context import Context, open_context, tracked, write_report
 from weakseg.stages.models import segmenter_of
-from weakseg.training.checkpoints import describe_model, save_checkpoint
+from weakseg.training.checkpoints import describe_model, load_checkpoint, save_checkpoint
 from weakseg.training.fit import FitResult, fit
 from weakseg.training.segment import build_pools, segmentation_step
 
@@ -95,11 +95,21 @@ def train_segmenter(
     model = segmenter_of(params.network, len(scheme))
     pools = build_pools(source, params, scheme, labelled, weak, seed)
     plan = params.optimiser
-    best: dict[str, Any] = {"miou": -1.0, "state": None}
+    resume = context.layout.out / "resume" / f"segment-{source}-{seed}.pt"
+    best_file = resume.with_name(f"{resume.stem}-best.pt")
+    best: dict[str, Any] = {"miou": -1.0, "weights": None, "identity": identity}
+    if resume.is_file() and best_file.is_file():  # the best of an unfinished run may lie before its interruption
+        kept = load_checkpoint(best_file)
+        best = kept if kept.get("identity") == identity else best
 
     def keep(net: nn.Module, step: int, row: Mapping[str, float]) -> None:
-        if params.selection == "holdout" and row["holdout/miou"] > best["miou"]:
-            best.update(miou=row["holdout/miou"], state={k: v.clone() for k, v in net.state_dict().items()})
+        if params.selection != "holdout":
+            return
+        if "holdout/miou" not in row:
+            raise StageError("no hold-out in N1", expected="tiles.holdout above 0", cure="or segment.selection: last")
+        if row["holdout/miou"] > best["miou"]:
+            best.update(miou=row["holdout/miou"], weights={k: v.clone() for k, v in net.state_dict().items()})
+            save_checkpoint(best_file, best)
 
     result = fit(
         model,
@@ -111,14 +121,15 @@ def train_segmenter(
         plan=plan,
         seed=seed,
         machine=context.machine,
-        resume_file=context.layout.out / "resume" / f"segment-{source}-{seed}.pt",
+        resume_file=resume,
         identity=f"{identity} seed {seed}",
         evaluate=lambda net: evaluate_holdout(context, net),  # type: ignore[arg-type]
         report=report,
         on_report=keep,
     )
-    if best["state"] is not None:
-        result.model.load_state_dict(best["state"])
+    if best["weights"] is not None:
+        result.model.load_state_dict(best["weights"])
+        best_file.unlink(missing_ok=True)
     trained = result.model
     if not isinstance(trained, Segmenter):
         raise StageError(f"trained a {type(trained).__name__}", expected="a Segmenter", cure="report this fault")
@@ -126,7 +137,7 @@ def train_segmenter(
 
 
 def evaluate_holdout(context: Context, model: Segmenter) -> dict[str, float]:
-    """Pooled metrics on the hold-out blocks of N1 as ``holdout/miou`` and ``holdout/iou/<class>``; {} without blocks."""
+    """Pooled metrics on the hold-out blocks of N1, ``holdout/miou`` and ``holdout/iou/<class>``; {} without blocks."""
     scheme, tiles, options = context.scheme, context.layout.tiles, context.params.evaluate
     confusion = np.zeros((len(scheme), len(scheme)), np.int64)
     for name in context.pixel_areas():

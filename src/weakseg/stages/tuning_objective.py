@@ -63,24 +63,26 @@ def tuning_objective(root: Path, source: Source) -> HoldoutObjective:
             "tune.source full", expected="labels that may be used", cure="tune on pixel: full opens hidden truth"
         )
     layout = open_context(root).layout
-    return HoldoutObjective(root.resolve(), source, fingerprint(layout.tiles, *_labels(layout, source)))
+    return HoldoutObjective(root.resolve(), source, fingerprint(*_inputs(layout, source)))
 
 
-def _labels(layout: Layout, source: Source) -> list[Path]:
-    return [layout.pseudo(source)] if source not in ("pixel", "full", "consistency") else []
+def _inputs(layout: Layout, source: Source) -> list[Path]:
+    """The folders that a training on ``source`` reads; a missing one raises StageError."""
+    labels = [] if source in ("pixel", "consistency") else [layout.pseudo(source)]
+    for folder in (layout.tiles, *labels):
+        if not folder.is_dir():
+            raise StageError(f"no {folder}", expected="outputs of earlier stages", cure="run `dvc repro` first")
+    return [layout.tiles, *labels]
 
 
 def _link_inputs(root: Path, place: Path, source: Source) -> Layout:
     """A workspace of links: the trial sees the tiles and its labels, and its resume files disturb no stage."""
-    real, own = Layout(root), Layout(place)
-    pairs = [(real.tiles, own.tiles), *zip(_labels(real, source), _labels(own, source), strict=True)]
-    for there, here in pairs:
-        if not there.is_dir():
-            raise StageError(f"no {there}", expected="outputs of earlier stages", cure="run `dvc repro` first")
+    for there in _inputs(Layout(root), source):
+        here = place / there.relative_to(root)
         here.parent.mkdir(parents=True, exist_ok=True)
         if not here.is_symlink():
             here.symlink_to(there.resolve(), target_is_directory=True)
-    return own
+    return Layout(place)
 
 
 def _holdout(row: Mapping[str, float]) -> dict[str, float]:

@@ -53,6 +53,19 @@ class FitResult:
     resumed_at: int = 0
 
 
+class _Step(nn.Module):
+    """A step as one forward pass of one module: DDP allows no second pass of its module before the backward pass."""
+
+    def __init__(self, model: nn.Module, step_loss: StepLoss) -> None:
+        super().__init__()
+        self.model, self.step_loss = model, step_loss
+
+    def forward(
+        self, averaged: nn.Module | None, step: int, steps: int, batch: Batch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.step_loss(TrainState(self.model, averaged, step, steps), batch)
+
+
 class _StepsFrom(Sampler[int]):
     """Steps ``start..stop-1`` in order."""
 
@@ -106,7 +119,7 @@ def fit(
     if averaged is not None:
         averaged.to(accelerator.device)
     model = model.to(memory_format=torch.channels_last)
-    wrapped, optimiser = accelerator.prepare(model, optimiser)
+    take_step, optimiser = accelerator.prepare(_Step(model, step_loss), optimiser)
     result = FitResult(averaged if averaged is not None else model)
     start = _resume(resume_file, identity, model, averaged, optimiser, schedule, result)
     loader = DataLoader(
@@ -120,10 +133,9 @@ def fit(
     since, clock = 0, time.monotonic()
     with machine.progress(plan.steps, start) as advance:
         for step, batch in enumerate(loader, start):
-            wrapped.train()
-            batch = _to(batch, accelerator)
+            model.train()
             with accelerator.autocast():
-                loss, logs = step_loss(TrainState(wrapped, averaged, step, plan.steps), batch)
+                loss, logs = take_step(averaged, step, plan.steps, _to(batch, accelerator))
             if not torch.isfinite(loss):
                 raise StageError(
                     f"loss {loss.item()} at step {step}", expected="a finite loss", cure="lower the learning rate"

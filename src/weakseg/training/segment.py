@@ -7,6 +7,7 @@ N2 crops either cross-entropy to pseudo-masks, or consistency with the averaged 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -46,7 +47,8 @@ def build_pools(
 ) -> dict[str, Pool]:
     """Pools ``pixel`` (areas with truth) and, for task (ii), ``weak`` (N2 areas, with pseudo-masks or tags alone).
 
-    Both tasks see ``optimiser.batch`` crops per step: the weak ones replace crops of N1, so steps compare like with like.
+    Both tasks see ``optimiser.batch`` crops in every step, so steps compare like with like: from ``weak.start`` on the
+    weak crops replace crops of N1; before, all are of N1.
     """
     uses_weak = source not in PIXEL_SOURCES and len(weak) > 0
     weak_count = params.weak.batch if uses_weak else 0
@@ -58,10 +60,13 @@ def build_pools(
         )
     favoured = scheme.index(params.favour.class_name) if params.favour.probability > 0 else None
     paste = _copy_paste(params, scheme, labelled)
-    pools = {"pixel": _pool(params, labelled, favoured, params.optimiser.batch - weak_count, seed, len(scheme), paste)}
-    if uses_weak:
-        pools["weak"] = _pool(params, weak, favoured, weak_count, seed, len(scheme), None)
-    return pools
+    batch, classes = params.optimiser.batch, len(scheme)
+    pixel = _pool(params, labelled, favoured, batch - weak_count, seed, classes, paste)
+    if not uses_weak:
+        return {"pixel": pixel}
+    begins = round(params.weak.start * params.optimiser.steps)
+    later = replace(_pool(params, weak, favoured, weak_count, seed, classes, None), begins=begins)
+    return {"pixel": replace(pixel, count_before=batch), "weak": later}
 
 
 def _copy_paste(params: SegmentParams, scheme: ClassScheme, labelled: Sequence[Area]) -> CopyPaste | None:
@@ -106,10 +111,10 @@ def segmentation_step(
         generator = step_generator(seed, state.step)
         pixel = batch["pixel"]
         images = normalise(jitter_colour(pixel["image"], params.augment.colour, generator), preprocessing)
-        ramp = _ramp(state, params)
-        if "weak" not in batch or ramp == 0:
+        if "weak" not in batch:
             loss = pixel_loss(state.model(images).float(), pixel["mask"])
             return loss, {"pixel": loss.detach()}
+        ramp = _ramp(state, params)
         if source == "consistency":
             return _consistency_step(state, batch, images, pixel_loss, params, preprocessing, generator, ramp)
         weak = normalise(jitter_colour(batch["weak"]["image"], params.augment.colour, generator), preprocessing)
@@ -124,11 +129,9 @@ def segmentation_step(
 
 
 def _ramp(state: TrainState, params: SegmentParams) -> float:
-    """0 before ``weak.start``, then a straight line to 1 over ``weak.ramp`` (both shares of all steps)."""
+    """From 0 at ``weak.start`` in a straight line to 1 over ``weak.ramp`` (both shares of all steps)."""
     begun = state.step / state.steps - params.weak.start
-    if begun < 0:
-        return 0.0
-    return min(1.0, begun / params.weak.ramp) if params.weak.ramp > 0 else 1.0
+    return min(1.0, max(0.0, begun / params.weak.ramp)) if params.weak.ramp > 0 else 1.0
 
 
 def _consistency_step(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from weakseg.data.files import atomic_path
 from weakseg.params import load_params
-from weakseg.params_edit import set_values
+from weakseg.tuning.edit import set_values
 from weakseg.tuning.space import value_at
 from weakseg.tuning.study import best_trial
 

@@ -1,4 +1,4 @@
-"""Tags and experts on top of a network's probabilities: hard constraints, claims of missing classes, product of experts."""
+"""Tags and experts on a network's probabilities: hard constraints, claims of missing classes, product of experts."""
 
 from __future__ import annotations
 
@@ -48,10 +48,11 @@ def claim_missing(
     for (row, column, height, width), tags in zip(windows, present, strict=True):
         part = scores[:, row : row + height, column : column + width]
         winners = part.argmax(0)
+        taken = np.zeros(winners.size, bool)  # by another claim, which this one must not undo
         for index in np.flatnonzero(tags):
             if (winners == index).any():
                 continue
-            plane = part[index].ravel()
+            plane = np.where(taken, 0, part[index].ravel())
             count = max(1, round(CLAIM_SHARE * plane.size))
             best = np.argpartition(plane, -count)[-count:]
             best = best[plane[best] >= CLAIM_FLOOR]
@@ -60,6 +61,7 @@ def claim_missing(
                 former = winners[rows, columns]
                 mine, theirs = part[index, rows, columns].copy(), part[former, rows, columns].copy()
                 part[index, rows, columns], part[former, rows, columns] = theirs, mine
+                taken[best] = True
                 claims += 1
     return ScoreMaps(scores, maps.present), claims
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from weakseg.errors import ParamsError
-from weakseg.params_edit import set_values
+from weakseg.tuning.edit import set_values
 
 TEXT = """\
 # head

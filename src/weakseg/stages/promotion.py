@@ -1,0 +1,182 @@
+"""`weakseg promote SOURCE`: the evaluated model of a source into the registry, and the alias to it if the gates allow.
+
+A command, not a stage: it acts on the world. Every registration has an MLflow run of its own, which holds the model and
+the evaluation that the next candidate is compared with, area by area.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import weakseg
+from weakseg.errors import DataError, StageError
+from weakseg.layout import Layout
+from weakseg.metrics import paired_bootstrap
+from weakseg.params import Params, Source, load_params
+from weakseg.registry import Evidence, Gates, Promotion, champion_of, promote, register
+from weakseg.stages.report import confusions
+from weakseg.tracking import connect, data_hash, mlflow_errors, provenance
+
+_EVALUATION = "evaluation"  # name of the report among the model's artefacts
+_REQUIREMENTS = ["torch", "numpy", "timm", "segmentation-models-pytorch", "accelerate", "pydantic", "pyyaml"]
+
+
+def promote_source(root: Path, source: Source, *, name: str, gates: Gates, alias: str = "champion") -> Promotion:
+    """Register the first seed's model of ``source`` and move ``alias`` to it if it passes.
+
+    Args:
+        root: the workspace; segment@source and evaluate@source must have run.
+        name: of the registered model.
+        gates: what it must show against the champion.
+        alias: ``champion`` or ``challenger``.
+
+    Raises:
+        StageError: if the source has not been evaluated.
+        TrackingError: if MLflow does not answer, or another promotion came first.
+    """
+    layout, params = Layout(root), load_params(Layout(root).params)
+    report = _read_report(layout.report("evaluate", source))
+    champion = champion_of(root, name)
+    against = champion[0] if champion else None
+    gain = _gain(root, name, against, report, params) if against else None
+    evidence = evidence_of(report)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "model"
+        _save_model(layout, source, folder)
+        version = register(
+            root,
+            folder,
+            name=name,
+            run_id=_new_run(root, source),
+            evidence=evidence,
+            tags={"weakseg.source": source},
+            card=model_card(root, source, report, gain),
+        )
+    return promote(root, name, version, alias=alias, gates=gates, gain=gain, against=against)
+
+
+def evidence_of(report: dict[str, Any]) -> Evidence:
+    """What the gates look at; null in the report (a class that is nowhere) is NaN."""
+    iou = {name: math.nan if value is None else float(value) for name, value in report["iou"].items()}
+    return Evidence(str(report["validation_data"]), float(report["miou"]), iou)
+
+
+def model_card(root: Path, source: str, report: dict[str, Any], gain: tuple[float, float] | None) -> str:
+    """Markdown: what the model is, its data, its numbers with intervals, its limits and licence."""
+    rows = [f"| {name} | {'none' if value is None else f'{value:.3f}'} |" for name, value in report["iou"].items()]
+    interval = "no champion to compare with" if gain is None else f"[{gain[0]:+.4f}, {gain[1]:+.4f}]"
+    spread = report["miou_over_seeds"]
+    return "\n".join(
+        [
+            f"# Land cover from source `{source}`",
+            f"mIoU {report['miou']:.4f} on {len(report['areas'])} validation areas "
+            f"(over seeds {spread['low']:.4f} to {spread['high']:.4f})."
+            if {"low", "high"} <= set(spread)
+            else f"mIoU {report['miou']:.4f} on {len(report['areas'])} validation areas.",
+            f"Gain over the champion, paired bootstrap over areas, 95 %: {interval}.",
+            "",
+            "| class | IoU |",
+            "|---|---|",
+            *rows,
+            "",
+            f"- Data: {data_hash(root) or 'not under DVC'}; validation {report['validation_data']}.",
+            f"- Checkpoint chosen by: {report['selection']}; {report['steps']} steps; the first seed's network.",
+            "- Input: uint8 images (B, H, W, 3) with the bands and the ground sampling of the training data.",
+            "- Limits: one sensor, one region and one season are what the numbers speak of; other images need an "
+            "evaluation of their own. Classes outside the scheme are given one of its classes.",
+            "- Licence: Apache-2.0 for code and weights; the licence of the training images applies beside it.",
+        ]
+    )
+
+
+def _read_report(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise StageError(
+            f"no report {path}", expected="an evaluated source", cure=f"run `dvc repro evaluate@{path.stem}`"
+        )
+    report: dict[str, Any] = json.loads(path.read_text())
+    return report
+
+
+def _gain(root: Path, name: str, version: str, report: dict[str, Any], params: Params) -> tuple[float, float] | None:
+    """Interval of the mIoU gain over that version; None if it was evaluated on other areas (a gate says so)."""
+    with tempfile.TemporaryDirectory() as scratch, mlflow_errors(root):
+        client = connect(root)
+        run_id = client.get_model_version(name, version).run_id
+        file = client.download_artifacts(run_id, f"model/artifacts/{_EVALUATION}.json", scratch)
+        before = json.loads(Path(file).read_text())
+    if before["validation_data"] != report["validation_data"]:
+        return None
+    options = params.report
+    try:
+        compared = paired_bootstrap(
+            confusions(before), confusions(report), tuple(report["iou"]), draws=options.draws, seed=options.seed
+        )
+    except DataError:  # same data, other classes
+        return None
+    return compared.miou.low, compared.miou.high
+
+
+def _new_run(root: Path, source: str) -> str:
+    tags = {**provenance(root), "weakseg.stage": "promote", "source": source}
+    with mlflow_errors(root):
+        client = connect(root)
+        found = client.get_experiment_by_name("weakseg")
+        experiment = (
+            found.experiment_id if found else client.create_experiment("weakseg", artifact_location=_artifacts(root))
+        )
+        run_id = str(client.create_run(experiment, tags=tags, run_name=f"promote@{source}").info.run_id)
+        client.set_terminated(run_id)
+    return run_id
+
+
+def _artifacts(root: Path) -> str | None:
+    from weakseg.tracking import tracking_uri
+
+    return (root.resolve() / "mlruns").as_uri() if tracking_uri(root).startswith("sqlite:") else None
+
+
+def _save_model(layout: Layout, source: Source, folder: Path) -> None:
+    """A pyfunc model from code: weights, evaluation and our own package; no requirements are inferred (slow)."""
+    weights = next(iter(sorted(layout.checkpoints(source).glob("seed*.pt"))), None)
+    if weights is None:
+        raise StageError(
+            f"no model in {layout.checkpoints(source)}", expected="seed*.pt", cure=f"run `dvc repro segment@{source}`"
+        )
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    package = Path(weakseg.__file__).parent
+    evaluation = folder.parent / f"{_EVALUATION}.json"
+    evaluation.write_text(layout.report("evaluate", source).read_text())
+    byte = np.dtype(np.uint8)
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(byte, (-1, -1, -1, 3))]),
+        outputs=Schema([TensorSpec(byte, (-1, -1, -1))]),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # hints on type annotations of predict
+        mlflow.pyfunc.save_model(
+            folder,
+            python_model=str(package / "stages" / "registered_model.py"),
+            artifacts={"weights": str(weights), _EVALUATION: str(evaluation)},
+            code_paths=[str(package)],
+            signature=signature,
+            pip_requirements=[
+                "torch",
+                "numpy",
+                "timm",
+                "segmentation-models-pytorch",
+                "accelerate",
+                "pydantic",
+                "pyyaml",
+            ],
+        )

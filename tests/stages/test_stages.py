@@ -1,0 +1,373 @@
+"""Stages end to end on a tiny workspace, called as the command line calls them, and the report's table."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from weakseg.classes import IGNORE, ISPRS
+from weakseg.data.manifest import load_manifest
+from weakseg.data.store import list_areas, open_array
+from weakseg.errors import DataError, StageError
+from weakseg.layout import Layout
+from weakseg.metrics import Interval, confusion_matrix, scores_of
+from weakseg.params import ReportParams
+from weakseg.stages import report, segment, tiles
+from weakseg.stages.context import open_context
+from weakseg.training.checkpoints import load_checkpoint
+from weakseg.weak.scores import load_scores
+
+PLAN = [
+    *(("tiles", ""), ("segment", "pixel"), ("evaluate", "pixel"), ("teacher", ""), ("pseudo", "teacher")),
+    *(("audit", "teacher"), ("segment", "consistency"), ("evaluate", "consistency"), ("report", "")),
+]
+
+
+def run(root: Path, stage: str, source: str = "") -> None:
+    module = import_module(f"weakseg.stages.{stage}")
+    module.run(root, source) if source else module.run(root)
+
+
+def edit(root: Path, **changes: Any) -> None:
+    """Change params.yaml; names are dotted, ``.`` written ``__``."""
+    path = root / "params.yaml"
+    raw = yaml.safe_load(path.read_text())
+    for name, value in changes.items():
+        place, *keys = raw, *name.split("__")
+        for key in keys[:-1]:
+            place = place[key]
+        place[keys[-1]] = value
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Path], Path]) -> Layout:
+    """The workspace after all stages of PLAN."""
+    root = make_workspace(tmp_path_factory.mktemp("workspace"))
+    for stage, source in PLAN:
+        run(root, stage, source)
+    return Layout(root)
+
+
+# ---- tiles ----------------------------------------------------------------------------------------------------------
+
+
+def test_tiles_lists_and_images(done: Layout, paint: Callable[[int], tuple[np.ndarray, np.ndarray]]) -> None:
+    assert list_areas(done.tiles, "pixel") == ["p1", "p2"]
+    assert list_areas(done.tiles, "tags") == ["t1", "t2"]
+    assert list_areas(done.validation) == ["v1"]
+    assert np.array_equal(open_array(done.tiles / "images", "t1"), paint(2)[0])
+    assert np.array_equal(open_array(done.validation / "labels", "v1"), paint(4)[1])
+    assert not (done.tiles / "images" / "v1.npy").exists()
+
+
+def test_truth_of_n2_is_hidden_and_nowhere_else(
+    done: Layout, paint: Callable[[int], tuple[np.ndarray, np.ndarray]]
+) -> None:
+    assert np.array_equal(open_array(done.hidden, "t1"), paint(2)[1])
+    assert sorted(path.stem for path in (done.tiles / "labels").iterdir()) == ["p1", "p2"]
+    assert sorted(path.stem for path in (done.tiles / "holdout").iterdir()) == ["p1", "p2"]
+
+
+def test_holdout_is_a_block_and_the_two_parts_are_the_whole(
+    done: Layout, paint: Callable[[int], tuple[np.ndarray, np.ndarray]]
+) -> None:
+    train, held, mask = open_array(done.tiles / "labels", "p1"), open_array(done.tiles / "holdout", "p1"), paint(0)[1]
+    assert (train[:, 48:] == IGNORE).all()  # a quarter of four columns of crops
+    assert (held[:, :48] == IGNORE).all()
+    assert np.array_equal(np.where(train != IGNORE, train, held), mask)
+
+
+def test_manifest_tags_are_the_masks_classes(
+    done: Layout, paint: Callable[[int], tuple[np.ndarray, np.ndarray]]
+) -> None:
+    crops = load_manifest(done.tiles / "manifest.csv", ISPRS.names)
+    assert len(crops.ids) == 4 * 16
+    for seed, area in enumerate(("p1", "p2", "t1", "t2")):
+        mask, mine = paint(seed)[1], crops.select(area=area)
+        for (row, column, height, width), present in zip(mine.windows, mine.present, strict=True):
+            inside = set(mask[row : row + height, column : column + width].ravel().tolist()) - {IGNORE}
+            assert inside == set(np.flatnonzero(present).tolist())
+    splits = crops.select(area="p1")
+    assert [s for s, w in zip(splits.splits, splits.windows, strict=True) if w[1] >= 48] == ["holdout"] * 4
+    assert splits.splits.count("pixel") == 12
+
+
+def test_allowed_raster_never_forbids_the_truth(
+    done: Layout, paint: Callable[[int], tuple[np.ndarray, np.ndarray]]
+) -> None:
+    for seed, area in enumerate(("p1", "p2", "t1", "t2")):
+        mask, allowed = paint(seed)[1], open_array(done.tiles / "allowed", area)
+        known = mask != IGNORE
+        assert (allowed[known] >> mask[known] & 1 == 1).all()
+        assert (allowed != 31).any()
+
+
+def test_tiles_at_half_scale(workspace: Path, paint: Callable[[int], tuple[np.ndarray, np.ndarray]]) -> None:
+    edit(workspace, tiles__scale=0.5, tiles__tag_size=8)
+    run(workspace, "tiles")
+    layout = Layout(workspace)
+    assert open_array(layout.tiles / "images", "p1").shape == (32, 32, 3)
+    mask = open_array(layout.hidden, "t1")
+    assert mask.shape == (32, 32)
+    assert set(np.unique(mask)) <= set(np.unique(paint(2)[1]))  # no invented labels
+    assert len(load_manifest(layout.tiles / "manifest.csv", ISPRS.names).ids) == 64
+
+
+def test_tags_from_csv_are_used_for_n2_alone(workspace: Path) -> None:
+    edit(workspace, tiles__tag_source="csv")
+    layout = Layout(workspace)
+    layout.tags_csv.parent.mkdir(parents=True)
+    layout.tags_csv.write_text("area,row,column,height,width,tags,unknown\nt1,0,0,32,64,tree car,building\n")
+    run(workspace, "tiles")
+    allowed = open_array(layout.tiles / "allowed", "t1")
+    assert (allowed[:32] == 0b11010).all()
+    assert (allowed[32:] == 31).all()
+    assert (open_array(layout.tiles / "windows", "t2") == -1).all()
+    crops = load_manifest(layout.tiles / "manifest.csv", ISPRS.names)
+    assert crops.select(split="tags").ids == ("t1_0_0",)
+    assert len(crops.select(area="p1").ids) == 16
+
+
+def test_n2_needs_no_masks(workspace: Path) -> None:
+    (workspace / "data" / "labels" / "t1.tif").unlink()
+    run(workspace, "tiles")
+    layout = Layout(workspace)
+    assert (open_array(layout.hidden, "t1") == IGNORE).all()
+    assert (open_array(layout.tiles / "allowed", "t1") == 31).all()  # nothing is known
+    (workspace / "data" / "labels" / "p1.tif").unlink()
+    with pytest.raises(DataError, match=r"none for area p1; expected exactly one raster"):
+        run(workspace, "tiles")
+
+
+@pytest.mark.parametrize(("share", "first"), [(0.0, 64), (0.1, 48), (0.25, 48), (0.5, 32)])
+def test_holdout_column(share: float, first: int) -> None:
+    windows = [(row, column, 16, 16) for row in (0, 16) for column in (0, 16, 32, 48)]
+    assert tiles._holdout_column(windows, 64, share) == first
+    assert tiles._holdout_column([(0, 0, 64, 64)], 64, 0.5) == 64  # one column cannot be split
+
+
+# ---- segment, evaluate ----------------------------------------------------------------------------------------------
+
+
+def test_segment_writes_all_it_declares(done: Layout) -> None:
+    for source in ("pixel", "consistency"):
+        content = load_checkpoint(done.checkpoints(source) / "seed0.pt")
+        assert content["network"]["width"] == 16
+        assert content["scale"] == 1.0
+        assert content["classes"]["names"] == list(ISPRS.names)
+        curve = pd.read_csv(done.curve(source))
+        assert curve["step"].tolist() == [2, 4]
+        assert {"seed", "train/loss", "train/pixel", "holdout/miou", "holdout/iou/car"} <= set(curve.columns)
+        summary = json.loads(done.report("segment", source).read_text())
+        assert summary["seed0"]["holdout/miou"] == pytest.approx(curve["holdout/miou"].iloc[-1], abs=1e-5)
+    assert "train/presence" in pd.read_csv(done.curve("consistency")).columns
+    assert not list((done.out / "resume").glob("*"))
+
+
+def test_evaluate_scores_what_it_predicted(done: Layout) -> None:
+    found = json.loads(done.report("evaluate", "pixel").read_text())
+    truth, guess = open_array(done.validation / "labels", "v1"), open_array(done.predictions("pixel"), "v1")
+    matrix = confusion_matrix(np.asarray(truth), np.asarray(guess), 5)
+    want = scores_of(matrix, ISPRS.names)
+    assert found["areas"]["v1"]["confusion"] == matrix.tolist()
+    assert found["miou"] == pytest.approx(want["miou"])
+    assert found["oa"] == pytest.approx(want["oa"])
+    assert found["miou_over_seeds"] == {"mean": found["miou"], "low": found["miou"], "high": found["miou"], "count": 1}
+    assert (found["selection"], found["steps"]) == ("last", 4)
+    table = pd.read_csv(done.confusion("pixel"), index_col=0)
+    assert table.to_numpy().tolist() == matrix.tolist()
+    assert table.loc["car"].sum() == (truth == 4).sum()
+    assert (done.predictions("pixel") / "v1.png").is_file()
+
+
+def test_teacher_is_held_to_the_tags(done: Layout) -> None:
+    for area in ("p1", "p2", "t1", "t2"):
+        maps, allowed = load_scores(done.scores("teacher") / f"{area}.npz"), open_array(done.tiles / "allowed", area)
+        forbidden = (allowed[None] >> np.arange(5)[:, None, None]) & 1 == 0
+        assert not maps.scores[forbidden].any()
+        assert maps.scores.sum(0) == pytest.approx(np.ones((64, 64)), abs=2e-3)
+
+
+def test_pseudo_masks_and_their_audit(done: Layout) -> None:
+    chosen = json.loads(done.report("pseudo", "teacher").read_text())
+    assert chosen["min_score"] in (0.0, 0.5)
+    assert chosen["min_margin"] in (0.0, pytest.approx(0.1))
+    masks = {area: np.asarray(open_array(done.pseudo("teacher"), area)) for area in ("t1", "t2")}
+    coverage = np.mean([(mask != IGNORE).mean() for mask in masks.values()])
+    assert chosen["coverage"] == pytest.approx(coverage)
+    truth = {area: np.asarray(open_array(done.hidden, area)) for area in masks}
+    scored = sum(int((t != IGNORE).sum()) for t in truth.values())
+    both = {area: (truth[area] != IGNORE) & (masks[area] != IGNORE) for area in masks}
+    inside = sum(int(part.sum()) for part in both.values())
+    right = sum(int((masks[area] == truth[area])[both[area]].sum()) for area in masks)
+    audit = json.loads(done.report("audit", "teacher").read_text())
+    assert audit["coverage"] == pytest.approx(inside / scored)
+    assert audit["accuracy"] == pytest.approx(right / inside)
+    assert audit["areas"] == 2
+    sweep = pd.read_csv(done.reports / "sweeps" / "teacher.csv")
+    assert len(sweep) == 4
+    force = sweep[
+        (sweep.min_score == chosen["min_score"]) & (sweep.min_margin.round(5) == round(chosen["min_margin"], 5))
+    ]
+    assert force.accuracy.iloc[0] == pytest.approx(audit["accuracy"], abs=1e-4)
+    assert force.coverage.iloc[0] == pytest.approx(audit["coverage"], abs=1e-4)
+    assert force.miou.iloc[0] == pytest.approx(audit["miou"], abs=1e-4)
+    assert (done.sheets("teacher") / "t1.png").is_file()
+
+
+def test_results_table_of_the_run(done: Layout) -> None:
+    text = done.results.read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| task")]
+    assert [row.split("|")[1].strip() for row in rows] == ["task (i): N1 pixels", "task (ii): consistency with tags"]
+    numbers = json.loads(done.report("report").read_text())
+    assert set(numbers) == {"pixel", "consistency"}
+    gain = numbers["consistency"]["gain"]["value"]
+    assert gain == pytest.approx(numbers["consistency"]["miou"] - numbers["pixel"]["miou"])
+    assert f"{gain:+.3f}" in rows[1]
+    assert "| teacher |" in text
+
+
+def test_a_second_training_is_the_same(done: Layout, tmp_path: Path, make_workspace: Callable[[Path], Path]) -> None:
+    root = make_workspace(tmp_path)
+    run(root, "tiles")
+    run(root, "segment", "pixel")
+    first = load_checkpoint(done.checkpoints("pixel") / "seed0.pt")["weights"]
+    second = load_checkpoint(Layout(root).checkpoints("pixel") / "seed0.pt")["weights"]
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_best_on_the_holdout_survives_an_interruption(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best checkpoint lies before the interruption; the hold-out here only falls."""
+    edit(workspace, segment__selection="holdout", segment__optimiser__steps=6)
+    run(workspace, "tiles")
+    context = open_context(workspace)
+    labelled, weak = segment.open_sources(context, "pixel")
+    scores: list[float] = []
+
+    def falling(context: object, model: object) -> dict[str, float]:
+        return {"holdout/miou": scores.pop(0)}
+
+    monkeypatch.setattr(segment, "evaluate_holdout", falling)
+
+    def go(report: Callable[[Mapping[str, float], int], None]) -> dict[str, torch.Tensor]:
+        return segment.train_segmenter(context, "pixel", labelled, weak, 0, "x", report)[1].state_dict()
+
+    def stop(row: Mapping[str, float], step: int) -> None:
+        if step == 6:
+            raise KeyboardInterrupt
+
+    scores[:] = [0.9, 0.5, 0.1]
+    unbroken = {name: value.clone() for name, value in go(lambda row, step: None).items()}
+    scores[:] = [0.9, 0.5, 0.1]
+    with pytest.raises(KeyboardInterrupt):
+        go(stop)
+    scores[:] = [0.1]
+    resumed = go(lambda row, step: None)
+    assert all(torch.equal(unbroken[name], resumed[name]) for name in unbroken)
+    scores[:] = [0.1, 0.5, 0.9]
+    last = go(lambda row, step: None)
+    assert any(not torch.equal(unbroken[name], last[name]) for name in unbroken)
+    assert not list((Layout(workspace).out / "resume").glob("*"))  # neither resume file nor best one
+
+
+def test_selection_on_the_holdout_needs_one(workspace: Path) -> None:
+    edit(workspace, segment__selection="holdout", tiles__holdout=0.0)
+    run(workspace, "tiles")
+    with pytest.raises(StageError, match=r"no hold-out in N1; expected tiles\.holdout above 0; or segment\.selection"):
+        run(workspace, "segment", "pixel")
+
+
+def test_tag_sources_need_n2(workspace: Path) -> None:
+    edit(workspace, tiles__areas__tags=[])
+    run(workspace, "tiles")
+    with pytest.raises(StageError, match=r"no N2 areas; .*skip segment@consistency"):
+        run(workspace, "segment", "consistency")
+
+
+def test_thresholds_need_a_holdout(workspace: Path) -> None:
+    edit(workspace, tiles__holdout=0.0)
+    run(workspace, "tiles")
+    with pytest.raises(StageError, match=r"no hold-out in N1; expected tiles\.holdout above 0"):
+        run(workspace, "pseudo", "teacher")
+
+
+def test_report_needs_task_i(workspace: Path) -> None:
+    with pytest.raises(StageError, match="no report of source pixel"):
+        run(workspace, "report")
+
+
+# ---- the report's numbers -------------------------------------------------------------------------------------------
+
+OPTIONS = ReportParams(draws=200, seed=0)
+
+
+def evaluated(right: int, wrong: int) -> dict[str, Any]:
+    """A report of three areas with two classes, ``right`` pixels on the diagonal, as it comes back from JSON."""
+    matrix = [[right, wrong], [wrong, right]]
+    iou = right / (right + 2 * wrong)
+    return {
+        **{"miou": iou, "iou": {"road": iou, "car": None}, "oa": 0.5, "mf1": 0.5, "miou_eroded": None},
+        **{"iou_batch_mean": 0.5, "selection": "last"},
+        "miou_over_seeds": {"mean": iou, "low": iou - 0.01, "high": iou + 0.01, "count": 3},
+        "areas": {name: {"confusion": matrix} for name in "abc"},
+    }
+
+
+def test_gain_and_gap_by_hand() -> None:
+    """IoU 0.5 for task (i), 0.8 for task (ii), 1.0 for the oracle: 0.3 / 0.5 of the gap."""
+    reports = {"pixel": evaluated(2, 1), "cam": evaluated(8, 1), "full": evaluated(9, 0)}
+    row = report.compare("cam", reports, OPTIONS)
+    assert row["gain"].value == pytest.approx(0.3)
+    assert row["gap_closed"].value == pytest.approx(0.6)
+    assert (row["gap_closed"].low, row["gap_closed"].high) == (pytest.approx(0.6), pytest.approx(0.6))
+    pixel, full = (report.compare(name, reports, OPTIONS) for name in ("pixel", "full"))
+    assert (pixel["gain"], pixel["gap_closed"], full["gap_closed"]) == (None, None, None)
+    assert full["gain"].value == pytest.approx(0.5)
+    del reports["full"]
+    assert report.compare("cam", reports, OPTIONS)["gap_closed"] is None
+
+
+def test_table_shows_missing_numbers_as_dashes() -> None:
+    reports = {"pixel": evaluated(2, 1), "cam": evaluated(8, 1), "full": evaluated(9, 0)}
+    rows = [report.compare(name, reports, OPTIONS) for name in reports]
+    lines = report.render(rows, {}).splitlines()
+    assert lines[0] == "| source | mIoU | seeds | road | car | OA | mIoU eroded | gain over (i) | gap closed |"
+    assert lines[1].count("---") == lines[0].count("|") - 1
+    assert lines[2] == "| task (i): N1 pixels | 0.500 | 0.490 to 0.510 (3) | 0.500 | - | 0.500 | - | - | - |"
+    assert lines[3].endswith("| +0.300 [+0.300, +0.300] | 60 % [60, 60] |")
+    assert lines[3].startswith("| task (ii): cam |")
+    assert lines[4].startswith("| oracle: N1 + N2 pixels |")
+    assert lines[4].endswith("| +0.500 [+0.500, +0.500] | - |")
+    assert "not comparable" not in "\n".join(lines)
+
+
+def test_selection_on_validation_marks_the_table() -> None:
+    reports = {"pixel": evaluated(2, 1) | {"selection": "validation"}}
+    assert "chosen on the validation areas" in report.render([report.compare("pixel", reports, OPTIONS)], {})
+
+
+def test_audits_are_appended() -> None:
+    rows = [report.compare("pixel", {"pixel": evaluated(2, 1)}, OPTIONS)]
+    audit = {"coverage": 0.75, "accuracy": None, "miou": 0.5, "iou": {"road": 0.5, "car": float("nan")}}
+    assert report.render(rows, {"cam": audit}).splitlines()[-1] == "| cam | 0.750 | - | 0.500 | 0.500 | - |"
+
+
+def test_intervals_in_words() -> None:
+    nan = math.nan
+    assert report._interval(None, signed=True) == "-"
+    assert report._interval(Interval(-0.0214, nan, nan), signed=True) == "-0.021"
+    assert report._interval(Interval(0.5, 0.4, 0.6), signed=False) == "0.500 [0.400, 0.600]"
+    assert report._percent(Interval(nan, nan, nan)) == "-"
+    assert report._percent(Interval(0.5, nan, nan)) == "50 %"
+    assert report._percent(Interval(-0.25, -0.5, 0.1)) == "-25 % [-50, 10]"

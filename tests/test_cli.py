@@ -1,0 +1,129 @@
+"""The command line: quick to start, one line per error, commands that reach their function."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+import weakseg
+from weakseg.cli import STAGES, app
+from weakseg.errors import ParamsError
+from weakseg.params import load_params
+
+SOURCE = str(Path(weakseg.__file__).parents[1])
+HEAVY = (
+    *("torch", "torchvision", "accelerate", "timm", "segmentation_models_pytorch", "mlflow", "pandas", "scipy", "cv2"),
+    *("rasterio", "matplotlib", "sklearn", "numpy"),
+)
+
+
+def call(*words: str, code: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code] if code else [sys.executable, "-m", "weakseg", *words]
+    environment = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "200"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+
+
+def invoke(root: Path, *words: str) -> str:
+    result = CliRunner().invoke(app, ["--root", str(root), *words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom weakseg.cli import app\n"
+        "sys.argv = ['weakseg', '--help']\n"
+        "try:\n    app()\nexcept SystemExit as end:\n"
+        f"    print('LOADED', end.code, [name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    done = call(code=code)
+    assert "LOADED 0 []" in done.stdout, done.stdout + done.stderr
+    assert "Run one pipeline stage" in done.stdout
+
+
+def test_error_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    done = call("--root", str(tmp_path), "stage", "report")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == (
+        f"weakseg: no file {tmp_path / 'params.yaml'}; expected a params.yaml; copy configs/demo.yaml there\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("stage", "nonsense"), r"stage nonsense; expected tiles \| classifier \| .*see dvc\.yaml"),
+        (("stage", "segment"), r"stage segment with source None; expected a source exactly for"),
+        (("stage", "tiles", "pixel"), r"stage tiles with source pixel; expected a source exactly for"),
+        (("stage", "segment", "banana"), r"stage segment with source banana; expected pixel \| full \| "),
+        (("stage", "pseudo", "pixel"), r"stage pseudo with source pixel; expected cam \| crf \| "),
+        (("stage", "audit", "consistency"), r"stage audit with source consistency; expected cam"),
+        (("data", "import", "a", "b", "--bands", "4,x"), r"'4,x'; expected whole numbers and commas"),
+    ],
+)
+def test_wrong_words_are_refused(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+    result = CliRunner().invoke(app, ["--root", str(tmp_path), *words])
+    assert isinstance(result.exception, ParamsError)
+    with pytest.raises(ParamsError, match=message):
+        raise result.exception
+
+
+def test_every_stage_has_a_run_function() -> None:
+    """By source text: importing them all costs seconds."""
+    for stage in STAGES:
+        text = (Path(weakseg.__file__).parent / "stages" / f"{stage}.py").read_text()
+        assert "\ndef run(root: Path" in text
+
+
+def test_stage_runs_in_the_workspace(workspace: Path) -> None:
+    invoke(workspace, "stage", "tiles")
+    assert sorted(path.name for path in (workspace / "out").iterdir()) == ["hidden", "tiles", "validation"]
+
+
+def test_data_tags_shows_and_writes(workspace: Path) -> None:
+    shown = invoke(workspace, "data", "tags", "--size", "16")
+    assert "presence rate per crop size" in shown
+    assert "most bits per tagged crop" in shown
+    assert not (workspace / "data" / "tags").exists()
+    assert "wrote 80 tag crops of 5 areas" in invoke(workspace, "data", "tags", "--size", "16", "--write")
+    lines = (workspace / "data" / "tags" / "tags.csv").read_text().splitlines()
+    assert len(lines) == 81
+    assert lines[0] == "area,row,column,height,width,tags,unknown"
+
+
+def test_data_split_writes_explicit_lists(workspace: Path) -> None:
+    words = ("data", "split", "--pixel", "1", "--tagged", "2", "--validation", "1", "--seed")
+    invoke(workspace, *words, "3")
+    first = load_params(workspace / "params.yaml")
+    areas = first.tiles.areas
+    assert [len(areas.pixel), len(areas.tags), len(areas.validation)] == [1, 2, 1]
+    assert {*areas.pixel, *areas.tags, *areas.validation} < {"p1", "p2", "t1", "t2", "v1"}
+    invoke(workspace, *words, "3")
+    assert load_params(workspace / "params.yaml") == first
+    draws = set()
+    for seed in range(6):
+        invoke(workspace, *words, str(seed))
+        draws.add(load_params(workspace / "params.yaml").tiles.areas.pixel)
+    assert len(draws) > 1
+
+
+def test_help_names_every_group() -> None:
+    shown = CliRunner().invoke(app, ["--help"]).output
+    for word in ("stage", "init", "data", "show", "runs"):
+        assert word in shown
+
+
+def test_params_survive_a_split(workspace: Path) -> None:
+    before = yaml.safe_load((workspace / "params.yaml").read_text())
+    invoke(workspace, "data", "split", "--pixel", "2", "--tagged", "2", "--validation", "1")
+    after = yaml.safe_load((workspace / "params.yaml").read_text())
+    before["tiles"]["areas"] = after["tiles"]["areas"]
+    assert after == before
+    assert [len(after["tiles"]["areas"][split]) for split in ("pixel", "tags", "validation")] == [2, 2, 1]

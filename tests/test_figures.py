@@ -1,0 +1,64 @@
+"""Pictures: panels stand where they should, in their own colours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from weakseg.classes import ISPRS
+from weakseg.figures import CAPTION, GAP, SIDE, draw_row, draw_sheet, heat, legend
+
+
+def read(path: Path) -> np.ndarray:
+    return cv2.imread(str(path))[..., ::-1]
+
+
+def flat(colour: tuple[int, int, int], height: int = 10, width: int = 10) -> np.ndarray:
+    return np.full((height, width, 3), colour, np.uint8)
+
+
+def test_row_shows_panels_in_order_and_rgb(tmp_path: Path) -> None:
+    path = draw_row(tmp_path / "sub" / "a.png", [("one", flat((250, 10, 20))), ("two", flat((0, 0, 255)))])
+    assert path == tmp_path / "sub" / "a.png"
+    picture = read(path)
+    assert picture.shape == (SIDE + CAPTION, 2 * (SIDE + GAP), 3)
+    assert picture[CAPTION + SIDE // 2, SIDE // 2].tolist() == [250, 10, 20]
+    assert picture[CAPTION + SIDE // 2, SIDE + GAP + SIDE // 2].tolist() == [0, 0, 255]
+    assert (picture[:CAPTION, :60] < 128).any()  # a caption is written
+    assert (picture[CAPTION:, SIDE : SIDE + GAP] == 255).all()
+    assert [file.name for file in path.parent.iterdir()] == ["a.png"]
+
+
+def test_sheet_stacks_rows_of_different_length(tmp_path: Path) -> None:
+    red, blue = flat((255, 0, 0), 20, 10), flat((0, 0, 255))
+    picture = read(draw_sheet(tmp_path / "a.png", [[("", red)], [("", blue), ("", blue)]]))
+    assert picture.shape == (2 * (SIDE + CAPTION), 2 * (SIDE + GAP), 3)
+    assert picture[CAPTION + 5, 5].tolist() == [255, 0, 0]
+    assert picture[CAPTION + 5, SIDE // 2 + 5].tolist() == [255, 255, 255]  # a panel keeps its proportions
+    assert picture[SIDE + 2 * CAPTION + 5, SIDE + GAP + 5].tolist() == [0, 0, 255]
+
+
+def test_small_masks_keep_hard_edges(tmp_path: Path) -> None:
+    mask = ISPRS.to_colours(np.array([[0, 1], [3, 4]], np.uint8))
+    picture = read(draw_row(tmp_path / "a.png", [("", mask)]))[CAPTION:, :SIDE]
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 4
+
+
+def test_heat_is_monotone_and_clipped() -> None:
+    line = heat(np.array([[-1.0, 0.0, 0.5, 1.0, 2.0]], np.float32))[0]
+    assert line[0].tolist() == line[1].tolist()
+    assert line[3].tolist() == line[4].tolist()
+    brightness = heat(np.linspace(0, 1, 50, dtype=np.float32)[None])[0].astype(int) @ np.array([299, 587, 114])
+    assert (np.diff(brightness) >= 0).all()
+    assert line[1, 2] > line[1, 0]  # viridis begins blue
+    assert line[3, 0] > line[3, 2]  # and ends yellow: channels are RGB
+
+
+def test_legend_shows_every_colour() -> None:
+    picture = legend(ISPRS, 40)
+    assert picture.shape == (108, 200, 3)
+    assert legend(ISPRS, 300).shape == (300, 200, 3)
+    for index, colour in enumerate(ISPRS.colours):
+        assert picture[6 + 20 * index + 7, 14].tolist() == list(colour)

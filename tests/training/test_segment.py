@@ -1,0 +1,221 @@
+"""Pools and the step of the segmentation training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from weakseg.classes import IGNORE, ISPRS
+from weakseg.data.areas import Area
+from weakseg.data.augment import Preprocessing
+from weakseg.data.dataset import StepDataset
+from weakseg.data.tags import allowed_raster, tags_from_mask, window_grid, window_index
+from weakseg.errors import DataError, ParamsError
+from weakseg.losses import cross_entropy
+from weakseg.params import SegmentParams
+from weakseg.training.fit import TrainState
+from weakseg.training.segment import _ramp, build_pools, class_weights, segmentation_step
+
+RAW = Preprocessing((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+@pytest.fixture
+def params(tiny: Callable[[], dict[str, Any]]) -> Callable[..., SegmentParams]:
+    """SegmentParams with changes given as dotted names, ``.`` written ``__``."""
+
+    def make(**changes: Any) -> SegmentParams:
+        raw = tiny()["segment"]
+        raw["augment"]["colour"] = 0.0
+        for name, value in changes.items():
+            place, *path = raw, *name.split("__")
+            for key in path[:-1]:
+                place = place[key]
+            place[path[-1]] = value
+        return SegmentParams.model_validate(raw)
+
+    return make
+
+
+@pytest.fixture
+def areas(paint: Callable[[int], tuple[np.ndarray, np.ndarray]]) -> list[Area]:
+    """One area with truth, one with tags alone."""
+    image, mask = paint(0)
+    grid = window_grid(64, 64, 16)
+    present, known = tags_from_mask(mask, grid, 5)
+    index = window_index(64, 64, grid)
+    tagged = Area(image, None, allowed_raster(64, 64, grid, present, known), index, present, np.bincount(index.ravel()))
+    return [Area(image, mask), tagged]
+
+
+def test_class_weights() -> None:
+    assert class_weights({"car": 2.5, "tree": 0.5}, ISPRS).tolist() == [1, 1, 1, 0.5, 2.5]
+    with pytest.raises(DataError, match="class 'bus'"):
+        class_weights({"bus": 1.0}, ISPRS)
+
+
+def test_weak_crops_replace_pixel_crops(params: Callable[..., SegmentParams], areas: list[Area]) -> None:
+    plain = build_pools("pixel", params(), ISPRS, areas[:1], areas[1:], 0)
+    both = build_pools("consistency", params(), ISPRS, areas[:1], areas[1:], 0)
+    assert {name: pool.count for name, pool in plain.items()} == {"pixel": 4}
+    assert {name: pool.count for name, pool in both.items()} == {"pixel": 2, "weak": 2}
+    assert {name: pool.count for name, pool in build_pools("full", params(), ISPRS, areas[:1], [], 0).items()} == {
+        "pixel": 4
+    }
+    with pytest.raises(ParamsError, match=r"segment\.weak\.batch 4 of 4 crops"):
+        build_pools("cam", params(weak__batch=4), ISPRS, areas[:1], areas[1:], 0)
+
+
+def test_favoured_class_and_copy_paste(params: Callable[..., SegmentParams], areas: list[Area]) -> None:
+    pools = build_pools("pixel", params(copy_paste__probability=0.5), ISPRS, areas[:1], [], 0)
+    mask = areas[0].mask
+    assert mask is not None
+    assert len(pools["pixel"].sampler.favoured) == (mask == 4).sum()
+    assert pools["pixel"].paste is not None
+    assert pools["pixel"].paste.class_index == 4
+    assert build_pools("pixel", params(), ISPRS, areas[:1], [], 0)["pixel"].paste is None
+    off = build_pools("pixel", params(favour__probability=0.0), ISPRS, areas[:1], [], 0)
+    assert len(off["pixel"].sampler.favoured) == 0
+    with pytest.raises(DataError, match="class 'bus'"):
+        build_pools("pixel", params(favour__class_name="bus"), ISPRS, areas[:1], [], 0)
+
+
+def test_ramp_by_hand(params: Callable[..., SegmentParams]) -> None:
+    options = params(weak__start=0.25, weak__ramp=0.5)
+    found = [_ramp(TrainState(nn.Identity(), None, step, 100), options) for step in (0, 24, 25, 50, 75, 99)]
+    assert found == pytest.approx([0, 0, 0, 0.5, 1, 1])
+    assert _ramp(TrainState(nn.Identity(), None, 25, 100), params(weak__start=0.25, weak__ramp=0.0)) == 1.0
+
+
+class Fixed(nn.Module):
+    """Logits that are the first five of six channels made from the image, times a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.seen: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(len(x))
+        return self.scale * torch.cat([x, x.flip(1)], 1)[:, :5] * 4
+
+
+def batch(**extra: Tensor) -> dict[str, dict[str, Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+
+    def image() -> Tensor:
+        return torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8, generator=generator)
+
+    weak = {
+        "image": image(),
+        "mask": torch.randint(0, 5, (2, 8, 8), generator=generator),
+        "allowed": torch.full((2, 8, 8), 31, dtype=torch.int32),
+        "windows": torch.full((2, 8, 8), -1),
+        "tags": torch.zeros(0, 5, dtype=torch.bool),
+    }
+    pixel = {"image": image(), "mask": torch.randint(0, 5, (2, 8, 8), generator=generator)}
+    return {"pixel": pixel, "weak": weak | extra}
+
+
+def logits_of(image: Tensor) -> Tensor:
+    return Fixed()(image.float() / 255)
+
+
+def test_pixel_step_is_weighted_cross_entropy(params: Callable[..., SegmentParams]) -> None:
+    given = {"pixel": batch()["pixel"]}
+    step = segmentation_step("pixel", params(), ISPRS, RAW, 0)
+    loss, logs = step(TrainState(Fixed(), None, 2, 4), given)
+    weights = torch.tensor([1.0, 1, 1, 1, 2])
+    want = cross_entropy(logits_of(given["pixel"]["image"]), given["pixel"]["mask"], weights)
+    assert loss.item() == pytest.approx(want.item(), rel=1e-5)
+    assert logs["pixel"].item() == loss.item()
+    assert not logs["pixel"].requires_grad
+
+
+def test_pseudo_step_by_hand(params: Callable[..., SegmentParams]) -> None:
+    given, weights = batch(), torch.tensor([1.0, 1, 1, 1, 2])
+    model = Fixed()
+    options = params(weak__start=0.0, weak__ramp=1.0)  # half way at step 2 of 4
+    loss, logs = segmentation_step("cam", options, ISPRS, RAW, 0)(TrainState(model, None, 2, 4), given)
+    truth = cross_entropy(logits_of(given["pixel"]["image"]), given["pixel"]["mask"], weights)
+    weak = cross_entropy(logits_of(given["weak"]["image"]), given["weak"]["mask"], weights)
+    assert logs["weak"].item() == pytest.approx(weak.item(), rel=1e-5)
+    assert loss.item() == pytest.approx((truth + 0.5 * 0.3 * weak).item(), rel=1e-5)
+    assert model.seen == [4]  # one pass over both
+
+
+def test_weak_crops_wait_for_their_start(params: Callable[..., SegmentParams], areas: list[Area]) -> None:
+    """Every step has 4 crops; before half of the steps all are of N1, and the first two are the same either way."""
+    pools = build_pools("consistency", params(weak__start=0.5), ISPRS, areas[:1], areas[1:], 0)
+    steps = [StepDataset(pools, seed=0, steps=4)[step] for step in range(4)]
+    assert [{name: len(part["image"]) for name, part in step.items()} for step in steps] == [
+        {"pixel": 4},
+        {"pixel": 4},
+        {"pixel": 2, "weak": 2},
+        {"pixel": 2, "weak": 2},
+    ]
+    at_once = build_pools("consistency", params(weak__start=0.0), ISPRS, areas[:1], areas[1:], 0)
+    first = StepDataset(at_once, seed=0, steps=4)[0]
+    assert torch.equal(first["pixel"]["image"], steps[0]["pixel"]["image"][:2])
+    for source in ("cam", "consistency"):
+        given = {"pixel": batch()["pixel"]}
+        loss, logs = segmentation_step(source, params(), ISPRS, RAW, 0)(TrainState(Fixed(), None, 1, 4), given)
+        assert set(logs) == {"pixel"}
+        assert loss.item() == logs["pixel"].item()
+
+
+def test_unlabelled_pseudo_masks_add_nothing(params: Callable[..., SegmentParams]) -> None:
+    given = batch(mask=torch.full((2, 8, 8), IGNORE))
+    model = Fixed()
+    loss, logs = segmentation_step("cam", params(), ISPRS, RAW, 0)(TrainState(model, None, 3, 4), given)
+    assert logs["weak"].item() == 0.0
+    assert loss.item() == pytest.approx(logs["pixel"].item())
+    loss.backward()
+    assert model.scale.grad is not None
+    assert torch.isfinite(model.scale.grad)
+
+
+def test_consistency_step_is_the_sum_of_its_parts(params: Callable[..., SegmentParams]) -> None:
+    windows = torch.full((2, 8, 8), -1)
+    windows[0, :4] = 0
+    given = batch(
+        allowed=torch.full((2, 8, 8), 0b10001, dtype=torch.int32),
+        windows=windows,
+        tags=torch.tensor([[True, False, False, False, True]]),
+    )
+    options = params(weak__start=0.0, weak__ramp=0.0)
+    loss, logs = segmentation_step("consistency", options, ISPRS, RAW, 0)(TrainState(Fixed(), None, 0, 4), given)
+    assert set(logs) == {"pixel", "consistency", "tags", "presence", "coverage"}
+    assert all(logs[name].item() > 0 for name in ("pixel", "consistency", "tags", "coverage"))
+    weak = options.weak
+    want = logs["pixel"] + weak.consistency_weight * logs["consistency"]
+    want = want + weak.tag_weight * logs["tags"] + weak.presence_weight * logs["presence"]
+    assert loss.item() == pytest.approx(want.item(), rel=1e-5)
+
+
+def test_the_teacher_is_the_average_and_gets_no_gradient(params: Callable[..., SegmentParams]) -> None:
+    student, teacher = Fixed(), Fixed()
+    options = params(weak__ramp=0.0)
+    segmentation_step("consistency", options, ISPRS, RAW, 0)(TrainState(student, teacher, 0, 4), batch())[0].backward()
+    assert teacher.seen == [2, 2]  # the clean view and its mirror image
+    assert student.seen == [4]
+    assert teacher.scale.grad is None
+    alone = Fixed().train()
+    segmentation_step("consistency", options, ISPRS, RAW, 0)(TrainState(alone, None, 0, 4), batch())
+    assert alone.training
+    assert alone.seen == [2, 2, 4]
+
+
+def test_draws_depend_on_seed_and_step_alone(params: Callable[..., SegmentParams]) -> None:
+    def loss(seed: int, step: int) -> float:
+        options = params(augment__colour=0.3, weak__ramp=0.0)
+        return float(
+            segmentation_step("consistency", options, ISPRS, RAW, seed)(TrainState(Fixed(), None, step, 4), batch())[0]
+        )
+
+    assert loss(0, 1) == loss(0, 1)
+    assert len({loss(0, 1), loss(0, 2), loss(1, 1)}) == 3
