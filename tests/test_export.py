@@ -25,9 +25,9 @@ from weakseg.models.build import build_segmenter
 from weakseg.params import NetworkParams
 from weakseg.polygons import write_polygons
 from weakseg.prediction import predict_raster
-from weakseg.stages.models import load_segmenter
 from weakseg.training.checkpoints import describe_model, save_checkpoint
 from weakseg.training.machine import Machine
+from weakseg.training.segmenters import load_segmenter
 
 CPU = Machine(device="cpu", precision="no", quiet=True)
 UNET = {"name": "unet", "encoder": "tf_efficientnet_lite0", "width": 1, "decoder_channels": [16, 16, 8]}

@@ -23,7 +23,6 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(("tuning", "sweeping", "prediction", "predict", "promote", "polygons"), 4),
     **dict.fromkeys(("stages", "workspace"), 5),
     **dict.fromkeys(("cli", "__main__"), 6),
-    "stages.models": 4,  # opens model files for stages, export and prediction alike; knows no workspace
 }
 SCRIPTS = {  # run by path, never imported by us: what they need is there when they run
     "bundle_script",  # travels alone with an exported model

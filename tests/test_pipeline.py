@@ -119,18 +119,7 @@ def used_params(stage: str) -> set[str]:
     return found
 
 
-UNDECLARED = {"segment", "teacher", "single_stage"}  # they read evaluate.window, .overlap or .batch
-
-
-@pytest.mark.parametrize(
-    "stage",
-    [
-        pytest.param(stage, marks=[pytest.mark.xfail(strict=True, reason="dvc.yaml lacks evaluate.* params")])
-        if stage in UNDECLARED
-        else stage
-        for stage in STAGES
-    ],
-)
+@pytest.mark.parametrize("stage", STAGES)
 def test_what_a_stage_uses_is_declared(stage: str) -> None:
     """A value that is read but not declared changes results without a rerun."""
     declared = set(next(entry for entry in ENTRIES if entry.stage == stage).params)

@@ -112,7 +112,7 @@ def test_a_wide_kernel_gives_what_the_evaluation_sees(tmp_path: Path) -> None:
         file, save(tmp_path / "a.tif", layers), tmp_path / "o.tif",
         window=96, overlap=0.3, batch=4, views=DIHEDRAL[:2], probabilities=tmp_path / "p.tif", machine=CPU,
     )  # fmt: skip
-    from weakseg.stages.models import load_segmenter
+    from weakseg.training.segmenters import load_segmenter
 
     model, _ = load_segmenter(file)
     expected = predict_scene(

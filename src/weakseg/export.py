@@ -126,7 +126,7 @@ def export_bundle(model_file: Path, target: Path) -> float:
 
 
 def _open(model_file: Path) -> tuple[ExportNet, ClassScheme, dict[str, Any]]:
-    from weakseg.stages.models import load_segmenter  # flagged: belongs in a layer below
+    from weakseg.training.segmenters import load_segmenter
 
     model, content = load_segmenter(model_file)
     stored = {key: list(value) for key, value in asdict(model.preprocessing).items()}

@@ -85,6 +85,9 @@ class Layout:
     def curve(self, name: str) -> Path:
         return self.reports / "curves" / f"{name}.csv"
 
+    def sweep(self, method: str) -> Path:
+        return self.reports / "sweeps" / f"{method}.csv"
+
     def confusion(self, source: str) -> Path:
         return self.reports / "confusion" / f"{source}.csv"
 

@@ -26,9 +26,17 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
-    """Base of all sections: frozen, and strict about names."""
+    """Base of all sections: frozen, strict about names and types."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_become_tuples(cls, data: Any) -> Any:
+        """YAML has lists only; strict validation wants the tuples that keep a section frozen."""
+        if not isinstance(data, dict):
+            return data
+        return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
 
 
 class Areas(Section):
@@ -106,6 +114,7 @@ class ClassifierParams(Section):
     weights: str
     width: Count
     output_stride: Literal[8, 16, 32]
+    dilate: bool  # False: the encoder's own feature of that stride, its deeper stages dropped
     pooling: Literal["gap", "lse", "gem"]
     crop: Count
     context: NotNegative  # halo around a tag crop at CAM time, as a share of its side
@@ -141,6 +150,7 @@ class CrfParams(Section):
     bilateral_srgb: Positive
     bilateral_weight: NotNegative
     iterations: Count
+    unary: Literal["soft", "confident"]
     temperature: Positive  # unaries are scores ** (1 / temperature), normalised
 
 

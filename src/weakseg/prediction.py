@@ -258,7 +258,7 @@ def load_predictor(model_file: Path, views: Sequence[View], machine: Machine) ->
 
 
 def _load_checkpoint(model_file: Path, views: Sequence[View], machine: Machine, digest: str) -> Predictor:
-    from weakseg.stages.models import load_segmenter  # flagged: belongs in a layer below
+    from weakseg.training.segmenters import load_segmenter
 
     model, content = load_segmenter(model_file)
     device = machine.torch_device()

@@ -57,10 +57,13 @@ def test_a_single_class_scheme_has_its_score_as_margin() -> None:
     assert pseudo_mask(maps, bits(1, 1), min_score=0.5, min_margin=0.5).tolist() == [[0, 0]]
 
 
+def test_contradicting_tags_leave_a_pixel_unlabelled() -> None:
+    maps = maps_of((0.9, 0.5, 0.2), (0.9, 0.5, 0.45))
+    assert pseudo_mask(maps, bits(ALL, 0), min_score=0.0, min_margin=0.0).tolist() == [[0, IGNORE]]
+
+
 def test_pseudo_mask_refuses() -> None:
     maps = maps_of((0.9, 0.5, 0.2), (0.9, 0.5, 0.45))
-    with pytest.raises(DataError, match=r"1 px allow bits 0, first row 0, column 1.*set all bits"):
-        pseudo_mask(maps, bits(ALL, 0), min_score=0.4, min_margin=0.1)
     with pytest.raises(DataError, match=r"allow bits 9.*tags that the class scheme does not know"):
         pseudo_mask(maps, bits(ALL, 0b1001), min_score=0.4, min_margin=0.1)
     with pytest.raises(DataError, match="allow bits -1"):

@@ -22,6 +22,7 @@ from weakseg.data.areas import Area, Image
 from weakseg.data.copy_paste import CopyPaste, paste_class
 from weakseg.data.sampler import CropSampler
 from weakseg.data.tags import windows_inside
+from weakseg.errors import ParamsError
 
 TRIES = 10  # draws of a crop before one with few labelled pixels is taken as it is
 
@@ -72,6 +73,11 @@ class StepDataset(Dataset[dict[str, dict[str, Tensor]]]):
     """
 
     def __init__(self, pools: dict[str, Pool], *, seed: int, steps: int, rank: int = 0, world: int = 1) -> None:
+        small = [name for name, pool in pools.items() if pool.count < world]
+        if small:
+            raise ParamsError(
+                f"pools {small} have fewer crops than {world} ranks", expected="one each", cure="raise segment.batch"
+            )
         self.pools, self.seed, self.steps, self.rank, self.world = pools, seed, steps, rank, world
 
     def __len__(self) -> int:

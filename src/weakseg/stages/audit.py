@@ -29,7 +29,7 @@ def run(root: Path, method: WeakSource) -> None:
         report = measure(context, method, areas, scheme)
         write_report(layout.report("audit", method), report)
         table = sweep(context, method, areas)
-        curve = layout.reports / "sweeps" / f"{method}.csv"
+        curve = layout.sweep(method)
         with atomic_path(curve) as temporary:
             rows = [{k: v for k, v in asdict(row).items() if k != "class_iou"} for row in table]
             pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.5f")

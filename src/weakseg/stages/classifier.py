@@ -95,6 +95,7 @@ def build(params: ClassifierParams, classes: int) -> Classifier:
         width=params.width,
         output_stride=params.output_stride,
         pooling=params.pooling,
+        dilate=params.dilate,
     )
 
 

@@ -41,6 +41,7 @@ def options_of(params: CrfParams) -> RefineOptions:
         bilateral_srgb=params.bilateral_srgb,
         bilateral_weight=params.bilateral_weight,
         iterations=params.iterations,
+        unary=params.unary,
         temperature=params.temperature,
     )
     return RefineOptions(refiner=params.refiner, crf=crf)

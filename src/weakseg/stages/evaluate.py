@@ -13,6 +13,7 @@ from weakseg.classes import ClassScheme
 from weakseg.data.areas import Area, open_area
 from weakseg.data.files import atomic_path
 from weakseg.data.store import fingerprint, list_areas, save_array
+from weakseg.errors import StageError
 from weakseg.inference import DIHEDRAL, PLAIN, predict_scene
 from weakseg.metrics import (
     Confusion,
@@ -25,7 +26,7 @@ from weakseg.metrics import (
 from weakseg.models.build import Segmenter
 from weakseg.params import EvaluateParams, Source
 from weakseg.stages.context import Context, open_context, tracked, write_report
-from weakseg.stages.models import load_segmenter
+from weakseg.training.segmenters import load_segmenter
 
 Predictions = dict[str, np.ndarray[Any, np.dtype[np.uint8]]]
 
@@ -43,9 +44,8 @@ def run(root: Path, source: Source) -> None:
         by_seed: dict[str, dict[str, Any]] = {}
         pooled: dict[str, Confusion] = {}
         started = time.monotonic()
-        for file in sorted(layout.checkpoints(source).glob("seed*.pt")):
-            predictions = predict_areas(context, load_segmenter(file)[0], areas, params)
-            by_seed[file.stem] = measure(areas, predictions, scheme, params)
+        for seed in context.params.segment.seeds:
+            predictions, by_seed[f"seed{seed}"] = best_predictions(context, source, seed, areas)
             for name in areas:
                 truth = np.asarray(areas[name].mask)
                 pooled[name] = pooled.get(name, 0) + confusion_matrix(truth, predictions[name], len(scheme))
@@ -70,6 +70,24 @@ def run(root: Path, source: Source) -> None:
         log.log_dataset("validation", str(report["validation_data"]), str(layout.validation), context="evaluation")
         for picture in draw_overlays(context, source, areas):
             log.log_artifact(picture, "overlays")
+
+
+def best_predictions(
+    context: Context, source: Source, seed: int, areas: dict[str, Area]
+) -> tuple[Predictions, dict[str, Any]]:
+    """Predictions and metrics of a seed's network; under ``selection: validation`` of the best of its checkpoints."""
+    folder, params = context.layout.checkpoints(source), context.params.evaluate
+    files = [folder / f"seed{seed}.pt"]
+    if context.params.segment.selection == "validation":
+        files = sorted((folder / "steps").glob(f"seed{seed}-*.pt"))
+    if not files or not files[0].is_file():
+        raise StageError(
+            f"no checkpoint of seed {seed} in {folder}", expected="one per seed of segment.seeds", cure="run segment"
+        )
+    tried = [predict_areas(context, load_segmenter(file)[0], areas, params) for file in files]
+    measured = [measure(areas, predictions, context.scheme, params) for predictions in tried]
+    best = max(range(len(files)), key=lambda index: measured[index]["miou"])
+    return tried[best], measured[best]
 
 
 def predict_areas(context: Context, model: Segmenter, areas: dict[str, Area], params: EvaluateParams) -> Predictions:

@@ -17,7 +17,7 @@ class RegisteredSegmenter(PythonModel):  # type: ignore[misc]
     """uint8 images (B, H, W, 3), bands as in training -> class indices uint8 (B, H, W); any H and W."""
 
     def load_context(self, context: Any) -> None:
-        from weakseg.stages.models import load_segmenter
+        from weakseg.training.segmenters import load_segmenter
 
         self.model, _ = load_segmenter(Path(context.artifacts["weights"]))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from torch import nn
 
@@ -16,16 +17,18 @@ from weakseg.data.dataset import StepDataset
 from weakseg.data.files import atomic_path
 from weakseg.data.store import fingerprint, open_array
 from weakseg.errors import StageError
-from weakseg.inference import PLAIN, predict_scene
+from weakseg.inference import PLAIN, View, predict_scene
 from weakseg.metrics import confusion_matrix, scores_of
 from weakseg.models.build import Segmenter
-from weakseg.params import WEAK_SOURCES, EvaluateParams, Source
+from weakseg.params import WEAK_SOURCES, Source
 from weakseg.stages.context import Context, open_context, tracked, write_report
-from weakseg.stages.models import segmenter_of
 from weakseg.training.checkpoints import describe_model, load_checkpoint, save_checkpoint
 from weakseg.training.fit import FitResult, fit
+from weakseg.training.seeds import seed_everything
 from weakseg.training.segment import build_pools, segmentation_step
+from weakseg.training.segmenters import segmenter_of
 
+WINDOW_OVERLAP, WINDOW_BATCH = 0.34, 4  # of predictions inside the pipeline; evaluate has its own params
 HOLDOUT_MARGIN = 32  # px of context around a hold-out block
 
 
@@ -89,8 +92,6 @@ def train_segmenter(
 ) -> tuple[FitResult, Segmenter]:
     """One training with one seed; the hold-out inside N1 is measured at every report."""
     params, scheme = context.params.segment, context.scheme
-    from weakseg.training.seeds import seed_everything
-
     seed_everything(seed)
     model = segmenter_of(params.network, len(scheme))
     pools = build_pools(source, params, scheme, labelled, weak, seed)
@@ -102,7 +103,9 @@ def train_segmenter(
         kept = load_checkpoint(best_file)
         best = kept if kept.get("identity") == identity else best
 
-    def keep(net: nn.Module, step: int, row: Mapping[str, float]) -> None:
+    def keep(net: Segmenter, step: int, row: Mapping[str, float]) -> None:
+        if params.selection == "validation":  # evaluate chooses among them: no other stage opens validation
+            save_segmenter(context.layout.checkpoints(source) / "steps" / f"seed{seed}-{step:06d}.pt", net, context)
         if params.selection != "holdout":
             return
         if "holdout/miou" not in row:
@@ -125,7 +128,7 @@ def train_segmenter(
         identity=f"{identity} seed {seed}",
         evaluate=lambda net: evaluate_holdout(context, net),  # type: ignore[arg-type]
         report=report,
-        on_report=keep,
+        on_report=keep,  # type: ignore[arg-type]
     )
     if best["weights"] is not None:
         result.model.load_state_dict(best["weights"])
@@ -138,7 +141,7 @@ def train_segmenter(
 
 def evaluate_holdout(context: Context, model: Segmenter) -> dict[str, float]:
     """Pooled metrics on the hold-out blocks of N1, ``holdout/miou`` and ``holdout/iou/<class>``; {} without blocks."""
-    scheme, tiles, options = context.scheme, context.layout.tiles, context.params.evaluate
+    scheme, tiles = context.scheme, context.layout.tiles
     confusion = np.zeros((len(scheme), len(scheme)), np.int64)
     for name in context.pixel_areas():
         truth = open_array(tiles / "holdout", name)
@@ -147,7 +150,7 @@ def evaluate_holdout(context: Context, model: Segmenter) -> dict[str, float]:
             continue
         part = slice(max(0, columns[0] - HOLDOUT_MARGIN), columns[-1] + 1)
         image = open_array(tiles / "images", name)[:, part]
-        guess = predict(context, model, np.asarray(image), options).argmax(0)
+        guess = predict(context, model, np.asarray(image), PLAIN).argmax(0)
         confusion += confusion_matrix(np.asarray(truth[:, part]), guess.astype(np.uint8), len(scheme))
     if not confusion.any():
         return {}
@@ -155,16 +158,18 @@ def evaluate_holdout(context: Context, model: Segmenter) -> dict[str, float]:
     return {"holdout/miou": scores["miou"], **{f"holdout/iou/{n}": v for n, v in scores["iou"].items()}}
 
 
-def predict(context: Context, model: Segmenter, image: Any, options: EvaluateParams) -> Any:
-    """Single-view probabilities of a piece of an area."""
+def predict(
+    context: Context, model: Segmenter, image: npt.NDArray[np.uint8], views: Sequence[View]
+) -> npt.NDArray[np.float32]:
+    """Probabilities (C, H, W) of a piece of an area, in windows of twice the training crop."""
     return predict_scene(
         model,
         image,
         preprocessing=model.preprocessing,
-        window=options.window,
-        overlap=options.overlap,
-        batch=options.batch,
-        views=PLAIN,
+        window=2 * context.params.segment.crop,
+        overlap=WINDOW_OVERLAP,
+        batch=WINDOW_BATCH,
+        views=views,
         machine=context.machine,
     )
 

@@ -28,6 +28,7 @@ from weakseg.training.seeds import seed_everything, step_generator
 from weakseg.weak.fusion import allowed_planes
 from weakseg.weak.scores import ScoreMaps, save_scores
 
+WINDOW_BATCH = 4
 COLOUR = 0.2  # jitter of the training crops
 
 
@@ -158,7 +159,7 @@ def predict_area(context: Context, model: SingleStage, area: str) -> ScoreMaps:
         image,
         window=2 * params.crop,
         overlap=0.34,
-        batch=context.params.evaluate.batch,
+        batch=WINDOW_BATCH,
         machine=context.machine,
     )
     planes = allowed_planes(np.asarray(open_array(context.layout.tiles / "allowed", area)), len(context.scheme))

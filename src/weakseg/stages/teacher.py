@@ -6,16 +6,15 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 from weakseg.data.areas import Area
 from weakseg.data.store import fingerprint, open_array
-from weakseg.inference import DIHEDRAL, PLAIN, predict_scene
+from weakseg.inference import DIHEDRAL, PLAIN
 from weakseg.models.build import Segmenter
 from weakseg.stages.context import Context, open_context, tracked
-from weakseg.stages.models import load_segmenter
 from weakseg.stages.pseudo import choose_on_holdout
-from weakseg.stages.segment import save_segmenter, train_segmenter
+from weakseg.stages.segment import predict, save_segmenter, train_segmenter
+from weakseg.training.segmenters import load_segmenter
 from weakseg.weak.fusion import claim_missing, constrain_scores
 from weakseg.weak.pseudo import pseudo_mask
 from weakseg.weak.scores import load_scores, save_scores
@@ -39,20 +38,12 @@ def run(root: Path) -> None:
                 save_segmenter(rounds / f"round{number}.pt", model, context)
 
 
-def predict_area(context: Context, model: nn.Module, area: str) -> int:
+def predict_area(context: Context, model: Segmenter, area: str) -> int:
     """Write the constrained probabilities of one area; returns how many missing classes claimed pixels."""
-    layout, options = context.layout, context.params.evaluate
+    layout = context.layout
     model.to(context.machine.torch_device())
-    probabilities = predict_scene(
-        model,
-        np.asarray(open_array(layout.tiles / "images", area)),
-        preprocessing=model.preprocessing,  # type: ignore[arg-type]
-        window=options.window,
-        overlap=options.overlap,
-        batch=options.batch,
-        views=DIHEDRAL if context.params.teacher.views else PLAIN,
-        machine=context.machine,
-    )
+    image = np.asarray(open_array(layout.tiles / "images", area))
+    probabilities = predict(context, model, image, DIHEDRAL if context.params.teacher.views else PLAIN)
     crops = context.crops().select(area=area)
     maps = constrain_scores(probabilities, np.asarray(open_array(layout.tiles / "allowed", area)))
     maps, claims = claim_missing(maps, crops.windows, crops.present)

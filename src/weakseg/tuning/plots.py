@@ -62,6 +62,9 @@ def _draw(study: Study, folder: Path, name: str) -> Path:
             axes = draw.plot_param_importances(study, evaluator=evaluator, **options)
         else:
             axes = draw.plot_parallel_coordinate(study, **options)
+            axes.set_title("")  # it would lie over the legend
+            names = sorted(study.best_trials[0].params)  # optuna's order; it cuts them at 20 letters
+            axes.set_xticks(axes.get_xticks(), ["mIoU", *(".".join(name.split(".")[-2:]) for name in names)])
         figure: Any = axes.figure
         figure.set_size_inches(9, 5)
         with atomic_path(folder / f"{name}.png") as temporary:

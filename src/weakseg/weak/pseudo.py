@@ -47,10 +47,10 @@ def pseudo_mask(maps: ScoreMaps, allowed: Bits, *, min_score: float | Floats, mi
 
     Returns:
         The top class where both hold, the allowed class where there is one only, else 255; a pixel whose allowed
-        classes all score 0 has no top class.
+        classes all score 0, or that no class is allowed at (tags that contradict each other), has no top class.
 
     Raises:
-        DataError: shapes do not match, a pixel allows no class or one that the maps lack, or scores are NaN.
+        DataError: shapes do not match, a pixel allows a class that the maps lack, or scores are NaN.
     """
     limits = np.broadcast_to(np.asarray(min_score, np.float32), (len(maps.present),))
     mask = np.full(allowed.shape, IGNORE, np.uint8)
@@ -80,18 +80,18 @@ def _rank(maps: ScoreMaps, allowed: Bits) -> Iterator[_Rows]:
         if not np.isfinite(top).all():
             raise DataError("scores hold NaN or infinity", expected="0..1", cure="rerun the stage that made them")
         np.put_along_axis(scores, winner[None], 0, 0)
-        certain = bits & (bits - 1) == 0
+        certain = (bits != 0) & (bits & (bits - 1) == 0)
         winner[certain] = np.frexp(bits[certain])[1] - 1  # the place of the only bit
         yield _Rows(rows, winner, top, top - scores.max(0), certain)
 
 
 def _check_bits(bits: Bits, classes: int, start: int) -> None:
-    wrong = (bits <= 0) | (bits >> classes != 0)
+    wrong = (bits < 0) | (bits >> classes != 0)
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
         raise DataError(
             f"{int(wrong.sum())} px allow bits {int(bits[row, column])}, first row {start + row}, column {column}",
-            expected=f"at least one of {classes} classes, and no other",
+            expected=f"bits of {classes} classes, and no other",
             cure="set all bits where there is no tag; mend tags that the class scheme does not know",
         )
 
