@@ -1,6 +1,5 @@
 # docker build --target train -t weakseg .                              CUDA (the wheels of requirements.lock bring it)
 # docker build --target train --build-arg DEVICE=cpu -t weakseg:cpu .   no CUDA: several GB less
-# docker build --target serve -t weakseg:serve .
 # docker run --rm -v "$PWD/data:/app/data" -v "$PWD/out:/app/out" -v "$PWD/reports:/app/reports" weakseg stage tiles
 # With a GPU add `--gpus all`. The mounted folders must be writable for uid 10001, or add `--user "$(id -u)"`.
 ARG PYTHON=3.11
@@ -51,10 +50,3 @@ USER weakseg
 VOLUME ["/app/data", "/app/out", "/app/reports"]
 ENTRYPOINT ["python", "-m", "weakseg"]
 CMD ["--help"]
-
-# ---- serve: the same, listening; mount a model file or a registry's address ------------------------------------------
-FROM train AS serve
-EXPOSE 8080
-HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/health', timeout=4)"]
-CMD ["serve", "out/checkpoints/pixel/seed0.pt", "--host", "0.0.0.0", "--port", "8080"]

@@ -192,6 +192,196 @@ def send(context: typer.Context) -> None:
     typer.echo(send_spool(context.obj))
 
 
+tune_app = typer.Typer(help="Hyper-parameter search on the hold-out inside N1.", invoke_without_command=True)
+app.add_typer(tune_app, name="tune")
+
+StudyName = Annotated[str, typer.Option(help="Name of the study.")]
+Storage = Annotated[
+    str | None, typer.Option(envvar="WEAKSEG_TUNE_STORAGE", help="Database URL; without it a journal file here.")
+]
+
+
+@tune_app.callback()
+def tune(
+    context: typer.Context,
+    study: StudyName = "tune",
+    storage: Storage = None,
+    trials: Annotated[int | None, typer.Option(help="Of the study; tune.trials without it.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    resume: Annotated[bool, typer.Option(help="Go on with, or join, the study.")] = False,
+) -> None:
+    """Search the space of the section `tune`; results in reports/tuning/."""
+    if context.invoked_subcommand is not None:
+        return
+    from weakseg.layout import Layout
+    from weakseg.params import load_params
+    from weakseg.stages.tuning_objective import tuning_objective
+    from weakseg.tuning import best_trial, write_tuning_report
+    from weakseg.tuning import tune as run_tuning
+
+    root: Path = context.obj
+    params = load_params(Layout(root).params)
+    search = params.tune if trials is None else params.tune.model_copy(update={"trials": trials})
+    objective = tuning_objective(root, search.source)
+    found = run_tuning(
+        root,
+        params,
+        search,
+        objective,
+        study=study,
+        storage=storage,
+        workers=workers,
+        resume=resume,
+        identity=objective.identity,
+    )
+    write_tuning_report(found, Layout(root).reports / "tuning")
+    best, baseline = best_trial(found), found.user_attrs["baseline"]
+    typer.echo(f"trial {best.number}: mIoU {best.values[0]:.4f} on the hold-out, untuned {baseline['miou']:.4f}")
+    typer.echo("`weakseg tune apply` writes its values into params.yaml")
+
+
+@tune_app.command()
+def apply(
+    context: typer.Context,
+    study: StudyName = "tune",
+    storage: Storage = None,
+    trial: Annotated[int | None, typer.Option(help="Number of a trial; the best without it.")] = None,
+) -> None:
+    """Write the best trial's values into params.yaml; `git diff` shows them."""
+    from weakseg.layout import Layout
+    from weakseg.tuning import apply_best, load_study, open_storage
+
+    found = load_study(open_storage(context.obj, storage), study)
+    changed = apply_best(found, Layout(context.obj).params, number=trial)
+    for path, (old, new) in changed.items():
+        typer.echo(f"{path}: {old:g} -> {new:g}")
+    if not changed:
+        typer.echo("params.yaml has these values already")
+
+
+@app.command()
+def promote(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(help="Source of labels whose model is evaluated.")],
+    alias: Annotated[str, typer.Option(help="champion or challenger.")] = "champion",
+) -> None:
+    """Register the model of SOURCE and move the alias to it if it passes the gates of the section `promote`."""
+    from weakseg.layout import Layout
+    from weakseg.params import SOURCES, load_params
+    from weakseg.registry import Gates
+    from weakseg.stages.promotion import promote_source
+
+    if source not in SOURCES:
+        raise ParamsError(f"source {source}", expected=" | ".join(SOURCES), cure="check the spelling")
+    limits = load_params(Layout(context.obj).params).promote
+    gates = Gates(limits.min_gain, limits.max_drop, limits.allowance)
+    outcome = promote_source(context.obj, source, name=limits.model, gates=gates, alias=alias)
+    for gate in outcome.results:
+        typer.echo(f"{'passed' if gate.passed else 'FAILED'} {gate.name}: {gate.found}; expected {gate.expected}")
+    if not outcome.moved:
+        raise typer.Exit(2)
+    typer.echo(f"{outcome.alias} is now version {outcome.version}, before {outcome.previous or 'none'}")
+
+
+@app.command()
+def rollback(
+    context: typer.Context,
+    alias: Annotated[str, typer.Option(help="champion or challenger.")] = "champion",
+) -> None:
+    """Move the alias back to the version that held it before."""
+    from weakseg.layout import Layout
+    from weakseg.params import load_params
+    from weakseg.registry import rollback as roll_back
+
+    outcome = roll_back(context.obj, load_params(Layout(context.obj).params).promote.model, alias=alias)
+    typer.echo(f"{outcome.alias} is version {outcome.version} again, was {outcome.previous}")
+
+
+@runs_app.command()
+def compare(
+    context: typer.Context,
+    a: Annotated[str, typer.Argument(help="Run id, stage, or a source that is evaluated.")],
+    b: Annotated[str, typer.Argument(help="The same.")],
+) -> None:
+    """Two sources with intervals (paired bootstrap over areas), or the last metrics of any two runs."""
+    from weakseg.layout import Layout
+
+    layout = Layout(context.obj)
+    if all(layout.report("evaluate", name).is_file() for name in (a, b)):
+        from weakseg.stages.promotion import compare_sources
+
+        typer.echo(compare_sources(context.obj, a, b))
+        return
+    from weakseg.tracking import compare as compare_runs
+
+    found = compare_runs(context.obj, a, b)
+    typer.echo(f"{'':40} {found.names[0]:>16} {found.names[1]:>16} {'b - a':>10}")
+    for name, one, two, difference in found.metrics:
+        cells = ["none" if value is None else f"{value:.4f}" for value in (one, two)]
+        typer.echo(f"{name:40} {cells[0]:>16} {cells[1]:>16} {difference:>+10.4f}")
+    for name, left, right in found.params:
+        typer.echo(f"{name}: {left} | {right}")
+
+
+@app.command()
+def predict(
+    where: Annotated[str, typer.Argument(metavar="IN", help="Raster, folder, or quoted pattern.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help=".tif; a folder where IN is a folder or pattern.")],
+    model: Annotated[Path, typer.Option(help="Model file of segment@SOURCE, or an exported bundle.")],
+    window: Annotated[int, typer.Option(help="Side of the windows, px.")] = 512,
+    overlap: Annotated[float, typer.Option(help="Of neighbouring windows, as a share.")] = 0.25,
+    batch: Annotated[int, typer.Option(help="Windows per forward pass.")] = 8,
+    all_views: Annotated[bool, typer.Option("--views", help="Mean over the eight flips and turns.")] = False,
+    probabilities: Annotated[Path | None, typer.Option(help="Also write class probabilities (uint8).")] = None,
+    confidence: Annotated[Path | None, typer.Option(help="Also write the winner's probability (uint8).")] = None,
+    polygons: Annotated[Path | None, typer.Option(help="Also write a .gpkg, for a single raster.")] = None,
+    bands: Annotated[str | None, typer.Option(help="Three bands to read, from 1, e.g. 4,1,2.")] = None,
+    gsd: Annotated[str, typer.Option(help="auto | resample | refuse | ignore")] = "auto",
+    resume: Annotated[bool, typer.Option(help="Go on with an interrupted map.")] = True,
+) -> None:
+    """Predict land-cover maps of whole rasters, window by window."""
+    from weakseg.inference import DIHEDRAL, PLAIN
+    from weakseg.prediction import Options, load_predictor, predict_rasters
+    from weakseg.training.machine import machine_from_environment
+
+    if polygons and (Path(where).is_dir() or any(mark in where for mark in "*?[")):
+        raise ParamsError("--polygons with several rasters", expected="one raster", cure="predict one by one")
+    machine = machine_from_environment()
+    options = Options(window, overlap, batch, probabilities, confidence, resume)
+    views = DIHEDRAL if all_views else PLAIN
+    chosen = _numbers(bands) or None
+    for done in predict_rasters(
+        model,
+        where,
+        target,
+        views=views,
+        bands=chosen,
+        gsd=gsd,  # type: ignore[arg-type]  # predict_rasters refuses other words
+        machine=machine,
+        options=options,
+    ):
+        typer.echo(f"{done.target}: {done.windows} windows, {done.seconds:.1f} s")
+    if polygons:
+        from weakseg.polygons import write_polygons
+
+        write_polygons(target, polygons, load_predictor(model, PLAIN, machine).scheme)
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="File, or folder of a bundle.")],
+    to: Annotated[str, typer.Option(help="onnx | torchscript | bundle")] = "onnx",
+) -> None:
+    """Write a model for other programs and check it against this one."""
+    from weakseg.export import export_bundle, export_onnx, export_torchscript
+
+    kinds = {"onnx": export_onnx, "torchscript": export_torchscript, "bundle": export_bundle}
+    if to not in kinds:
+        raise ParamsError(f"--to {to}", expected=" | ".join(kinds), cure="name one of them")
+    typer.echo(f"{target}: largest difference of a probability {kinds[to](source, target):.1e}")
+
+
 def main() -> None:
     """Entry point: a WeaksegError is one line on stderr and exit code 1."""
     os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("WEAKSEG_THREADS", "1"))

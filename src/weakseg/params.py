@@ -284,6 +284,42 @@ class ReportParams(Section):
     seed: int
 
 
+class Range(Section):
+    """Values from ``low`` to ``high``, drawn evenly or, with ``log``, evenly in the logarithm."""
+
+    low: float
+    high: float
+    log: bool
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError("low must be below high, and above 0 with log")
+        return self
+
+
+class TuneParams(Section):
+    """The search inside N1; the brief's three are dropout, the favoured class's weight and its sampling probability."""
+
+    source: Source
+    trials: Count  # of the study, the untuned baseline included
+    seed: int
+    objectives: Literal["miou", "miou_and_class"]  # the class is segment.favour.class_name
+    allowance: NotNegative  # IoU that any other class may lose against the baseline
+    pruner: Literal["median", "halving", "none"]  # halving is ASHA; neither works with two objectives
+    startup: Count  # random trials before TPE, and finished ones before pruning
+    space: dict[str, Range] = Field(min_length=1)  # by path, e.g. segment.network.dropout
+
+
+class PromoteParams(Section):
+    """Gates of the registry: what a model has to show before the alias moves to it."""
+
+    model: str  # name in the registry
+    min_gain: float  # lower bound of the mIoU gain over the champion (paired bootstrap)
+    max_drop: NotNegative  # IoU that any class may lose
+    allowance: dict[str, NotNegative]  # the same per class, where another limit holds
+
+
 class Params(Section):
     """All sections of params.yaml."""
 
@@ -299,6 +335,8 @@ class Params(Section):
     segment: SegmentParams
     evaluate: EvaluateParams
     report: ReportParams
+    tune: TuneParams
+    promote: PromoteParams
 
 
 def load_params(path: Path) -> Params:

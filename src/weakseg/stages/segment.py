@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from torch import nn
 
 from weakseg.classes import IGNORE
 from weakseg.data.areas import Area

@@ -4,9 +4,9 @@ The objective comes in as a callable, so that this layer needs no stage; ``weaks
 real one. Only the storage is shared between workers: a journal file on one machine, a database on many.
 """
 
+from weakseg.params import Range, TuneParams
 from weakseg.tuning.apply import apply_best
 from weakseg.tuning.plots import write_tuning_report
-from weakseg.tuning.space import Range, TuneParams
 from weakseg.tuning.study import best_trial, journal_of, load_study, open_storage
 from weakseg.tuning.work import Metrics, Objective, Report, tune
 

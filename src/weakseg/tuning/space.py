@@ -3,44 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from weakseg.errors import ParamsError
-from weakseg.params import Count, NotNegative, Params, Section, Source
+from weakseg.params import Params, Range
 
 if TYPE_CHECKING:
     from optuna import Trial
 
 _OPEN_TABLES = ("segment.class_weights", "segment.weak.pseudo_weight")  # names not given there mean 1
-
-
-class Range(Section):
-    """Values from ``low`` to ``high``, drawn evenly or, with ``log``, evenly in the logarithm."""
-
-    low: float
-    high: float
-    log: bool
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Range:
-        if not self.low < self.high or (self.log and self.low <= 0):
-            raise ValueError("low must be below high, and above 0 with log")
-        return self
-
-
-class TuneParams(Section):
-    """The search inside N1; the brief's three are dropout, the favoured class's weight and its sampling probability."""
-
-    source: Source
-    trials: Count  # of the study, the untuned baseline included
-    seed: int
-    objectives: Literal["miou", "miou_and_class"]  # the class is segment.favour.class_name
-    allowance: NotNegative  # IoU that any other class may lose against the baseline
-    pruner: Literal["median", "halving", "none"]  # halving is ASHA; neither works with two objectives
-    startup: Annotated[int, Field(ge=1)]  # random trials before TPE, and finished ones before pruning
-    space: dict[str, Range] = Field(min_length=1)  # by path, e.g. segment.network.dropout
 
 
 def value_at(params: Params, path: str) -> float:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weakseg.errors import ParamsError, StageError, TrackingError
-from weakseg.params import Params
-from weakseg.tuning.space import TuneParams, with_values
+from weakseg.params import Params, TuneParams
+from weakseg.tuning.space import with_values
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -73,7 +73,7 @@ def _database_errors(url: str) -> Iterator[None]:
 def specification(params: Params, tune: TuneParams, identity: str) -> str:
     """A digest of all that makes trials comparable: params but for the tuned values, the search, the data."""
     fixed = with_values(params, {path: limits.low for path, limits in tune.space.items()}).model_dump(mode="json")
-    for name in ("tune", "evaluate", "report"):
+    for name in ("tune", "evaluate", "report", "promote"):
         fixed.pop(name, None)
     search = tune.model_dump(mode="json", exclude={"trials"})
     return hashlib.sha256(json.dumps([fixed, search, identity], sort_keys=True).encode()).hexdigest()[:16]

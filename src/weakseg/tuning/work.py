@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weakseg.errors import DataError, StageError, WeaksegError
-from weakseg.params import Params
+from weakseg.params import Params, TuneParams
 from weakseg.tracking import track
-from weakseg.tuning.space import TuneParams, baseline_values, suggest, with_values
+from weakseg.tuning.space import baseline_values, suggest, with_values
 from weakseg.tuning.study import (
     BASELINE,
     WORKER,
