@@ -199,6 +199,7 @@ class TeacherParams(Section):
 
     rounds: Count
     views: bool  # flips and quarter turns
+    align: bool  # raise classes that get less of an area than their tags let expect
 
 
 class FusedParams(Section):
@@ -220,6 +221,7 @@ class ConsistencyParams(Section):
     """Weak-to-strong consistency with tags (FixMatch / UniMatch form)."""
 
     confidence: Share  # of the teacher, for the most confident class; rarer ones get less
+    align: bool  # raise classes that get less than the share their tags let expect
     adaptive: bool  # per-class thresholds scaled by the class's own mean confidence
     views: Count
     cutmix: Share
@@ -246,6 +248,7 @@ class WeakParams(Section):
     consistency_weight: NotNegative
     tag_weight: NotNegative
     presence_weight: NotNegative
+    share_weight: NotNegative  # mean class shares against those the tags let expect
 
 
 class SegmentParams(Section):

@@ -24,7 +24,7 @@ from weakseg.stages.context import Context, open_context, tracked, write_report
 from weakseg.training.checkpoints import describe_model, load_checkpoint, save_checkpoint
 from weakseg.training.fit import FitResult, fit
 from weakseg.training.seeds import seed_everything
-from weakseg.training.segment import build_pools, segmentation_step
+from weakseg.training.segment import build_pools, segmentation_step, typical_shares
 from weakseg.training.segmenters import segmenter_of
 
 WINDOW_OVERLAP, WINDOW_BATCH = 0.34, 4  # of predictions inside the pipeline; evaluate has its own params
@@ -93,6 +93,7 @@ def train_segmenter(
     params, scheme = context.params.segment, context.scheme
     seed_everything(seed)
     model = segmenter_of(params.network, len(scheme))
+    typical = typical_shares(labelled, len(scheme), context.params.tiles.tag_size) if source == "consistency" else None
     pools = build_pools(source, params, scheme, labelled, weak, seed)
     plan = params.optimiser
     resume = context.layout.out / "resume" / f"segment-{source}-{seed}.pt"
@@ -115,7 +116,7 @@ def train_segmenter(
 
     result = fit(
         model,
-        segmentation_step(source, params, scheme, model.preprocessing, seed),
+        segmentation_step(source, params, scheme, model.preprocessing, seed, typical=typical),
         parameter_groups=model.parameter_groups(
             plan.lr, encoder_factor=plan.encoder_factor, weight_decay=plan.weight_decay
         ),

@@ -14,8 +14,9 @@ from weakseg.models.build import Segmenter
 from weakseg.stages.context import Context, open_context, tracked
 from weakseg.stages.pseudo import choose_on_holdout
 from weakseg.stages.segment import predict, save_segmenter, train_segmenter
+from weakseg.training.segment import typical_shares
 from weakseg.training.segmenters import load_segmenter
-from weakseg.weak.fusion import claim_missing, constrain_scores
+from weakseg.weak.fusion import align_scores, claim_missing, constrain_scores
 from weakseg.weak.pseudo import pseudo_mask
 from weakseg.weak.scores import load_scores, save_scores
 
@@ -46,6 +47,10 @@ def predict_area(context: Context, model: Segmenter, area: str) -> int:
     probabilities = predict(context, model, image, DIHEDRAL if context.params.teacher.views else PLAIN)
     crops = context.crops().select(area=area)
     maps = constrain_scores(probabilities, np.asarray(open_array(layout.tiles / "allowed", area)))
+    if context.params.teacher.align:
+        labelled = context.open_areas(context.pixel_areas(), masks=layout.tiles / "labels")
+        typical = typical_shares(labelled, len(context.scheme), context.params.tiles.tag_size)
+        maps = align_scores(maps, np.asarray(open_array(layout.tiles / "allowed", area)), typical.numpy())
     maps, claims = claim_missing(maps, crops.windows, crops.present)
     save_scores(layout.scores("teacher") / f"{area}.npz", maps)
     return claims

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,12 +19,13 @@ from weakseg.data.augment import Preprocessing, blur, jitter_colour, normalise
 from weakseg.data.copy_paste import CopyPaste, cut_snippets
 from weakseg.data.dataset import Pool
 from weakseg.data.sampler import build_sampler
+from weakseg.data.tags import count_classes, window_grid
 from weakseg.errors import ParamsError
 from weakseg.losses import consistency_loss, cross_entropy, dice_loss, lovasz_softmax, presence_loss, tag_loss
-from weakseg.params import SegmentParams, Source
+from weakseg.params import ConsistencyParams, SegmentParams, Source
 from weakseg.training.fit import Batch, StepLoss, TrainState
 from weakseg.training.seeds import step_generator
-from weakseg.weak.selftrain import Targets, cut_mix, make_targets
+from weakseg.weak.selftrain import Targets, cut_mix, expected_shares, make_targets, share_loss
 
 PixelLoss = Callable[[Tensor, Tensor], Tensor]
 PIXEL_SOURCES = ("pixel", "full")  # every crop has pixel truth
@@ -93,10 +95,41 @@ def _pool(
     return Pool(areas, sampler, count, params.crop, params.augment.scale, classes, paste=paste)
 
 
+def typical_shares(areas: Sequence[Area], classes: int, size: int) -> Tensor:
+    """Mean share (C,) of a window of ``size`` px that each class covers where it is present, from areas with masks.
+
+    A class that no mask holds gets the mean of the others: nothing is known of it.
+    """
+    total, present = np.zeros(classes), np.zeros(classes)
+    for area in areas:
+        if area.mask is None:
+            continue
+        counts = count_classes(
+            np.asarray(area.mask), window_grid(area.mask.shape[0], area.mask.shape[1], size), classes
+        )
+        labelled = counts[counts.sum(1) > 0]
+        total += (labelled / labelled.sum(1, keepdims=True)).sum(0)
+        present += (labelled > 0).sum(0)
+    known = present > 0
+    means = total[known] / present[known]
+    shares = np.full(classes, means.mean() if known.any() else 1.0)
+    shares[known] = means
+    return torch.from_numpy(shares).float()
+
+
 def segmentation_step(
-    source: Source, params: SegmentParams, scheme: ClassScheme, preprocessing: Preprocessing, seed: int
+    source: Source,
+    params: SegmentParams,
+    scheme: ClassScheme,
+    preprocessing: Preprocessing,
+    seed: int,
+    *,
+    typical: Tensor | None = None,
 ) -> StepLoss:
-    """The step of :func:`weakseg.training.fit.fit` for this source of labels."""
+    """The step of :func:`weakseg.training.fit.fit` for this source of labels.
+
+    ``typical``: (C,) of :func:`typical_shares`, which consistency needs for its shares; None leaves them out.
+    """
     weights = class_weights(params.class_weights, scheme)
 
     def pixel_loss(logits: Tensor, masks: Tensor) -> Tensor:
@@ -116,7 +149,7 @@ def segmentation_step(
             return loss, {"pixel": loss.detach()}
         ramp = _ramp(state, params)
         if source == "consistency":
-            return _consistency_step(state, batch, images, pixel_loss, params, preprocessing, generator, ramp)
+            return _consistency_step(state, batch, images, pixel_loss, params, preprocessing, generator, ramp, typical)
         weak = normalise(jitter_colour(batch["weak"]["image"], params.augment.colour, generator), preprocessing)
         logits = state.model(torch.cat([images, weak])).float()
         truth, pseudo = logits[: len(images)], logits[len(images) :]
@@ -143,9 +176,11 @@ def _consistency_step(
     preprocessing: Preprocessing,
     generator: torch.Generator,
     ramp: float,
+    typical: Tensor | None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     options, weak = params.consistency, batch["weak"]
-    targets = _teach(state, weak, preprocessing, options.confidence, options.adaptive)
+    shares = expected_shares(weak["allowed"], typical) if typical is not None else None
+    targets = _teach(state, weak, preprocessing, options, shares if options.align else None)
     views = []
     for _ in range(options.views):
         strong = blur(jitter_colour(weak["image"], options.colour, generator), options.blur, generator)
@@ -153,31 +188,42 @@ def _consistency_step(
     together = torch.cat([images, *(normalise(view, preprocessing) for view, _ in views)])
     logits = state.model(together).float()
     loss = pixel_loss(logits[: len(images)], batch["pixel"]["mask"])
-    consistent, tagged, presence = (torch.zeros((), device=logits.device) for _ in range(3))
+    consistent, tagged, presence, shared = (torch.zeros((), device=logits.device) for _ in range(4))
     for part, (_, taught) in zip(logits[len(images) :].split(len(weak["image"])), views, strict=True):
         consistent = consistent + consistency_loss(part, taught.label, taught.weight) / options.views
         tagged = tagged + tag_loss(part, taught.allowed) / options.views
         presence = presence + presence_loss(part, taught.windows, weak["tags"]) / options.views
+        if typical is not None and params.weak.share_weight > 0:
+            expected = expected_shares(taught.allowed, typical)
+            shared = shared + share_loss(part, taught.allowed, expected) / options.views
     if options.feature_dropout > 0:
         clean = normalise(weak["image"], preprocessing)
         dropped = state.model(clean, feature_dropout=options.feature_dropout).float()
         consistent = (consistent + consistency_loss(dropped, targets.label, targets.weight)) / 2
     weights = params.weak
     total = loss + ramp * (
-        weights.consistency_weight * consistent + weights.tag_weight * tagged + weights.presence_weight * presence
+        weights.consistency_weight * consistent
+        + weights.tag_weight * tagged
+        + weights.presence_weight * presence
+        + weights.share_weight * shared
     )
     return total, {
         "pixel": loss.detach(),
         "consistency": consistent.detach(),
         "tags": tagged.detach(),
         "presence": presence.detach(),
+        "shares": shared.detach(),
         "coverage": targets.weight.mean(),
     }
 
 
 @torch.no_grad()
 def _teach(
-    state: TrainState, weak: dict[str, Tensor], preprocessing: Preprocessing, confidence: float, adaptive: bool
+    state: TrainState,
+    weak: dict[str, Tensor],
+    preprocessing: Preprocessing,
+    options: ConsistencyParams,
+    shares: Tensor | None,
 ) -> Targets:
     """Targets from the averaged network on the clean view, the mean of it and its mirror image."""
     teacher = state.teacher
@@ -187,4 +233,11 @@ def _teach(
     probabilities = (probabilities + teacher(clean.flip(3)).float().softmax(1).flip(3)) / 2
     if teacher is state.model:
         teacher.train()
-    return make_targets(probabilities, weak["allowed"], weak["windows"], confidence=confidence, adaptive=adaptive)
+    return make_targets(
+        probabilities,
+        weak["allowed"],
+        weak["windows"],
+        confidence=options.confidence,
+        adaptive=options.adaptive,
+        shares=shares,
+    )

@@ -13,6 +13,7 @@ from weakseg.weak.scores import ScoreMaps
 Floats = npt.NDArray[np.float32]
 CLAIM_SHARE = 0.005  # of a tag crop's pixels, claimed by a tagged class that wins nowhere in it
 CLAIM_FLOOR = 0.02  # probability below which even the best pixel is not believed
+ALIGN_LIMIT = 4.0  # largest factor by which a class is raised
 EXPERT_FLOOR = 0.05  # an expert that gives a class nothing may be wrong: no class is vetoed by one
 
 
@@ -28,6 +29,18 @@ def constrain_scores(probabilities: Floats, allowed: npt.NDArray[np.int32]) -> S
     planes = allowed_planes(allowed, probabilities.shape[0])
     kept = (probabilities + 1e-6) * planes
     return ScoreMaps((kept / kept.sum(0, keepdims=True)).astype(np.float32), np.asarray(planes.any((1, 2))))
+
+
+def align_scores(maps: ScoreMaps, allowed: npt.NDArray[np.int32], typical: npt.NDArray[np.float32]) -> ScoreMaps:
+    """Constrained probabilities of one area with under-represented classes raised to the share their tags let expect.
+
+    The whole-area form of :func:`weakseg.weak.selftrain.align`; ``typical`` (C,) as there.
+    """
+    parts = allowed_planes(allowed, len(typical)) * typical[:, None, None]
+    expected = (parts / parts.sum(0, keepdims=True)).mean((1, 2))
+    factor = np.clip(expected / np.maximum(maps.scores.mean((1, 2)), 1e-6), 1.0, ALIGN_LIMIT)
+    raised = maps.scores * factor[:, None, None]
+    return ScoreMaps((raised / raised.sum(0, keepdims=True)).astype(np.float32), maps.present)
 
 
 def claim_missing(

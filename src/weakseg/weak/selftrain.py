@@ -48,17 +48,60 @@ class Targets:
     windows: Tensor
 
 
+def expected_shares(allowed: Tensor, typical: Tensor) -> Tensor:
+    """Class shares (B, C) that the tags let expect in each crop: what a tagged class typically covers, split per pixel.
+
+    Args:
+        allowed: int32 (B, H, W) class bits.
+        typical: (C,), mean share of a tag crop that the class covers where it is present, measured on N1.
+    """
+    channels = allowed_channels(allowed, len(typical))
+    channels = channels | ~channels.any(1, keepdim=True)
+    parts = channels * typical.to(allowed.device).view(1, -1, 1, 1)
+    return (parts / parts.sum(1, keepdim=True)).mean((2, 3))
+
+
+def align(constrained: Tensor, shares: Tensor, limit: float = 4.0) -> Tensor:
+    """Raise the classes that constrained probabilities (B, C, H, W) give less than their expected shares (B, C).
+
+    Distribution alignment (Berthelot et al., ReMixMatch, ICLR 2020) with shares from the tags instead of the labelled
+    set, and one-sided: a class that gets more than expected keeps its odds, because the expected share of a rare class
+    (cars) is too uncertain to take pixels away from it.
+    """
+    factor = (shares.mean(0) / constrained.mean((0, 2, 3)).clamp(min=1e-6)).clamp(1.0, limit)
+    raised = constrained * factor.view(1, -1, 1, 1)
+    return raised / raised.sum(1, keepdim=True)
+
+
+def share_loss(logits: Tensor, allowed: Tensor, shares: Tensor) -> Tensor:
+    """Divergence of each crop's predicted class shares, from logits (B, C, H, W), from the expected (B, C); 0 if equal.
+
+    Learning from label proportions (Ardehaly and Culotta 2017); the proportions are :func:`expected_shares`.
+    """
+    predicted = constrain(logits.softmax(1), allowed).mean((2, 3))
+    return (shares * (shares.clamp(min=1e-8) / predicted.clamp(min=1e-8)).log()).sum(1).mean()
+
+
 def make_targets(
-    probabilities: Tensor, allowed: Tensor, windows: Tensor, *, confidence: float, adaptive: bool
+    probabilities: Tensor,
+    allowed: Tensor,
+    windows: Tensor,
+    *,
+    confidence: float,
+    adaptive: bool,
+    shares: Tensor | None = None,
 ) -> Targets:
     """Teacher probabilities (B, C, H, W) -> hard targets where the tag-constrained teacher is confident.
 
     Args:
+        shares: (B, C) expected class shares to align with, or None.
         confidence: threshold for the class that the teacher is surest of.
         adaptive: scale each class's threshold by its own mean confidence in the batch over the highest one, so
             that a rare, unsure class (cars) is not silenced; never below half of ``confidence``.
     """
     constrained = constrain(probabilities, allowed)
+    if shares is not None:
+        constrained = align(constrained, shares)
     best, label = constrained.max(1)
     thresholds = torch.full((probabilities.shape[1],), confidence, device=best.device)
     if adaptive:
