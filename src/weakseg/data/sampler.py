@@ -46,11 +46,14 @@ def build_sampler(
     favoured: int | None,
     probability: float,
     seed: int,
+    hints: Sequence[Mask | None] | None = None,
 ) -> CropSampler:
     """Sampler over areas of these sizes; areas with a mask count by their labelled pixels, others by all pixels.
 
     Args:
         favoured: class index to favour where masks show it, or None.
+        hints: for areas without a mask, where the favoured class may be: masks that hold its index in the tag crops
+            tagged with it.
         probability: share of favoured crops, 0..1.
         seed: of the subsample of favoured pixels.
     """
@@ -60,7 +63,8 @@ def build_sampler(
             for (height, width), mask in zip(sizes, masks, strict=True)
         ]
     )
-    places = [_positions(mask, favoured, seed, i) for i, mask in enumerate(masks) if mask is not None]
+    shown = [mask if mask is not None else hint for mask, hint in zip(masks, hints or [None] * len(masks), strict=True)]
+    places = [_positions(mask, favoured, seed, i) for i, mask in enumerate(shown) if mask is not None]
     filled = [place for place in places if len(place)] if favoured is not None and probability > 0 else []
     return CropSampler(
         shares=pixels / pixels.sum() if pixels.sum() else np.full(len(pixels), 1 / len(pixels)),

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from weakseg.classes import ClassScheme
+from weakseg.classes import IGNORE, ClassScheme, Mask
 from weakseg.data.areas import Area
 from weakseg.data.augment import Preprocessing, blur, jitter_colour, normalise
 from weakseg.data.copy_paste import CopyPaste, cut_snippets
@@ -90,9 +90,22 @@ def _pool(
 ) -> Pool:
     sizes = [(area.image.shape[0], area.image.shape[1]) for area in areas]
     sampler = build_sampler(
-        sizes, [area.mask for area in areas], favoured=favoured, probability=params.favour.probability, seed=seed
+        sizes,
+        [area.mask for area in areas],
+        favoured=favoured,
+        probability=params.favour.probability,
+        seed=seed,
+        hints=[_tagged_pixels(area, favoured) for area in areas],
     )
     return Pool(areas, sampler, count, params.crop, params.augment.scale, classes, paste=paste)
+
+
+def _tagged_pixels(area: Area, favoured: int | None) -> Mask | None:
+    """Mask (H, W) with the favoured class in the tag crops that carry its tag, for areas that have tags but no mask."""
+    if favoured is None or area.mask is not None or area.windows is None or area.tags is None:
+        return None
+    tagged = np.append(area.tags[:, favoured], False)  # the last entry serves number -1
+    return np.where(tagged[area.windows], favoured, IGNORE).astype(np.uint8)
 
 
 def typical_shares(areas: Sequence[Area], classes: int, size: int) -> Tensor:
