@@ -178,10 +178,11 @@ def show(
 
 @app.command()
 def readme(context: typer.Context) -> None:
-    """Rewrite the results block of README.md from the reports."""
-    from weakseg.readme import update_readme
+    """Rewrite the results block of README.md from the reports, and draw its picture."""
+    from weakseg.readme import draw_picture, update_readme
 
     typer.echo("README.md updated" if update_readme(context.obj) else "README.md is up to date")
+    typer.echo(f"picture: {draw_picture(context.obj) or 'nothing predicted yet'}")
 
 
 @runs_app.command()

@@ -16,6 +16,7 @@ from weakseg.training.machine import Machine
 
 View = tuple[int, bool]
 PLAIN: tuple[View, ...] = ((0, False),)
+MIRRORED: tuple[View, ...] = ((0, False), (0, True))
 DIHEDRAL: tuple[View, ...] = tuple((turns, flip) for flip in (False, True) for turns in range(4))
 """The eight flips and quarter turns (D4) as (quarter turns, flip)."""
 

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from weakseg.weak.selftrain import Targets, allowed_channels, constrain, cut_mix, make_targets
+from weakseg.weak.selftrain import (
+    Targets,
+    align,
+    allowed_channels,
+    constrain,
+    cut_mix,
+    expected_shares,
+    make_targets,
+    share_loss,
+)
 
 
 def pixels(*columns: tuple[float, ...]) -> torch.Tensor:
@@ -135,3 +145,33 @@ def test_cut_mix_share_and_seed() -> None:
     share = (mixed != images).flatten(1).any(1).float().mean().item()
     assert share == pytest.approx(0.3, abs=0.08)
     assert torch.equal(mixed, cut_mix(images, targets, 0.3, torch.Generator().manual_seed(0))[0])
+
+
+def test_expected_shares_by_hand() -> None:
+    """Typical shares .6, .3, .1; pixels that allow {0, 1}, {2} and everything; a contradiction allows all."""
+    typical = torch.tensor([0.6, 0.3, 0.1])
+    found = expected_shares(torch.cat([bits(3, 4), bits(7, 0)]), typical)
+    assert found[0].tolist() == pytest.approx([(0.6 / 0.9) / 2, (0.3 / 0.9) / 2, 0.5])
+    assert found[1].tolist() == pytest.approx([0.6, 0.3, 0.1])
+
+
+def test_align_raises_what_falls_short_and_lowers_nothing_directly() -> None:
+    given = pixels((0.8, 0.15, 0.05), (0.8, 0.15, 0.05))
+    raised = align(given, torch.tensor([[0.5, 0.48, 0.02]]))[0, :, 0, 0]
+    odds = 0.48 / 0.15
+    total = 0.8 + 0.15 * odds + 0.05
+    assert raised.tolist() == pytest.approx([0.8 / total, 0.15 * odds / total, 0.05 / total], rel=1e-5)
+    assert align(given, torch.tensor([[0.5, 0.48, 0.02]]), limit=1.0)[0, :, 0, 0].tolist() == pytest.approx(
+        [0.8, 0.15, 0.05]
+    )
+
+
+def test_share_loss_is_the_divergence_of_mean_shares_and_moves_them() -> None:
+    logits = torch.zeros(1, 2, 4, 4, requires_grad=True)
+    every = torch.full((1, 4, 4), 3, dtype=torch.int32)
+    assert float(share_loss(logits, every, torch.tensor([[0.5, 0.5]]))) == pytest.approx(0.0, abs=1e-6)
+    loss = share_loss(logits, every, torch.tensor([[0.75, 0.25]]))
+    assert float(loss) == pytest.approx(0.75 * np.log(1.5) + 0.25 * np.log(0.5), abs=1e-5)
+    loss.backward()
+    assert logits.grad is not None
+    assert (logits.grad[0, 0] < 0).all()  # downhill: more of class 0

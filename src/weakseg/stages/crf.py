@@ -50,5 +50,5 @@ def options_of(params: CrfParams) -> RefineOptions:
 def _jobs(context: Context, areas: list[str]) -> Iterator[tuple[np.ndarray, ScoreMaps]]:
     source = context.layout.scores(context.params.crf.input)
     for area in areas:
-        image = np.ascontiguousarray(open_array(context.layout.tiles / "images", area))
+        image = np.array(open_array(context.layout.tiles / "images", area))  # the CRF wants a writable copy
         yield image, load_scores(source / f"{area}.npz")

@@ -14,7 +14,7 @@ from weakseg.data.augment import denormalise, jitter_colour, normalise
 from weakseg.data.manifest import TagCrops
 from weakseg.data.store import fingerprint, open_array
 from weakseg.data.tag_dataset import TagCropDataset
-from weakseg.inference import DIHEDRAL, sweep_windows, undo_view, view_of
+from weakseg.inference import MIRRORED, sweep_windows, undo_view, view_of
 from weakseg.models.build import build_encoder
 from weakseg.models.classifier import balanced_crop_weights
 from weakseg.models.pseudo_labels import PseudoLabelOptions, single_stage_loss
@@ -134,13 +134,14 @@ def train(context: Context, crops: TagCrops, report: Any) -> SingleStage:
         resume_file=context.layout.out / "resume" / "single_stage.pt",
         identity=fingerprint(context.layout.tiles) + params.model_dump_json(),
         report=lambda row, at: report(row, step=at),
+        channels_last=params.backbone != "resnet38",  # a slim one has layers of 4 channels: see fit
     )
     return result.model.eval()  # type: ignore[return-value]
 
 
 @torch.no_grad()
 def predict_area(context: Context, model: SingleStage, area: str) -> ScoreMaps:
-    """Soft masks of an area over scales and all flips and quarter turns, classes without a tag set to zero."""
+    """Soft masks of an area over scales and mirror images (as published), classes without a tag set to zero."""
     params, device = context.params.single_stage, context.machine.torch_device()
     model.to(device)
 
@@ -149,7 +150,7 @@ def predict_area(context: Context, model: SingleStage, area: str) -> ScoreMaps:
         views = [
             undo_view(_masks(model, view_of(cut.float(), view), scale), view)
             for scale in params.scales
-            for view in DIHEDRAL
+            for view in MIRRORED
         ]
         return F.interpolate(torch.stack(views).mean(0), size, mode="bilinear", align_corners=False)
 

@@ -93,6 +93,7 @@ def fit(
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None,
     report: Callable[[Mapping[str, float], int], None] | None = None,
     on_report: Callable[[nn.Module, int, Mapping[str, float]], None] | None = None,
+    channels_last: bool = True,
 ) -> FitResult:
     """Train ``plan.steps`` steps and return the network to use.
 
@@ -105,6 +106,8 @@ def fit(
         identity: what the run is made from (params and data, as a digest); a resume file of another identity
             is refused as stale and the run starts over.
         evaluate: network -> hold-out metrics, called at every report on the network that would be used.
+        channels_last: memory layout of the weights; faster on CPUs and GPUs. Off for networks that crash with it: torch
+            2.15 on the CPU writes past a buffer in the backward pass of convolutions with 4 channels.
         report, on_report: sinks of (metrics, step), and of (network, step, metrics) to keep checkpoints.
 
     Raises:
@@ -118,7 +121,8 @@ def fit(
     averaged = copy.deepcopy(model).requires_grad_(False) if plan.ema > 0 else None
     if averaged is not None:
         averaged.to(accelerator.device)
-    model = model.to(memory_format=torch.channels_last)
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)
     take_step, optimiser = accelerator.prepare(_Step(model, step_loss), optimiser)
     result = FitResult(averaged if averaged is not None else model)
     start = _resume(resume_file, identity, model, averaged, optimiser, schedule, result)
