@@ -241,7 +241,7 @@ class CopyPasteParams(Section):
 class WeakParams(Section):
     """How weak crops enter the training of a segmentation network."""
 
-    batch: Count  # crops of N2 per step; they replace as many of the N1 crops
+    batch: Count  # crops of N2 per step, on top of those of N1
     start: Share  # share of the steps before weak crops count
     ramp: Share  # share of the steps over which their weight grows to full
     pseudo_weight: dict[str, NotNegative]  # per source of pseudo-masks

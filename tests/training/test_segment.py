@@ -15,11 +15,11 @@ from weakseg.data.areas import Area
 from weakseg.data.augment import Preprocessing
 from weakseg.data.dataset import StepDataset
 from weakseg.data.tags import allowed_raster, tags_from_mask, window_grid, window_index
-from weakseg.errors import DataError, ParamsError
+from weakseg.errors import DataError
 from weakseg.losses import cross_entropy
 from weakseg.params import SegmentParams
 from weakseg.training.fit import TrainState
-from weakseg.training.segment import _ramp, build_pools, class_weights, segmentation_step
+from weakseg.training.segment import _ramp, build_pools, class_weights, segmentation_step, typical_shares
 
 RAW = Preprocessing((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -58,16 +58,14 @@ def test_class_weights() -> None:
         class_weights({"bus": 1.0}, ISPRS)
 
 
-def test_weak_crops_replace_pixel_crops(params: Callable[..., SegmentParams], areas: list[Area]) -> None:
+def test_weak_crops_come_on_top_of_pixel_crops(params: Callable[..., SegmentParams], areas: list[Area]) -> None:
     plain = build_pools("pixel", params(), ISPRS, areas[:1], areas[1:], 0)
     both = build_pools("consistency", params(), ISPRS, areas[:1], areas[1:], 0)
     assert {name: pool.count for name, pool in plain.items()} == {"pixel": 4}
-    assert {name: pool.count for name, pool in both.items()} == {"pixel": 2, "weak": 2}
+    assert {name: pool.count for name, pool in both.items()} == {"pixel": 4, "weak": 2}
     assert {name: pool.count for name, pool in build_pools("full", params(), ISPRS, areas[:1], [], 0).items()} == {
         "pixel": 4
     }
-    with pytest.raises(ParamsError, match=r"segment\.weak\.batch 4 of 4 crops"):
-        build_pools("cam", params(weak__batch=4), ISPRS, areas[:1], areas[1:], 0)
 
 
 def test_favoured_class_and_copy_paste(params: Callable[..., SegmentParams], areas: list[Area]) -> None:
@@ -149,18 +147,18 @@ def test_pseudo_step_by_hand(params: Callable[..., SegmentParams]) -> None:
 
 
 def test_weak_crops_wait_for_their_start(params: Callable[..., SegmentParams], areas: list[Area]) -> None:
-    """Every step has 4 crops; before half of the steps all are of N1, and the first two are the same either way."""
+    """Every step has 4 crops of N1, the same ones whenever the weak crops begin."""
     pools = build_pools("consistency", params(weak__start=0.5), ISPRS, areas[:1], areas[1:], 0)
     steps = [StepDataset(pools, seed=0, steps=4)[step] for step in range(4)]
     assert [{name: len(part["image"]) for name, part in step.items()} for step in steps] == [
         {"pixel": 4},
         {"pixel": 4},
-        {"pixel": 2, "weak": 2},
-        {"pixel": 2, "weak": 2},
+        {"pixel": 4, "weak": 2},
+        {"pixel": 4, "weak": 2},
     ]
     at_once = build_pools("consistency", params(weak__start=0.0), ISPRS, areas[:1], areas[1:], 0)
     first = StepDataset(at_once, seed=0, steps=4)[0]
-    assert torch.equal(first["pixel"]["image"], steps[0]["pixel"]["image"][:2])
+    assert torch.equal(first["pixel"]["image"], steps[0]["pixel"]["image"])
     for source in ("cam", "consistency"):
         given = {"pixel": batch()["pixel"]}
         loss, logs = segmentation_step(source, params(), ISPRS, RAW, 0)(TrainState(Fixed(), None, 1, 4), given)
@@ -189,7 +187,8 @@ def test_consistency_step_is_the_sum_of_its_parts(params: Callable[..., SegmentP
     )
     options = params(weak__start=0.0, weak__ramp=0.0)
     loss, logs = segmentation_step("consistency", options, ISPRS, RAW, 0)(TrainState(Fixed(), None, 0, 4), given)
-    assert set(logs) == {"pixel", "consistency", "tags", "presence", "coverage"}
+    assert set(logs) == {"pixel", "consistency", "tags", "presence", "shares", "coverage"}
+    assert logs["shares"].item() == 0  # no typical shares were given
     assert all(logs[name].item() > 0 for name in ("pixel", "consistency", "tags", "coverage"))
     weak = options.weak
     want = logs["pixel"] + weak.consistency_weight * logs["consistency"]
@@ -219,3 +218,37 @@ def test_draws_depend_on_seed_and_step_alone(params: Callable[..., SegmentParams
 
     assert loss(0, 1) == loss(0, 1)
     assert len({loss(0, 1), loss(0, 2), loss(1, 1)}) == 3
+
+
+def test_typical_shares_by_hand() -> None:
+    """Four windows of 2 px: class 0 alone, 0 and 1 half each, 1 alone, unlabelled; class 2 is nowhere."""
+    mask = np.array([[0, 0, 0, 1], [0, 0, 0, 1], [1, 1, 255, 255], [1, 1, 255, 255]], np.uint8)
+    area = Area(np.zeros((4, 4, 3), np.uint8), mask)
+    assert typical_shares([area], 3, 2).tolist() == pytest.approx([0.75, 0.75, 0.75])
+    mask[0, 0] = 2
+    found = typical_shares([Area(area.image, mask)], 3, 2)
+    assert found.tolist() == pytest.approx([(0.75 + 0.5) / 2, (0.5 + 1) / 2, 0.25])
+
+
+def test_shares_pull_the_student_to_what_the_tags_expect(params: Callable[..., SegmentParams]) -> None:
+    """With typical shares given, the loss grows by the weighted share loss."""
+    given = batch(allowed=torch.full((2, 8, 8), 0b11111, dtype=torch.int32))
+    options = params(weak__start=0.0, weak__ramp=0.0, weak__share_weight=2.0, consistency__align=False)
+    typical = torch.tensor([0.9, 0.025, 0.025, 0.025, 0.025])
+    state = TrainState(Fixed(), None, 0, 4)
+    without, _ = segmentation_step("consistency", options, ISPRS, RAW, 0)(state, given)
+    loss, logs = segmentation_step("consistency", options, ISPRS, RAW, 0, typical=typical)(state, given)
+    assert logs["shares"].item() > 0
+    assert loss.item() == pytest.approx(without.item() + 2 * logs["shares"].item(), rel=1e-4)
+
+
+def test_a_favoured_class_is_sought_in_the_crops_tagged_with_it(params: Callable[..., SegmentParams]) -> None:
+    windows = np.repeat(np.repeat(np.arange(4, dtype=np.int32).reshape(2, 2), 8, 0), 8, 1)
+    tags = np.zeros((4, 5), bool)
+    tags[2, ISPRS.index("car")] = True
+    weak = Area(np.zeros((16, 16, 3), np.uint8), windows=windows, tags=tags, window_pixels=np.full(4, 64))
+    labelled = Area(weak.image, np.zeros((16, 16), np.uint8))
+    favoured = build_pools("consistency", params(), ISPRS, [labelled], [weak], 0)["weak"].sampler.favoured
+    assert len(favoured) == 64
+    assert favoured[:, 1].min() == 8  # rows 8 to 15, columns 0 to 7: window 2
+    assert favoured[:, 2].max() == 7

@@ -36,7 +36,6 @@ class Pool:
         sampler: where to cut.
         count: crops per step (over all ranks), from step ``begins`` on.
         begins: first step that draws from this pool.
-        count_before: crops per step before other pools begin, for the pool that fills the batch alone until then.
         crop: side in px.
         scale: range of zoom factors; 2 shows half the ground at twice the size.
         min_labelled: share of labelled pixels below which a plain draw is repeated (hold-out blocks are unlabelled).
@@ -50,7 +49,6 @@ class Pool:
     scale: tuple[float, float]
     classes: int
     begins: int = 0
-    count_before: int = 0
     min_labelled: float = 0.25
     paste: CopyPaste | None = None
 
@@ -85,11 +83,10 @@ class StepDataset(Dataset[dict[str, dict[str, Tensor]]]):
 
     def __getitem__(self, step: int) -> dict[str, dict[str, Tensor]]:
         batch = {}
-        waiting = any(step < pool.begins for pool in self.pools.values())
         for number, (name, pool) in enumerate(self.pools.items()):
             if step < pool.begins:
                 continue
-            mine = range(self.rank, pool.count_before if waiting and pool.count_before else pool.count, self.world)
+            mine = range(self.rank, pool.count, self.world)
             crops = [draw_crop(pool, np.random.default_rng([self.seed, number, step, i])) for i in mine]
             batch[name] = stack_crops(crops)
         return batch

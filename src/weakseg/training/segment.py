@@ -20,7 +20,6 @@ from weakseg.data.copy_paste import CopyPaste, cut_snippets
 from weakseg.data.dataset import Pool
 from weakseg.data.sampler import build_sampler
 from weakseg.data.tags import count_classes, window_grid
-from weakseg.errors import ParamsError
 from weakseg.losses import consistency_loss, cross_entropy, dice_loss, lovasz_softmax, presence_loss, tag_loss
 from weakseg.params import ConsistencyParams, SegmentParams, Source
 from weakseg.training.fit import Batch, StepLoss, TrainState
@@ -49,26 +48,18 @@ def build_pools(
 ) -> dict[str, Pool]:
     """Pools ``pixel`` (areas with truth) and, for task (ii), ``weak`` (N2 areas, with pseudo-masks or tags alone).
 
-    Both tasks see ``optimiser.batch`` crops in every step, so steps compare like with like: from ``weak.start`` on the
-    weak crops replace crops of N1; before, all are of N1.
+    Every source sees ``optimiser.batch`` crops with pixel truth in every step; from ``weak.start`` on, weak crops come
+    on top.
     """
     uses_weak = source not in PIXEL_SOURCES and len(weak) > 0
-    weak_count = params.weak.batch if uses_weak else 0
-    if weak_count >= params.optimiser.batch:
-        raise ParamsError(
-            f"segment.weak.batch {weak_count} of {params.optimiser.batch} crops",
-            expected="at least one crop of N1 in each step",
-            cure="lower segment.weak.batch",
-        )
     favoured = scheme.index(params.favour.class_name) if params.favour.probability > 0 else None
     paste = _copy_paste(params, scheme, labelled)
-    batch, classes = params.optimiser.batch, len(scheme)
-    pixel = _pool(params, labelled, favoured, batch - weak_count, seed, classes, paste)
-    if not uses_weak:
-        return {"pixel": pixel}
-    begins = round(params.weak.start * params.optimiser.steps)
-    later = replace(_pool(params, weak, favoured, weak_count, seed, classes, None), begins=begins)
-    return {"pixel": replace(pixel, count_before=batch), "weak": later}
+    pools = {"pixel": _pool(params, labelled, favoured, params.optimiser.batch, seed, len(scheme), paste)}
+    if uses_weak:
+        begins = round(params.weak.start * params.optimiser.steps)
+        later = _pool(params, weak, favoured, params.weak.batch, seed, len(scheme), None)
+        pools["weak"] = replace(later, begins=begins)
+    return pools
 
 
 def _copy_paste(params: SegmentParams, scheme: ClassScheme, labelled: Sequence[Area]) -> CopyPaste | None:
