@@ -1,7 +1,7 @@
 # `make demo` and `make test` are the only two commands a newcomer needs: both install everything first.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 UV := .tools/bin/uv
-RUN := $(UV) run --no-sync --no-project
+RUN := $(UV) run --no-project
 export OMP_NUM_THREADS := 1
 # glibc gives big buffers back to the system and asks for them again at every training step; keeping them saves a quarter
 export MALLOC_MMAP_THRESHOLD_ := 4294967296
@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo test check install dubai clean
+.PHONY: demo test check install dubai dubai_encdec clean
 
 demo: install  ## the embedded scenes through the whole pipeline; results in reports/results.md
 	$(RUN) python -m weakseg data ensure
@@ -40,12 +40,20 @@ requirements.lock: pyproject.toml
 	$(UV) pip compile -q --universal --generate-hashes --no-header --all-extras --group dev --group bench \
 	  --python-version 3.11 pyproject.toml -o $@
 
-dubai: install  ## real images: make dubai IMAGES=... LABELS=...; workspace work/dubai72, reports in reports/dubai72
-	test -f work/dubai72/params.yaml || $(RUN) python -m weakseg --root work/dubai72 init --config configs/dubai.yaml
-	test -d work/dubai72/data/images || $(RUN) python -m weakseg --root work/dubai72 data import $(IMAGES) $(LABELS) \
+# real images in a workspace of their own; reports are copied to reports/ when the run has ended
+define real
+	test -f work/$(1)/params.yaml || $(RUN) python -m weakseg --root work/$(1) init --config configs/$(2).yaml
+	test -d work/$(1)/data/images || $(RUN) python -m weakseg --root work/$(1) data import $(IMAGES) $(LABELS) \
 	  --classes configs/dubai_classes.yaml --ignore 5
-	cd work/dubai72 && ../../$(UV) run --no-sync --no-project dvc repro
-	mkdir -p reports/dubai72 && cp -r work/dubai72/reports/. reports/dubai72/
+	cd work/$(1) && ../../$(RUN) dvc repro $(3)
+	mkdir -p reports/$(1) && cp -r work/$(1)/reports/. reports/$(1)/
+endef
+
+dubai: install  ## make dubai IMAGES=... LABELS=...
+	$(call real,dubai72,dubai,)
+
+dubai_encdec: install  ## make dubai_encdec IMAGES=... LABELS=...: task (i) alone
+	$(call real,dubai72_encdec,dubai_encdec,evaluate@pixel)
 
 clean:  ## remove what the pipeline made; data and environment stay
 	rm -rf out mlruns mlflow.db

@@ -31,7 +31,7 @@ def test_update_replaces_the_block_and_nothing_else(tmp_path: Path) -> None:
     assert text.endswith(END + "\nafter\n")
     assert "| a table |" in text
     assert "old" not in text
-    assert "No report at `reports/dubai72/results.md` yet." in text
+    assert "No report at `reports/dubai72_encdec/results.md` yet." in text
     assert not update_readme(tmp_path)
 
 

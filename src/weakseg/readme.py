@@ -18,7 +18,11 @@ PICTURE = "docs/pictures/demo.png"
 SHOWN = (("pixel", "task (i): 3 scenes with pixels"), ("consistency", "task (ii): and the tags of 23"))
 SECTIONS = (
     ("Embedded scenes (`make demo`)", "reports/results.md"),
-    ("Dubai aerial set, 72 real images (`make dubai`)", "reports/dubai72/results.md"),
+    ("Dubai aerial set, 72 real images, U-Net with pretrained Lite0 (`make dubai`)", "reports/dubai72/results.md"),
+    (
+        "The same images, EncDecUnpool at an eighth of its width, from scratch (`make dubai_encdec`)",
+        "reports/dubai72_encdec/results.md",
+    ),
 )
 
 

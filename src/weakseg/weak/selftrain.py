@@ -74,12 +74,14 @@ def align(constrained: Tensor, shares: Tensor, limit: float = 4.0) -> Tensor:
 
 
 def share_loss(logits: Tensor, allowed: Tensor, shares: Tensor) -> Tensor:
-    """Divergence of each crop's predicted class shares, from logits (B, C, H, W), from the expected (B, C); 0 if equal.
+    """Divergence of the batch's predicted class shares, from logits (B, C, H, W), from the expected (B, C); 0 if equal.
+
+    Over the batch, not per crop: what one crop holds scatters widely around what its tags let expect.
 
     Learning from label proportions (Ardehaly and Culotta 2017); the proportions are :func:`expected_shares`.
     """
-    predicted = constrain(logits.softmax(1), allowed).mean((2, 3))
-    return (shares * (shares.clamp(min=1e-8) / predicted.clamp(min=1e-8)).log()).sum(1).mean()
+    predicted, expected = constrain(logits.softmax(1), allowed).mean((0, 2, 3)), shares.mean(0)
+    return (expected * (expected.clamp(min=1e-8) / predicted.clamp(min=1e-8)).log()).sum()
 
 
 def make_targets(
