@@ -369,5 +369,5 @@ def test_intervals_in_words() -> None:
     assert report._interval(Interval(-0.0214, nan, nan), signed=True) == "-0.021"
     assert report._interval(Interval(0.5, 0.4, 0.6), signed=False) == "0.500 [0.400, 0.600]"
     assert report._percent(Interval(nan, nan, nan)) == "-"
-    assert report._percent(Interval(0.5, nan, nan)) == "50 %"
+    assert report._percent(Interval(0.5, nan, nan)) == "gap not established"
     assert report._percent(Interval(-0.25, -0.5, 0.1)) == "-25 % [-50, 10]"
