@@ -218,7 +218,13 @@ def test_resume_goes_on_and_refuses_another_search(tmp_path: Path, params: Param
         lambda: tune(tmp_path, params, search(allowance=0.1), bowl, study="s", resume=True, identity="data"),
         lambda: tune(tmp_path, params, search(), bowl, study="s", resume=True, identity="other data"),
         lambda: tune(
-            tmp_path, with_values(params, {"segment.crop": 64}), search(), bowl, study="s", resume=True, identity="data"
+            tmp_path,
+            with_values(params, {"segment.crop": params.segment.crop + 16}),
+            search(),
+            bowl,
+            study="s",
+            resume=True,
+            identity="data",
         ),
     ]
     for other in others:
