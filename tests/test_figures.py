@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from weakseg.classes import ISPRS
-from weakseg.figures import CAPTION, GAP, SIDE, draw_row, draw_sheet, heat, legend
+from weakseg.figures import CAPTION, GAP, SIDE, draw_confusion, draw_row, draw_sheet, heat, legend
 
 
 def read(path: Path) -> np.ndarray:
@@ -62,3 +62,17 @@ def test_legend_shows_every_colour() -> None:
     assert legend(ISPRS, 300).shape == (300, 200, 3)
     for index, colour in enumerate(ISPRS.colours):
         assert picture[6 + 20 * index + 7, 14].tolist() == list(colour)
+
+
+def test_confusion_picture_shows_shares_of_each_row(tmp_path: Path) -> None:
+    """Row 0 is all right, row 1 half and half: the diagonal of row 0 is the brightest cell."""
+    path = draw_confusion(tmp_path / "c.png", np.array([[10, 0], [5, 5]]), ["road", "car"])
+    drawn = cv2.imread(str(path))[..., ::-1].astype(int)
+    assert drawn.shape == (34 + 2 * 74, 170 + 2 * 74, 3)
+
+    def corner(row: int, column: int) -> list[int]:
+        return drawn[34 + row * 74 + 2, 170 + column * 74 + 2].tolist()
+
+    full, none, half = corner(0, 0), corner(0, 1), corner(1, 0)
+    assert half == corner(1, 1)
+    assert sum(full) > sum(half) > sum(none)

@@ -63,3 +63,25 @@ def _line(panels: Sequence[tuple[str, Picture]]) -> Picture:
 
 def _pad_right(line: Picture, width: int) -> Picture:
     return np.pad(line, ((0, 0), (0, width - line.shape[1]), (0, 0)), constant_values=255)
+
+
+def draw_confusion(path: Path, confusion: npt.NDArray[np.integer], names: Sequence[str]) -> Path:
+    """Write a confusion matrix (C, C), rows truth, as a PNG: shares of each row as colour and in percent."""
+    count, cell, left, top = len(names), 74, 170, 34
+    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    canvas = np.full((top + count * cell, left + count * cell, 3), 255, np.uint8)
+    canvas[top:, left:] = np.kron(heat(shares), np.ones((cell, cell, 1), np.uint8))
+    for row, name in enumerate(names):
+        _write(canvas, name, (4, top + row * cell + cell // 2), (0, 0, 0))
+        _write(canvas, name[:9], (left + row * cell + 4, 20), (0, 0, 0))
+        for column in range(count):
+            shade = (0, 0, 0) if shares[row, column] > 0.6 else (255, 255, 255)
+            place = (left + column * cell + 18, top + row * cell + cell // 2)
+            _write(canvas, f"{100 * shares[row, column]:.0f} %", place, shade)
+    with atomic_path(path) as temporary:
+        cv2.imwrite(str(temporary), canvas[..., ::-1])
+    return path
+
+
+def _write(canvas: Picture, text: str, place: tuple[int, int], colour: tuple[int, int, int]) -> None:
+    cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, colour, 1, cv2.LINE_AA)

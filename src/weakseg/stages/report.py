@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from weakseg.data.files import atomic_path
 from weakseg.errors import StageError
+from weakseg.figures import draw_confusion
 from weakseg.layout import Layout
 from weakseg.metrics import Confusion, Interval, gap_closed, paired_bootstrap
 from weakseg.params import SOURCES, ReportParams
@@ -37,6 +39,10 @@ def run(root: Path) -> None:
         with atomic_path(layout.results) as temporary:
             temporary.write_text(render(rows, audits))
         log.log_artifact(layout.results, "report")
+        for name, report in reports.items():
+            pooled = sum(confusions(report).values(), np.zeros((len(report["iou"]),) * 2, np.int64))
+            classes = list(pd.read_csv(layout.confusion(name), index_col=0).index)
+            log.log_artifact(draw_confusion(layout.sheets("confusion") / f"{name}.png", pooled, classes), "confusion")
         for row in rows:
             value = row["gap_closed"].value if row["gap_closed"] else float("nan")
             log.log_metrics({f"{row['source']}/miou": row["miou"], f"{row['source']}/gap_closed": value})
