@@ -342,7 +342,8 @@ def predict(
 ) -> None:
     """Predict land-cover maps of whole rasters, window by window."""
     from weakseg.inference import DIHEDRAL, PLAIN
-    from weakseg.prediction import Options, load_predictor, predict_rasters
+    from weakseg.prediction import Options, predict_rasters
+    from weakseg.predictors import load_predictor
     from weakseg.training.machine import machine_from_environment
 
     if polygons and (Path(where).is_dir() or any(mark in where for mark in "*?[")):

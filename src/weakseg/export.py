@@ -1,7 +1,8 @@
 """Models for other programs: ONNX, TorchScript, and a folder that needs nothing of this project.
 
 All three take normalised images (B, 3, H, W) float32 of any batch and size, named ``image``, and give ``probabilities``
-(B, C, H, W). Every export is run and compared with the network it came from before it takes its name.
+(B, C, H, W). Every export is run and compared with the network it came from before it takes its name. The single files
+carry classes and preprocessing as JSON, the text of the bundle's two files together, under the key ``SETTINGS``.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from weakseg.models.encdec_unpool import Crop, EncDecUnpool, Encoded
 from weakseg.training.checkpoints import scheme_of
 
 OPSET: Final = 18
+SETTINGS: Final = "weakseg.json"  # metadata property of an ONNX file, extra file of a TorchScript one
 PARITY: Final = 1e-4  # largest difference of a probability that counts as the same network
 _TRACED: Final = (2, 3, 70, 90)  # a size that needs padding, so that the padding is in the graph
 _CHECKED: Final = ((1, 3, 64, 64), (3, 3, 33, 129), (1, 3, 5, 7))
@@ -76,7 +78,7 @@ def export_onnx(model_file: Path, target: Path) -> float:
         import onnxruntime
     except ImportError as error:
         raise ParamsError("no onnxruntime", expected="the extra export", cure="install weakseg[export]") from error
-    network, _, _ = _open(model_file)
+    network, scheme, content = _open(model_file)
     names: dict[str, Any] = {"input_names": ["image"], "output_names": ["probabilities"]}
     dynamic = {name: {0: "batch", 2: "height", 3: "width"} for name in ("image", "probabilities")}
     with atomic_path(target) as temporary:
@@ -90,15 +92,18 @@ def export_onnx(model_file: Path, target: Path) -> float:
                 dynamic_axes=dynamic,
                 **names,
             )
+        _add_property(temporary, _settings(scheme, content))
         session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
         return _check_parity(target, network, lambda x: torch.from_numpy(session.run(None, {"image": x.numpy()})[0]))
 
 
 def export_torchscript(model_file: Path, target: Path) -> float:
     """Write one TorchScript file, traced; returns the largest difference of a probability, as :func:`export_onnx`."""
-    network, _, _ = _open(model_file)
+    network, scheme, content = _open(model_file)
+    extra = {SETTINGS: _settings(scheme, content)}
     with atomic_path(target) as temporary, _quiet(), torch.no_grad():
-        torch.jit.trace(network, torch.zeros(_TRACED), check_trace=False).save(str(temporary))  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(network, torch.zeros(_TRACED), check_trace=False)  # type: ignore[no-untyped-call]
+        traced.save(str(temporary), _extra_files=extra)
         return _check_parity(target, network, torch.jit.load(str(temporary)))  # type: ignore[no-untyped-call]
 
 
@@ -162,13 +167,28 @@ def _check_parity(target: Path, network: nn.Module, exported: Callable[[Tensor],
     return worst
 
 
+def _settings(scheme: ClassScheme, settings: dict[str, Any]) -> str:
+    return json.dumps({**settings, **_class_table(scheme)})
+
+
+def _class_table(scheme: ClassScheme) -> dict[str, Any]:
+    classes = [{"name": n, "colour": list(c)} for n, c in zip(scheme.names, scheme.colours, strict=True)]
+    return {"classes": classes, "ignored": [{"name": n, "colour": list(c)} for n, c in scheme.ignored]}
+
+
+def _add_property(path: Path, text: str) -> None:
+    import onnx
+
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {SETTINGS: text})
+    onnx.save(model, path)
+
+
 def _texts(scheme: ClassScheme, settings: dict[str, Any]) -> dict[str, str]:
     """The small files of a bundle."""
-    classes = [{"name": n, "colour": list(c)} for n, c in zip(scheme.names, scheme.colours, strict=True)]
-    ignored = [{"name": n, "colour": list(c)} for n, c in scheme.ignored]
     formula = "(value / 255 - mean) / std per band, after resampling by scale"
     return {
-        "classes.json": json.dumps({"classes": classes, "ignored": ignored}, indent=1) + "\n",
+        "classes.json": json.dumps(_class_table(scheme), indent=1) + "\n",
         "preprocessing.json": json.dumps({**settings, "formula": formula}, indent=1) + "\n",
         "requirements.txt": _REQUIREMENTS,
         "INSTRUCTIONS.md": _instructions(scheme, settings),

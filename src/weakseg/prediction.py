@@ -8,7 +8,6 @@ sees. A reading thread, the network and a writing thread overlap. Finished bands
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,42 +17,19 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
-import torch
-from torch import Tensor
-
 from weakseg.classes import ClassScheme
-from weakseg.data.augment import Preprocessing, normalise
 from weakseg.data.spool import Spool
 from weakseg.data.streaming import BLOCK, Pixels, Source, inspect_source, list_sources, write_bands
-from weakseg.errors import DataError, ParamsError, WeightsError
-from weakseg.inference import PLAIN, View, predict_probabilities, undo_view, view_of
+from weakseg.errors import DataError, ParamsError
+from weakseg.inference import PLAIN, View
+from weakseg.predictors import Predictor, load_predictor
 from weakseg.sweeping import FULL, Grid, WindowSweep, back_to_raster, encode_maps, in_bands, plan_grid
-from weakseg.training.checkpoints import scheme_of
 from weakseg.training.machine import Machine
 
 GsdPolicy = Literal["auto", "resample", "refuse", "ignore"]
 GSD_TOLERANCE: Final = 0.05  # share by which two ground sampling distances may differ and count as the same
 MAX_BUFFER: Final = 1 << 30  # bytes of float rows under way, so that the whole stays under 2 GB
 _IDENTITY: Final = "WEAKSEG_IDENTITY"  # metadata tag of a finished map
-
-
-@dataclass(frozen=True)
-class Predictor:
-    """A model ready to run.
-
-    Attributes:
-        forward: uint8 images (B, 3, h, w) on the machine's device -> probabilities (B, C, h, w) float32.
-        scale: resampling of the training rasters; 0.5 halves the side.
-        gsd: metres per px of the training rasters before that, None where it is unknown.
-        digest: of the model file and of how it is run; a map is only ever continued by the same.
-    """
-
-    forward: Callable[[Tensor], Tensor]
-    scheme: ClassScheme
-    scale: float
-    gsd: float | None
-    device: torch.device
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -106,7 +82,7 @@ def predict_raster(
     """Predict one raster into a GeoTIFF of class indices, 255 where the raster has no data.
 
     Args:
-        model_file: a model file of segment@SOURCE, or a folder that ``export_bundle`` wrote.
+        model_file: what ``predictors.load_predictor`` opens.
         source: any raster that GDAL reads, 8 bits per band.
         target: a ``.tif``; ``probabilities`` (one band per class) and ``confidence`` (the largest of them) are further
             ones, both with value / 254 in [0, 1].
@@ -243,62 +219,6 @@ def _progress(source: Source, resumed: int, quiet: bool) -> Iterator[Callable[[i
     with Progress(*columns, TimeRemainingColumn(), disable=quiet or not sys.stderr.isatty(), transient=True) as bar:
         task = bar.add_task(source.path.name, total=source.height, completed=resumed * BLOCK)
         yield partial(bar.advance, task)
-
-
-def load_predictor(model_file: Path, views: Sequence[View], machine: Machine) -> Predictor:
-    """Open a model file (.pt) or the folder of an exported bundle."""
-    digest = hashlib.blake2b(digest_size=16)
-    weights = model_file / "model.onnx" if model_file.is_dir() else model_file
-    if not weights.is_file():
-        raise WeightsError(f"no model {weights}", expected="a model file or a bundle", cure="check the path")
-    digest.update(weights.read_bytes())
-    digest.update(f"{list(views)} {machine.torch_device()} {machine.mixed_precision()}".encode())
-    load = _load_bundle if model_file.is_dir() else _load_checkpoint
-    return load(model_file, views, machine, digest.hexdigest())
-
-
-def _load_checkpoint(model_file: Path, views: Sequence[View], machine: Machine, digest: str) -> Predictor:
-    from weakseg.training.segmenters import load_segmenter
-
-    model, content = load_segmenter(model_file)
-    device = machine.torch_device()
-    preprocessing = model.preprocessing
-    network = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def forward(images: Tensor) -> Tensor:
-        with torch.inference_mode(), machine.autocast():
-            return predict_probabilities(network, normalise(images, preprocessing), views)
-
-    known = content.get("gsd")
-    return Predictor(forward, scheme_of(content), float(content["scale"]), known, device, digest)
-
-
-def _load_bundle(folder: Path, views: Sequence[View], machine: Machine, digest: str) -> Predictor:
-    import onnxruntime
-
-    settings = json.loads((folder / "preprocessing.json").read_text())
-    table = json.loads((folder / "classes.json").read_text())
-    scheme = ClassScheme(
-        tuple(row["name"] for row in table["classes"]),
-        tuple((r, g, b) for r, g, b in (row["colour"] for row in table["classes"])),
-        tuple((row["name"], (row["colour"][0], row["colour"][1], row["colour"][2])) for row in table["ignored"]),
-    )
-    preprocessing = Preprocessing(tuple(settings["mean"]), tuple(settings["std"]))
-    threads = onnxruntime.SessionOptions()
-    threads.intra_op_num_threads = max(1, machine.threads)
-    session = onnxruntime.InferenceSession(
-        str(folder / "model.onnx"), threads, providers=onnxruntime.get_available_providers()
-    )
-
-    def forward(images: Tensor) -> Tensor:
-        pixels = normalise(images, preprocessing)
-        maps = [
-            undo_view(torch.from_numpy(session.run(None, {"image": view_of(pixels, view).numpy()})[0]), view)
-            for view in views
-        ]
-        return torch.stack(maps).mean(0)
-
-    return Predictor(forward, scheme, float(settings["scale"]), settings["gsd"], torch.device("cpu"), digest)
 
 
 def choose_scale(predictor: Predictor, source: Source, policy: GsdPolicy) -> float:
