@@ -41,7 +41,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One workspace, and so one sqlite file, for the module: making the tables takes seconds."""
     folder = tmp_path_factory.mktemp("workspace")
     (folder / "params.yaml").write_text("segment: {dropout: 0.3}\n")
-    (folder / "data.dvc").write_text("outs:\n- md5: 0123456789abcdef0123456789abcdef.dir\n  path: data\n")
+    (folder / "data.dvc").write_text(
+        "outs:\n- md5: 0123456789abcdef0123456789abcdef.dir\n  size: 1234\n  nfiles: 5\n  path: data\n"
+    )
     (folder / "dvc.lock").write_text("schema: '2.0'\n")
     return folder
 
@@ -83,7 +85,7 @@ def test_all_that_a_stage_reports_arrives(root: Path, tmp_path: Path) -> None:
         run.log_dict({"miou": 0.5}, "evaluate/pixel.json")
         run.log_dataset("scenes", data_hash(root), "data")
     assert [json.loads(line)["op"] for line in spooled(root)[0].read_text().splitlines()] == [
-        "start", "params", "metrics", "metrics", "artifact", "artifact", "artifact", "dataset", "end",
+        "start", "params", "dataset", "metrics", "metrics", "artifact", "artifact", "artifact", "dataset", "end",
     ]  # fmt: skip
     report = send_spool(root)
     assert (report.sent, report.left, report.problem) == (1, 0, "")
@@ -103,9 +105,18 @@ def test_all_that_a_stage_reports_arrives(root: Path, tmp_path: Path) -> None:
     assert (artifacts / "checkpoints" / "best.pt").read_bytes() == b"weights"
     assert (artifacts / "pictures" / "a.png").read_bytes() == b"png"
     assert json.loads((artifacts / "evaluate" / "pixel.json").read_text()) == {"miou": 0.5}
-    dataset = found.inputs.dataset_inputs[0]
-    assert (dataset.dataset.name, dataset.dataset.digest) == ("scenes", data_hash(root))
-    assert dataset.tags[0].value == "training"
+    inputs = {item.dataset.name: item for item in found.inputs.dataset_inputs}
+    assert {name: item.dataset.digest for name, item in inputs.items()} == dict.fromkeys(
+        ("data", "scenes"), data_hash(root)
+    )
+    assert {name: item.tags[0].value for name, item in inputs.items()} == {
+        "data": "segment@pixel",
+        "scenes": "training",
+    }
+    assert json.loads(inputs["data"].dataset.profile) == {"bytes": 1234, "files": 5}
+    from mlflow.data import get_source
+
+    assert get_source(inputs["data"]).uri == str(root / "data")
     assert (os.environ["MLFLOW_DISABLE_TELEMETRY"], os.environ["DO_NOT_TRACK"]) == ("true", "true")
 
 
@@ -166,6 +177,27 @@ def test_trials_nest_under_their_study_whichever_is_sent_first(root: Path) -> No
     assert found.data.tags["weakseg.stage"] == "tune"
 
 
+DVC = """
+import os, subprocess, sys
+from pathlib import Path
+ask = "from weakseg.tracking import pipeline_key; print(pipeline_key({'weakseg.dvc_exp': '%s'}))"
+for stage, experiment in (("tiles", "a"), ("segment@pixel", "a"), ("tiles", "b")):
+    environment = {**os.environ, "DVC_STAGE": stage}
+    subprocess.run(["sh", "-c", f'{sys.executable} -c "{ask % experiment}"; true'], env=environment, check=True)
+"""
+
+
+def test_each_execution_of_dvc_has_a_parent_of_its_own() -> None:
+    """A stand-in for DVC that starts stages as DVC does: a shell with DVC_STAGE set."""
+    command, environment = [sys.executable, "-c", DVC], {**os.environ, "PYTHONPATH": SOURCE}
+    one, two = (
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+        for _ in range(2)
+    )
+    assert one[0] == one[1] != one[2]
+    assert not set(one) & set(two)
+
+
 def test_an_error_in_the_stage_is_passed_on_and_recorded(root: Path) -> None:
     with pytest.raises(ZeroDivisionError), track("broken", root=root, params={}) as run:
         run.log_metrics({"loss": 1 / 0})
@@ -209,7 +241,7 @@ def test_stop_between_sending_and_noting_it_duplicates_nothing(root: Path, monke
     found = find_run(root, run.key)
     assert history(root, found.info.run_id, "loss") == [(0, 1.0), (1, 0.5), (2, 1.0 / 3)]
     assert len(history(root, found.info.run_id, "nan")) == 3
-    assert len(found.inputs.dataset_inputs) == 1
+    assert sorted(item.dataset.name for item in found.inputs.dataset_inputs) == ["data", "scenes"]
     experiment = [found.info.experiment_id]
     assert len(connect(root).search_runs(experiment, f"tags.`weakseg.run` = '{run.key}'")) == 1
 

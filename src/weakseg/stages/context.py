@@ -60,10 +60,11 @@ def open_context(root: Path) -> Context:
 
 @contextmanager
 def tracked(context: Context, stage: str, section: Section, **tags: str) -> Iterator[Run]:
-    """An MLflow run for this stage, with its params section and tags such as ``source="pixel"``."""
+    """An MLflow run for this stage (or one ``seed`` of it), with its params section and tags as ``source="pixel"``."""
     from weakseg.tracking import track
 
     name = f"{stage}@{tags['source']}" if "source" in tags else stage
+    name += f" seed {tags['seed']}" if "seed" in tags else ""
     with track(name, root=context.layout.root, params=section.model_dump(), tags=tags) as run:
         yield run
 

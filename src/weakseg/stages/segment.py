@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from weakseg.errors import StageError
 from weakseg.inference import PLAIN, View, predict_scene
 from weakseg.metrics import confusion_matrix, scores_of
 from weakseg.models.build import Segmenter
-from weakseg.params import WEAK_SOURCES, Source
+from weakseg.params import WEAK_SOURCES, SegmentParams, Source
 from weakseg.stages.context import Context, open_context, tracked, write_report
 from weakseg.training.checkpoints import describe_model, load_checkpoint, save_checkpoint
 from weakseg.training.fit import FitResult, fit
@@ -27,12 +28,19 @@ from weakseg.training.seeds import seed_everything
 from weakseg.training.segment import build_pools, segmentation_step, typical_shares
 from weakseg.training.segmenters import segmenter_of
 
+if TYPE_CHECKING:
+    from weakseg.tracking import Run
+
 WINDOW_OVERLAP, WINDOW_BATCH = 0.34, 4  # of predictions inside the pipeline; evaluate has its own params
 HOLDOUT_MARGIN = 32  # px of context around a hold-out block
 
 
 def run(root: Path, source: Source) -> None:
-    """Train on ``source`` and write checkpoints, curve and summary."""
+    """Train on ``source`` and write checkpoints, curve and summary.
+
+    ``seed<n>.pt`` is the network that later stages use (``segment.selection``); beside it lies the other one of the
+    two, ``last/seed<n>.pt`` or ``best/seed<n>.pt`` (best mIoU on the hold-out among the reports).
+    """
     context = open_context(root)
     params = context.params.segment
     labelled, weak = open_sources(context, source)
@@ -42,20 +50,51 @@ def run(root: Path, source: Source) -> None:
     with tracked(context, "segment", params, source=source) as log:
         for seed in params.seeds:
             name = f"seed{seed}"
+            with seed_run(context, source, seed, log) as own:
 
-            def report(row: Mapping[str, float], step: int, name: str = name) -> None:
-                log.log_metrics({f"{name}/{key}": value for key, value in row.items()}, step=step)
+                def report(row: Mapping[str, float], step: int, own: Run = own) -> None:
+                    own.log_metrics(run_names(row), step=step)
 
-            result, model = train_segmenter(context, source, labelled, weak, seed, identity, report)
-            save_segmenter(folder / f"{name}.pt", model, context)
-            log.log_artifact(folder / f"{name}.pt", "checkpoints")
+                result, model = train_segmenter(context, source, labelled, weak, seed, identity, report, keep_both=True)
+                save_segmenter(folder / f"{name}.pt", model, context)
+                used, other = _kinds(params)
+                own.log_artifact(folder / f"{name}.pt", f"checkpoints/{used}")
+                if (folder / other / f"{name}.pt").is_file():  # without a hold-out there is no best one
+                    own.log_artifact(folder / other / f"{name}.pt", f"checkpoints/{other}")
             rows += [{"seed": seed, **row} for row in result.history]
             summary[name] = {key: value for key, value in result.history[-1].items() if key.startswith("holdout/")}
+        if len(summary) > 1:
+            first, *_ = summary.values()
+            means = {name: float(np.mean([seed[name] for seed in summary.values()])) for name in first}
+            log.log_metrics(run_names(means), step=params.optimiser.steps)
         curve = context.layout.curve(source)
         with atomic_path(curve) as temporary:
             pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.5f")
         write_report(context.layout.report("segment", source), summary)
         log.log_artifact(curve, "curves")
+
+
+@contextmanager
+def seed_run(context: Context, source: Source, seed: int, stage: Run) -> Iterator[Run]:
+    """Where a seed's training is recorded: the stage's own run, or a child of it if there are several seeds.
+
+    So the metrics of any two trainings have the same names, whichever seeds they had.
+    """
+    if len(context.params.segment.seeds) == 1:
+        stage.set_tags({"seed": str(seed)})
+        yield stage
+        return
+    with tracked(context, "segment", context.params.segment, source=source, seed=str(seed)) as own:
+        yield own
+
+
+def run_names(row: Mapping[str, float]) -> dict[str, float]:
+    """Metrics of a report under the names that MLflow users expect: ``val/miou`` and ``val/iou/<class>``.
+
+    ``val`` is the hold-out block inside N1. The validation areas are opened by evaluate alone, whose runs call their
+    numbers ``miou`` and ``iou/<class>``.
+    """
+    return {name.replace("holdout/", "val/", 1): value for name, value in row.items()}
 
 
 def open_sources(context: Context, source: Source) -> tuple[list[Area], list[Area]]:
@@ -88,8 +127,14 @@ def train_segmenter(
     seed: int,
     identity: str,
     report: Callable[[Mapping[str, float], int], None],
+    *,
+    keep_both: bool = False,
 ) -> tuple[FitResult, Segmenter]:
-    """One training with one seed; the hold-out inside N1 is measured at every report."""
+    """One training with one seed; the hold-out inside N1 is measured at every report.
+
+    Returns the network that ``segment.selection`` names: the last, or the best on the hold-out. ``keep_both`` writes
+    the other one too, see :func:`run`.
+    """
     params, scheme = context.params.segment, context.scheme
     seed_everything(seed)
     model = segmenter_of(params.network, len(scheme))
@@ -106,11 +151,11 @@ def train_segmenter(
     def keep(net: Segmenter, step: int, row: Mapping[str, float]) -> None:
         if params.selection == "validation":  # evaluate chooses among them: no other stage opens validation
             save_segmenter(context.layout.checkpoints(source) / "steps" / f"seed{seed}-{step:06d}.pt", net, context)
-        if params.selection != "holdout":
+        if params.selection != "holdout" and not keep_both:
             return
-        if "holdout/miou" not in row:
+        if "holdout/miou" not in row and params.selection == "holdout":
             raise StageError("no hold-out in N1", expected="tiles.holdout above 0", cure="or segment.selection: last")
-        if row["holdout/miou"] > best["miou"]:
+        if row.get("holdout/miou", -1.0) > best["miou"]:
             best.update(miou=row["holdout/miou"], weights={k: v.clone() for k, v in net.state_dict().items()})
             save_checkpoint(best_file, best)
 
@@ -130,13 +175,24 @@ def train_segmenter(
         report=report,
         on_report=keep,  # type: ignore[arg-type]
     )
-    if best["weights"] is not None:
-        result.model.load_state_dict(best["weights"])
-        best_file.unlink(missing_ok=True)
     trained = result.model
     if not isinstance(trained, Segmenter):
         raise StageError(f"trained a {type(trained).__name__}", expected="a Segmenter", cure="report this fault")
+    if best["weights"] is not None:
+        last = {name: value.clone() for name, value in trained.state_dict().items()}
+        weights = {"last": last, "best": best["weights"]}
+        used, other = _kinds(params)
+        if keep_both:
+            trained.load_state_dict(weights[other])
+            save_segmenter(context.layout.checkpoints(source) / other / f"seed{seed}.pt", trained, context)
+        trained.load_state_dict(weights[used])
+        best_file.unlink(missing_ok=True)
     return result, trained
+
+
+def _kinds(params: SegmentParams) -> tuple[str, str]:
+    """(the network that later stages use, the other one)."""
+    return ("best", "last") if params.selection == "holdout" else ("last", "best")
 
 
 def evaluate_holdout(context: Context, model: Segmenter) -> dict[str, float]:

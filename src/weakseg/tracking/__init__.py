@@ -11,8 +11,10 @@ Who is the parent of a run, first match:
 1. the run named by the caller, or the tracked run around it (``WEAKSEG_PARENT_RUN``, set while a run is open);
 2. ``WEAKSEG_PIPELINE_RUN``: any name for one execution, e.g. set around ``dvc repro``;
 3. ``MLFLOW_RUN_ID``, which ``mlflow run`` hands down: that run becomes the parent, no stage writes into it;
-4. the pipeline key: git commit, dirty flag, params.yaml and DVC_EXP_NAME hashed. The stage processes of one
-   ``dvc repro`` agree on it, so they meet in one parent; a later execution of the same code and params joins it too.
+4. the pipeline key: one `dvc repro` or `dvc exp run` (its process, and DVC_EXP_NAME) is one parent; stages that are run
+   by hand meet in the parent of their git commit, dirty flag and params.yaml.
+
+The data that a stage reads becomes the run's inputs (``mlflow.data``), with DVC's hashes as digests.
 
 Environment: ``MLFLOW_TRACKING_URI`` (default ``sqlite:///<root>/mlflow.db``, artefacts in ``<root>/mlruns``; for
 ``dvc exp run --temp`` and ``--queue``, which run in a folder that DVC deletes, all this is in the outer workspace),

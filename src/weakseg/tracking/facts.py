@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import platform
 import re
 import subprocess
 from collections.abc import Mapping
@@ -56,11 +58,34 @@ def provenance(root: Path) -> dict[str, str]:
 
 
 def pipeline_key(tags: Mapping[str, str]) -> str:
-    """The name under which stages of one execution meet: WEAKSEG_PIPELINE_RUN, else a hash of their provenance."""
+    """The name under which stages of one execution meet: WEAKSEG_PIPELINE_RUN, else a hash of what they share.
+
+    Under DVC that is the DVC process which runs them, and the experiment (a queue worker runs several). Stages that are
+    run by hand share their provenance: commit, dirty flag and params.
+    """
     if named := os.environ.get("WEAKSEG_PIPELINE_RUN"):
         return named
     same = ("mlflow.source.git.commit", "weakseg.git_dirty", "weakseg.params", "weakseg.dvc_exp")
-    return hashlib.sha256(json.dumps([tags.get(name, "") for name in same]).encode()).hexdigest()[:16]
+    shared = [_dvc_process(), tags.get("weakseg.dvc_exp", "")]
+    if not shared[0]:
+        shared = [tags.get(name, "") for name in same]
+    return hashlib.sha256(json.dumps(shared).encode()).hexdigest()[:16]
+
+
+def _dvc_process() -> str:
+    """Host, number and start of the DVC process that runs this stage, or "" where none does (or we may not look).
+
+    DVC tells each command its DVC_STAGE; the first process above us that was not told is DVC's own.
+    """
+    import psutil  # type: ignore[import-untyped]
+
+    if not (stage := os.environ.get("DVC_STAGE")):
+        return ""
+    with contextlib.suppress(psutil.Error, OSError):
+        for process in psutil.Process().parents():
+            if process.environ().get("DVC_STAGE") != stage:
+                return f"{platform.node()} {process.pid} {process.create_time()}"
+    return ""
 
 
 def _git(folder: Path, *words: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ def create_run(client: Any, start: Mapping[str, Any]) -> State:
         return State(run_id=_own_run(client, experiment, start, parent_id))
     parent_id = _parent_run(client, experiment, start, f"pipeline-{start['pipeline']}", "pipeline")
     client.update_run(parent_id, status="RUNNING")
+    client.log_batch(parent_id, tags=_tag_entities(start["provenance"]))  # dvc.lock grows from stage to stage
     return State(run_id=_own_run(client, experiment, start, parent_id), pipeline_id=parent_id)
 
 
@@ -86,7 +88,7 @@ def apply_or_reject(client: Any, folder: Path, run_id: str, operation: Mapping[s
 
 
 def _apply(client: Any, folder: Path, run_id: str, operation: Mapping[str, Any]) -> None:
-    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+    from mlflow.entities import DatasetInput, InputTag, Metric, Param
 
     values = operation.get("values", {})
     if operation["op"] == "metrics":
@@ -97,14 +99,26 @@ def _apply(client: Any, folder: Path, run_id: str, operation: Mapping[str, Any])
     elif operation["op"] == "tags":
         client.log_batch(run_id, tags=_tag_entities(values))
     elif operation["op"] == "dataset":
-        source = json.dumps({"uri": operation["source"]})
-        dataset = Dataset(operation["name"], operation["digest"], "local", source)
         context = [InputTag("mlflow.data.context", operation["context"])]
-        client.log_inputs(run_id, [DatasetInput(dataset, context)])
+        client.log_inputs(run_id, [DatasetInput(_dataset(operation), context)])
     elif (path := folder / operation["file"]).is_dir():
         client.log_artifacts(run_id, str(path), "/".join(filter(None, [operation["folder"], path.name])))
     elif path.exists():  # else it was sent, and dropped from the spool, before we were stopped
         client.log_artifact(run_id, str(path), operation["folder"] or None)
+
+
+def _dataset(operation: Mapping[str, Any]) -> Any:
+    """The data set as ``mlflow.data`` describes it, so that ``mlflow.data.get_source`` finds it again."""
+    from mlflow.data.dataset_source_registry import resolve_dataset_source
+    from mlflow.data.meta_dataset import MetaDataset
+    from mlflow.entities import Dataset
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # several classes of MLflow take a path; the one it chooses is right
+        source = resolve_dataset_source(operation["source"])
+    described = MetaDataset(source, name=operation["name"], digest=operation["digest"]).to_dict()
+    described["profile"] = json.dumps(operation.get("profile") or {})
+    return Dataset.from_dictionary(described)
 
 
 def _tag_entities(tags: Mapping[str, str]) -> list[Any]:

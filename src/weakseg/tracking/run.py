@@ -71,9 +71,26 @@ class Run:
                 target.write_text(json.dumps(data, indent=1, default=str))
                 self._append_file(target, str(Path(name).parent).removeprefix("."))
 
-    def log_dataset(self, name: str, digest: str, source: str, *, context: str = "training") -> None:
-        """Record a data set that the run read; ``digest`` is its DVC hash (at most 36 characters)."""
-        self._append({"op": "dataset", "name": name, "digest": digest[:36], "source": source, "context": context})
+    def log_dataset(
+        self,
+        name: str,
+        digest: str,
+        source: str,
+        *,
+        context: str = "training",
+        profile: Mapping[str, float] | None = None,
+    ) -> None:
+        """Record a data set that the run read.
+
+        Args:
+            name: e.g. its path in the workspace.
+            digest: its DVC hash (at most 36 characters).
+            source: where it lies: a path or an address.
+            context: what the run did with it.
+            profile: numbers about it, e.g. bytes and files.
+        """
+        facts = {"name": name, "digest": digest[:36], "source": source, "context": context}
+        self._append({"op": "dataset", **facts, "profile": dict(profile or {})})
 
     def _new_file(self, name: str) -> Path | None:
         if self.folder is None:

@@ -17,6 +17,7 @@ from typing import Any
 from weakseg.errors import ParamsError
 from weakseg.tracking.facts import home, lasting, pipeline_key, provenance, spool, tracking_uri
 from weakseg.tracking.journal import JOURNAL
+from weakseg.tracking.lineage import inputs_of
 from weakseg.tracking.machine import start_sampler
 from weakseg.tracking.run import Run, now_ms
 from weakseg.tracking.server import PIPELINE_TAG, RUN_TAG, STAGE_TAG
@@ -35,7 +36,8 @@ def track(
 
     Args:
         stage: its name and the tag ``weakseg.stage``, e.g. ``segment@pixel``.
-        root: the workspace whose journal, sqlite file and provenance are used.
+        root: the workspace whose journal, sqlite file, provenance and DVC hashes are used: the data that the stage
+            depends on (:func:`weakseg.tracking.lineage.inputs_of`) becomes the run's inputs.
         params: logged as ``section.key``; MLflow cuts values at 6000 characters.
         tags: added to the provenance tags.
         parent: ``Run.key`` of the run to nest under, e.g. the study of a trial; the module says what else is tried.
@@ -49,6 +51,9 @@ def track(
         return
     run = _open(stage, root.resolve(), tags or {}, parent)
     run.log_params(params)
+    for item in inputs_of(root, stage):
+        size = {"bytes": item.size, "files": item.files}
+        run.log_dataset(item.path, item.digest, str(root.resolve() / item.path), context=stage, profile=size)
     sender = _start_sender(root, run) if mode == "on" else None
     stop, sampler = start_sampler(run)
     status = "FINISHED"
