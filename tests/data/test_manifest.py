@@ -64,6 +64,15 @@ def test_select() -> None:
     assert same(crops.select(), crops)
 
 
+def test_take_keeps_the_order_of_the_index() -> None:
+    part = table().take(np.array([2, 0]))
+    assert (part.ids, part.areas, part.splits) == (("NA_0_0", "007_0_0"), ("NA", "007"), ("tags", "pixel"))
+    assert part.windows.tolist() == [[0, 0, 5, 5], [0, 0, 8, 8]]
+    assert part.present.tolist() == [[False, False, False], [True, False, True]]
+    assert part.known.tolist() == [[False, False, False], [True, True, True]]
+    assert same(table().take(np.array([], np.int64)), table().select(split="none"))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

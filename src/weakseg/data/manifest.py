@@ -38,7 +38,10 @@ class TagCrops:
         keep = np.array(
             [(split in (None, s)) and (area in (None, a)) for s, a in zip(self.splits, self.areas, strict=True)], bool
         )
-        index = np.flatnonzero(keep)
+        return self.take(np.flatnonzero(keep))
+
+    def take(self, index: npt.NDArray[np.integer]) -> TagCrops:
+        """The rows numbered by ``index`` (n,), in its order."""
         return TagCrops(
             tuple(self.ids[i] for i in index),
             tuple(self.areas[i] for i in index),

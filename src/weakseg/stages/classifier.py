@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,13 @@ from torch import Tensor, nn
 
 from weakseg.data.augment import jitter_colour, normalise
 from weakseg.data.manifest import TagCrops
-from weakseg.data.store import fingerprint, open_array
-from weakseg.data.tag_dataset import TagCropDataset, cut_crop
+from weakseg.data.store import open_array
+from weakseg.data.tag_dataset import cut_crop
 from weakseg.losses import multi_label_bce
 from weakseg.models.build import parameter_groups
 from weakseg.models.classifier import (
     Classifier,
     apply_missing_label_policy,
-    balanced_crop_weights,
     build_classifier,
     f1_thresholds,
     positive_weights,
@@ -28,8 +28,9 @@ from weakseg.models.classifier import (
 )
 from weakseg.params import ClassifierParams
 from weakseg.stages.context import Context, open_context, tracked, write_report
+from weakseg.stages.tag_training import fit_on_crops
 from weakseg.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
-from weakseg.training.fit import Batch, TrainState, fit
+from weakseg.training.fit import Batch, TrainState
 from weakseg.training.seeds import seed_everything, step_generator
 
 Flags = npt.NDArray[np.bool_]
@@ -50,6 +51,8 @@ def run(root: Path) -> None:
         elif params.missing_labels == "drop_class":
             known = _policy(context, crops, known, np.zeros(known.shape, np.float32))
         model = train(context, crops, known, tagged, "final", log.log_metrics)
+        if not context.machine.is_main:
+            return
         probabilities = predict_crops(context, model, crops, np.flatnonzero(held))
         thresholds = f1_thresholds(crops.present[held], probabilities)
         report = describe(crops.present[held], probabilities, thresholds, context.scheme.names)
@@ -104,16 +107,7 @@ def train(context: Context, crops: TagCrops, known: Flags, chosen: Flags, name: 
     params = context.params.classifier
     seed_everything(params.seed)
     model = build(params, len(context.scheme))
-    index = np.flatnonzero(chosen & known.any(1))
-    part = TagCrops(
-        tuple(crops.ids[i] for i in index),
-        tuple(crops.areas[i] for i in index),
-        tuple(crops.splits[i] for i in index),
-        crops.windows[index],
-        crops.present[index],
-        known[index],
-    )
-    images = {area: open_array(context.layout.tiles / "images", area) for area in sorted(set(part.areas))}
+    part = replace(crops, known=known).take(np.flatnonzero(chosen & known.any(1)))
     weight = torch.from_numpy(positive_weights(part.present, part.known))
 
     def step(state: TrainState, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -124,32 +118,18 @@ def train(context: Context, crops: TagCrops, known: Flags, chosen: Flags, name: 
         return loss, {}
 
     plan = params.optimiser
-    result = fit(
+    return fit_on_crops(  # type: ignore[return-value]
+        context,
         model,
         step,
+        part,
+        params,
+        name=f"classifier-{name}",
         parameter_groups=parameter_groups(
             model, model.trunk, lr=plan.lr, encoder_factor=plan.encoder_factor, weight_decay=plan.weight_decay
         ),
-        dataset=lambda rank, world: TagCropDataset(
-            images,
-            part,
-            part.known,
-            balanced_crop_weights(part.present),
-            side=params.crop,
-            batch=plan.batch,
-            steps=plan.steps,
-            seed=params.seed,
-            rank=rank,
-            world=world,
-        ),
-        plan=plan,
-        seed=params.seed,
-        machine=context.machine,
-        resume_file=context.layout.out / "resume" / f"classifier-{name}.pt",
-        identity=fingerprint(context.layout.tiles) + params.model_dump_json(),
         report=lambda row, at: report({f"{name}/{key}": value for key, value in row.items()}, step=at),
     )
-    return result.model  # type: ignore[return-value]
 
 
 @torch.no_grad()

@@ -12,18 +12,17 @@ from torch import Tensor
 
 from weakseg.data.augment import denormalise, jitter_colour, normalise
 from weakseg.data.manifest import TagCrops
-from weakseg.data.store import fingerprint, open_array
-from weakseg.data.tag_dataset import TagCropDataset
+from weakseg.data.store import open_array
 from weakseg.inference import MIRRORED, sweep_windows, undo_view, view_of
 from weakseg.models.build import build_encoder
-from weakseg.models.classifier import balanced_crop_weights
 from weakseg.models.pseudo_labels import PseudoLabelOptions, single_stage_loss
 from weakseg.models.resnet38 import ResNet38, load_resnet38
 from weakseg.models.single_stage import EncoderBackbone, SingleStage, SingleStageOptions, parameter_groups, soft_masks
 from weakseg.params import SingleStageParams
 from weakseg.stages.context import Context, open_context, tracked
+from weakseg.stages.tag_training import fit_on_crops
 from weakseg.training.checkpoints import save_checkpoint
-from weakseg.training.fit import Batch, TrainState, fit
+from weakseg.training.fit import Batch, TrainState
 from weakseg.training.seeds import seed_everything, step_generator
 from weakseg.weak.fusion import allowed_planes
 from weakseg.weak.scores import ScoreMaps, save_scores
@@ -35,15 +34,17 @@ COLOUR = 0.2  # jitter of the training crops
 def run(root: Path) -> None:
     """Write the network and out/scores/single_stage/<area>.npz."""
     context = open_context(root)
-    params, layout = context.params.single_stage, context.layout
+    params, layout, machine = context.params.single_stage, context.layout, context.machine
     with tracked(context, "single_stage", params) as log:
         model = train(context, context.crops(), log.log_metrics)
-        save_checkpoint(
-            layout.networks("single_stage") / "model.pt",
-            {"weights": model.state_dict(), "params": params.model_dump(mode="json")},
-        )
-        for area in context.pixel_areas() + context.tag_areas():
+        if machine.is_main:
+            save_checkpoint(
+                layout.networks("single_stage") / "model.pt",
+                {"weights": model.state_dict(), "params": params.model_dump(mode="json")},
+            )
+        for area in machine.shard(context.pixel_areas() + context.tag_areas()):
             save_scores(layout.scores("single_stage") / f"{area}.npz", predict_area(context, model, area))
+        machine.wait()
 
 
 def build(params: SingleStageParams, classes: int) -> SingleStage:
@@ -72,16 +73,7 @@ def train(context: Context, crops: TagCrops, report: Any) -> SingleStage:
     seed_everything(params.seed)
     model = build(params, len(context.scheme))
     usable = np.array([split != "holdout" for split in crops.splits]) & crops.present.any(1)
-    index = np.flatnonzero(usable)
-    part = TagCrops(
-        tuple(crops.ids[i] for i in index),
-        tuple(crops.areas[i] for i in index),
-        tuple(crops.splits[i] for i in index),
-        crops.windows[index],
-        crops.present[index],
-        crops.known[index],
-    )
-    images = {area: open_array(context.layout.tiles / "images", area) for area in sorted(set(part.areas))}
+    part = crops.take(np.flatnonzero(usable))
     labels = PseudoLabelOptions(
         dilations=params.dilations,
         iterations=params.pamr_iterations,
@@ -110,33 +102,20 @@ def train(context: Context, crops: TagCrops, report: Any) -> SingleStage:
         return loss.total, logs
 
     plan = params.optimiser
-    result = fit(
+    trained = fit_on_crops(
+        context,
         model,
         step,
+        part,
+        params,
+        name="single_stage",
         parameter_groups=[
             g for g in parameter_groups(model, rate=plan.lr, weight_decay=plan.weight_decay) if g["params"]
         ],
-        dataset=lambda rank, world: TagCropDataset(
-            images,
-            part,
-            part.known,
-            balanced_crop_weights(part.present),
-            side=params.crop,
-            batch=plan.batch,
-            steps=plan.steps,
-            seed=params.seed,
-            rank=rank,
-            world=world,
-        ),
-        plan=plan,
-        seed=params.seed,
-        machine=context.machine,
-        resume_file=context.layout.out / "resume" / "single_stage.pt",
-        identity=fingerprint(context.layout.tiles) + params.model_dump_json(),
         report=lambda row, at: report(row, step=at),
         channels_last=params.backbone != "resnet38",  # a slim one has layers of 4 channels: see fit
     )
-    return result.model.eval()  # type: ignore[return-value]
+    return trained.eval()  # type: ignore[return-value]
 
 
 @torch.no_grad()
