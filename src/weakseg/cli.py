@@ -324,11 +324,17 @@ def compare(
         typer.echo(f"{name}: {left} | {right}")
 
 
+ModelAddress = Annotated[
+    str, typer.Option(help="Model file, exported model or bundle, models:/weakseg@champion, models:/weakseg/3.")
+]
+
+
 @app.command()
 def predict(
+    context: typer.Context,
     where: Annotated[str, typer.Argument(metavar="IN", help="Raster, folder, or quoted pattern.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help=".tif; a folder where IN is a folder or pattern.")],
-    model: Annotated[Path, typer.Option(help="Model file of segment@SOURCE, or an exported bundle.")],
+    model: ModelAddress,
     window: Annotated[int, typer.Option(help="Side of the windows, px.")] = 512,
     overlap: Annotated[float, typer.Option(help="Of neighbouring windows, as a share.")] = 0.25,
     batch: Annotated[int, typer.Option(help="Windows per forward pass.")] = 8,
@@ -341,6 +347,7 @@ def predict(
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted map.")] = True,
 ) -> None:
     """Predict land-cover maps of whole rasters, window by window."""
+    from weakseg.addresses import find_model
     from weakseg.inference import DIHEDRAL, PLAIN
     from weakseg.prediction import Options, predict_rasters
     from weakseg.predictors import load_predictor
@@ -352,8 +359,9 @@ def predict(
     options = Options(window, overlap, batch, probabilities, confidence, resume)
     views = DIHEDRAL if all_views else PLAIN
     chosen = _numbers(bands) or None
+    model_file = find_model(context.obj, model)
     for done in predict_rasters(
-        model,
+        model_file,
         where,
         target,
         views=views,
@@ -366,22 +374,25 @@ def predict(
     if polygons:
         from weakseg.polygons import write_polygons
 
-        write_polygons(target, polygons, load_predictor(model, PLAIN, machine).scheme)
+        write_polygons(target, polygons, load_predictor(model_file, PLAIN, machine).scheme)
 
 
 @app.command()
 def export(
-    source: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file.")],
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="MODEL", help="Model file or models:/weakseg@champion.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="File, or folder of a bundle.")],
     to: Annotated[str, typer.Option(help="onnx | torchscript | bundle")] = "onnx",
 ) -> None:
     """Write a model for other programs and check it against this one."""
+    from weakseg.addresses import find_model
     from weakseg.export import export_bundle, export_onnx, export_torchscript
 
     kinds = {"onnx": export_onnx, "torchscript": export_torchscript, "bundle": export_bundle}
     if to not in kinds:
         raise ParamsError(f"--to {to}", expected=" | ".join(kinds), cure="name one of them")
-    typer.echo(f"{target}: largest difference of a probability {kinds[to](source, target):.1e}")
+    difference = kinds[to](find_model(context.obj, source), target)
+    typer.echo(f"{target}: largest difference of a probability {difference:.1e}")
 
 
 def main() -> None:

@@ -17,9 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
-from weakseg.classes import ClassScheme
+import numpy as np
+
+from weakseg.classes import IGNORE, ClassScheme
 from weakseg.data.spool import Spool
-from weakseg.data.streaming import BLOCK, Pixels, Source, inspect_source, list_sources, write_bands
+from weakseg.data.streaming import BLOCK, Pixels, Source, inspect_source, list_sources, open_reader, write_bands
 from weakseg.errors import DataError, ParamsError
 from weakseg.inference import PLAIN, View
 from weakseg.predictors import Predictor, load_predictor
@@ -155,6 +157,23 @@ def run_predictor(
     _write_outputs(spool, predictor.scheme, target, options, identity)
     spool.remove()
     return Summary(target, resumed, windows, time.monotonic() - began)
+
+
+def predict_layers(predictor: Predictor, source: Source, options: Options, *, gsd: GsdPolicy = "auto") -> Pixels:
+    """The layers of a raster that fits in memory, the very pixels that :func:`run_predictor` writes; nothing on disk.
+
+    Returns:
+        uint8 (K, H, W): class indices, then the confidence and the probabilities if ``options`` name files for them;
+        255 in all of them where the raster has no data.
+    """
+    grid = plan_grid(source.height, source.width, choose_scale(predictor, source, gsd))
+    sweep = _sweep_of(predictor, source, grid, options)
+    layers = np.concatenate(list(_predict_bands(sweep, options, 0)), axis=1)
+    with open_reader(source) as reader:
+        valid = reader.valid((0, 0, source.height, source.width))
+    if valid is not None:
+        layers[:, ~valid] = IGNORE
+    return layers
 
 
 def _sweep_of(predictor: Predictor, source: Source, grid: Grid, options: Options) -> WindowSweep:

@@ -9,12 +9,13 @@ from typing import Final
 from weakseg.errors import DataError
 
 RASTER_SUFFIXES: Final = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg"})
+_PNG: Final = b"\x89PNG"
 _SIGNATURES: Final = {
     b"II*\x00": "GTiff",
     b"MM\x00*": "GTiff",
     b"II+\x00": "GTiff",  # BigTIFF
     b"MM\x00+": "GTiff",
-    b"\x89PNG": "PNG",
+    _PNG: "PNG",
     b"\xff\xd8\xff": "JPEG",
 }
 
@@ -31,22 +32,31 @@ def raster_driver(path: Path) -> str:
     try:
         with path.open("rb") as file:
             head = file.read(4)
-            driver = next((name for magic, name in _SIGNATURES.items() if head.startswith(magic)), None)
-            whole = driver != "PNG" or _png_is_whole(file.read())
+            return _driver_of(path, head, file.read() if head == _PNG else b"")
     except OSError as error:
         raise DataError(
             f"{path}: {error.strerror or error}", expected="a raster file", cure="check the path and its permissions"
         ) from error
+
+
+def content_driver(name: str, content: bytes) -> str:
+    """:func:`raster_driver` of a file in memory; ``name`` is for the error."""
+    head = content[:4]
+    return _driver_of(name, head, content[4:] if head == _PNG else b"")
+
+
+def _driver_of(path: Path | str, head: bytes, body: bytes) -> str:
+    driver = next((name for magic, name in _SIGNATURES.items() if head.startswith(magic)), None)
     if driver is None:
         raise DataError(
             f"{path}: starts with {head!r}", expected="a GeoTIFF, PNG or JPEG", cure="convert it with gdal_translate"
         )
-    if not whole:
+    if driver == "PNG" and not _png_is_whole(body):
         raise unreadable(path, "a PNG that ends early or fails its checksums")
     return driver
 
 
-def unreadable(path: Path, reason: str) -> DataError:
+def unreadable(path: Path | str, reason: str) -> DataError:
     """The error for a file whose pixels cannot be had."""
     return DataError(
         f"{path}: cannot be read ({reason})",

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
 Pixels = npt.NDArray[np.uint8]
+IN_MEMORY: Final = Path("/vsimem")  # GDAL's name for files in memory; those here come from ``uploads``
+UPLOAD_DRIVERS: Final[Mapping[str, str | None]] = {".tif": "GTiff", ".png": "PNG", ".jpg": "JPEG"}
 BLOCK: Final = 256  # px, side of the tiles of what is written; a row band is one row of tiles
 _CACHE_MB: Final = 256  # GDAL's own default is 5 % of the machine's memory
 
@@ -157,7 +159,10 @@ def _opened(path: Path) -> Iterator[DatasetReader]:
     from rasterio.errors import RasterioError
 
     # the formats of raster.py by their bytes, with its checks for cut-off files; the rest is left to GDAL
-    driver = raster_driver(path) if path.suffix.lower() in RASTER_SUFFIXES or not path.is_file() else None
+    if path.is_relative_to(IN_MEMORY):
+        driver = UPLOAD_DRIVERS[path.suffix]
+    else:
+        driver = raster_driver(path) if path.suffix.lower() in RASTER_SUFFIXES or not path.is_file() else None
     try:
         with gdal_settings():
             file = rasterio.open(path, driver=driver)
