@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from weakseg.errors import ParamsError
 
-WeakSource = Literal["cam", "crf", "irnet", "single_stage", "teacher", "fused"]
-Source = Literal["pixel", "full", "cam", "crf", "irnet", "single_stage", "teacher", "fused", "consistency"]
+WeakSource = Literal["cam", "crf", "irnet", "single_stage", "teacher", "fused", "boxes"]
+Source = Literal["pixel", "full", "cam", "crf", "irnet", "single_stage", "teacher", "fused", "boxes", "consistency"]
 WEAK_SOURCES: tuple[WeakSource, ...] = get_args(WeakSource)
 SOURCES: tuple[Source, ...] = get_args(Source)
 
@@ -209,6 +209,26 @@ class FusedParams(Section):
     weights: tuple[NotNegative, ...]  # candidates per expert, chosen on the hold-out
 
 
+class BoxesParams(Section):
+    """Bounding boxes: where they come from, and how they become ScoreMaps."""
+
+    source: Literal["masks", "file"]  # masks: derived here, to study; file: data/boxes/boxes.json
+    classes: tuple[str, ...]  # that have boxes; none: no boxes
+    complete: tuple[str, ...]  # of these every object has a box wherever an area was searched for it
+    min_pixels: Count  # source masks: smaller components get no box, only a region where the class may be
+    constrain: bool  # write what complete boxes forbid into out/tiles/allowed, so that all sources know it
+    refiner: Literal["crf", "grabcut", "none"]  # what of a box its class fills; none: all of it
+    base: Literal["teacher", "none"]  # scores outside the boxes
+    weight: Positive  # of the boxes against the base: teacher * boxes ** weight
+
+    @model_validator(mode="after")
+    def _known(self) -> BoxesParams:
+        strays = [name for name in self.complete if name not in self.classes]
+        if strays:
+            raise ValueError(f"complete names {', '.join(strays)}, which boxes.classes does not")
+        return self
+
+
 class PseudoParams(Section):
     """ScoreMaps to pseudo-masks: the thresholds in force are chosen on the hold-out among these."""
 
@@ -242,8 +262,8 @@ class WeakParams(Section):
     """How weak crops enter the training of a segmentation network."""
 
     batch: Count  # crops of N2 per step, on top of those of N1
-    start: Share  # share of the steps before weak crops count
-    ramp: Share  # share of the steps over which their weight grows to full
+    start: Share  # share of the steps before what is guessed (pseudo-masks, consistency) counts; tags always count
+    ramp: Share  # share of the steps over which its weight grows to full
     pseudo_weight: dict[str, NotNegative]  # per source of pseudo-masks
     consistency_weight: NotNegative
     tag_weight: NotNegative
@@ -323,9 +343,47 @@ class PromoteParams(Section):
     allowance: dict[str, NotNegative]  # the same per class, where another limit holds
 
 
-class Params(Section):
-    """All sections of params.yaml."""
+class BudgetParams(Section):
+    """One point of the label-cost curve: what somebody has labelled, and how it is trained on."""
 
+    name: str
+    source: Source
+    pixel: Count  # areas with pixel labels; beyond N1 they come from N2 areas that have masks
+    tags: Share  # of the tag crops of N2
+    boxes: Share  # of the N2 areas, each searched for the classes of the section boxes
+
+
+class LabelCostParams(Section):
+    """`weakseg label-cost`: what labels cost an annotator, and the budgets to compare."""
+
+    pixel_seconds_per_megapixel: Positive  # of the raw raster, every pixel given a class
+    tag_seconds_per_class: Positive  # one yes or no about one class of one crop
+    box_seconds: Positive  # one box
+    budgets: tuple[BudgetParams, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _named_once(self) -> LabelCostParams:
+        names = [budget.name for budget in self.budgets]
+        if len(set(names)) != len(names):
+            raise ValueError("two budgets have one name")
+        return self
+
+
+LABELS: dict[str, str] = {"pixel": "tiles/labels", "full": "hidden", "consistency": "tiles/windows"}
+"""Where in out/ the labels of a source lie; those of the others in pseudo/<source>."""
+
+
+class Params(Section):
+    """All sections of params.yaml, and what `dvc repro` runs.
+
+    Attributes:
+        methods: weak-label methods that get pseudo-masks and an audit.
+        sources: sources of labels that are trained on, evaluated and put into the table, with the folder in out/ that
+            holds their labels (dvc.yaml makes its stages from both).
+    """
+
+    methods: tuple[WeakSource, ...]
+    sources: dict[Source, str]
     tiles: TilesParams
     classifier: ClassifierParams
     cam: CamParams
@@ -334,12 +392,26 @@ class Params(Section):
     single_stage: SingleStageParams
     teacher: TeacherParams
     fused: FusedParams
+    boxes: BoxesParams
     pseudo: PseudoParams
     segment: SegmentParams
     evaluate: EvaluateParams
     report: ReportParams
     tune: TuneParams
     promote: PromoteParams
+    label_cost: LabelCostParams
+
+    @model_validator(mode="after")
+    def _sources_have_labels(self) -> Params:
+        for source, folder in self.sources.items():
+            wanted = LABELS.get(source, f"pseudo/{source}")
+            if folder != wanted:
+                raise ValueError(f"sources.{source}: labels in {folder}, not in {wanted}")
+            if source in WEAK_SOURCES and source not in self.methods:
+                raise ValueError(f"sources names {source}, methods does not: it would have no pseudo-masks")
+        if len(set(self.methods)) != len(self.methods):
+            raise ValueError("a method is named twice")
+        return self
 
 
 def load_params(path: Path) -> Params:

@@ -146,24 +146,38 @@ def test_pseudo_step_by_hand(params: Callable[..., SegmentParams]) -> None:
     assert model.seen == [4]  # one pass over both
 
 
-def test_weak_crops_wait_for_their_start(params: Callable[..., SegmentParams], areas: list[Area]) -> None:
+def test_pseudo_masks_wait_for_their_start_tags_do_not(params: Callable[..., SegmentParams], areas: list[Area]) -> None:
     """Every step has 4 crops of N1, the same ones whenever the weak crops begin."""
-    pools = build_pools("consistency", params(weak__start=0.5), ISPRS, areas[:1], areas[1:], 0)
-    steps = [StepDataset(pools, seed=0, steps=4)[step] for step in range(4)]
-    assert [{name: len(part["image"]) for name, part in step.items()} for step in steps] == [
+    late = StepDataset(build_pools("cam", params(weak__start=0.5), ISPRS, areas[:1], areas[1:], 0), seed=0, steps=4)
+    assert [{name: len(part["image"]) for name, part in late[step].items()} for step in range(4)] == [
         {"pixel": 4},
         {"pixel": 4},
         {"pixel": 4, "weak": 2},
         {"pixel": 4, "weak": 2},
     ]
-    at_once = build_pools("consistency", params(weak__start=0.0), ISPRS, areas[:1], areas[1:], 0)
-    first = StepDataset(at_once, seed=0, steps=4)[0]
-    assert torch.equal(first["pixel"]["image"], steps[0]["pixel"]["image"])
+    tagged = build_pools("consistency", params(weak__start=0.5), ISPRS, areas[:1], areas[1:], 0)
+    first = StepDataset(tagged, seed=0, steps=4)[0]
+    assert set(first) == {"pixel", "weak"}
+    assert torch.equal(first["pixel"]["image"], late[0]["pixel"]["image"])
     for source in ("cam", "consistency"):
         given = {"pixel": batch()["pixel"]}
         loss, logs = segmentation_step(source, params(), ISPRS, RAW, 0)(TrainState(Fixed(), None, 1, 4), given)
         assert set(logs) == {"pixel"}
         assert loss.item() == logs["pixel"].item()
+
+
+def test_before_its_start_consistency_asks_no_teacher_and_counts_tags_in_full(
+    params: Callable[..., SegmentParams],
+) -> None:
+    given = batch(allowed=torch.full((2, 8, 8), 0b10001, dtype=torch.int32))
+    teacher, options = Fixed(), params(weak__start=0.5)
+    step = segmentation_step("consistency", options, ISPRS, RAW, 0)
+    loss, logs = step(TrainState(Fixed(), teacher, 0, 4), given)
+    assert teacher.seen == []
+    assert logs["consistency"].item() == 0 == logs["coverage"].item()
+    assert loss.item() == pytest.approx((logs["pixel"] + options.weak.tag_weight * logs["tags"]).item(), rel=1e-5)
+    step(TrainState(Fixed(), teacher, 3, 4), given)
+    assert teacher.seen == [2, 2]
 
 
 def test_unlabelled_pseudo_masks_add_nothing(params: Callable[..., SegmentParams]) -> None:

@@ -20,8 +20,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from weakseg.errors import StageError
 from weakseg.params import OptimiserParams
 from weakseg.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
+from weakseg.training.global_norm import normalise_over_ranks
 from weakseg.training.machine import Machine
-from weakseg.training.seeds import seed_everything
+from weakseg.training.seeds import rank_seed, seed_everything
 
 Batch = dict[str, dict[str, Tensor]]
 
@@ -115,8 +116,10 @@ def fit(
     """
     seed_everything(seed)
     accelerator = machine.accelerator()
-    loader_of = dataset(accelerator.process_index, accelerator.num_processes)
-    optimiser = torch.optim.AdamW(parameter_groups, foreach=True)
+    loader_of = dataset(machine.rank, machine.world)
+    if machine.world > 1:
+        normalise_over_ranks(model)
+    optimiser = torch.optim.AdamW(parameter_groups, fused=True)  # on the CPU a third of the time of foreach
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _warm_cosine(plan))
     averaged = copy.deepcopy(model).requires_grad_(False) if plan.ema > 0 else None
     if averaged is not None:
@@ -126,6 +129,8 @@ def fit(
     take_step, optimiser = accelerator.prepare(_Step(model, step_loss), optimiser)
     result = FitResult(averaged if averaged is not None else model)
     start = _resume(resume_file, identity, model, averaged, optimiser, schedule, result)
+    if not machine.is_main:
+        torch.manual_seed(rank_seed(seed, machine.rank) + start)  # the ranks drop different units
     loader = DataLoader(
         loader_of,
         batch_size=None,
@@ -158,20 +163,21 @@ def fit(
             last = step + 1 == plan.steps
             if last or (step + 1) % plan.report_every == 0:
                 row = {f"train/{name}": value / since for name, value in sums.items()}
+                row = machine.mean(row)
                 row["train/seconds_per_step"] = (time.monotonic() - clock) / since
                 if evaluate is not None:
                     row |= evaluate(result.model)
                 result.history.append({"step": float(step + 1), **row})
-                if report is not None and accelerator.is_main_process:
+                if report is not None and machine.is_main:
                     report(row, step + 1)
-                if on_report is not None and accelerator.is_main_process:
+                if on_report is not None and machine.is_main:
                     on_report(result.model, step + 1, row)
-                if not last and accelerator.is_main_process:
+                if not last and machine.is_main:
                     _save(resume_file, identity, step + 1, model, averaged, optimiser, schedule, result)
                 sums, since, clock = {}, 0, time.monotonic()
-    if accelerator.is_main_process:
+    if machine.is_main:
         resume_file.unlink(missing_ok=True)
-    accelerator.wait_for_everyone()
+    machine.agree(result.model)  # their running statistics may differ
     result.model.eval()
     return result
 

@@ -1,7 +1,8 @@
 """Training a segmentation network from pixel truth and one kind of weak label: pools of crops and the step's loss.
 
-The loss of one step is ``pixel + ramp * weak``: cross-entropy (plus Dice and Lovasz where weighted) on N1 crops, and on
-N2 crops either cross-entropy to pseudo-masks, or consistency with the averaged network plus the two tag losses.
+The loss of one step is ``pixel + ramp * guessed + tags``: cross-entropy (plus Dice and Lovasz where weighted) on N1
+crops; on N2 crops what is guessed, cross-entropy to pseudo-masks or consistency with the averaged network, which grows
+from ``weak.start`` on; and, beside consistency, what is known, the tag losses, in full from the first step.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from weakseg.losses import consistency_loss, cross_entropy, dice_loss, lovasz_so
 from weakseg.params import ConsistencyParams, SegmentParams, Source
 from weakseg.training.fit import Batch, StepLoss, TrainState
 from weakseg.training.seeds import step_generator
-from weakseg.weak.selftrain import Targets, cut_mix, expected_shares, make_targets, share_loss
+from weakseg.weak.selftrain import Targets, cut_mix, expected_shares, make_targets, no_targets, share_loss
 
 PixelLoss = Callable[[Tensor, Tensor], Tensor]
 PIXEL_SOURCES = ("pixel", "full")  # every crop has pixel truth
@@ -48,15 +49,15 @@ def build_pools(
 ) -> dict[str, Pool]:
     """Pools ``pixel`` (areas with truth) and, for task (ii), ``weak`` (N2 areas, with pseudo-masks or tags alone).
 
-    Every source sees ``optimiser.batch`` crops with pixel truth in every step; from ``weak.start`` on, weak crops come
-    on top.
+    Every source sees ``optimiser.batch`` crops with pixel truth in every step. Weak crops come on top: those with
+    pseudo-masks from ``weak.start`` on, those whose tags are learnt (consistency) from the first step.
     """
     uses_weak = source not in PIXEL_SOURCES and len(weak) > 0
     favoured = scheme.index(params.favour.class_name) if params.favour.probability > 0 else None
     paste = _copy_paste(params, scheme, labelled)
     pools = {"pixel": _pool(params, labelled, favoured, params.optimiser.batch, seed, len(scheme), paste)}
     if uses_weak:
-        begins = round(params.weak.start * params.optimiser.steps)
+        begins = 0 if source == "consistency" else round(params.weak.start * params.optimiser.steps)
         later = _pool(params, weak, favoured, params.weak.batch, seed, len(scheme), None)
         pools["weak"] = replace(later, begins=begins)
     return pools
@@ -168,7 +169,9 @@ def segmentation_step(
 def _ramp(state: TrainState, params: SegmentParams) -> float:
     """From 0 at ``weak.start`` in a straight line to 1 over ``weak.ramp`` (both shares of all steps)."""
     begun = state.step / state.steps - params.weak.start
-    return min(1.0, max(0.0, begun / params.weak.ramp)) if params.weak.ramp > 0 else 1.0
+    if params.weak.ramp == 0:
+        return float(begun >= 0)
+    return min(1.0, max(0.0, begun / params.weak.ramp))
 
 
 def _consistency_step(
@@ -184,7 +187,10 @@ def _consistency_step(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     options, weak = params.consistency, batch["weak"]
     shares = expected_shares(weak["allowed"], typical) if typical is not None else None
-    targets = _teach(state, weak, preprocessing, options, shares if options.align else None)
+    if ramp > 0:
+        targets = _teach(state, weak, preprocessing, options, shares if options.align else None)
+    else:
+        targets = no_targets(weak["allowed"], weak["windows"])
     views = []
     for _ in range(options.views):
         strong = blur(jitter_colour(weak["image"], options.colour, generator), options.blur, generator)
@@ -200,17 +206,13 @@ def _consistency_step(
         if typical is not None and params.weak.share_weight > 0:
             expected = expected_shares(taught.allowed, typical)
             shared = shared + share_loss(part, taught.allowed, expected) / options.views
-    if options.feature_dropout > 0:
+    if options.feature_dropout > 0 and ramp > 0:
         clean = normalise(weak["image"], preprocessing)
         dropped = state.model(clean, feature_dropout=options.feature_dropout).float()
         consistent = (consistent + consistency_loss(dropped, targets.label, targets.weight)) / 2
     weights = params.weak
-    total = loss + ramp * (
-        weights.consistency_weight * consistent
-        + weights.tag_weight * tagged
-        + weights.presence_weight * presence
-        + weights.share_weight * shared
-    )
+    known = weights.tag_weight * tagged + weights.presence_weight * presence + weights.share_weight * shared
+    total = loss + ramp * weights.consistency_weight * consistent + known
     return total, {
         "pixel": loss.detach(),
         "consistency": consistent.detach(),

@@ -112,6 +112,11 @@ def make_targets(
     return Targets(label, sure.float(), allowed, windows)
 
 
+def no_targets(allowed: Tensor, windows: Tensor) -> Targets:
+    """Targets of weight 0, for steps that learn the tags (B, H, W) alone."""
+    return Targets(torch.zeros_like(windows), torch.zeros_like(windows, dtype=torch.float32), allowed, windows)
+
+
 def _relative_confidence(best: Tensor, label: Tensor, classes: int) -> Tensor:
     """Mean confidence per predicted class over the largest such mean; 1 for classes that win nowhere."""
     counts = torch.bincount(label.flatten(), minlength=classes)
