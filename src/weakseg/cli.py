@@ -23,7 +23,7 @@ runs_app = typer.Typer(help="MLflow runs.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
 
 STAGES = (
-    *("tiles", "classifier", "cam", "crf", "irnet", "single_stage", "teacher", "fused"),
+    *("tiles", "classifier", "cam", "crf", "irnet", "single_stage", "teacher", "fused", "boxes"),
     *("pseudo", "audit", "segment", "evaluate", "report"),
 )
 PER_SOURCE = ("pseudo", "audit", "segment", "evaluate")
@@ -393,6 +393,31 @@ def export(
         raise ParamsError(f"--to {to}", expected=" | ".join(kinds), cure="name one of them")
     difference = kinds[to](find_model(context.obj, source), target)
     typer.echo(f"{target}: largest difference of a probability {difference:.1e}")
+
+
+@app.command()
+def demo(
+    context: typer.Context,
+    model: ModelAddress = "models:/weakseg@champion",
+    port: Annotated[int, typer.Option(help="Of 127.0.0.1; 0 takes a free one.")] = 8008,
+    bands: Annotated[str | None, typer.Option(help="Three bands to read, from 1, e.g. 4,1,2.")] = None,
+) -> None:
+    """Show a local page to drop an image on and see its map; nothing is stored, nothing leaves this machine."""
+    from weakseg.addresses import find_model
+    from weakseg.demo import make_server
+    from weakseg.inference import PLAIN
+    from weakseg.predictors import load_predictor
+    from weakseg.serving import MapService, limits_from_environment
+    from weakseg.training.machine import machine_from_environment
+
+    predictor = load_predictor(find_model(context.obj, model), PLAIN, machine_from_environment())
+    service = MapService(predictor, limits_from_environment())
+    with make_server(service, model, port=port, bands=_numbers(bands)) as server:
+        typer.echo(f"http://127.0.0.1:{server.server_port} shows {model}; Ctrl-C ends it")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            typer.echo("ended")
 
 
 def main() -> None:

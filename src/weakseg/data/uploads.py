@@ -33,6 +33,8 @@ def open_upload(content: bytes, name: str, bands: tuple[int, ...] | None = None)
         try:
             yield inspect_source(Path(memory.name), bands)
         except DataError as error:
+            if memory.name not in error.found:
+                raise
             found = error.found.replace(memory.name, name)
             raise DataError(found, expected=error.expected, cure=error.cure) from error
 

@@ -9,23 +9,17 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-import weakseg
 from weakseg.errors import DataError, StageError
 from weakseg.layout import Layout
 from weakseg.metrics import paired_bootstrap
 from weakseg.params import Params, Source, load_params
+from weakseg.pyfunc import EVALUATION, save_pyfunc
 from weakseg.registry import Evidence, Gates, Promotion, champion_of, promote, register
 from weakseg.stages.report import confusions
 from weakseg.tracking import connect, data_hash, mlflow_errors, provenance
-
-_EVALUATION = "evaluation"  # name of the report among the model's artefacts
-_REQUIREMENTS = ["torch", "numpy", "timm", "segmentation-models-pytorch", "accelerate", "pydantic", "pyyaml"]
 
 
 def promote_source(root: Path, source: Source, *, name: str, gates: Gates, alias: str = "champion") -> Promotion:
@@ -88,7 +82,10 @@ def model_card(root: Path, source: str, report: dict[str, Any], gain: tuple[floa
             "",
             f"- Data: {data_hash(root) or 'not under DVC'}; validation {report['validation_data']}.",
             f"- Checkpoint chosen by: {report['selection']}; {report['steps']} steps; the first seed's network.",
-            "- Input: uint8 images (B, H, W, 3) with the bands and the ground sampling of the training data.",
+            "- Input: rows with `file` (GeoTIFF, PNG or JPEG with 8 bits per band, base64 in JSON) or `pixels` "
+            "(H x W x 3 of 0 to 255), with the bands and the ground sampling of the training data.",
+            "- Output: per row `classes` (H x W, indices into `names`, 255 without data), on request `confidence` "
+            "(probability times 254), both as PNG on request.",
             "- Limits: one sensor, one region and one season are what the numbers speak of; other images need an "
             "evaluation of their own. Classes outside the scheme are given one of its classes.",
             "- Licence: Apache-2.0 for code and weights; the licence of the training images applies beside it.",
@@ -110,7 +107,7 @@ def _gain(root: Path, name: str, version: str, report: dict[str, Any], params: P
     with tempfile.TemporaryDirectory() as scratch, mlflow_errors(root):
         client = connect(root)
         run_id = client.get_model_version(name, version).run_id
-        file = client.download_artifacts(run_id, f"model/artifacts/{_EVALUATION}.json", scratch)
+        file = client.download_artifacts(run_id, f"model/artifacts/{EVALUATION}.json", scratch)
         before = json.loads(Path(file).read_text())
     if before["validation_data"] != report["validation_data"]:
         return None
@@ -144,42 +141,13 @@ def _artifacts(root: Path) -> str | None:
 
 
 def _save_model(layout: Layout, source: Source, folder: Path) -> None:
-    """A pyfunc model from code: weights, evaluation and our own package; no requirements are inferred (slow)."""
+    """The first seed's model with its evaluation, as MLflow keeps it."""
     weights = next(iter(sorted(layout.checkpoints(source).glob("seed*.pt"))), None)
     if weights is None:
         raise StageError(
             f"no model in {layout.checkpoints(source)}", expected="seed*.pt", cure=f"run `dvc repro segment@{source}`"
         )
-    import mlflow
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    package = Path(weakseg.__file__).parent
-    evaluation = folder.parent / f"{_EVALUATION}.json"
-    evaluation.write_text(layout.report("evaluate", source).read_text())
-    byte = np.dtype(np.uint8)
-    signature = ModelSignature(
-        inputs=Schema([TensorSpec(byte, (-1, -1, -1, 3))]),
-        outputs=Schema([TensorSpec(byte, (-1, -1, -1))]),
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # hints on type annotations of predict
-        mlflow.pyfunc.save_model(
-            folder,
-            python_model=str(package / "stages" / "registered_model.py"),
-            artifacts={"weights": str(weights), _EVALUATION: str(evaluation)},
-            code_paths=[str(package)],
-            signature=signature,
-            pip_requirements=[
-                "torch",
-                "numpy",
-                "timm",
-                "segmentation-models-pytorch",
-                "accelerate",
-                "pydantic",
-                "pyyaml",
-            ],
-        )
+    save_pyfunc(weights, layout.report("evaluate", source), folder)
 
 
 def compare_sources(root: Path, a: str, b: str) -> str:

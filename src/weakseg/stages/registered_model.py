@@ -2,45 +2,176 @@
 
 from __future__ import annotations
 
+import base64
+import functools
+import json
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
+from mlflow.pyfunc import PythonModel, scoring_server
 
-WINDOW, OVERLAP, BATCH = 512, 0.34, 4
+COLUMNS = ("file", "pixels")
+
+
+class Refused(MlflowException):  # type: ignore[misc]
+    """A request that its sender can mend: status 4xx and one sentence; MLflow's own answer repeats the data first."""
+
+    def __init__(self, sentence: str, status: int) -> None:
+        super().__init__(sentence, error_code=BAD_REQUEST)
+        self.sentence, self.status = sentence, status
+
+    def get_http_status_code(self) -> int:
+        return self.status
+
+    def serialize_as_json(self) -> str:
+        return json.dumps({"error_code": self.error_code, "message": self.sentence})
 
 
 class RegisteredSegmenter(PythonModel):  # type: ignore[misc]
-    """uint8 images (B, H, W, 3), bands as in training -> class indices uint8 (B, H, W); any H and W."""
+    """Rows with a ``file`` (GeoTIFF, PNG or JPEG) or ``pixels`` (H x W x 3, 0..255) -> class maps of any H and W.
+
+    A row of the answer has ``classes`` (H x W, indices into ``names``, 255: no data) and, if the parameter
+    ``confidence`` is true, ``confidence`` (H x W, probability times 254). With the parameter ``png`` both are grey PNGs
+    in base64. The parameter ``bands`` chooses three bands, e.g. "4,1,2".
+    """
 
     def load_context(self, context: Any) -> None:
-        from weakseg.training.segmenters import load_segmenter
-
-        self.model, _ = load_segmenter(Path(context.artifacts["weights"]))
-
-    def predict(self, context: Any, model_input: Any, params: Any = None) -> npt.NDArray[np.uint8]:
-        from weakseg.inference import PLAIN, predict_scene
+        from weakseg.inference import PLAIN
+        from weakseg.predictors import load_predictor
+        from weakseg.serving import MapService, limits_from_environment
         from weakseg.training.machine import machine_from_environment
 
-        machine = machine_from_environment()
-        self.model.to(machine.torch_device())
-        maps = [
-            predict_scene(
-                self.model,
-                image,
-                preprocessing=self.model.preprocessing,
-                window=WINDOW,
-                overlap=OVERLAP,
-                batch=BATCH,
-                views=PLAIN,
-                machine=machine,
-            ).argmax(0)
-            for image in np.asarray(model_input)
-        ]
-        return np.stack(maps).astype(np.uint8)
+        predictor = load_predictor(Path(context.artifacts["weights"]), PLAIN, machine_from_environment())
+        self.service = MapService(predictor, limits_from_environment())
+        guard_requests(self.service.limits)
+
+    # MLflow takes type hints for a signature, and warns of those it does not know
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+        from weakseg.errors import WeaksegError
+        from weakseg.serving import TooLargeError
+
+        try:
+            return self._answer(model_input.to_dict("records"), params or {})
+        except WeaksegError as error:
+            raise Refused(str(error), 413 if isinstance(error, TooLargeError) else 400) from error
+
+    def _answer(self, rows: list[dict[str, Any]], params: Mapping[str, Any]) -> list[dict[str, Any]]:
+        from weakseg.errors import DataError
+
+        bands, budget, answers = _bands(params.get("bands", "")), self.service.limits.pixels, []
+        if not rows:
+            raise DataError("request without images", expected="rows with file or pixels", cure="name the column")
+        encode = _base64_png if params.get("png") else _whole_numbers
+        for index, row in enumerate(rows):
+            column, value = _given(row, index)
+            ask = self.service.answer_file if column == "file" else self.service.answer_pixels
+            answer = ask(value, f"image {index}", bands=bands, budget=budget)
+            budget -= answer.classes.size
+            layers = {"classes": encode(answer.classes), "names": list(self.service.predictor.scheme.names)}
+            answers.append(layers | ({"confidence": encode(answer.confidence)} if params.get("confidence") else {}))
+        return answers
+
+
+def _given(row: Mapping[str, Any], index: int) -> tuple[str, Any]:
+    from weakseg.errors import DataError
+
+    empty = (type(None), float)  # pandas fills gaps with NaN
+    given = [(name, row[name]) for name in COLUMNS if not isinstance(row.get(name), empty)]
+    if len(given) == 1 and given[0][0] == "file":
+        return "file", _bytes(given[0][1], index)
+    if len(given) != 1:
+        raise DataError(
+            f"row {index} with {' and '.join(name for name, _ in given) or 'neither file nor pixels'}",
+            expected="a file or pixels",
+            cure="send one of the two columns",
+        )
+    return given[0]
+
+
+def _bytes(value: Any, index: int) -> bytes:
+    """MLflow decodes base64 in ``dataframe_records`` and ``dataframe_split``, not in ``inputs``."""
+    from weakseg.errors import DataError
+
+    try:
+        if isinstance(value, str):
+            return base64.b64decode("".join(value.split()), validate=True)
+        return bytes(memoryview(value))
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"image {index}: file is no base64", expected="the bytes of a file in base64", cure="encode it again"
+        ) from error
+
+
+def _bands(text: str) -> tuple[int, ...]:
+    from weakseg.errors import ParamsError
+
+    if not all(part.strip().isdecimal() for part in text.split(",") if text):
+        raise ParamsError(f"bands {text!r}", expected="whole numbers and commas", cure="write for instance 4,1,2")
+    return tuple(int(part) for part in text.split(",") if text)
+
+
+def _base64_png(layer: Any) -> str:
+    from weakseg.serving import encode_png
+
+    return base64.b64encode(encode_png(layer)).decode()
+
+
+def _whole_numbers(layer: Any) -> list[list[int]]:
+    numbers: list[list[int]] = layer.tolist()
+    return numbers
+
+
+def guard_requests(limits: Any) -> None:
+    """Give the scoring server of this process a limit on bodies, and one sentence for every error.
+
+    MLflow has no setting for either: it reads bodies of any length, repeats them in its errors, and answers 400 with a
+    traceback where the model fails. This wraps the handler of requests, which is made after the model is loaded.
+    Outside a server, and in a release of MLflow without that handler, nothing happens; files are then measured once
+    they are there.
+    """
+    catch = getattr(scoring_server, "_async_catch_mlflow_exception", None)
+    if catch is None or scoring_server._SERVER_MODEL_PATH not in os.environ:
+        return
+
+    def catch_and_guard(handle: Callable[[Any], Awaitable[Any]]) -> Any:
+        @functools.wraps(handle)
+        async def guarded(request: Any) -> Any:
+            _check_body(request.headers.get("content-length", ""), limits)
+            try:
+                return await handle(request)
+            except MlflowException as error:
+                raise _short(error) from error
+
+        return catch(guarded)
+
+    scoring_server._async_catch_mlflow_exception = catch_and_guard
+
+
+def _check_body(length: str, limits: Any) -> None:
+    from weakseg.serving import TooLargeError, check_length
+
+    if not length.isdecimal():
+        raise Refused("request without a length; expected Content-Length; send that header", 411)
+    try:
+        check_length(int(length), limits)
+    except TooLargeError as error:
+        raise Refused(str(error), 413) from error
+
+
+def _short(error: MlflowException) -> Refused:
+    """Any error of MLflow as one line; a fault of ours goes to the log and is status 500."""
+    if isinstance(error, Refused):
+        return error
+    if "stack_trace" in error.json_kwargs:
+        logging.getLogger(__name__).error("the model failed\n%s", error.json_kwargs["stack_trace"])
+        return Refused("the model failed; its traceback is in the log of the server", 500)
+    return Refused(" ".join(error.message.split())[:300], error.get_http_status_code())
 
 
 set_model(RegisteredSegmenter())
