@@ -49,8 +49,10 @@ def run(root: Path, source: Source) -> None:
             for name in areas:
                 truth = np.asarray(areas[name].mask)
                 pooled[name] = pooled.get(name, 0) + confusion_matrix(truth, predictions[name], len(scheme))
-            if len(by_seed) == 1:
+            if len(by_seed) == 1 and context.machine.is_main:
                 save_predictions(layout.predictions(source), predictions)
+        if not context.machine.is_main:
+            return
         report = average(by_seed) | {
             "areas": {
                 name: {**scores_of(matrix, scheme.names), "confusion": matrix} for name, matrix in pooled.items()
@@ -92,22 +94,24 @@ def best_predictions(
 
 def predict_areas(context: Context, model: Segmenter, areas: dict[str, Area], params: EvaluateParams) -> Predictions:
     """Class index maps uint8 (H, W) of all areas; every pixel is predicted."""
-    model.to(context.machine.torch_device())
-    return {
-        name: predict_scene(
+    machine = context.machine
+    model.to(machine.torch_device())
+    maps = [
+        predict_scene(
             model,
-            np.asarray(area.image),
+            np.asarray(areas[name].image),
             preprocessing=model.preprocessing,
             window=params.window,
             overlap=params.overlap,
             batch=params.batch,
             views=DIHEDRAL if params.views else PLAIN,
-            machine=context.machine,
+            machine=machine,
         )
         .argmax(0)
         .astype(np.uint8)
-        for name, area in areas.items()
-    }
+        for name in machine.shard(list(areas))
+    ]
+    return dict(zip(areas, machine.gather(maps), strict=True))
 
 
 def measure(
