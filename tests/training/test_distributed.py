@@ -1,42 +1,55 @@
-"""Two processes on the CPU train as one does with the same global batch."""
+"""Two processes on the CPU, started by torchrun: trainings equal one process's, stages share the areas, no file twice.
+
+The module is its own script: ``torchrun -m tests.training.test_distributed FOLDER`` runs :func:`main` on every rank.
+"""
 
 from __future__ import annotations
 
+import json
 import os
-import socket
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
-
-import weakseg
-
-SCRIPT = '''
-import sys
-from pathlib import Path
-
-import torch
-from torch import nn
+import yaml
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from weakseg.cli import app
 from weakseg.params import OptimiserParams
 from weakseg.training.fit import fit
-from weakseg.training.machine import Machine
+from weakseg.training.machine import machine_from_environment
 from weakseg.training.seeds import seed_everything
 
+PROJECT = Path(__file__).parents[2]
+NETS = ("conv", "spare", "norm")
+PER_TILE = ("cam", "crf", "teacher", "fused", "evaluate pixel")
+TRAININGS = ("classifier", "irnet", "single_stage", "segment pixel")
+AREAS = ("p1", "p2", "t1", "t2")  # dealt out in turn: rank 1 has p2 and t2
 
-class Noise(Dataset):
+
+# ---- what the ranks run ---------------------------------------------------------------------------------------------
+
+
+class Noise(Dataset[dict[str, dict[str, Tensor]]]):
     """Four crops per step over all ranks, dealt out in turn."""
 
-    def __init__(self, rank, world):
+    def __init__(self, rank: int, world: int) -> None:
         self.rank, self.world = rank, world
 
-    def __len__(self):
+    def __len__(self) -> int:
         return 3
 
-    def __getitem__(self, step):
+    def __getitem__(self, step: int) -> dict[str, dict[str, Tensor]]:
         generator = torch.Generator().manual_seed(step)
         images = torch.rand(4, 3, 8, 8, generator=generator)
         masks = torch.randint(0, 2, (4, 8, 8), generator=generator)
@@ -45,100 +58,222 @@ class Noise(Dataset):
 
 
 class Net(nn.Module):
-    """Two forward passes per step, and a head that one kind of training leaves out."""
+    """A body, and a head that one kind of training leaves out."""
 
-    def __init__(self, batch_norm):
+    def __init__(self, batch_norm: bool) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8) if batch_norm else nn.ReLU())
+        last = nn.BatchNorm2d(8) if batch_norm else nn.ReLU()  # which takes a bias away again
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=not batch_norm), last)
         self.head, self.spare = nn.Conv2d(8, 2, 1), nn.Conv2d(8, 2, 1)
 
-    def forward(self, x, spare=False):
-        return (self.spare if spare else self.head)(self.body(x))
+    def forward(self, x: Tensor, spare: bool = False) -> Tensor:
+        return (self.spare if spare else self.head)(self.body(x).relu())  # type: ignore[no-any-return]
 
 
-def train(name, folder, batch_norm, both):
+def train(kind: str, folder: Path) -> None:
+    """``conv`` and ``norm`` pass the network twice per step; ``spare`` has parameters that no loss reaches."""
     plan = OptimiserParams(
         steps=3, batch=4, lr=0.01, encoder_factor=1, weight_decay=0.01, warmup=0.3, clip=0.5, ema=0.5, report_every=1
     )
     seed_everything(0)
-    model = Net(batch_norm)
-    kept = []
+    model, machine, kept = Net(kind == "norm"), replace(machine_from_environment(), quiet=True), []
 
-    def step_loss(state, batch):
+    def step_loss(state: Any, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         image, mask = batch["a"]["image"], batch["a"]["mask"]
         loss = nn.functional.cross_entropy(state.model(image), mask)
-        if both:
+        if kind != "spare":
             loss = loss + nn.functional.cross_entropy(state.model(image.flip(3), spare=True), mask)
-        return loss, {}
-
-    def on_report(net, step, row):
-        kept.append(step)
+        return loss, {"double": 2 * loss.detach()}
 
     result = fit(
-        model, step_loss, parameter_groups=[{"params": list(model.parameters()), "lr": plan.lr}],
-        dataset=Noise, plan=plan, seed=0, machine=Machine(device="cpu", precision="no", quiet=True),
-        resume_file=folder / f"{name}-resume.pt", identity=name, on_report=on_report,
+        model,
+        step_loss,
+        parameter_groups=[{"params": list(model.parameters()), "lr": plan.lr}],
+        dataset=Noise,
+        plan=plan,
+        seed=0,
+        machine=machine,
+        resume_file=folder / f"{kind}-resume.pt",
+        identity=kind,
+        on_report=lambda net, step, row: kept.append(step),
     )
-    rank = int(__import__("os").environ.get("RANK", 0))
-    assert kept == ([1, 2, 3] if rank == 0 else [])
-    torch.save({"plain": model.state_dict(), "average": result.model.state_dict()}, folder / f"{name}-{rank}.pt")
+    assert kept == ([1, 2, 3] if machine.is_main else [])
+    content = {"plain": model.state_dict(), "average": result.model.state_dict(), "history": result.history}
+    torch.save(content, folder / f"{kind}-{machine.rank}.pt")
 
 
-folder = Path(sys.argv[1])
-train("conv", folder, False, True)
-train("spare", folder, False, False)
-train("norm", folder, True, True)
-'''
+def main(folder: Path) -> None:
+    """All that needs two ranks, in one launch, since each process needs seconds to import torch."""
+    rank, written = machine_from_environment().rank, []
+    really_replace = os.replace
+
+    def note(temporary: Path, target: Path) -> None:
+        written.append(str(target))
+        really_replace(temporary, target)
+
+    for kind in NETS:
+        train(kind, folder)
+    os.replace = note  # type: ignore[assignment]
+    for root, stages in ((folder / "tiny", (*PER_TILE, *TRAININGS)), (folder / "exact", ("segment pixel",))):
+        for words in stages:
+            print(f"rank {rank}: {words}", flush=True)
+            app(["--root", str(root), "stage", *words.split()], standalone_mode=False)
+    (folder / f"written-{rank}.json").write_text(json.dumps(written))
 
 
-def run(script: Path, folder: Path, processes: int) -> None:
-    folder.mkdir()
-    source = str(Path(weakseg.__file__).parents[1])
-    environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-    environment |= {"PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(script), str(folder)]
-    if processes > 1:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", str(port)]
-        command = [sys.executable, *launch, str(script), str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
+def torchrun(*words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT / "src"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *words]
+    return subprocess.run(
+        command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
-def load(folder: Path, name: str, rank: int = 0) -> dict[str, dict[str, torch.Tensor]]:
-    return torch.load(folder / f"{name}-{rank}.pt", weights_only=True)
+# ---- the same by one process ----------------------------------------------------------------------------------------
+
+
+def stage(root: Path, words: str) -> None:
+    name, *source = words.split()
+    import_module(f"weakseg.stages.{name}").run(root, *source)
+
+
+def prepare(root: Path, make: Callable[[Path], Path], change: Callable[[dict[str, Any]], None]) -> Path:
+    path = make(root) / "params.yaml"
+    raw = yaml.safe_load(path.read_text())
+    change(raw)
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
+    stage(root, "tiles")
+    return root
+
+
+def slim(raw: dict[str, Any]) -> None:
+    """Networks of a second's training."""
+    raw["classifier"] |= {"arch": "vgg16_bn", "weights": "none", "width": 16, "crop": 16}
+    raw["irnet"] |= {"weights": "none", "crop": 64, "walk_steps": [2, 4], "anchors": [1.0], "label_score": 0.1}
+    raw["irnet"] |= {"label_margin": 0.0}
+    raw["single_stage"] |= {"backbone": "resnet38", "weights": "none", "width": 16, "channels": 16, "crop": 32}
+    raw["fused"] |= {"weights": [0.0, 1.0]}
+    for section in ("classifier", "irnet", "single_stage"):
+        raw[section]["optimiser"] |= {"steps": 2, "batch": 4, "report_every": 2}
+
+
+def without_chance(raw: dict[str, Any]) -> None:
+    """No draw inside a step, no hold-out, no weights: all crops count alike, however many processes share them."""
+    raw["tiles"]["holdout"] = 0.0
+    segment = raw["segment"]
+    segment["network"]["dropout"], segment["augment"]["colour"], segment["class_weights"] = 0.0, 0.0, {}
+    segment["optimiser"] |= {"report_every": 1, "lr": 0.002}
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    base = tmp_path_factory.mktemp("distributed")
-    script = base / "script.py"
-    script.write_text(SCRIPT)
-    run(script, base / "one", 1)
-    run(script, base / "two", 2)
-    return base / "one", base / "two"
+def two(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_workspace: Callable[[Path], Path],
+    paint: Callable[[int], tuple[np.ndarray, np.ndarray]],
+) -> Path:
+    """A folder with what one process made in ``one/`` and what two made beside it."""
+    folder = tmp_path_factory.mktemp("distributed")
+    (folder / "one").mkdir()
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setenv("WEAKSEG_CRF_WORKERS", "1")  # a pool's processes import all of this once more
+    tiny = prepare(folder / "one" / "tiny", make_workspace, slim)
+    for words in ("classifier", "cam", "crf", "irnet", "single_stage", "segment pixel", *PER_TILE[2:]):
+        stage(tiny, words)
+    exact = prepare(folder / "one" / "exact", make_workspace, without_chance)
+    for number, area in enumerate(("p1", "p2")):  # a label for every pixel
+        mask = paint(number)[1]
+        np.save(exact / "out" / "tiles" / "labels" / f"{area}.npy", np.where(mask == 255, 0, mask).astype(np.uint8))
+    for root in (tiny, exact):
+        shutil.copytree(root, folder / root.name)
+    for name in ("scores/cam", "scores/crf", "scores/teacher", "scores/fused", "predictions"):
+        shutil.rmtree(folder / "tiny" / "out" / name)
+    stage(exact, "segment pixel")
+    for kind in NETS:
+        train(kind, folder / "one")
+    done = torchrun("-m", "tests.training.test_distributed", str(folder))
+    monkeypatch.undo()
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return folder
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["conv", "spare"])
-def test_two_processes_train_as_one(folders: tuple[Path, Path], name: str) -> None:
-    """``conv`` passes the network twice per step; ``spare`` has parameters that no loss reaches."""
-    alone, first, second = load(folders[0], name), load(folders[1], name, 0), load(folders[1], name, 1)
-    for kind in ("plain", "average"):
-        for key, value in alone[kind].items():
-            assert torch.allclose(first[kind][key], value, atol=1e-5, rtol=0), (kind, key)
-            assert torch.equal(first[kind][key], second[kind][key]), (kind, key)
-    start = load(folders[0], "conv")["plain"]["head.weight"]
+def load(folder: Path, kind: str, rank: int = 0) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(folder / f"{kind}-{rank}.pt", weights_only=True)
+    return content
+
+
+@pytest.mark.parametrize("kind", ["conv", "spare"])
+def test_two_processes_train_as_one(two: Path, kind: str) -> None:
+    alone, first, second = load(two / "one", kind), load(two, kind, 0), load(two, kind, 1)
+    for which in ("plain", "average"):
+        for key, value in alone[which].items():
+            assert torch.allclose(first[which][key], value, atol=1e-5, rtol=0), (which, key)
+            assert torch.equal(first[which][key], second[which][key]), (which, key)
+    start = load(two / "one", "conv")["plain"]["head.weight"]
     assert not torch.allclose(start, alone["average"]["head.weight"], atol=1e-5)  # the average lags: training moved
 
 
-@pytest.mark.slow
-def test_batch_norm_trains_over_two_passes(folders: tuple[Path, Path]) -> None:
-    """Weights agree between ranks; running statistics are each rank's own view of the data."""
-    first, second = load(folders[1], "norm", 0)["plain"], load(folders[1], "norm", 1)["plain"]
-    for key in first:
-        if "running" not in key:
-            assert torch.equal(first[key], second[key]), key
-    assert first["body.1.num_batches_tracked"].item() == 6
+def test_batch_norm_sees_the_crops_of_all_ranks(two: Path) -> None:
+    alone, first, second = load(two / "one", "norm"), load(two, "norm", 0), load(two, "norm", 1)
+    for key, value in alone["plain"].items():
+        assert torch.allclose(first["plain"][key].float(), value.float(), atol=1e-5, rtol=0), key
+        assert torch.equal(first["average"][key], second["average"][key]), key
+    assert first["plain"]["body.1.num_batches_tracked"] == alone["plain"]["body.1.num_batches_tracked"] == 6
+    assert float(alone["plain"]["body.1.running_var"].sub(1).abs().min()) > 0.1  # they have moved
+
+
+@pytest.mark.parametrize("kind", NETS)
+def test_the_loss_that_is_reported_is_that_of_all_crops(two: Path, kind: str) -> None:
+    alone, first = (load(folder, kind)["history"] for folder in (two / "one", two))
+    for name in ("train/loss", "train/double"):
+        assert [row[name] for row in first] == pytest.approx([row[name] for row in alone], rel=1e-5)
+
+
+def test_the_segment_stage_trains_as_one_process_with_the_whole_batch(two: Path) -> None:
+    alone, both = (pd.read_csv(folder / "exact/reports/curves/pixel.csv") for folder in (two / "one", two))
+    assert both["step"].tolist() == [1, 2, 3, 4]
+    one, other = alone["train/loss"].tolist(), both["train/loss"].tolist()
+    assert other[:2] == pytest.approx(one[:2], rel=1e-4)
+    assert other == pytest.approx(one, rel=0.02)  # Adam turns rounding of gradients near 0 into whole steps
+    assert len(set(one)) == 4
+
+
+def files_of(root: Path, parts: Iterable[str]) -> dict[str, bytes]:
+    paths = [path for part in parts for path in sorted((root / part).rglob("*")) if path.suffix in (".npz", ".npy")]
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
+
+
+def test_stages_that_share_the_areas_give_what_one_process_gives(two: Path) -> None:
+    parts = [*(f"out/scores/{name}" for name in PER_TILE[:4]), "out/predictions/pixel"]
+    alone, both = (files_of(folder / "tiny", parts) for folder in (two / "one", two))
+    assert sorted(alone) == sorted(both)
+    assert len(both) == 4 * len(AREAS) + 1
+    assert [name for name in alone if alone[name] != both[name]] == []
+    for report in ("fused.json", "evaluate/pixel.json", "confusion/pixel.csv"):
+        assert (two / "tiny" / "reports" / report).read_text() == (two / "one/tiny/reports" / report).read_text()
+
+
+def test_no_file_is_written_by_two_ranks_and_reports_by_the_main_one(two: Path) -> None:
+    first, second = (json.loads((two / f"written-{rank}.json").read_text()) for rank in (0, 1))
+    assert not set(first) & set(second)
+    assert len(set(second)) == len(second)
+    mine = {str(Path(name).relative_to(two / "tiny" / "out")) for name in second}
+    methods = ("cam", "crf", "teacher", "fused", "irnet", "irnet/boundaries", "single_stage")
+    ends = {method: "npy" if "/" in method else "npz" for method in methods}
+    assert mine == {f"scores/{method}/{area}.{end}" for method, end in ends.items() for area in ("p2", "t2")}
+    made = {Path(name).name for name in first}
+    assert {"model.pt", "seed0.pt", "pixel.csv", "classifier.json", "irnet.json", "fused.json", "pixel.json"} <= made
+
+
+def test_a_rank_that_fails_fails_the_stage(two: Path) -> None:
+    """The command as a user types it; rank 1 lacks an input, so rank 0 must not write the report."""
+    (two / "tiny" / "out" / "scores" / "irnet" / "t2.npz").unlink()
+    report = two / "tiny" / "reports" / "fused.json"
+    report.unlink()
+    done = torchrun("-m", "weakseg", "--root", str(two / "tiny"), "stage", "fused")
+    assert done.returncode != 0
+    assert "t2.npz" in done.stderr
+    assert not report.exists()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

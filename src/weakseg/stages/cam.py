@@ -17,8 +17,9 @@ from weakseg.weak.scores import ScoreMaps, save_scores
 def run(root: Path) -> None:
     """Write out/scores/cam/<area>.npz."""
     context = open_context(root)
+    machine, areas = context.machine, context.pixel_areas() + context.tag_areas()
     with tracked(context, "cam", context.params.cam) as log:
-        counts = [map_area(context, area) for area in context.pixel_areas() + context.tag_areas()]
+        counts = machine.gather([map_area(context, area) for area in machine.shard(areas)])
         log.log_metrics(
             {"windows": float(sum(c[0] for c in counts)), "windows_without_tags": float(sum(c[1] for c in counts))}
         )

@@ -18,17 +18,19 @@ from weakseg.weak.scores import ScoreMaps, load_scores, save_scores
 def run(root: Path) -> None:
     """Write out/scores/crf/<area>.npz from out/scores/<crf.input>."""
     context = open_context(root)
-    areas = context.pixel_areas() + context.tag_areas()
-    workers = int(os.environ.get("WEAKSEG_CRF_WORKERS", os.cpu_count() or 1))
+    machine, areas = context.machine, context.pixel_areas() + context.tag_areas()
+    mine, cores = machine.shard(areas), (os.cpu_count() or 1) // machine.local_world
+    workers = int(os.environ.get("WEAKSEG_CRF_WORKERS", max(1, cores)))
     with tracked(context, "crf", context.params.crf) as log:
         refined = refine_many(
-            _jobs(context, areas),
+            _jobs(context, mine),
             options_of(context.params.crf),
             workers=workers,
-            device=str(context.machine.torch_device()),
+            device=str(machine.torch_device()),
         )
-        for area, maps in zip(areas, refined, strict=True):
+        for area, maps in zip(mine, refined, strict=True):
             save_scores(context.layout.scores("crf") / f"{area}.npz", maps)
+        machine.wait()
         log.log_metrics({"areas": float(len(areas)), "workers": float(workers)})
 
 

@@ -19,12 +19,16 @@ from weakseg.weak.scores import ScoreMaps, load_scores, save_scores
 def run(root: Path) -> None:
     """Write out/scores/fused/<area>.npz and reports/fused.json."""
     context = open_context(root)
-    params = context.params.fused
+    params, machine = context.params.fused, context.machine
     with tracked(context, "fused", params) as log:
-        table = {weights: holdout_miou(context, weights) for weights in candidates(context)}
+        tried = machine.shard(candidates(context))
+        table = dict(machine.gather([(weights, holdout_miou(context, weights)) for weights in tried]))
         best = max(table, key=lambda weights: (table[weights], -sum(weights)))
-        for area in context.pixel_areas() + context.tag_areas():
+        for area in machine.shard(context.pixel_areas() + context.tag_areas()):
             save_scores(context.layout.scores("fused") / f"{area}.npz", fuse_area(context, area, best))
+        machine.wait()
+        if not machine.is_main:
+            return
         named = dict(zip(params.experts, best, strict=True))
         rows = [{"weights": list(weights), "holdout_miou": value} for weights, value in table.items()]
         write_report(

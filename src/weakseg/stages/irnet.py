@@ -42,22 +42,26 @@ def run(root: Path) -> None:
     """Write the network, out/scores/irnet/<area>.npz and boundaries/<area>.npy, and reports/irnet.json."""
     context = open_context(root)
     layout, params = context.layout, context.params.irnet
-    options = options_of(params)
+    options, machine = options_of(params), context.machine
     areas = context.pixel_areas() + context.tag_areas()
     with tracked(context, "irnet", params) as log:
         model = train(context, options, confident_areas(context, areas), log.log_metrics)
-        save_checkpoint(
-            layout.networks("irnet") / "model.pt",
-            {"weights": model.state_dict(), "params": params.model_dump(mode="json")},
-        )
-        for area in areas:
+        if machine.is_main:
+            save_checkpoint(
+                layout.networks("irnet") / "model.pt",
+                {"weights": model.state_dict(), "params": params.model_dump(mode="json")},
+            )
+        for area in machine.shard(areas):
             save_array(layout.scores("irnet") / "boundaries", area, predict_boundary(context, model, options, area))
-        table = [(walk, holdout_miou(context, walk)) for walk in candidates(params, options)]
+        machine.wait()
+        walks = machine.shard(candidates(params, options))
+        table = machine.gather([(walk, holdout_miou(context, walk)) for walk in walks])
         before = holdout_miou(context, replace(options, steps=0))
         chosen = max(table, key=lambda row: row[1])[0]
-        drifts = {area: walk_one(context, area, chosen) for area in areas}
-        report = describe(context, table, before, chosen, drifts)
-        write_report(layout.report("irnet"), report)
+        walked = machine.gather([walk_one(context, area, chosen) for area in machine.shard(areas)])
+        report = describe(context, table, before, chosen, dict(zip(areas, walked, strict=True)))
+        if machine.is_main:
+            write_report(layout.report("irnet"), report)
         log.log_metrics(
             {"holdout/before": before, "holdout/after": report["holdout_miou"], "fell_back": report["fell_back"]}
         )

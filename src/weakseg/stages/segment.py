@@ -56,6 +56,8 @@ def run(root: Path, source: Source) -> None:
                     own.log_metrics(run_names(row), step=step)
 
                 result, model = train_segmenter(context, source, labelled, weak, seed, identity, report, keep_both=True)
+                if not context.machine.is_main:
+                    continue
                 save_segmenter(folder / f"{name}.pt", model, context)
                 used, other = _kinds(params)
                 own.log_artifact(folder / f"{name}.pt", f"checkpoints/{used}")
@@ -63,6 +65,8 @@ def run(root: Path, source: Source) -> None:
                     own.log_artifact(folder / other / f"{name}.pt", f"checkpoints/{other}")
             rows += [{"seed": seed, **row} for row in result.history]
             summary[name] = {key: value for key, value in result.history[-1].items() if key.startswith("holdout/")}
+        if not context.machine.is_main:
+            return
         if len(summary) > 1:
             first, *_ = summary.values()
             means = {name: float(np.mean([seed[name] for seed in summary.values()])) for name in first}
@@ -178,7 +182,7 @@ def train_segmenter(
     trained = result.model
     if not isinstance(trained, Segmenter):
         raise StageError(f"trained a {type(trained).__name__}", expected="a Segmenter", cure="report this fault")
-    if best["weights"] is not None:
+    if best["weights"] is not None and context.machine.is_main:
         last = {name: value.clone() for name, value in trained.state_dict().items()}
         weights = {"last": last, "best": best["weights"]}
         used, other = _kinds(params)

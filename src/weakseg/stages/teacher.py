@@ -24,19 +24,23 @@ from weakseg.weak.scores import load_scores, save_scores
 def run(root: Path) -> None:
     """Write out/scores/teacher/<area>.npz; the scores of earlier rounds lie under rounds/<number>/."""
     context = open_context(root)
-    layout, params = context.layout, context.params.teacher
+    layout, params, machine = context.layout, context.params.teacher, context.machine
+    areas = context.pixel_areas() + context.tag_areas()
     rounds = layout.networks("teacher")
     rounds.mkdir(parents=True, exist_ok=True)
     with tracked(context, "teacher", params) as log:
         seed = context.params.segment.seeds[0]
         model, _ = load_segmenter(layout.checkpoints("pixel") / f"seed{seed}.pt")
         for number in range(1, params.rounds + 1):
-            claims = sum(predict_area(context, model, area) for area in context.pixel_areas() + context.tag_areas())
+            claims = sum(machine.gather([predict_area(context, model, area) for area in machine.shard(areas)]))
             log.log_metrics({"claims": float(claims)}, step=number)
             if number < params.rounds:
-                _keep_round(layout.scores("teacher"), number)
+                if machine.is_main:
+                    _keep_round(layout.scores("teacher"), number)
                 model = train_student(context, number)
-                save_segmenter(rounds / f"round{number}.pt", model, context)
+                machine.agree(model)
+                if machine.is_main:
+                    save_segmenter(rounds / f"round{number}.pt", model, context)
 
 
 def predict_area(context: Context, model: Segmenter, area: str) -> int:

@@ -1,21 +1,30 @@
-"""Machine facts: device, precision, loader workers, threads. They come from flags or the environment, never params."""
+"""Machine facts: device, precision, loader workers, threads, ranks. Flags or the environment say them, never params.
+
+Under ``torchrun`` several processes, the ranks, run the same stage. This is the one place that knows about them: a
+stage asks for its ``shard`` of the areas, hands in the results with ``gather``, and leaves what is done once to
+``is_main``.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from weakseg.errors import ParamsError
+from weakseg.errors import ParamsError, StageError
 
 if TYPE_CHECKING:  # stages without a network start in a second: torch waits until it is asked for
     import torch
     from accelerate import Accelerator
 
 PRECISIONS = ("no", "bf16", "fp16", "auto")
+PATIENCE = timedelta(days=7)  # that long a rank waits for a slower one; of a dead one it hears at once
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,8 @@ class Machine:
         workers: loader processes; 0 loads in the training process.
         threads: of each process; fixed, because results differ between 1 and 2 threads.
         quiet: no progress bar.
+        rank, world: number of this process and count of all that run the stage, as torchrun sets them.
+        local_rank, local_world: the same among the processes of this computer.
     """
 
     device: str = "auto"
@@ -35,12 +46,88 @@ class Machine:
     workers: int = 0
     threads: int = 1
     quiet: bool = False
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    local_world: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes what is written once, and talks; true where it is alone."""
+        return self.rank == 0
+
+    def shard(self, items: Sequence[Item]) -> list[Item]:
+        """This process's part of ``items``, every ``world``-th; all of them where it is alone."""
+        return list(items[self.rank :: self.world])
+
+    def gather(self, part: Sequence[Item]) -> list[Item]:
+        """The inverse of :meth:`shard`: what all processes made of their parts, in the order of the items.
+
+        Every process must come here and gets the whole list; nobody leaves before all have come.
+
+        Args:
+            part: one small picklable result per item of this process's shard, in its order.
+
+        Raises:
+            StageError: if another process ended before it came here.
+        """
+        if self.world == 1:
+            return list(part)
+        from accelerate.utils import gather_object
+
+        with self._together():
+            parts: list[list[Item]] = gather_object([list(part)])
+        whole: list[Any] = [None] * sum(map(len, parts))
+        for rank, results in enumerate(parts):
+            whole[rank :: self.world] = results
+        return whole
+
+    def wait(self) -> None:
+        """Return when all processes have come here."""
+        self.gather([])
+
+    def mean(self, values: Mapping[str, float]) -> dict[str, float]:
+        """The mean of each number over the processes, which all have the same names."""
+        everyone = self.gather([dict(values)])
+        return {name: sum(one[name] for one in everyone) / len(everyone) for name in values}
+
+    def agree(self, model: torch.nn.Module) -> None:
+        """Give every process the weights and buffers that the main one has, in place."""
+        if self.world == 1:
+            return
+        from torch.distributed import broadcast
+
+        with self._together():
+            for tensor in model.state_dict().values():
+                whole = tensor.contiguous()
+                broadcast(whole, 0)
+                tensor.copy_(whole)
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Join the other processes; one that is gone is a StageError of those that wait for it."""
+        try:
+            self._join()
+            yield
+        except RuntimeError as error:
+            raise StageError(
+                f"process {self.rank} of {self.world} lost another one ({' '.join(str(error).split())[:80]})",
+                expected="all of them at work until the end",
+                cure="see the message of the one that failed",
+            ) from error
+
+    def _join(self) -> None:
+        from accelerate import PartialState
+
+        if self.world > 1:
+            PartialState(cpu=self.torch_device().type == "cpu", timeout=PATIENCE)
 
     def accelerator(self) -> Accelerator:
         """The accelerate object of this process; under torchrun it joins the other ranks."""
         from accelerate import Accelerator
         from accelerate.utils import DistributedDataParallelKwargs
 
+        self._join()
         # EncDecUnpool's image-level head gets no gradient from segmentation losses
         spare = DistributedDataParallelKwargs(find_unused_parameters=True)
         return Accelerator(
@@ -52,9 +139,11 @@ class Machine:
         import torch
 
         torch.set_num_threads(max(1, self.threads))
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.device)
+        device = torch.device(self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+        if device.type == "cuda" and device.index is None and self.world > 1:
+            device = torch.device("cuda", self.local_rank % torch.cuda.device_count())
+            torch.cuda.set_device(device)
+        return device
 
     def mixed_precision(self) -> str:
         """accelerate's name of the precision in force."""
@@ -80,7 +169,7 @@ class Machine:
         """A bar with the mean loss and the time left; silent where the output is no terminal."""
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        shown = not self.quiet and sys.stderr.isatty()
+        shown = not self.quiet and self.is_main and sys.stderr.isatty()
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
         with Progress(*columns, TimeRemainingColumn(), disable=not shown, transient=True) as bar:
             task = bar.add_task(label, total=total, completed=start)
@@ -92,7 +181,7 @@ class Machine:
 
 
 def machine_from_environment() -> Machine:
-    """WEAKSEG_DEVICE, WEAKSEG_PRECISION, WEAKSEG_WORKERS and WEAKSEG_THREADS (1 where unset)."""
+    """WEAKSEG_DEVICE, WEAKSEG_PRECISION, WEAKSEG_WORKERS, WEAKSEG_THREADS (1 where unset), and what torchrun sets."""
     precision = os.environ.get("WEAKSEG_PRECISION", "auto")
     if precision not in PRECISIONS:
         raise ParamsError(f"WEAKSEG_PRECISION={precision}", expected=" | ".join(PRECISIONS), cure="mend the variable")
@@ -102,11 +191,15 @@ def machine_from_environment() -> Machine:
         workers=_count("WEAKSEG_WORKERS", 0),
         threads=_count("WEAKSEG_THREADS", 1),
         quiet=os.environ.get("WEAKSEG_QUIET", "") == "1",
+        rank=_count("RANK", 0),
+        world=max(1, _count("WORLD_SIZE", 1)),
+        local_rank=_count("LOCAL_RANK", 0),
+        local_world=max(1, _count("LOCAL_WORLD_SIZE", 1)),
     )
 
 
 def _count(name: str, otherwise: int) -> int:
-    text = os.environ.get(name, str(otherwise))
+    text = os.environ.get(name) or str(otherwise)
     if not text.isdigit():
         raise ParamsError(f"{name}={text}", expected="a whole number from 0", cure="mend the variable")
     return int(text)

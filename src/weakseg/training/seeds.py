@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import numpy as np
@@ -16,5 +17,14 @@ def seed_everything(seed: int) -> None:
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """A CPU generator for the draws of one training step: the same for a resumed run as for an unbroken one."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+    """A CPU generator for the draws of one training step: the same for a resumed run as for an unbroken one.
+
+    Under torchrun each rank draws its own, because each has its own crops.
+    """
+    own = rank_seed(seed, int(os.environ.get("RANK") or 0))
+    return torch.Generator().manual_seed((own * 1_000_003 + step) % 2**63)
+
+
+def rank_seed(seed: int, rank: int) -> int:
+    """A seed of its own for every rank; the main rank's is ``seed``."""
+    return seed + 7_368_787 * rank
