@@ -27,6 +27,7 @@ STAGES = (
     *("pseudo", "audit", "segment", "evaluate", "report"),
 )
 PER_SOURCE = ("pseudo", "audit", "segment", "evaluate")
+ONE_PROCESS = ("tiles", "pseudo", "audit", "report")  # under torchrun the main process alone does these
 
 
 @app.callback()
@@ -63,6 +64,11 @@ def stage(
         known = SOURCES if name in ("segment", "evaluate") else WEAK_SOURCES
         if source not in known:
             raise ParamsError(f"stage {name} with source {source}", expected=" | ".join(known), cure="see dvc.yaml")
+    if name in ONE_PROCESS:
+        from weakseg.training.machine import machine_from_environment
+
+        if not machine_from_environment().is_main:
+            return
     module = import_module(f"weakseg.stages.{name}")
     module.run(context.obj, source) if source else module.run(context.obj)
 
@@ -261,6 +267,19 @@ def apply(
 
 
 @app.command()
+def ablate(
+    context: typer.Context,
+    table: Annotated[Path, typer.Argument(help="YAML rows of name, source and set, such as configs/ablation.yaml.")],
+    seeds: Annotated[str, typer.Option(help="Seeds, such as 0,1,2.")] = "0",
+) -> None:
+    """Train again with one thing changed at a time; reports/ablation.md says what each is worth."""
+    from weakseg.stages.ablation import load_variants, run_ablation
+
+    run_ablation(context.obj, load_variants(table), _numbers(seeds), typer.echo)
+    typer.echo((context.obj / "reports" / "ablation.md").read_text())
+
+
+@app.command()
 def promote(
     context: typer.Context,
     source: Annotated[str, typer.Argument(help="Source of labels whose model is evaluated.")],
@@ -360,7 +379,7 @@ def predict(
     views = DIHEDRAL if all_views else PLAIN
     chosen = _numbers(bands) or None
     model_file = find_model(context.obj, model)
-    for done in predict_rasters(
+    maps = predict_rasters(
         model_file,
         where,
         target,
@@ -369,7 +388,10 @@ def predict(
         gsd=gsd,  # type: ignore[arg-type]  # predict_rasters refuses other words
         machine=machine,
         options=options,
-    ):
+    )
+    if not machine.is_main:
+        return
+    for done in maps:
         typer.echo(f"{done.target}: {done.windows} windows, {done.seconds:.1f} s")
     if polygons:
         from weakseg.polygons import write_polygons

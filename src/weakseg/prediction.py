@@ -117,22 +117,25 @@ def predict_rasters(
     """Predict a file into the file ``target``, or a folder or pattern into the folder ``target``, one ``.tif`` each.
 
     All rasters are checked before the first is predicted. In a folder, ``options.probabilities`` and ``confidence`` are
-    folders too, and maps that are already there from the same model and options are left alone.
+    folders too, and maps that are already there from the same model and options are left alone. Under torchrun the
+    processes share the rasters; each returns all summaries.
     """
     sources = [inspect_source(path, bands) for path in list_sources(where)]
     predictor = load_predictor(model_file, views, machine)
-    if len(sources) == 1 and Path(where) == sources[0].path:
-        return [run_predictor(predictor, sources[0], target, options, gsd=gsd, quiet=machine.quiet)]
+    single = len(sources) == 1 and Path(where) == sources[0].path
     done = []
-    for source in sources:
-        name = f"{source.path.stem}.tif"
-        mine = replace(
-            options,
-            probabilities=options.probabilities and options.probabilities / name,
-            confidence=options.confidence and options.confidence / name,
-        )
-        done.append(run_predictor(predictor, source, target / name, mine, gsd=gsd, quiet=machine.quiet))
-    return done
+    for source in machine.shard(sources):
+        place, mine = (target, options) if single else _in_folder(source, target, options)
+        done.append(run_predictor(predictor, source, place, mine, gsd=gsd, quiet=machine.quiet))
+    return machine.gather(done)
+
+
+def _in_folder(source: Source, folder: Path, options: Options) -> tuple[Path, Options]:
+    """Where the map of ``source`` goes in a folder of maps, and its options there."""
+    name = f"{source.path.stem}.tif"
+    probabilities = options.probabilities and options.probabilities / name
+    confidence = options.confidence and options.confidence / name
+    return folder / name, replace(options, probabilities=probabilities, confidence=confidence)
 
 
 def run_predictor(
