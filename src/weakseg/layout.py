@@ -73,6 +73,10 @@ class Layout:
     def predictions(self, source: str) -> Path:
         return self.out / "predictions" / source
 
+    def pictures(self, stage: str, name: str) -> Path:
+        """Small pictures by evaluate@SOURCE and audit@METHOD, for the page of the report."""
+        return self.out / "pictures" / stage / name
+
     # small results, in git
     @property
     def reports(self) -> Path:

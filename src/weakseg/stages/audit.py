@@ -13,15 +13,19 @@ from weakseg.classes import IGNORE, ClassScheme
 from weakseg.data.files import atomic_path
 from weakseg.data.store import open_array
 from weakseg.metrics import confusion_matrix, scores_of
+from weakseg.page.content import evenly
 from weakseg.params import WeakSource
 from weakseg.stages.context import Context, open_context, tracked, write_report
+from weakseg.stages.pictures import write_area
 from weakseg.stages.sheets import draw_area_sheet
 from weakseg.weak.pseudo import SweepRow, sweep_thresholds
 from weakseg.weak.scores import load_scores
 
+PICTURED = 6  # N2 areas on the page of the report, evenly spaced through the list
+
 
 def run(root: Path, method: WeakSource) -> None:
-    """Write reports/audit/<method>.json and the sweep of thresholds, reports/sweeps/<method>.csv."""
+    """Write reports/audit/<method>.json, the sweep reports/sweeps/<method>.csv and some pictures."""
     context = open_context(root)
     layout, scheme = context.layout, context.scheme
     with tracked(context, "audit", context.params.pseudo, source=method) as log:
@@ -38,6 +42,15 @@ def run(root: Path, method: WeakSource) -> None:
         log.log_artifact(curve, "sweeps")
         for area in areas[:3]:
             log.log_artifact(draw_area_sheet(root, method, area), "sheets")
+        for area in evenly(context.tag_areas(), PICTURED):
+            write_area(
+                layout.pictures("audit", method),
+                area,
+                np.asarray(open_array(layout.pseudo(method), area)),
+                scheme,
+                image=open_array(layout.tiles / "images", area),
+                truth=open_array(layout.hidden, area) if area in areas else None,
+            )
 
 
 def measure(context: Context, method: str, areas: list[str], scheme: ClassScheme) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from weakseg.metrics import (
 from weakseg.models.build import Segmenter
 from weakseg.params import EvaluateParams, Source
 from weakseg.stages.context import Context, open_context, tracked, write_report
+from weakseg.stages.pictures import write_pictures
 from weakseg.training.segmenters import load_segmenter
 
 Predictions = dict[str, np.ndarray[Any, np.dtype[np.uint8]]]
@@ -51,6 +52,14 @@ def run(root: Path, source: Source) -> None:
                 pooled[name] = pooled.get(name, 0) + confusion_matrix(truth, predictions[name], len(scheme))
             if len(by_seed) == 1 and context.machine.is_main:
                 save_predictions(layout.predictions(source), predictions)
+                write_pictures(
+                    layout.pictures("evaluate", source),
+                    areas,
+                    predictions,
+                    scheme,
+                    side=params.batch_mean_tile,
+                    shared=source == "pixel",
+                )
         if not context.machine.is_main:
             return
         report = average(by_seed) | {

@@ -14,8 +14,10 @@ from weakseg.errors import StageError
 from weakseg.figures import draw_confusion
 from weakseg.layout import Layout
 from weakseg.metrics import Confusion, Interval, gap_closed, paired_bootstrap
+from weakseg.page.render import render_page
 from weakseg.params import SOURCES, ReportParams
 from weakseg.stages.context import open_context, tracked, write_report
+from weakseg.stages.page_content import gather_page
 
 LABELS = {
     "pixel": "task (i): N1 pixels",
@@ -25,7 +27,7 @@ LABELS = {
 
 
 def run(root: Path) -> None:
-    """Write reports/results.md and reports/report.json from all reports/evaluate and reports/audit files."""
+    """Write reports/results.md, index.html and report.json from all reports/evaluate and reports/audit files."""
     context = open_context(root)
     layout = context.layout
     with tracked(context, "report", context.params.report) as log:
@@ -39,6 +41,10 @@ def run(root: Path) -> None:
         with atomic_path(layout.results) as temporary:
             temporary.write_text(render(rows, audits))
         log.log_artifact(layout.results, "report")
+        content = gather_page(context, rows, {row["source"]: label_of(row["source"]) for row in rows}, reports, audits)
+        with atomic_path(layout.page) as temporary:
+            temporary.write_text(render_page(content))
+        log.log_artifact(layout.page, "report")
         for name, report in reports.items():
             pooled = sum(confusions(report).values(), np.zeros((len(report["iou"]),) * 2, np.int64))
             classes = list(pd.read_csv(layout.confusion(name), index_col=0).index)
@@ -99,7 +105,7 @@ def render(rows: list[dict[str, Any]], audits: dict[str, dict[str, Any]]) -> str
     lines = [_line([*head, "gap closed"]), _line(["---"] * (len(head) + 1))]
     for row in rows:
         spread = row["spread"]
-        cells = [LABELS.get(row["source"], f"task (ii): {row['source']}"), _number(row["miou"])]
+        cells = [label_of(row["source"]), _number(row["miou"])]
         cells.append(f"{_number(spread['low'])} to {_number(spread['high'])} ({spread['count']})")
         cells += [_number(row["iou"][name]) for name in names] + [_number(row["oa"]), _number(row["miou_eroded"])]
         lines.append(_line([*cells, _interval(row["gain"], signed=True), _percent(row["gap_closed"])]))
@@ -120,6 +126,11 @@ def render(rows: list[dict[str, Any]], audits: dict[str, dict[str, Any]]) -> str
             lines.append(_line(cells + [_number(audit["iou"][n]) for n in names]))
         text += "\n" + "\n".join(lines) + "\n"
     return text
+
+
+def label_of(source: str) -> str:
+    """A source in the words of the table."""
+    return LABELS.get(source, f"task (ii): {source}")
 
 
 def _line(cells: list[str]) -> str:
