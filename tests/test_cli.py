@@ -84,7 +84,9 @@ def test_every_stage_has_a_run_function() -> None:
 
 def test_stage_runs_in_the_workspace(workspace: Path) -> None:
     invoke(workspace, "stage", "tiles")
-    assert sorted(path.name for path in (workspace / "out").iterdir()) == ["hidden", "tiles", "validation"]
+    assert sorted(path.name for path in (workspace / "out").iterdir()) == [
+        *("boxes", "hidden", "tiles", "validation")
+    ]
 
 
 def test_data_tags_shows_and_writes(workspace: Path) -> None:

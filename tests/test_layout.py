@@ -15,7 +15,9 @@ def test_paths_by_hand() -> None:
         LAYOUT.images: "w/data/images",
         LAYOUT.labels: "w/data/labels",
         LAYOUT.tags_csv: "w/data/tags/tags.csv",
+        LAYOUT.box_file: "w/data/boxes/boxes.json",
         LAYOUT.classes: "w/data/classes.yaml",
+        LAYOUT.boxes: "w/out/boxes",
         LAYOUT.tiles: "w/out/tiles",
         LAYOUT.hidden: "w/out/hidden",
         LAYOUT.validation: "w/out/validation",
@@ -32,7 +34,7 @@ def test_paths_by_hand() -> None:
         LAYOUT.page: "w/reports/index.html",
     }
     assert {path: path.as_posix() for path in found} == found
-    assert len(found) == 19  # no two of them are the same
+    assert len(found) == 21  # no two of them are the same
 
 
 def test_nothing_but_raw_data_lies_in_data() -> None:

@@ -44,6 +44,7 @@ DATA, TILES, HIDDEN = (
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     (tmp_path / "dvc.yaml").write_text(DVC_YAML)
+    (tmp_path / "params.yaml").write_text("sources: {pixel: tiles/labels, full: hidden}\n")
     (tmp_path / "dvc.lock").write_text(DVC_LOCK)
     (tmp_path / "data.dvc").write_text("outs:\n- {path: data, md5: 00.dir, size: 5, nfiles: 4}\n")
     return tmp_path
@@ -63,6 +64,13 @@ def root(tmp_path: Path) -> Path:
 )
 def test_inputs_are_the_recorded_outputs_a_stage_depends_on(root: Path, stage: str, expected: list[Input]) -> None:
     assert inputs_of(root, stage) == expected
+
+
+def test_a_list_that_params_hold_is_followed(root: Path) -> None:
+    text = DVC_YAML.replace("{pixel: {labels: out/tiles/labels}, full: {labels: out/hidden}}", '"${sources}"')
+    (root / "dvc.yaml").write_text(text.replace("${item.labels}", "out/${item}"))
+    assert inputs_of(root, "segment@full") == [DATA, TILES, HIDDEN]
+    assert inputs_of(root, "segment@other") == [DATA, TILES]  # not among the sources: run by hand
 
 
 def test_what_is_not_there_or_broken_is_left_out(root: Path) -> None:

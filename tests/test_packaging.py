@@ -109,7 +109,9 @@ def check_command(words: list[str]) -> None:
 def stage_names() -> set[str]:
     """Targets that `dvc repro` knows: stages and stage@key."""
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    return {f"{name}@{key}" for name, stage in stages.items() for key in stage.get("foreach", [])} | set(stages)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    each = {name: params[stage["foreach"][2:-1]] for name, stage in stages.items() if "foreach" in stage}
+    return {f"{name}@{key}" for name, keys in each.items() for key in keys} | set(stages)
 
 
 def test_mlflow_run_starts_main_inside_its_run(tmp_path: Path) -> None:

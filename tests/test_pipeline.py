@@ -13,12 +13,17 @@ import yaml
 
 from weakseg.classes import load_classes
 from weakseg.cli import PER_SOURCE, STAGES
+from weakseg.errors import ParamsError
 from weakseg.layout import Layout
-from weakseg.params import SOURCES, WEAK_SOURCES, Params, load_params
+from weakseg.params import LABELS, SOURCES, WEAK_SOURCES, Params, load_params
 
 PROJECT = Path(__file__).parents[1]
 PIPELINE: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 RAW: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
+SELECTED: dict[str, Any] = {  # the graph with all that params.yaml may select
+    "methods": list(WEAK_SOURCES),
+    "sources": {source: LABELS.get(source, f"pseudo/{source}") for source in SOURCES},
+}
 CONFIGS = sorted(path for path in (PROJECT / "configs").glob("*.yaml") if not path.stem.endswith("_classes"))
 
 
@@ -43,11 +48,10 @@ def entries() -> Iterator[Entry]:
         if "foreach" not in body:
             yield _entry(stage, "", body, {})
             continue
-        items = body["foreach"]
+        items = SELECTED[body["foreach"].removeprefix("${").removesuffix("}")]
         for key in items:
-            item = items[key] if isinstance(items, dict) else {}
-            words = {"${key}": key, "${item}": key} | {f"${{item.{k}}}": v for k, v in item.items()}
-            yield _entry(stage, key, body["do"], words)
+            item = items[key] if isinstance(items, dict) else key
+            yield _entry(stage, key, body["do"], {"${key}": key, "${item}": item})
 
 
 def _entry(stage: str, source: str, body: dict[str, Any], words: dict[str, str]) -> Entry:
@@ -71,7 +75,7 @@ each = pytest.mark.parametrize("entry", ENTRIES, ids=[entry.name for entry in EN
 def test_the_graph_is_read() -> None:
     names = {entry.name for entry in ENTRIES}
     assert {"tiles", "segment@pixel", "evaluate@fused", "audit@cam", "report"} <= names
-    assert len(names) == len(ENTRIES) == 8 + 6 + 6 + 9 + 9 + 1
+    assert len(names) == len(ENTRIES) == 9 + 7 + 7 + 10 + 10 + 1
 
 
 def test_stages_are_those_of_the_command_line() -> None:
@@ -169,7 +173,7 @@ def expected_paths(entry: Entry) -> set[str]:
     here, source = Layout(Path()), entry.source
     scores = entry.stage
     table = {
-        "tiles": [here.tiles, here.hidden, here.validation],
+        "tiles": [here.tiles, here.boxes, here.hidden, here.validation],
         "classifier": [here.networks("classifier"), here.report("classifier")],
         "cam": [here.scores(scores)],
         "crf": [here.scores(scores)],
@@ -177,6 +181,7 @@ def expected_paths(entry: Entry) -> set[str]:
         "single_stage": [here.networks("single_stage"), here.scores(scores)],
         "teacher": [here.networks("teacher"), here.scores(scores)],
         "fused": [here.scores(scores), here.report("fused")],
+        "boxes": [here.scores(scores), here.report("boxes")],
         "pseudo": [here.pseudo(source), here.report("pseudo", source)],
         "audit": [here.report("audit", source), here.reports / "sweeps" / f"{source}.csv"],
         "segment": [here.checkpoints(source), here.report("segment", source), here.curve(source)],
@@ -240,6 +245,35 @@ def test_inputs_follow_the_source(entry: Entry) -> None:
         assert found == folders[entry.stage]
     if entry.stage == "segment" and source in WEAK_SOURCES:
         assert here.pseudo(source).as_posix() in entry.deps
+
+
+def test_labels_of_the_sources_are_where_the_layout_says() -> None:
+    here = Layout(Path("w"))
+    found = {source: here.out / folder for source, folder in SELECTED["sources"].items()}
+    assert found["pixel"] == here.tiles / "labels"
+    assert found["full"] == here.hidden
+    assert found["consistency"] == here.tiles / "windows"
+    assert all(found[method] == here.pseudo(method) for method in WEAK_SOURCES)
+
+
+def test_what_the_demo_runs() -> None:
+    """Boxes are audited; training on them (as long as any other source) is for those who ask."""
+    assert RAW["methods"] == list(WEAK_SOURCES)
+    assert list(RAW["sources"]) == [source for source in SOURCES if source != "boxes"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sources": {"cam": "hidden"}}, r"sources\.cam: labels in hidden, not in pseudo/cam"),
+        ({"sources": {"boxes": "pseudo/boxes"}, "methods": ["cam"]}, r"sources names boxes, methods does not"),
+        ({"methods": ["cam", "cam"], "sources": {}}, r"named twice"),
+    ],
+)
+def test_selections_that_cannot_run_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(RAW | change))
+    with pytest.raises(ParamsError, match=message):
+        load_params(tmp_path / "params.yaml")
 
 
 def test_there_are_configs() -> None:

@@ -34,6 +34,10 @@ class Layout:
         return self.data / "tags" / "tags.csv"
 
     @property
+    def box_file(self) -> Path:
+        return self.data / "boxes" / "boxes.json"
+
+    @property
     def classes(self) -> Path:
         return self.data / "classes.yaml"
 
@@ -56,6 +60,11 @@ class Layout:
     def validation(self) -> Path:
         """Images and labels of the validation areas: for evaluate only."""
         return self.out / "validation"
+
+    @property
+    def boxes(self) -> Path:
+        """Boxes of N1 and N2 in px of the resampled areas."""
+        return self.out / "boxes"
 
     def scores(self, method: str) -> Path:
         return self.out / "scores" / method

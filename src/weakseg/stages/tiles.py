@@ -1,4 +1,4 @@
-"""Stage tiles: areas of the split as arrays, with tag rasters and the tile table; hidden truth kept apart."""
+"""Stage tiles: areas of the split as arrays, with tag rasters, boxes and the tile table; hidden truth kept apart."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from weakseg.classes import IGNORE, ClassScheme, Mask, load_classes
+from weakseg.data.box_files import read_boxes
+from weakseg.data.boxes import BoxTable, box_bits, boxes_from_mask, join_boxes, scale_boxes, write_boxes
 from weakseg.data.manifest import TagCrops, save_manifest
 from weakseg.data.raster import read_image, read_info, read_mask
 from weakseg.data.store import save_areas, save_array
 from weakseg.data.tags import allowed_raster, read_tags, tag_arrays, tags_from_mask, window_grid, window_index
 from weakseg.errors import DataError, ParamsError
 from weakseg.layout import Layout
-from weakseg.params import TilesParams
+from weakseg.params import BoxesParams, TilesParams
 from weakseg.stages.context import open_context, tracked
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg")
@@ -25,29 +27,35 @@ Tags = tuple[list[tuple[int, int, int, int]], npt.NDArray[np.bool_], npt.NDArray
 
 
 def run(root: Path) -> None:
-    """Cut the data of ``root`` into out/tiles, out/hidden and out/validation."""
+    """Cut the data of ``root`` into out/tiles, out/boxes, out/hidden and out/validation."""
     context = open_context(root)
-    layout, params = context.layout, context.params.tiles
+    layout, params, box_params = context.layout, context.params.tiles, context.params.boxes
     scheme = load_classes(layout.classes)
-    for folder in (layout.tiles, layout.hidden, layout.validation):
+    for folder in (layout.tiles, layout.boxes, layout.hidden, layout.validation):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     with tracked(context, "tiles", params) as log:
         sizes: list[tuple[str, str, int, int]] = []
         tables: list[TagCrops] = []
+        boxes: list[BoxTable] = []
         csv = _csv_tags(layout, params, scheme) if params.tag_source == "csv" else {}
+        drawn = _drawn_boxes(layout, params, box_params, scheme)
         for split in ("pixel", "tags"):
             for area in getattr(params.areas, split):
                 image, mask = load_pair(layout, area, scheme, params.scale, labelled=_needs_mask(layout, area, split))
                 sizes.append((area, split, *image.shape[:2]))
                 save_array(layout.tiles / "images", area, image)
                 tags = _tags_of(area, image, mask, csv, params, scheme, always_from_mask=split == "pixel")
-                tables.append(_save_tags(layout, area, image, tags, split, params, mask, scheme))
+                boxes.append(_boxes_of(area, mask, drawn if split == "tags" else None, box_params, scheme))
+                possible = _possible(boxes[-1], area, mask.shape, box_params, scheme)
+                tables.append(_save_tags(layout, area, image, tags, split, params, mask, possible))
         for area in params.areas.validation:
             image, mask = load_pair(layout, area, scheme, params.scale, labelled=True)
             save_array(layout.validation / "images", area, image)
             save_array(layout.validation / "labels", area, mask)
         save_areas(layout.tiles, sizes)
+        shapes = {area: (height, width) for area, _, height, width in sizes}
+        write_boxes(layout.boxes / "boxes.json", join_boxes(boxes), scheme, shapes)
         save_areas(layout.validation, [(area, "validation", 0, 0) for area in params.areas.validation])
         save_manifest(layout.tiles / "manifest.csv", join_crops(tables), scheme.names)
         scheme.save(layout.tiles / "classes.yaml")
@@ -94,9 +102,7 @@ def _needs_mask(layout: Layout, area: str, split: str) -> bool:
 
 def _csv_tags(layout: Layout, params: TilesParams, scheme: ClassScheme) -> dict[str, Tags]:
     """Tags of the user's CSV per area of N1 and N2; the file may name every area of data/images, and no other."""
-    names = [*params.areas.pixel, *params.areas.tags]
-    infos = {path.stem: read_info(path) for path in sorted(layout.images.iterdir()) if path.suffix in SUFFIXES}
-    sizes = {area: (info.height, info.width) for area, info in infos.items()}
+    names, sizes = [*params.areas.pixel, *params.areas.tags], raw_sizes(layout)
     rows = read_tags(layout.tags_csv, scheme, sizes)
     tags = {}
     for area in names:
@@ -104,6 +110,40 @@ def _csv_tags(layout: Layout, params: TilesParams, scheme: ClassScheme) -> dict[
         windows = [_scale_window(row.window, params.scale, sizes[area]) for row in mine]
         tags[area] = (windows, *tag_arrays(mine, scheme))
     return tags
+
+
+def raw_sizes(layout: Layout) -> dict[str, tuple[int, int]]:
+    """Height and width of every raster of data/images, px."""
+    infos = {path.stem: read_info(path) for path in sorted(layout.images.iterdir()) if path.suffix in SUFFIXES}
+    return {area: (info.height, info.width) for area, info in infos.items()}
+
+
+def _drawn_boxes(layout: Layout, params: TilesParams, boxes: BoxesParams, scheme: ClassScheme) -> BoxTable | None:
+    """The user's boxes of N2 in px of the resampled areas, or None where they are derived from masks."""
+    for name in boxes.classes:
+        scheme.index(name)
+    if boxes.source == "masks":
+        return None
+    sizes = raw_sizes(layout)
+    table = read_boxes(layout.box_file, scheme, sizes).select(params.areas.tags, boxes.classes)
+    return scale_boxes(table, params.scale, sizes)
+
+
+def _boxes_of(area: str, mask: Mask, drawn: BoxTable | None, boxes: BoxesParams, scheme: ClassScheme) -> BoxTable:
+    """Boxes of an area: the user's, or derived from its mask (N1 always: its objects are known)."""
+    if drawn is not None:
+        return drawn.select([area], boxes.classes)
+    return boxes_from_mask(area, mask, scheme, boxes.classes, min_pixels=boxes.min_pixels)
+
+
+def _possible(
+    table: BoxTable, area: str, shape: tuple[int, ...], boxes: BoxesParams, scheme: ClassScheme
+) -> npt.NDArray[np.int32] | None:
+    """Class bits that complete boxes leave, where the params want them among the tags."""
+    if not boxes.constrain:
+        return None
+    complete = [name for name in table.searched.get(area, ()) if name in boxes.complete]
+    return box_bits(shape[0], shape[1], table.of(area), complete, scheme)
 
 
 def _scale_window(window: tuple[int, int, int, int], scale: float, size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -142,12 +182,16 @@ def _save_tags(
     split: str,
     params: TilesParams,
     mask: Mask,
-    scheme: ClassScheme,
+    possible: npt.NDArray[np.int32] | None,
 ) -> TagCrops:
-    """Write the tag rasters, and the masks where they belong; returns the area's rows of the tile table."""
+    """Write the tag rasters, within ``possible`` class bits, and the masks where they belong.
+
+    Returns the area's rows of the tile table.
+    """
     windows, present, known = tags
     height, width = image.shape[:2]
-    save_array(layout.tiles / "allowed", area, allowed_raster(height, width, windows, present, known))
+    allowed = allowed_raster(height, width, windows, present, known)
+    save_array(layout.tiles / "allowed", area, allowed if possible is None else allowed & possible)
     save_array(layout.tiles / "windows", area, window_index(height, width, windows))
     splits = [split] * len(windows)
     if split == "tags":

@@ -65,6 +65,8 @@ def _dependencies(root: Path, stage: str) -> list[str]:
     values = {}
     if "foreach" in body:
         each, body = body["foreach"], body["do"]
+        if isinstance(each, str):  # "${sources}": the list is in params.yaml
+            each = _read(root / "params.yaml").get(each.removeprefix("${").removesuffix("}")) or {}
         item = each.get(key, {}) if isinstance(each, Mapping) else key
         values = {"key": key, "item": item}
         if isinstance(item, Mapping):

@@ -1,0 +1,169 @@
+"""Boxes from GeoJSON features: polygons on the ground, or in pixels, become upright rectangles of pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from weakseg.classes import ClassScheme
+from weakseg.data.boxes import Box, BoxTable, fit_window
+from weakseg.data.raster import RasterInfo
+from weakseg.errors import DataError
+
+CLASS_KEYS: Final = ("class", "label", "category", "name")  # properties that may name the class, first match
+LONGITUDE_LATITUDE: Final = "OGC:CRS84"  # what RFC 7946 prescribes where no crs is named
+Edges = tuple[float, float, float, float]
+Problems = list[str]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A feature collection as it is read: its file, its crs (None: none named), the rasters and the problems so far."""
+
+    file: Path
+    crs: str | None
+    areas: Mapping[str, RasterInfo]
+    problems: Problems
+
+
+def read_features(
+    file: Path, content: dict[str, Any], scheme: ClassScheme, areas: Mapping[str, RasterInfo], problems: Problems
+) -> BoxTable:
+    """Boxes of a FeatureCollection; problems are appended, each with the number of its feature.
+
+    A feature is one object: a Polygon or MultiPolygon (its upright hull is the box, cut at the rim of the raster), with
+    the class in the property ``class``, ``label``, ``category`` or ``name``; ``crowd: true`` makes it a crowd region.
+    Its area is the property ``area``, or else the area that the file is named after, or else the one whose raster holds
+    the middle of the box. Searched areas: those with a feature, the one the file is named after, and those of a member
+    ``areas`` of the collection; searched classes: those of the features and of a member ``classes``.
+    """
+    source = _Source(file, _crs_name(content), areas, problems)
+    rows = content.get("features")
+    if not isinstance(rows, list):
+        problems.append(f"{file}: features is not a list")
+        return BoxTable()
+    boxes = [box for number, row in enumerate(rows) if (box := _feature_box(number, row, source, scheme)) is not None]
+    more = {key: content.get(key) or [] for key in ("areas", "classes")}
+    for key, known in (("areas", set(areas)), ("classes", set(scheme.names))):
+        listed = more[key] if isinstance(more[key], list) else [more[key]]
+        problems += [f"{file}: {key} names {name!r}, which is unknown" for name in listed if name not in known]
+        more[key] = [name for name in listed if name in known]
+    own = [file.stem] if file.stem in areas else []
+    named = {box.name for box in boxes} | set(more["classes"])
+    classes = tuple(name for name in scheme.names if name in named)
+    return BoxTable(tuple(boxes), dict.fromkeys([*own, *more["areas"], *(box.area for box in boxes)], classes))
+
+
+def _crs_name(content: dict[str, Any]) -> str | None:
+    member = content.get("crs")
+    try:
+        return str(member["properties"]["name"]) if member else None
+    except (TypeError, KeyError):
+        return str(member)  # refused when it is used
+
+
+def _feature_box(number: int, row: Any, source: _Source, scheme: ClassScheme) -> Box | None:
+    place = f"{source.file}: feature {number}"
+    properties = (row.get("properties") or {}) if isinstance(row, dict) else None
+    geometry = (row.get("geometry") or {}) if isinstance(row, dict) else None
+    if not isinstance(properties, dict) or not isinstance(geometry, dict):
+        source.problems.append(f"{place}: no object with properties and geometry")
+        return None
+    name = next((properties[key] for key in CLASS_KEYS if properties.get(key) is not None), None)
+    if name not in scheme.names:
+        known = ", ".join(scheme.names)
+        source.problems.append(f"{place}: class {name!r}; expected a property {CLASS_KEYS[0]} of {known}")
+        return None
+    try:
+        points = list(_points(geometry))
+        area = _area_of(place, properties, points, source)
+        edges = _edges(points, source.areas[area], source.crs)
+    except DataError as error:
+        source.problems.append(f"{place}: {error}")
+        return None
+    info = source.areas[area]
+    window = fit_window(edges, (info.height, info.width), slack=math.inf if info.georeferenced else 1.0)
+    if isinstance(window, str):
+        source.problems.append(f"{place}: {window}")
+        return None
+    return Box(area, *window, str(name), bool(properties.get("crowd", False)))
+
+
+def _points(geometry: dict[str, Any]) -> Iterator[tuple[float, float]]:
+    """The corners of a Polygon or MultiPolygon."""
+    kind, rings = geometry.get("type"), geometry.get("coordinates")
+    if kind not in ("Polygon", "MultiPolygon") or not isinstance(rings, list) or not rings:
+        raise DataError(f"geometry {kind}", expected="a Polygon or MultiPolygon with corners", cure="draw a rectangle")
+    rings = [ring for polygon in rings for ring in polygon] if kind == "MultiPolygon" else rings
+    try:
+        for ring in rings:
+            for x, y, *_ in ring:
+                if not (math.isfinite(x) and math.isfinite(y)):
+                    raise ValueError(f"({x}, {y})")
+                yield float(x), float(y)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"a corner that is none ({error})", expected="pairs of numbers", cure="export it again"
+        ) from error
+
+
+def _area_of(place: str, properties: dict[str, Any], points: list[tuple[float, float]], source: _Source) -> str:
+    named = properties.get("area")
+    if named is not None or source.file.stem in source.areas:
+        area = source.file.stem if named is None else str(named)
+        if area not in source.areas:
+            raise DataError(f"area {area!r}", expected="an area of data/images", cure="mend the property area")
+        return area
+    for area, info in source.areas.items():
+        if info.georeferenced:
+            left, top, right, bottom = _edges(points, info, source.crs)
+            column, row = (left + right) / 2, (top + bottom) / 2
+            if 0 <= column < info.width and 0 <= row < info.height:
+                return area
+    raise DataError(
+        "in no raster",
+        expected="a property area, a file named after its area, or a place inside a raster that knows where it lies",
+        cure="name the area, and check the crs of the file",
+    )
+
+
+def _edges(points: list[tuple[float, float]], info: RasterInfo, crs: str | None) -> Edges:
+    """Left, upper, right and lower edge, px of the raster, of corners in the file's coordinates."""
+    to_pixels = _pixel_function(info)
+    if info.crs is not None:
+        points = _project(points, crs or LONGITUDE_LATITUDE, info.crs)
+    pixels = [to_pixels(x, y) for x, y in points]
+    columns, rows = [column for column, _ in pixels], [row for _, row in pixels]
+    return min(columns), min(rows), max(columns), max(rows)
+
+
+def _project(points: list[tuple[float, float]], source: str, target: str) -> list[tuple[float, float]]:
+    from rasterio.crs import CRS
+    from rasterio.errors import RasterioError
+    from rasterio.warp import transform
+
+    try:
+        xs, ys = transform(CRS.from_user_input(source), CRS.from_wkt(target), *zip(*points, strict=True))[:2]
+    except (RasterioError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"crs {source} ({reason})", expected="one that GDAL knows", cure="mend the crs") from error
+    moved = list(zip(xs, ys, strict=True))
+    if not all(math.isfinite(value) for point in moved for value in point):
+        raise DataError(f"coordinates {points[0]} in {source}", expected="a place on Earth", cure="name the file's crs")
+    return moved
+
+
+def _pixel_function(info: RasterInfo) -> Callable[[float, float], tuple[float, float]]:
+    """Map coordinates of a raster -> (column, row) in px; the identity where it has no place."""
+    if info.transform is None:
+        return lambda x, y: (x, y)
+    a, b, c, d, e, f = info.transform
+    determinant = a * e - b * d
+
+    def to_pixels(x: float, y: float) -> tuple[float, float]:
+        return (e * (x - c) - b * (y - f)) / determinant, (a * (y - f) - d * (x - c)) / determinant
+
+    return to_pixels
