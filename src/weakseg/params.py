@@ -6,6 +6,7 @@ precision, tracking server) are flags or environment variables, never params. La
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -262,8 +263,8 @@ class WeakParams(Section):
     """How weak crops enter the training of a segmentation network."""
 
     batch: Count  # crops of N2 per step, on top of those of N1
-    start: Share  # share of the steps before what is guessed (pseudo-masks, consistency) counts; tags always count
-    ramp: Share  # share of the steps over which its weight grows to full
+    start: Share  # share of the steps before what is guessed (pseudo-masks, consistency) counts; tags count from 0 on
+    ramp: Share  # share of the steps over which either weight grows to full
     pseudo_weight: dict[str, NotNegative]  # per source of pseudo-masks
     consistency_weight: NotNegative
     tag_weight: NotNegative
@@ -424,12 +425,30 @@ def load_params(path: Path) -> Params:
         raise ParamsError(
             f"{path} is not YAML ({error})".replace("\n", " "), expected="key: value lines", cure="mend it"
         ) from error
+    return _validate(raw, str(path))
+
+
+def with_changes(params: Params, changes: Mapping[str, Any]) -> Params:
+    """A copy of ``params`` with other values at paths such as ``segment.weak.batch``, checked like the file itself."""
+    raw = params.model_dump()
+    for path, value in changes.items():
+        *sections, key = path.split(".")
+        node: Any = raw
+        for section in sections:
+            node = node.get(section) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            raise ParamsError(f"no section for {path}", expected="a path in params.yaml", cure="mend the path")
+        node[key] = value
+    return _validate(raw, "changed params")
+
+
+def _validate(raw: object, origin: str) -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
         faults = "; ".join(_fault(fault["loc"], fault["msg"], fault["input"]) for fault in error.errors())
         raise ParamsError(
-            f"{path}: {faults}", expected="the keys and types of configs/demo.yaml", cure="mend it"
+            f"{origin}: {faults}", expected="the keys and types of configs/demo.yaml", cure="mend it"
         ) from error
 
 

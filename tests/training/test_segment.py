@@ -82,11 +82,11 @@ def test_favoured_class_and_copy_paste(params: Callable[..., SegmentParams], are
         build_pools("pixel", params(favour__class_name="bus"), ISPRS, areas[:1], [], 0)
 
 
-def test_ramp_by_hand(params: Callable[..., SegmentParams]) -> None:
-    options = params(weak__start=0.25, weak__ramp=0.5)
-    found = [_ramp(TrainState(nn.Identity(), None, step, 100), options) for step in (0, 24, 25, 50, 75, 99)]
+def test_ramp_by_hand() -> None:
+    found = [_ramp(TrainState(nn.Identity(), None, step, 100), 0.25, 0.5) for step in (0, 24, 25, 50, 75, 99)]
     assert found == pytest.approx([0, 0, 0, 0.5, 1, 1])
-    assert _ramp(TrainState(nn.Identity(), None, 25, 100), params(weak__start=0.25, weak__ramp=0.0)) == 1.0
+    assert _ramp(TrainState(nn.Identity(), None, 25, 100), 0.25, 0.0) == 1.0
+    assert _ramp(TrainState(nn.Identity(), None, 24, 100), 0.25, 0.0) == 0.0
 
 
 class Fixed(nn.Module):
@@ -166,16 +166,17 @@ def test_pseudo_masks_wait_for_their_start_tags_do_not(params: Callable[..., Seg
         assert loss.item() == logs["pixel"].item()
 
 
-def test_before_its_start_consistency_asks_no_teacher_and_counts_tags_in_full(
+def test_before_its_start_consistency_learns_the_tags_and_asks_no_teacher(
     params: Callable[..., SegmentParams],
 ) -> None:
     given = batch(allowed=torch.full((2, 8, 8), 0b10001, dtype=torch.int32))
-    teacher, options = Fixed(), params(weak__start=0.5)
+    teacher, options = Fixed(), params(weak__start=0.5, weak__ramp=0.5)
     step = segmentation_step("consistency", options, ISPRS, RAW, 0)
-    loss, logs = step(TrainState(Fixed(), teacher, 0, 4), given)
+    loss, logs = step(TrainState(Fixed(), teacher, 1, 4), given)
     assert teacher.seen == []
     assert logs["consistency"].item() == 0 == logs["coverage"].item()
-    assert loss.item() == pytest.approx((logs["pixel"] + options.weak.tag_weight * logs["tags"]).item(), rel=1e-5)
+    want = logs["pixel"] + 0.5 * options.weak.tag_weight * logs["tags"]  # step 1 of 4 is half way up a ramp of 0.5
+    assert loss.item() == pytest.approx(want.item(), rel=1e-5)
     step(TrainState(Fixed(), teacher, 3, 4), given)
     assert teacher.seen == [2, 2]
 

@@ -12,6 +12,7 @@ from weakseg.data.store import fingerprint
 from weakseg.errors import StageError
 from weakseg.layout import Layout
 from weakseg.params import Params, Source
+from weakseg.stages.apart import link_inputs, segment_inputs
 from weakseg.stages.context import Context, open_context
 from weakseg.stages.segment import open_sources, train_segmenter
 from weakseg.training.machine import machine_from_environment
@@ -36,7 +37,7 @@ class HoldoutObjective:
         """One trial. A killed trial that is run again goes on from its last report."""
         text = f"{self.identity} {self.source} {params.segment.model_dump_json()}"
         place = self.root / ".weakseg" / "trials" / hashlib.sha256(text.encode()).hexdigest()[:16]
-        context = Context(_link_inputs(self.root, place, self.source), params, machine_from_environment())
+        context = Context(link_inputs(Layout(self.root), place, self.source), params, machine_from_environment())
         labelled, weak = open_sources(context, self.source)
         steps = params.segment.optimiser.steps
 
@@ -63,26 +64,7 @@ def tuning_objective(root: Path, source: Source) -> HoldoutObjective:
             "tune.source full", expected="labels that may be used", cure="tune on pixel: full opens hidden truth"
         )
     layout = open_context(root).layout
-    return HoldoutObjective(root.resolve(), source, fingerprint(*_inputs(layout, source)))
-
-
-def _inputs(layout: Layout, source: Source) -> list[Path]:
-    """The folders that a training on ``source`` reads; a missing one raises StageError."""
-    labels = [] if source in ("pixel", "consistency") else [layout.pseudo(source)]
-    for folder in (layout.tiles, *labels):
-        if not folder.is_dir():
-            raise StageError(f"no {folder}", expected="outputs of earlier stages", cure="run `dvc repro` first")
-    return [layout.tiles, *labels]
-
-
-def _link_inputs(root: Path, place: Path, source: Source) -> Layout:
-    """A workspace of links: the trial sees the tiles and its labels, and its resume files disturb no stage."""
-    for there in _inputs(Layout(root), source):
-        here = place / there.relative_to(root)
-        here.parent.mkdir(parents=True, exist_ok=True)
-        if not here.is_symlink():
-            here.symlink_to(there.resolve(), target_is_directory=True)
-    return Layout(place)
+    return HoldoutObjective(root.resolve(), source, fingerprint(*segment_inputs(layout, source)))
 
 
 def _holdout(row: Mapping[str, float]) -> dict[str, float]:

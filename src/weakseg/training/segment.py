@@ -1,8 +1,9 @@
 """Training a segmentation network from pixel truth and one kind of weak label: pools of crops and the step's loss.
 
-The loss of one step is ``pixel + ramp * guessed + tags``: cross-entropy (plus Dice and Lovasz where weighted) on N1
-crops; on N2 crops what is guessed, cross-entropy to pseudo-masks or consistency with the averaged network, which grows
-from ``weak.start`` on; and, beside consistency, what is known, the tag losses, in full from the first step.
+The loss of one step is ``pixel + guessed + known``: cross-entropy (plus Dice and Lovasz where weighted) on N1 crops; on
+N2 crops what is guessed, cross-entropy to pseudo-masks or consistency with the averaged network, which grows over
+``weak.ramp`` from ``weak.start`` on; and, beside consistency, what is known, the tag losses, which grow from the first
+step (in full at once, they put cars out before the network has found any).
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ def segmentation_step(
         if "weak" not in batch:
             loss = pixel_loss(state.model(images).float(), pixel["mask"])
             return loss, {"pixel": loss.detach()}
-        ramp = _ramp(state, params)
+        ramp = _ramp(state, params.weak.start, params.weak.ramp)
         if source == "consistency":
             return _consistency_step(state, batch, images, pixel_loss, params, preprocessing, generator, ramp, typical)
         weak = normalise(jitter_colour(batch["weak"]["image"], params.augment.colour, generator), preprocessing)
@@ -166,12 +167,12 @@ def segmentation_step(
     return step
 
 
-def _ramp(state: TrainState, params: SegmentParams) -> float:
-    """From 0 at ``weak.start`` in a straight line to 1 over ``weak.ramp`` (both shares of all steps)."""
-    begun = state.step / state.steps - params.weak.start
-    if params.weak.ramp == 0:
+def _ramp(state: TrainState, start: float, length: float) -> float:
+    """From 0 at ``start`` in a straight line to 1 over ``length`` (both shares of all steps)."""
+    begun = state.step / state.steps - start
+    if length == 0:
         return float(begun >= 0)
-    return min(1.0, max(0.0, begun / params.weak.ramp))
+    return min(1.0, max(0.0, begun / length))
 
 
 def _consistency_step(
@@ -212,7 +213,7 @@ def _consistency_step(
         consistent = (consistent + consistency_loss(dropped, targets.label, targets.weight)) / 2
     weights = params.weak
     known = weights.tag_weight * tagged + weights.presence_weight * presence + weights.share_weight * shared
-    total = loss + ramp * weights.consistency_weight * consistent + known
+    total = loss + ramp * weights.consistency_weight * consistent + _ramp(state, 0.0, weights.ramp) * known
     return total, {
         "pixel": loss.detach(),
         "consistency": consistent.detach(),

@@ -1,0 +1,137 @@
+"""`weakseg ablate`: what each ingredient is worth, by training again with one thing changed at a time.
+
+A command, not a stage: it trains the segment stage's own networks in places of their own and reads the validation areas
+to report, never to choose. Finished rows are kept, so an interrupted ablation goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from weakseg.data.areas import open_area
+from weakseg.data.store import fingerprint, list_areas
+from weakseg.errors import ParamsError
+from weakseg.metrics import over_seeds
+from weakseg.params import SOURCES, Params, Source, with_changes
+from weakseg.stages.apart import link_inputs, segment_inputs
+from weakseg.stages.context import Context, open_context, write_report
+from weakseg.stages.evaluate import measure, predict_areas
+from weakseg.stages.segment import open_sources, train_segmenter
+from weakseg.training.machine import machine_from_environment
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row: a source of labels, and the params that differ from params.yaml, by path."""
+
+    name: str
+    source: Source
+    changes: Mapping[str, Any]
+
+
+def load_variants(path: Path) -> list[Variant]:
+    """Read a list of ``{name, source, set: {path: value}}``.
+
+    Raises:
+        ParamsError: no list, an unknown key or source, a row without a name or one name twice.
+    """
+    rows = yaml.safe_load(path.read_text())
+    if not isinstance(rows, list) or not rows:
+        raise ParamsError(f"no rows in {path}", expected="a list", cure="see configs/ablation.yaml")
+    variants = []
+    for row in rows:
+        if not isinstance(row, dict) or not {"name", "source"} <= set(row) <= {"name", "source", "set"}:
+            raise ParamsError(f"{path}: row {row}", expected="name, source and set", cure="see configs/ablation.yaml")
+        if row["source"] not in SOURCES:
+            raise ParamsError(
+                f"{path}: source {row['source']}", expected=f"one of {', '.join(SOURCES)}", cure="mend the row"
+            )
+        variants.append(Variant(str(row["name"]), row["source"], row.get("set") or {}))
+    names = [variant.name for variant in variants]
+    if len(set(names)) != len(names):
+        raise ParamsError(f"{path}: two rows have one name", expected="each once", cure="rename one")
+    return variants
+
+
+def run_ablation(
+    root: Path, variants: Sequence[Variant], seeds: Sequence[int], say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Train and measure every variant with every seed; writes reports/ablation.json and reports/ablation.md.
+
+    Args:
+        say: gets one line per finished training.
+
+    Returns:
+        ``{"rows": [{name, source, changes, digest, seed, miou, iou: {class}, seconds}]}``, rows of earlier calls whose
+        params and data are still the same included.
+    """
+    base = open_context(root)
+    file = base.layout.report("ablation")
+    kept = json.loads(file.read_text())["rows"] if file.is_file() else []
+    rows: list[dict[str, Any]] = []
+    for variant in variants:
+        params = with_changes(base.params, variant.changes)
+        for seed in seeds:
+            digest = _digest(base, variant.source, params, seed)
+            found = next((row for row in kept if row["digest"] == digest), None)
+            row = found or _train_and_measure(base, variant.source, params, seed, digest)
+            rows.append({**row, "name": variant.name, "source": variant.source, "changes": dict(variant.changes)})
+            say(f"{variant.name}, seed {seed}: mIoU {row['miou']:.4f}" + (" (kept)" if found else ""))
+            known = {row["digest"] for row in rows}
+            write_report(file, {"rows": rows + [row for row in kept if row["digest"] not in known]})
+    (file.with_suffix(".md")).write_text(ablation_table(rows, base.scheme.names))
+    return {"rows": rows}
+
+
+def ablation_table(rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> str:
+    """A Markdown table, one line per variant: mean and range over seeds, and the change against the first line."""
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    head = ["what", "source", "mIoU", "seeds", "against the first", *classes]
+    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
+    first: dict[int, float] = {}
+    for name in names:
+        mine = [row for row in rows if row["name"] == name]
+        first = first or {row["seed"]: row["miou"] for row in mine}
+        total = over_seeds([row["miou"] for row in mine])
+        pairs = [row["miou"] - first[row["seed"]] for row in mine if row["seed"] in first]
+        change = "-" if name == names[0] or not pairs else f"{sum(pairs) / len(pairs):+.3f}"
+        cells = [
+            name,
+            mine[0]["source"],
+            f"{total.mean:.3f}",
+            f"{total.low:.3f} to {total.high:.3f} ({len(mine)})",
+            change,
+        ]
+        cells += [f"{over_seeds([row['iou'][c] for row in mine]).mean:.3f}" for c in classes]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _digest(context: Context, source: Source, params: Params, seed: int) -> str:
+    inputs = fingerprint(*segment_inputs(context.layout, source), context.layout.validation)
+    text = f"{inputs} {source} {seed} {params.segment.model_dump_json()} {params.evaluate.model_dump_json()}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _train_and_measure(base: Context, source: Source, params: Params, seed: int, digest: str) -> dict[str, Any]:
+    place = base.layout.root / ".weakseg" / "ablation" / digest
+    layout = link_inputs(base.layout, place, source)
+    context = Context(layout, params, machine_from_environment())
+    started = time.monotonic()
+    labelled, weak = open_sources(context, source)
+    _, model = train_segmenter(context, source, labelled, weak, seed, digest, lambda _row, _step: None)
+    validation = base.layout.validation
+    areas = {name: open_area(validation, name, masks=validation / "labels") for name in list_areas(validation)}
+    scores = measure(areas, predict_areas(context, model, areas, params.evaluate), base.scheme, params.evaluate)
+    shutil.rmtree(place, ignore_errors=True)  # a killed process does not come here: its resume file stays
+    seconds = round(time.monotonic() - started, 1)
+    return {"digest": digest, "seed": seed, "miou": scores["miou"], "iou": scores["iou"], "seconds": seconds}

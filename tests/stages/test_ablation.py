@@ -1,0 +1,74 @@
+"""Ablation: rows read, trained apart, kept, and tabled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from weakseg.errors import ParamsError
+from weakseg.params import load_params, with_changes
+from weakseg.stages import tiles
+from weakseg.stages.ablation import Variant, ablation_table, load_variants, run_ablation
+
+PROJECT = Path(__file__).parents[2]
+
+
+def test_the_committed_rows_fit_the_demo() -> None:
+    variants = load_variants(PROJECT / "configs" / "ablation.yaml")
+    base = load_params(PROJECT / "configs" / "demo.yaml")
+    assert variants[0] == Variant("consistency with tags", "consistency", {})
+    changed = [with_changes(base, variant.changes) for variant in variants]
+    assert all((params != base) == bool(variant.changes) for params, variant in zip(changed, variants, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}", "no rows"),
+        ("- {name: a, source: pixel, sett: {}}", "sett"),
+        ("- {name: a, source: crayon}", "source crayon"),
+        ("- {name: a, source: pixel}\n- {name: a, source: full}", "one name"),
+    ],
+)
+def test_bad_rows_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "rows.yaml").write_text(text)
+    with pytest.raises(ParamsError, match=message):
+        load_variants(tmp_path / "rows.yaml")
+
+
+def test_changes_are_checked_like_the_file() -> None:
+    base = load_params(PROJECT / "configs" / "demo.yaml")
+    assert with_changes(base, {"segment.weak.batch": 9}).segment.weak.batch == 9
+    for path, value in (("segment.weka.batch", 9), ("segment.weak.batch", -1), ("segment.weak.bach", 9)):
+        with pytest.raises(ParamsError, match=path.split(".")[-1]):
+            with_changes(base, {path: value})
+
+
+def test_rows_are_trained_once_and_leave_no_trace(workspace: Path) -> None:
+    tiles.run(workspace)
+    said: list[str] = []
+    variants = [Variant("plain", "pixel", {}), Variant("oracle", "full", {"segment.dice": 0.5})]
+    first = run_ablation(workspace, variants[:1], [0], said.append)
+    both = run_ablation(workspace, variants, [0], said.append)
+    assert both["rows"][0] == first["rows"][0]
+    assert [line.endswith("(kept)") for line in said] == [False, True, False]
+    assert 0 <= both["rows"][1]["miou"] <= 1
+    assert both["rows"][1]["changes"] == {"segment.dice": 0.5}
+    assert json.loads((workspace / "reports" / "ablation.json").read_text())["rows"] == both["rows"]
+    assert len((workspace / "reports" / "ablation.md").read_text().splitlines()) == 4
+    assert not list((workspace / ".weakseg" / "ablation").glob("*"))
+    assert not (workspace / "out" / "checkpoints").exists()
+
+
+def test_table_by_hand() -> None:
+    rows = [
+        {"name": "all", "source": "consistency", "seed": 0, "miou": 0.5, "iou": {"car": 0.2}},
+        {"name": "all", "source": "consistency", "seed": 1, "miou": 0.7, "iou": {"car": 0.4}},
+        {"name": "less", "source": "pixel", "seed": 1, "miou": 0.6, "iou": {"car": 0.1}},
+    ]
+    assert ablation_table(rows, ["car"]).splitlines()[2:] == [
+        "| all | consistency | 0.600 | 0.500 to 0.700 (2) | - | 0.300 |",
+        "| less | pixel | 0.600 | 0.600 to 0.600 (1) | -0.100 | 0.100 |",
+    ]
