@@ -14,6 +14,7 @@ from weakseg.data.areas import Area, open_area
 from weakseg.data.files import atomic_path
 from weakseg.data.store import fingerprint, list_areas, save_array
 from weakseg.errors import StageError
+from weakseg.figures import draw_confusion
 from weakseg.inference import DIHEDRAL, PLAIN, predict_scene
 from weakseg.metrics import (
     Confusion,
@@ -73,11 +74,15 @@ def run(root: Path, source: Source) -> None:
             "validation_data": fingerprint(layout.validation),
         }
         write_report(layout.report("evaluate", source), report)
-        write_confusion(layout.confusion(source), sum(pooled.values(), np.zeros((len(scheme),) * 2, np.int64)), scheme)
+        matrix = sum(pooled.values(), np.zeros((len(scheme),) * 2, np.int64))
+        write_confusion(layout.confusion(source), matrix, scheme)
         flat = {"miou": report["miou"], "oa": report["oa"], "kappa": report["kappa"], "mf1": report["mf1"]}
         log.log_metrics(flat | {f"iou/{name}": value for name, value in report["iou"].items()})
         log.log_metrics({"seconds": time.monotonic() - started})
+        log.log_artifact(layout.report("evaluate", source), "evaluate")  # `weakseg runs compare` reads it
         log.log_artifact(layout.confusion(source), "confusion")
+        drawn = draw_confusion(layout.predictions(source) / "confusion.png", matrix, scheme.names)
+        log.log_artifact(drawn, "confusion")
         log.log_dataset("validation", str(report["validation_data"]), str(layout.validation), context="evaluation")
         for picture in draw_overlays(context, source, areas):
             log.log_artifact(picture, "overlays")
