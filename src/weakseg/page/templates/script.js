@@ -81,7 +81,7 @@
         const at = 4 * (Math.floor(y * field.height) * field.width + Math.floor(x * field.width));
         return `${img.dataset.label}: ${nameOf(...field.data.slice(at, at + 3)) || "no label"}`;
       });
-      find(".readout").textContent = said.join("  ·  ");
+      find(".readout").textContent = said.join(" · ");
     }
 
     function drag(event) {
