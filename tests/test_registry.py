@@ -5,18 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
-import urllib.request
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from weakseg import registry
 from weakseg.errors import ParamsError, StageError, TrackingError
 from weakseg.registry import (
     Evidence,
@@ -259,32 +255,48 @@ def test_a_damaged_log_is_refused_before_anything_moves(
     assert champion(root, "damaged") == two
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    store = ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", f"{tmp_path}/store"]
-    with (tmp_path / "server.log").open("ab") as log:
-        process = subprocess.Popen([*command, *store], stdout=log, stderr=log, start_new_session=True)
-    try:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.2)
-        else:
-            raise AssertionError((tmp_path / "server.log").read_text())
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-@pytest.mark.slow
-def test_promotion_refusal_and_rollback_over_http(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+def test_promotion_refusal_and_rollback_over_http(
+    mlflow_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
     check_promotion_refusal_and_rollback(tmp_path, "landcover")
     assert connect(tmp_path).get_model_version("landcover", "1").source.startswith("mlflow-artifacts:/")
+
+
+def test_promotions_that_race_on_two_machines_wait_for_each_other(
+    mlflow_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workspaces share nothing but the server; the first one stops right before it moves the alias."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+    here, there = tmp_path / "here", tmp_path / "there"
+    (first,) = rising(here, "far", 1)
+    versions = [new_version(root, "far", Evidence("d", 0.6, {"car": 0.6})) for root in (here, there)]
+    inside, go_on = threading.Event(), threading.Event()
+    really_move = registry._move
+
+    def slow_move(client: Any, name: str, outcome: Promotion) -> None:
+        inside.set()
+        assert go_on.wait(60)
+        really_move(client, name, outcome)
+
+    monkeypatch.setattr(registry, "_move", slow_move)
+    options: dict[str, Any] = {"gates": Gates(), "gain": (0.05, 0.15), "against": first}
+    with ThreadPoolExecutor(2) as pool:
+        won = pool.submit(promote, here, "far", versions[0], **options)
+        assert inside.wait(60)
+        lost = pool.submit(promote, there, "far", versions[1], **options)
+        with pytest.raises(TimeoutError):
+            lost.result(timeout=1)  # it waits
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(TrackingError, match=r"registry holds far\.lock.*delete that"),
+        ):
+            patch.setattr(registry, "PATIENCE", 0.0)
+            rollback(there, "far")
+        go_on.set()
+        assert won.result(timeout=60).moved
+        with pytest.raises(TrackingError, match=f"is now version {versions[0]}.*promote again"):
+            lost.result(timeout=60)
+    assert champion(there, "far") == versions[0]
+    assert [model.name for model in connect(here).search_registered_models() if model.name.endswith(".lock")] == []
+    assert not promotion_log(there).exists()

@@ -64,6 +64,7 @@ def search(**changes: Any) -> TuneParams:
     fields: dict[str, Any] = {
         "source": "pixel",
         "trials": 8,
+        "steps": 10,
         "seed": 3,
         "objectives": "miou",
         "allowance": 0.02,

@@ -53,7 +53,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Paired difference of two sets of predictions of the same areas: mIoU, and IoU by class name."""
+    """mIoU, and IoU by class name: of one set of predictions, or the difference of two of the same areas."""
 
     miou: Interval
     iou: dict[str, Interval]
@@ -290,6 +290,16 @@ def paired_bootstrap(
     several = len(baseline) > 1
     by_class = {name: _interval(iou[:, index], level, several) for index, name in enumerate(names)}
     return Comparison(_interval(miou, level, several), by_class)
+
+
+def bootstrap(
+    run: Mapping[str, Confusion], names: Sequence[str], *, draws: int = 2000, seed: int = 0, level: float = 0.95
+) -> Comparison:
+    """mIoU and class IoUs of one set of predictions, with intervals; arguments as for :func:`paired_bootstrap`."""
+    pooled = _draw_pooled([run], len(names), draws, seed)[0]
+    iou, several = class_iou(pooled), len(run) > 1
+    by_class = {name: _interval(iou[:, index], level, several) for index, name in enumerate(names)}
+    return Comparison(_interval(mean_iou(pooled), level, several), by_class)
 
 
 def gap_closed(

@@ -327,6 +327,7 @@ class TuneParams(Section):
 
     source: Source
     trials: Count  # of the study, the untuned baseline included
+    steps: Count  # of a trial's training; fewer than segment.optimiser.steps find a good region sooner
     seed: int
     objectives: Literal["miou", "miou_and_class"]  # the class is segment.favour.class_name
     allowance: NotNegative  # IoU that any other class may lose against the baseline

@@ -2,8 +2,9 @@
 
 The alias ``champion`` is the model in use, ``challenger`` the next one. Every move is written to the version's tags (so
 it can be undone from any machine) and appended to ``reports/promotions.jsonl`` (so that git keeps the history).
-Promotions that race on one machine are serialised by a file lock; across machines the alias is compared, right before
-it moves, with the champion that the gates were checked against, and the later promotion is refused.
+Promotions that race, on one machine or on many, wait for each other: whoever moves an alias first makes a registered
+model ``<name>.lock``, which the registry allows once, and deletes it afterwards. Then the alias is compared with the
+champion that the gates were checked against, and the later promotion is refused.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import contextlib
 import getpass
 import json
 import math
+import platform
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -19,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from weakseg.errors import ParamsError, StageError, TrackingError
-from weakseg.tracking import connect, file_lock, mlflow_errors, provenance
+from weakseg.tracking import connect, mlflow_errors, provenance
 
 ALIASES = ("challenger", "champion")
+PATIENCE = 60.0  # seconds that a promotion waits for another one
 _EVIDENCE, _PREVIOUS, _GATE = "weakseg.evidence", "weakseg.previous", "weakseg.gate"
 
 
@@ -151,9 +155,7 @@ def register(
     with mlflow_errors(root):
         client = connect(root)
         client.log_artifacts(run_id, str(folder), "model")
-        with _one_at_a_time(root):
-            if not client.search_registered_models(f"name = '{_plain(name)}'"):
-                client.create_registered_model(name)
+        _create_model(client, _plain(name))
         source = f"{client.get_run(run_id).info.artifact_uri}/model"
         version = client.create_model_version(name, source, run_id=run_id, tags=every, description=card)
     return str(version.version)
@@ -179,7 +181,7 @@ def promote(
     """Check the gates against the champion and move ``alias`` to ``version`` if all pass.
 
     Args:
-        root: the workspace: its server, its lock and its ``reports/promotions.jsonl``.
+        root: the workspace: its server and its ``reports/promotions.jsonl``.
         name: the registered model.
         version: the candidate.
         alias: ``champion`` or ``challenger``; the gates compare with the champion in both cases.
@@ -194,8 +196,7 @@ def promote(
         TrackingError: if another promotion came in between, the alias is unknown, or the server does not answer.
     """
     _check_alias(alias)
-    with _one_at_a_time(root), mlflow_errors(root):
-        client = connect(root)
+    with mlflow_errors(root), _one_at_a_time(connect(root), name) as client:
         champion = _alias_version(client, name, "champion")
         if champion != against:
             raise TrackingError(
@@ -227,8 +228,7 @@ def rollback(root: Path, name: str, *, alias: str = "champion") -> Promotion:
         TrackingError: if no version holds the alias, none came before, or that one was deleted.
     """
     _check_alias(alias)
-    with _one_at_a_time(root), mlflow_errors(root):
-        client = connect(root)
+    with mlflow_errors(root), _one_at_a_time(connect(root), name) as client:
         current = _alias_version(client, name, alias)
         if current is None:
             raise TrackingError(f"{name} has no {alias}", expected="a version with that alias", cure="promote one")
@@ -304,12 +304,34 @@ def _log(root: Path, action: str, name: str, outcome: Promotion) -> None:
 
 
 @contextlib.contextmanager
-def _one_at_a_time(root: Path) -> Iterator[None]:
-    lock = root.resolve() / ".weakseg" / "promotion.lock"
-    with file_lock(lock, patience=60.0) as held:
-        if not held:
-            raise TrackingError(f"{lock} is held", expected="no other promotion", cure="wait for it and try again")
-        yield
+def _one_at_a_time(client: Any, name: str) -> Iterator[Any]:
+    """Hold ``<name>.lock`` in the registry. Making a model of a given name succeeds once, whoever asks."""
+    lock, deadline = f"{_plain(name)}.lock", time.monotonic() + PATIENCE
+    while not _create_model(client, lock, f"{_user()} on {platform.node()} since {_time()}"):
+        if time.monotonic() > deadline:
+            raise TrackingError(
+                f"the registry holds {lock} for longer than {PATIENCE:.0f} s",
+                expected="no other promotion",
+                cure="if none is under way, one was killed: delete that registered model in `mlflow ui`",
+            )
+        time.sleep(0.1)
+    try:
+        yield client
+    finally:
+        client.delete_registered_model(lock)
+
+
+def _create_model(client: Any, name: str, description: str = "") -> bool:
+    """Whether this call made the registered model; False if it was there."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name, description=description)
+    except MlflowException as problem:
+        if problem.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        return False
+    return True
 
 
 def _alias_version(client: Any, name: str, alias: str) -> str | None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from weakseg.cli import app
 from weakseg.errors import StageError
-from weakseg.registry import Gates, champion_of, rollback
-from weakseg.stages import evaluate, segment, tiles
+from weakseg.metrics import scores_of
+from weakseg.registry import Gates, champion_of
+from weakseg.stages import segment, tiles
 from weakseg.stages.promotion import compare_sources, evidence_of, promote_source
+from weakseg.tracking import connect
 
 
 @pytest.fixture(autouse=True)
@@ -49,38 +55,65 @@ def test_two_sources_side_by_side(workspace: Path) -> None:
         compare_sources(workspace, "pixel", "fused")
 
 
-@pytest.mark.slow
-def test_promotion_of_a_trained_model(workspace: Path) -> None:
+def report_of(right: dict[str, int], validation: str = "data1") -> dict[str, Any]:
+    """A report on three areas of two classes with 100 px each; so many of them are right."""
+    names = list(right)
+    matrix = np.array([[right[n] if n == m else 100 - right[n] for m in names] for n in names])
+    areas = {f"v{i}": {"confusion": (matrix + np.diag([i, i])).tolist()} for i in range(3)}
+    pooled = scores_of(sum(np.array(area["confusion"]) for area in areas.values()), tuple(names))
+    return {
+        **{"validation_data": validation, "miou": pooled["miou"], "iou": pooled["iou"], "areas": areas},
+        **{"miou_over_seeds": {"mean": pooled["miou"], "low": pooled["miou"], "high": pooled["miou"], "count": 1}},
+        **{"selection": "last", "steps": 4},
+    }
+
+
+def test_promotion_of_a_trained_model_over_http(
+    workspace: Path, mlflow_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands as typed, against a server process: a first champion, a refusal that says why, a better one, back."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
     tiles.run(workspace)
     segment.run(workspace, "pixel")
-    evaluate.run(workspace, "pixel")
-    first = promote_source(workspace, "pixel", name="m", gates=Gates())
-    assert (first.moved, first.version, first.previous) == (True, "1", None)
+    (workspace / "data.dvc").write_text("outs:\n- md5: 0123456789abcdef.dir\n  path: data\n")
 
-    import mlflow
+    def command(*words: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["--root", str(workspace), *words])
+        return done.exit_code, done.output
 
-    from weakseg.tracking import tracking_uri
+    def promote(right: dict[str, int], validation: str = "data1") -> tuple[int, str]:
+        file = workspace / "reports" / "evaluate" / "pixel.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(report_of(right, validation)))
+        return command("promote", "pixel")
 
-    mlflow.set_tracking_uri(tracking_uri(workspace))
-    mlflow.set_registry_uri(tracking_uri(workspace))
-    model = mlflow.pyfunc.load_model("models:/m@champion")
-    image = np.random.default_rng(0).integers(0, 255, (1, 40, 56, 3), dtype=np.uint8)
-    prediction = model.predict(image)
-    assert (prediction.shape, prediction.dtype) == ((1, 40, 56), np.uint8)
+    code, said = promote({"car": 50, "tree": 50})
+    assert (code, said.splitlines()[-1]) == (0, "champion is now version 1, before none")
+    code, said = promote({"car": 90, "tree": 45}, "data2")
+    assert code == 2
+    failed = [line.split(":")[0] for line in said.splitlines() if line.startswith("FAILED")]
+    assert failed == ["FAILED same validation data", "FAILED mIoU gain", "FAILED class tree"]
+    assert promote({"car": 90, "tree": 50})[0] == 0
+    assert command("rollback") == (0, "champion is version 1 again, was 3\n")
 
-    again = promote_source(workspace, "pixel", name="m", gates=Gates())  # no gain over itself
-    assert (again.moved, again.failed) == (False, ["mIoU gain"])
-    assert champion_of(workspace, "m")[0] == "1"  # type: ignore[index]
+    log = [json.loads(line) for line in (workspace / "reports" / "promotions.jsonl").read_text().splitlines()]
+    assert [(line["action"], line["version"]) for line in log] == [
+        *(("promote", "1"), ("refuse", "2"), ("promote", "3"), ("rollback", "1"))
+    ]
+    assert log[1]["failed"] == [name.removeprefix("FAILED ") for name in failed]
+    champion, evidence = champion_of(workspace, "weakseg")  # type: ignore[misc]
+    assert (champion, evidence.data_hash) == ("1", "data1")
 
-    file = workspace / "reports" / "evaluate" / "pixel.json"
-    report = json.loads(file.read_text())
-    report["miou"] = 1.0
-    report["iou"] = dict.fromkeys(report["iou"], 1.0)
-    area = report["areas"].pop("v1")
-    area["confusion"] = np.diag(np.sum(area["confusion"], axis=1)).tolist()
-    report["areas"] = {"v1": area}
-    file.write_text(json.dumps(report))
-    one_area = promote_source(workspace, "pixel", name="m", gates=Gates())
-    assert one_area.failed == ["mIoU gain"]  # one area allows no interval, however good the model is
-    with pytest.raises(Exception, match="is the first champion"):
-        rollback(workspace, "m")
+    from mlflow.models import get_model_info
+
+    kept = connect(workspace).get_model_version("weakseg", "3")
+    for fact in ("Data: 0123456789abcdef.dir; validation data1", "Limits:", "Licence: Apache-2.0", "paired bootstrap"):
+        assert fact in kept.description
+    (row,) = [line for line in kept.description.splitlines() if line.startswith("| car |")]
+    value, low, high = (float(number) for number in re.findall(r"\d\.\d+", row))
+    assert low < value < high
+    assert value == pytest.approx(report_of({"car": 90, "tree": 50})["iou"]["car"], abs=6e-4)
+    folder = connect(workspace).download_artifacts(kept.run_id, "model", str(workspace))
+    info = get_model_info(folder)
+    assert info.signature is not None
+    assert info.saved_input_example_info is not None

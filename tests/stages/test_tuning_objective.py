@@ -12,7 +12,7 @@ import pytest
 from weakseg.errors import StageError
 from weakseg.params import load_params
 from weakseg.stages import segment, tiles
-from weakseg.stages.tuning_objective import tuning_objective
+from weakseg.stages.tuning_objective import shorten, tuning_objective
 from weakseg.tuning.space import with_values
 
 
@@ -38,9 +38,19 @@ def test_a_trial_is_the_training_of_the_segment_stage(workspace: Path) -> None:
         tuning_objective(workspace, "full")
 
 
+def test_a_trial_has_its_own_number_of_steps_and_as_many_reports(workspace: Path) -> None:
+    params = load_params(workspace / "params.yaml")
+    short = shorten(with_values(params, {"segment.optimiser.steps": 1000, "segment.optimiser.report_every": 100}))
+    assert (short.segment.optimiser.steps, short.segment.optimiser.report_every) == (4, 1)  # tune.steps is 4
+    half = shorten(with_values(params, {"segment.optimiser.steps": 8, "segment.optimiser.report_every": 4}))
+    assert (half.segment.optimiser.steps, half.segment.optimiser.report_every) == (4, 2)
+    assert half.segment.network == params.segment.network
+
+
 def test_a_killed_trial_goes_on_from_its_last_report(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiles.run(workspace)
-    params = with_values(load_params(workspace / "params.yaml"), {"segment.optimiser.steps": 6})
+    params = load_params(workspace / "params.yaml")
+    params = with_values(params, {"segment.optimiser.steps": 6, "tune.steps": 6})
     objective = tuning_objective(workspace, "pixel")
     whole = objective(params, lambda step, row: None)
 

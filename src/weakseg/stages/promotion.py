@@ -14,7 +14,7 @@ from typing import Any
 
 from weakseg.errors import DataError, StageError
 from weakseg.layout import Layout
-from weakseg.metrics import paired_bootstrap
+from weakseg.metrics import Comparison, Interval, bootstrap, paired_bootstrap
 from weakseg.params import Params, Source, load_params
 from weakseg.pyfunc import EVALUATION, save_pyfunc
 from weakseg.registry import Evidence, Gates, Promotion, champion_of, promote, register
@@ -40,7 +40,8 @@ def promote_source(root: Path, source: Source, *, name: str, gates: Gates, alias
     champion = champion_of(root, name)
     against = champion[0] if champion else None
     gain = _gain(root, name, against, report, params) if against else None
-    evidence = evidence_of(report)
+    evidence, options = evidence_of(report), params.report
+    own = bootstrap(confusions(report), tuple(report["iou"]), draws=options.draws, seed=options.seed)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
         _save_model(layout, source, folder)
@@ -51,7 +52,7 @@ def promote_source(root: Path, source: Source, *, name: str, gates: Gates, alias
             run_id=_new_run(root, source),
             evidence=evidence,
             tags={"weakseg.source": source},
-            card=model_card(root, source, report, gain),
+            card=model_card(root, source, report, own, gain),
         )
     return promote(root, name, version, alias=alias, gates=gates, gain=gain, against=against)
 
@@ -62,23 +63,28 @@ def evidence_of(report: dict[str, Any]) -> Evidence:
     return Evidence(str(report["validation_data"]), float(report["miou"]), iou)
 
 
-def model_card(root: Path, source: str, report: dict[str, Any], gain: tuple[float, float] | None) -> str:
-    """Markdown: what the model is, its data, its numbers with intervals, its limits and licence."""
-    rows = [f"| {name} | {'none' if value is None else f'{value:.3f}'} |" for name, value in report["iou"].items()]
+def model_card(
+    root: Path, source: str, report: dict[str, Any], own: Comparison, gain: tuple[float, float] | None
+) -> str:
+    """Markdown: what the model is, its data, its numbers with intervals, its limits and licence.
+
+    Args:
+        own: the report's numbers with intervals.
+        gain: interval of the mIoU gain over the champion.
+    """
     interval = "no champion to compare with" if gain is None else f"[{gain[0]:+.4f}, {gain[1]:+.4f}]"
     spread = report["miou_over_seeds"]
+    numbers = {"mIoU": (report["miou"], own.miou), **{n: (v, own.iou[n]) for n, v in report["iou"].items()}}
     return "\n".join(
         [
             f"# Land cover from source `{source}`",
-            f"mIoU {report['miou']:.4f} on {len(report['areas'])} validation areas "
-            f"(over seeds {spread['low']:.4f} to {spread['high']:.4f})."
-            if {"low", "high"} <= set(spread)
-            else f"mIoU {report['miou']:.4f} on {len(report['areas'])} validation areas.",
+            f"mIoU {report['miou']:.4f} on {len(report['areas'])} validation areas, "
+            f"{spread['low']:.4f} to {spread['high']:.4f} over {spread['count']} seeds.",
             f"Gain over the champion, paired bootstrap over areas, 95 %: {interval}.",
             "",
-            "| class | IoU |",
-            "|---|---|",
-            *rows,
+            "| class | IoU | 95 %, bootstrap over areas |",
+            "|---|---|---|",
+            *(f"| {name} | {_number(value)} | {_limits(around)} |" for name, (value, around) in numbers.items()),
             "",
             f"- Data: {data_hash(root) or 'not under DVC'}; validation {report['validation_data']}.",
             f"- Checkpoint chosen by: {report['selection']}; {report['steps']} steps; the first seed's network.",
@@ -91,6 +97,14 @@ def model_card(root: Path, source: str, report: dict[str, Any], gain: tuple[floa
             "- Licence: Apache-2.0 for code and weights; the licence of the training images applies beside it.",
         ]
     )
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
+
+
+def _limits(around: Interval) -> str:
+    return "none" if math.isnan(around.low) else f"{around.low:.3f} to {around.high:.3f}"
 
 
 def _read_report(path: Path) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class HoldoutObjective:
 
     def __call__(self, params: Params, report: Report) -> Metrics:
         """One trial. A killed trial that is run again goes on from its last report."""
+        params = shorten(params)
         text = f"{self.identity} {self.source} {params.segment.model_dump_json()}"
         place = self.root / ".weakseg" / "trials" / hashlib.sha256(text.encode()).hexdigest()[:16]
         context = Context(link_inputs(Layout(self.root), place, self.source), params, machine_from_environment())
@@ -51,6 +52,14 @@ class HoldoutObjective:
             return _holdout(result.history[-1])
         finally:  # a killed process does not come here, and its resume file stays
             shutil.rmtree(place, ignore_errors=True)
+
+
+def shorten(params: Params) -> Params:
+    """The params of a trial: ``tune.steps`` steps of training, with as many reports as the whole one has."""
+    plan = params.segment.optimiser
+    every = max(1, round(plan.report_every * params.tune.steps / plan.steps))
+    shorter = plan.model_copy(update={"steps": params.tune.steps, "report_every": every})
+    return params.model_copy(update={"segment": params.segment.model_copy(update={"optimiser": shorter})})
 
 
 def tuning_objective(root: Path, source: Source) -> HoldoutObjective:
