@@ -124,7 +124,7 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen([*command, *store], stdout=log, stderr=log, start_new_session=True)
     try:
-        for _ in range(600):
+        for _ in range(1500):
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
                 break

@@ -71,7 +71,7 @@ def report_of(right: dict[str, int], validation: str = "data1") -> dict[str, Any
 def test_promotion_of_a_trained_model_over_http(
     workspace: Path, mlflow_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The commands as typed, against a server process: a first champion, a refusal that says why, a better one, back."""
+    """The commands as typed, against a server: a first champion, a refusal that says why, a better one, and back."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
     tiles.run(workspace)
     segment.run(workspace, "pixel")
