@@ -25,6 +25,7 @@ def test_paths_by_hand() -> None:
         LAYOUT.pseudo("cam"): "w/out/pseudo/cam",
         LAYOUT.checkpoints("pixel"): "w/out/checkpoints/pixel",
         LAYOUT.predictions("pixel"): "w/out/predictions/pixel",
+        LAYOUT.pictures("audit", "cam"): "w/out/pictures/audit/cam",
         LAYOUT.sheets("cam"): "w/out/sheets/cam",
         LAYOUT.report("fused"): "w/reports/fused.json",
         LAYOUT.report("evaluate", "pixel"): "w/reports/evaluate/pixel.json",
@@ -34,7 +35,7 @@ def test_paths_by_hand() -> None:
         LAYOUT.page: "w/reports/index.html",
     }
     assert {path: path.as_posix() for path in found} == found
-    assert len(found) == 21  # no two of them are the same
+    assert len(found) == 22  # no two of them are the same
 
 
 def test_nothing_but_raw_data_lies_in_data() -> None:

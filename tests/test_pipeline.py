@@ -183,10 +183,16 @@ def expected_paths(entry: Entry) -> set[str]:
         "fused": [here.scores(scores), here.report("fused")],
         "boxes": [here.scores(scores), here.report("boxes")],
         "pseudo": [here.pseudo(source), here.report("pseudo", source)],
-        "audit": [here.report("audit", source), here.reports / "sweeps" / f"{source}.csv"],
+        "audit": [
+            *(here.report("audit", source), here.reports / "sweeps" / f"{source}.csv"),
+            here.pictures("audit", source),
+        ],
         "segment": [here.checkpoints(source), here.report("segment", source), here.curve(source)],
-        "evaluate": [here.predictions(source), here.report("evaluate", source), here.confusion(source)],
-        "report": [here.report("report"), here.results],
+        "evaluate": [
+            *(here.predictions(source), here.report("evaluate", source), here.confusion(source)),
+            here.pictures("evaluate", source),
+        ],
+        "report": [here.report("report"), here.results, here.page],
     }
     return {path.as_posix() for path in table[entry.stage]}
 

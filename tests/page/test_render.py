@@ -176,10 +176,16 @@ def test_page_in_a_browser(opened: Any) -> None:
     find(".fade").click()
     assert find(".under").get_attribute("src") != before
     dark = opened.execute_async_script(
-        """const done = arguments[1], img = new Image(); img.src = arguments[0].src;
-        img.decode().then(() => { const c = document.createElement("canvas");
-        c.width = img.width; c.height = img.height; const x = c.getContext("2d"); x.drawImage(img, 0, 0); const d = x.getImageData(0, 0, c.width, c.height).data;
-        let n = 0; for (let i = 0; i < d.length; i += 4) n += d[i + 2] < 100; done(n); });""",
+        """const done = arguments[1], img = new Image();
+        img.src = arguments[0].src;
+        img.decode().then(() => {
+          const canvas = document.createElement("canvas");
+          canvas.width = img.width; canvas.height = img.height;
+          const context = canvas.getContext("2d");
+          context.drawImage(img, 0, 0);
+          const { data } = context.getImageData(0, 0, img.width, img.height);
+          done(data.filter((value, i) => i % 4 === 2 && value < 100).length);
+        });""",
         find(".under"),
     )
     assert dark == 15 * 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -236,6 +237,21 @@ def test_results_table_of_the_run(done: Layout) -> None:
     assert gain == pytest.approx(numbers["consistency"]["miou"] - numbers["pixel"]["miou"])
     assert f"{gain:+.3f}" in rows[1]
     assert "| teacher |" in text
+
+
+def test_page_of_the_run(done: Layout) -> None:
+    html = done.page.read_text()
+    keys = re.findall(r'data-key="(\w+)"', html)
+    validation, weak = ["image", "truth", "pixel", "consistency"], ["image", "truth", "teacher"]
+    worst = (
+        ["image", "truth", "map"] * 2 * len(json.loads((done.pictures("evaluate", "pixel") / "worst.json").read_text()))
+    )
+    assert keys == validation + weak * 2 + worst
+    assert html.count('src="data:image/') == len(keys)
+    assert 'data-name="v1"' in html
+    assert "label_cost.json" in html  # not measured, and said so
+    score = json.loads(done.report("evaluate", "consistency").read_text())["areas"]["v1"]["miou"]
+    assert f"mIoU {score:.3f}" in html
 
 
 def test_a_second_training_is_the_same(done: Layout, tmp_path: Path, make_workspace: Callable[[Path], Path]) -> None:
