@@ -156,6 +156,30 @@ def tags(
 
 
 @data_app.command()
+def boxes(
+    context: typer.Context,
+    sources: Annotated[list[Path] | None, typer.Argument(help="COCO JSON or GeoJSON files, or folders.")] = None,
+    from_masks: Annotated[str | None, typer.Option(help="Derive boxes of these classes: car,building.")] = None,
+    min_pixels: Annotated[int, typer.Option(min=1, help="With --from-masks: smaller objects get no box.")] = 1,
+    replace: Annotated[bool, typer.Option(help="Replace boxes that are there.")] = False,
+) -> None:
+    """Check bounding boxes and bring them into data/boxes/, or report all problems and do nothing."""
+    from weakseg.workspace import import_box_files, write_mask_boxes
+
+    if bool(sources) == bool(from_masks):
+        raise ParamsError(
+            "box files and --from-masks" if sources else "no box files",
+            expected="either files or --from-masks",
+            cure="name the files, or the classes of --from-masks",
+        )
+    if from_masks:
+        names = tuple(name.strip() for name in from_masks.split(","))
+        typer.echo(write_mask_boxes(context.obj, names, min_pixels=min_pixels, replace=replace))
+    else:
+        typer.echo(import_box_files(context.obj, sources or [], replace=replace))
+
+
+@data_app.command()
 def split(
     context: typer.Context,
     pixel: Annotated[int, typer.Option(help="Areas of N1.")],
@@ -323,14 +347,11 @@ def compare(
     a: Annotated[str, typer.Argument(help="Run id, stage, or a source that is evaluated.")],
     b: Annotated[str, typer.Argument(help="The same.")],
 ) -> None:
-    """Two sources with intervals (paired bootstrap over areas), or the last metrics of any two runs."""
-    from weakseg.layout import Layout
+    """Two evaluations with intervals (paired bootstrap over areas), or the last metrics of any two runs."""
+    from weakseg.stages.comparison import compare_evaluations
 
-    layout = Layout(context.obj)
-    if all(layout.report("evaluate", name).is_file() for name in (a, b)):
-        from weakseg.stages.promotion import compare_sources
-
-        typer.echo(compare_sources(context.obj, a, b))
+    if table := compare_evaluations(context.obj, a, b):
+        typer.echo(table)
         return
     from weakseg.tracking import compare as compare_runs
 

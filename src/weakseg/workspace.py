@@ -14,8 +14,10 @@ import yaml
 
 import weakseg
 from weakseg.classes import load_classes
+from weakseg.data.box_files import import_boxes
+from weakseg.data.boxes import BoxTable, boxes_from_mask, join_boxes, write_boxes
 from weakseg.data.files import atomic_path
-from weakseg.data.raster import read_mask
+from weakseg.data.raster import RasterInfo, read_info, read_mask
 from weakseg.data.scenes import write_scenes
 from weakseg.data.tags import (
     best_size,
@@ -120,6 +122,50 @@ def write_mask_tags(root: Path, *, size: int, min_share: float) -> str:
         rows += to_tag_windows(name, windows, present, known, scheme)
     write_tags(layout.tags_csv, rows)
     return f"wrote {len(rows)} tag crops of {len(names)} areas to {layout.tags_csv}"
+
+
+def import_box_files(root: Path, sources: list[Path], *, replace: bool) -> str:
+    """Check the user's box files and bring them into data/boxes/boxes.json, or report all problems and do nothing."""
+    layout = Layout(root)
+    scheme = load_classes(layout.classes)
+    table = import_boxes(sources, layout.box_file, scheme, _image_infos(layout), replace=replace)
+    return _describe_boxes(table, layout.box_file)
+
+
+def write_mask_boxes(root: Path, classes: tuple[str, ...], *, min_pixels: int, replace: bool) -> str:
+    """Derive the boxes of all areas from their masks and write data/boxes/boxes.json, in px of the raw rasters."""
+    layout, names = Layout(root), area_names(root)
+    if layout.box_file.exists() and not replace:
+        raise DataError(f"{layout.box_file} is there", expected="no boxes yet", cure="say --replace, or keep them")
+    scheme = load_classes(layout.classes)
+    tables, sizes = [], {}
+    for name, mask in zip(names, _masks(root, names), strict=True):
+        tables.append(boxes_from_mask(name, mask, scheme, classes, min_pixels=min_pixels))
+        sizes[name] = (mask.shape[0], mask.shape[1])
+    table = join_boxes(tables)
+    write_boxes(layout.box_file, table, scheme, sizes)
+    return _describe_boxes(table, layout.box_file)
+
+
+def _image_infos(layout: Layout) -> dict[str, RasterInfo]:
+    if not layout.images.is_dir():
+        raise DataError(f"no folder {layout.images}", expected="images", cure="run `weakseg data import` first")
+    paths = sorted(path for path in layout.images.iterdir() if path.suffix in (*SUFFIXES, ".jpg"))
+    return {path.stem: read_info(path) for path in paths}
+
+
+def _describe_boxes(table: BoxTable, path: Path) -> str:
+    """Boxes per class, their number and the areas that were searched for it."""
+    lines = [f"wrote {table.count()} boxes of {len(table.searched)} areas to {path}"]
+    for name in dict.fromkeys(name for names in table.searched.values() for name in names):
+        mine = [box for box in table.boxes if box.name == name and not box.crowd]
+        searched = sum(name in names for names in table.searched.values())
+        side = float(np.median([(box.height * box.width) ** 0.5 for box in mine])) if mine else 0.0
+        regions = sum(box.name == name and box.crowd for box in table.boxes)
+        lines.append(
+            f"{name}: {len(mine)} boxes, median side {side:.0f} px, {regions} crowd regions, {searched} areas searched"
+        )
+    return "\n".join(lines)
 
 
 def describe_tags(root: Path, *, min_share: float) -> str:

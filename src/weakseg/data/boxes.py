@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -20,6 +20,8 @@ import numpy.typing as npt
 from weakseg.classes import ClassScheme, Mask
 from weakseg.data.files import atomic_path
 from weakseg.data.tags import Window
+
+ROUNDING: Final = 1e-3  # px that projections and decimals may be off: an edge so near a pixel's rim lies on it
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,8 @@ def fit_window(edges: tuple[float, float, float, float], size: tuple[int, int], 
         return f"{text} lies outside its raster of {width}x{height} px"
     if left < -slack or top < -slack or right > width + slack or bottom > height + slack:
         return f"{text} leaves its raster of {width}x{height} px"
-    first, last = max(0, math.floor(left + 1e-6)), min(width, math.ceil(right - 1e-6))
-    upper, lower = max(0, math.floor(top + 1e-6)), min(height, math.ceil(bottom - 1e-6))
+    first, last = max(0, math.floor(left + ROUNDING)), min(width, math.ceil(right - ROUNDING))
+    upper, lower = max(0, math.floor(top + ROUNDING)), min(height, math.ceil(bottom - ROUNDING))
     return upper, first, max(1, lower - upper), max(1, last - first)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from weakseg.errors import DataError
 
 CLASS_KEYS: Final = ("class", "label", "category", "name")  # properties that may name the class, first match
 LONGITUDE_LATITUDE: Final = "OGC:CRS84"  # what RFC 7946 prescribes where no crs is named
+Points = list[tuple[float, float]]
 Edges = tuple[float, float, float, float]
 Problems = list[str]
 
@@ -79,12 +81,12 @@ def _feature_box(number: int, row: Any, source: _Source, scheme: ClassScheme) ->
         return None
     try:
         points = list(_points(geometry))
-        area = _area_of(place, properties, points, source)
-        edges = _edges(points, source.areas[area], source.crs)
+        area = _area_of(properties, points, source)
+        info = source.areas[area]
+        edges = _to_pixels(_project(points, source.crs, info.crs), info)
     except DataError as error:
         source.problems.append(f"{place}: {error}")
         return None
-    info = source.areas[area]
     window = fit_window(edges, (info.height, info.width), slack=math.inf if info.georeferenced else 1.0)
     if isinstance(window, str):
         source.problems.append(f"{place}: {window}")
@@ -110,16 +112,19 @@ def _points(geometry: dict[str, Any]) -> Iterator[tuple[float, float]]:
         ) from error
 
 
-def _area_of(place: str, properties: dict[str, Any], points: list[tuple[float, float]], source: _Source) -> str:
+def _area_of(properties: dict[str, Any], points: Points, source: _Source) -> str:
     named = properties.get("area")
     if named is not None or source.file.stem in source.areas:
         area = source.file.stem if named is None else str(named)
         if area not in source.areas:
             raise DataError(f"area {area!r}", expected="an area of data/images", cure="mend the property area")
         return area
+    moved: dict[str | None, Points] = {}  # rasters of one survey share their crs
     for area, info in source.areas.items():
         if info.georeferenced:
-            left, top, right, bottom = _edges(points, info, source.crs)
+            if info.crs not in moved:
+                moved[info.crs] = _project(points, source.crs, info.crs)
+            left, top, right, bottom = _to_pixels(moved[info.crs], info)
             column, row = (left + right) / 2, (top + bottom) / 2
             if 0 <= column < info.width and 0 <= row < info.height:
                 return area
@@ -130,40 +135,38 @@ def _area_of(place: str, properties: dict[str, Any], points: list[tuple[float, f
     )
 
 
-def _edges(points: list[tuple[float, float]], info: RasterInfo, crs: str | None) -> Edges:
-    """Left, upper, right and lower edge, px of the raster, of corners in the file's coordinates."""
-    to_pixels = _pixel_function(info)
-    if info.crs is not None:
-        points = _project(points, crs or LONGITUDE_LATITUDE, info.crs)
-    pixels = [to_pixels(x, y) for x, y in points]
-    columns, rows = [column for column, _ in pixels], [row for _, row in pixels]
+def _to_pixels(points: Points, info: RasterInfo) -> Edges:
+    """Left, upper, right and lower edge, px of the raster, of corners in its map units (px where it has no place)."""
+    a, b, c, d, e, f = info.transform or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    determinant = a * e - b * d
+    columns = [(e * (x - c) - b * (y - f)) / determinant for x, y in points]
+    rows = [(a * (y - f) - d * (x - c)) / determinant for x, y in points]
     return min(columns), min(rows), max(columns), max(rows)
 
 
-def _project(points: list[tuple[float, float]], source: str, target: str) -> list[tuple[float, float]]:
-    from rasterio.crs import CRS
-    from rasterio.errors import RasterioError
+def _project(points: Points, source: str | None, target: str | None) -> Points:
+    """Corners in the crs of the file (None: longitude and latitude) -> in that of a raster (None: they are already)."""
+    if target is None:
+        return points
     from rasterio.warp import transform
 
+    source = source or LONGITUDE_LATITUDE
     try:
-        xs, ys = transform(CRS.from_user_input(source), CRS.from_wkt(target), *zip(*points, strict=True))[:2]
-    except (RasterioError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"crs {source} ({reason})", expected="one that GDAL knows", cure="mend the crs") from error
+        xs, ys = transform(_crs(source), _crs(target), *zip(*points, strict=True))[:2]
+    except Exception as error:  # rasterio passes errors of GDAL and PROJ on that have no public class
+        raise DataError(
+            f"coordinates {points[0]} in {source} ({' '.join(str(error).split())})",
+            expected="a place on Earth, in a crs that GDAL knows",
+            cure="name the file's crs; without one they are longitude and latitude",
+        ) from error
     moved = list(zip(xs, ys, strict=True))
     if not all(math.isfinite(value) for point in moved for value in point):
         raise DataError(f"coordinates {points[0]} in {source}", expected="a place on Earth", cure="name the file's crs")
     return moved
 
 
-def _pixel_function(info: RasterInfo) -> Callable[[float, float], tuple[float, float]]:
-    """Map coordinates of a raster -> (column, row) in px; the identity where it has no place."""
-    if info.transform is None:
-        return lambda x, y: (x, y)
-    a, b, c, d, e, f = info.transform
-    determinant = a * e - b * d
+@lru_cache(maxsize=64)
+def _crs(text: str) -> Any:
+    from rasterio.crs import CRS
 
-    def to_pixels(x: float, y: float) -> tuple[float, float]:
-        return (e * (x - c) - b * (y - f)) / determinant, (a * (y - f) - d * (x - c)) / determinant
-
-    return to_pixels
+    return CRS.from_user_input(text)

@@ -1,0 +1,185 @@
+"""Stage boxes and what tiles writes for it, on a tiny workspace; and the command that brings boxes in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from weakseg.classes import IGNORE, ISPRS
+from weakseg.cli import app
+from weakseg.data.box_files import read_boxes
+from weakseg.data.store import open_array, save_array
+from weakseg.errors import DataError, ParamsError
+from weakseg.layout import Layout
+from weakseg.weak.scores import ScoreMaps, load_scores, save_scores
+
+CAR = ISPRS.index("car")
+SIZES = dict.fromkeys(("p1", "p2", "t1", "t2", "v1"), (64, 64))
+
+
+def run(root: Path, stage: str, source: str = "") -> None:
+    module = import_module(f"weakseg.stages.{stage}")
+    module.run(root, source) if source else module.run(root)
+
+
+def edit(root: Path, section: str, **changes: Any) -> None:
+    path = root / "params.yaml"
+    raw = yaml.safe_load(path.read_text())
+    raw[section] |= changes
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
+
+
+def cli(root: Path, *words: str) -> Any:
+    return CliRunner().invoke(app, ["--root", str(root), *words])
+
+
+def plain_teacher(layout: Layout) -> None:
+    """A teacher that takes everything for road, and knows a little of the rest."""
+    for area in ("p1", "p2", "t1", "t2"):
+        scores = np.full((5, 64, 64), 0.05, np.float32)
+        scores[0] = 0.8
+        save_scores(layout.scores("teacher") / f"{area}.npz", ScoreMaps(scores, np.ones(5, bool)))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Path], Path]) -> Layout:
+    root = make_workspace(tmp_path_factory.mktemp("boxes"))
+    run(root, "tiles")
+    plain_teacher(Layout(root))
+    for stage, source in (("boxes", ""), ("pseudo", "boxes"), ("audit", "boxes")):
+        run(root, stage, source)
+    return Layout(root)
+
+
+def test_tiles_writes_boxes_of_n1_and_n2_from_masks(done: Layout, paint: Callable[[int], Any]) -> None:
+    table = read_boxes(done.boxes / "boxes.json", ISPRS, SIZES)
+    assert set(table.searched) == {"p1", "p2", "t1", "t2"}  # never of a validation area
+    truth = paint(2)[1] == CAR
+    covered = np.zeros((64, 64), bool)
+    for box in table.of("t1"):
+        assert box.name == "car"
+        covered[box.row : box.row + box.height, box.column : box.column + box.width] = True
+    assert covered[truth].all()
+    assert covered.mean() < 0.2
+    allowed = np.asarray(open_array(done.tiles / "allowed", "t1"))
+    assert ((allowed >> CAR & 1 == 1) & ~covered).any()  # constrain is off: tags alone
+
+
+def test_boxes_on_top_of_the_teacher(done: Layout, paint: Callable[[int], Any]) -> None:
+    for seed, area in ((0, "p1"), (2, "t1")):
+        scores = load_scores(done.scores("boxes") / f"{area}.npz").scores
+        truth = paint(seed)[1]
+        car = truth == CAR
+        assert scores.sum(0) == pytest.approx(np.ones((64, 64)), abs=2e-3)
+        guess = scores.argmax(0) == CAR
+        assert (guess & car).sum() / (guess | car)[truth != IGNORE].sum() > 0.8
+        allowed = np.asarray(open_array(done.tiles / "allowed", area))
+        assert not scores[(allowed[None] >> np.arange(5)[:, None, None]) & 1 == 0].any()
+    report = json.loads(done.report("boxes").read_text())
+    assert report["boxes"] == report["per_class"]["car"] > report["boxes_n2"] > 0
+    assert report["areas_searched_n2"] == 2
+    assert report["contradicted"] == 0
+    assert report["holdout_fill_iou"]["car"] > 0.8
+    audit = json.loads(done.report("audit", "boxes").read_text())
+    assert audit["iou"]["car"] > 0.8
+
+
+def test_the_users_boxes_are_scaled_and_constrain_the_tags(workspace: Path) -> None:
+    """One box in t1, which was searched; t2 was not, and stays as its tags leave it."""
+    layout = Layout(workspace)
+    box = {"image_id": 1, "category_id": 1, "bbox": [10, 20, 8, 4]}
+    images = [{"id": 1, "file_name": "t1.tif"}]
+    source = workspace / "mine.json"
+    source.write_text(json.dumps({"images": images, "categories": [{"id": 1, "name": "car"}], "annotations": [box]}))
+    result = cli(workspace, "data", "boxes", str(source))
+    assert result.exit_code == 0, result.output
+    assert "wrote 1 boxes of 1 areas" in result.output
+    assert "car: 1 boxes, median side 6 px, 0 crowd regions, 1 areas searched" in result.output
+    edit(workspace, "boxes", source="file")
+    edit(workspace, "tiles", scale=0.5, tag_size=8)
+    run(workspace, "tiles")
+    before = {area: np.array(open_array(layout.tiles / "allowed", area)) for area in ("p1", "t1", "t2")}
+    edit(workspace, "boxes", constrain=True)
+    run(workspace, "tiles")
+    after = {area: np.array(open_array(layout.tiles / "allowed", area)) for area in ("p1", "t1", "t2")}
+    inside = np.zeros((32, 32), bool)
+    inside[10:12, 5:9] = True
+    assert np.array_equal(after["t1"], np.where(inside, before["t1"], before["t1"] & ~np.int32(1 << CAR)))
+    assert np.array_equal(after["t2"], before["t2"])
+    assert (after["p1"] != before["p1"]).any()  # N1 has its boxes from its masks
+    table = read_boxes(layout.boxes / "boxes.json", ISPRS, dict.fromkeys(SIZES, (32, 32)))
+    assert [found.window for found in table.of("t1")] == [(10, 5, 2, 4)]
+    assert "t2" not in table.searched
+
+
+def test_boxes_alone_leave_the_rest_unknown_and_lose_against_tags(workspace: Path) -> None:
+    layout = Layout(workspace)
+    edit(workspace, "boxes", base="none", refiner="none")
+    run(workspace, "tiles")
+    table = read_boxes(layout.boxes / "boxes.json", ISPRS, SIZES)
+    first = table.of("t1")[0]
+    row, column, height, width = first.window
+    here = (slice(row, row + height), slice(column, column + width))
+    allowed = np.array(open_array(layout.tiles / "allowed", "t1"))
+    allowed[here] &= ~np.int32(1 << CAR)  # a tag that contradicts the box
+    save_array(layout.tiles / "allowed", "t1", allowed)
+    run(workspace, "boxes")
+    scores = load_scores(layout.scores("boxes") / "t1.npz").scores
+    assert not scores[CAR][here].any()
+    assert json.loads(layout.report("boxes").read_text())["contradicted"] == 1
+    covered = np.zeros((64, 64), bool)
+    for box in table.of("t1"):
+        covered[box.row : box.row + box.height, box.column : box.column + box.width] = box is not first
+    assert not scores[:, ~covered].any()
+    assert scores[CAR][covered] == pytest.approx(0.7, abs=1e-3)
+
+
+def test_no_classes_no_boxes(workspace: Path) -> None:
+    edit(workspace, "boxes", classes=[], complete=[])
+    run(workspace, "tiles")
+    plain_teacher(Layout(workspace))
+    run(workspace, "boxes")
+    report = json.loads(Layout(workspace).report("boxes").read_text())
+    assert (report["boxes"], report["per_class"], report["areas_searched_n2"]) == (0, {}, 0)
+    scores = load_scores(Layout(workspace).scores("boxes") / "t1.npz").scores
+    road = np.asarray(open_array(Layout(workspace).tiles / "allowed", "t1")) & 1 == 1
+    assert (scores.argmax(0)[road] == 0).all()
+
+
+def test_a_class_outside_the_scheme_and_an_incomplete_section_are_refused(workspace: Path) -> None:
+    edit(workspace, "boxes", classes=["lorry"], complete=[])
+    with pytest.raises(DataError, match="class 'lorry'"):
+        run(workspace, "tiles")
+    edit(workspace, "boxes", classes=["car"], complete=["tree"])
+    with pytest.raises(ParamsError, match=r"boxes: .*complete names tree"):
+        run(workspace, "tiles")
+
+
+def test_command_derives_boxes_from_masks(workspace: Path) -> None:
+    result = cli(workspace, "data", "boxes", "--from-masks", "car,building", "--min-pixels", "5")
+    assert result.exit_code == 0, result.output
+    assert "of 5 areas" in result.output
+    table = read_boxes(Layout(workspace).box_file, ISPRS, SIZES)
+    assert {box.name for box in table.boxes} == {"car", "building"}
+    again = cli(workspace, "data", "boxes", "--from-masks", "car")
+    assert isinstance(again.exception, DataError)
+    assert cli(workspace, "data", "boxes", "--from-masks", "car", "--replace").exit_code == 0
+
+
+def test_command_reports_every_problem_and_writes_nothing(workspace: Path) -> None:
+    bad = workspace / "bad.json"
+    bad.write_text(json.dumps({"type": "FeatureCollection", "features": [3, {"properties": {}, "geometry": {}}]}))
+    result = cli(workspace, "data", "boxes", str(bad), str(workspace / "nowhere.json"))
+    assert result.exit_code == 1
+    assert len(str(result.exception).splitlines()) == 3
+    assert not Layout(workspace).box_file.parent.exists()
+    for words in ((), (str(bad), "--from-masks", "car")):
+        assert isinstance(cli(workspace, "data", "boxes", *words).exception, ParamsError)
