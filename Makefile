@@ -12,10 +12,14 @@ export DVC_NO_ANALYTICS := 1
 
 .PHONY: demo test check install dubai dubai_encdec clean
 
-# Two branches side by side, one thread each, beat one pipeline of two threads; the last `dvc repro` does what is left.
-REPRO = $(RUN) dvc --wait-for-lock repro
-FROM_TAGS = $(foreach source,cam crf irnet single_stage,evaluate@$(source)) $(foreach method,cam crf irnet single_stage,audit@$(method))
-FROM_PIXELS = $(foreach source,full consistency teacher pixel,evaluate@$(source))
+# Two branches side by side, one thread each, beat one pipeline of two threads. -s: each branch runs its own stages alone,
+# in this order (two `dvc repro` that check one common stage block each other); the last `dvc repro` does what is left.
+REPRO = $(RUN) dvc --wait-for-lock repro -s
+TAGGED = cam crf irnet single_stage
+FROM_TAGS = classifier cam crf irnet single_stage \
+  $(foreach step,pseudo audit segment evaluate,$(TAGGED:%=$(step)@%))
+FROM_PIXELS = $(foreach source,pixel full consistency,segment@$(source) evaluate@$(source)) \
+  teacher pseudo@teacher audit@teacher segment@teacher evaluate@teacher
 
 demo: export WEAKSEG_THREADS ?= 1
 demo: export WEAKSEG_PIPELINE_RUN := demo-$(shell date +%s)
