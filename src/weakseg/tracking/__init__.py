@@ -24,7 +24,7 @@ Environment: ``MLFLOW_TRACKING_URI`` (default ``sqlite:///<root>/mlflow.db``, ar
 
 from __future__ import annotations
 
-from weakseg.tracking.asking import RunComparison, compare, find_run
+from weakseg.tracking.asking import RunComparison, compare, find_run, read_artifact
 from weakseg.tracking.facts import data_hash, pipeline_key, provenance, tracking_uri
 from weakseg.tracking.locks import file_lock
 from weakseg.tracking.machine import system_metrics
@@ -45,6 +45,7 @@ __all__ = [
     "mlflow_errors",
     "pipeline_key",
     "provenance",
+    "read_artifact",
     "send_spool",
     "serve",
     "system_metrics",

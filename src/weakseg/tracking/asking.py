@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,3 +68,16 @@ def find_run(root: Path, name: str) -> Any:
         expected="a run id or a stage that ran, e.g. evaluate@pixel",
         cure="see the runs in `mlflow ui`, or send kept ones with `weakseg runs send`",
     )
+
+
+def read_artifact(root: Path, name: str, folder: str) -> str:
+    """The text of the one file in this folder of a run's artefacts, "" if there is none.
+
+    Raises:
+        TrackingError: as :func:`find_run`.
+    """
+    run_id = find_run(root, name).info.run_id
+    with mlflow_errors(root), tempfile.TemporaryDirectory() as scratch:
+        client = connect(root)
+        files = [item.path for item in client.list_artifacts(run_id, folder) if not item.is_dir]
+        return Path(client.download_artifacts(run_id, files[0], scratch)).read_text() if files else ""
