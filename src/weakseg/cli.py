@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -47,7 +48,7 @@ def stage(
     name: Annotated[str, typer.Argument(help=" | ".join(STAGES))],
     source: Annotated[str | None, typer.Argument(help="Source of labels, for " + ", ".join(PER_SOURCE))] = None,
 ) -> None:
-    """Run one pipeline stage, as dvc.yaml does."""
+    """Run one pipeline stage, as dvc.yaml does; WEAKSEG_LAUNCH is a launcher to do it with, such as torchrun."""
     from importlib import import_module
 
     if name not in STAGES:
@@ -69,6 +70,8 @@ def stage(
 
         if not machine_from_environment().is_main:
             return
+    elif (launcher := shlex.split(os.environ.get("WEAKSEG_LAUNCH", ""))) and "RANK" not in os.environ:
+        os.execvp(launcher[0], [*launcher, "-m", "weakseg", *sys.argv[1:]])
     module = import_module(f"weakseg.stages.{name}")
     module.run(context.obj, source) if source else module.run(context.obj)
 
