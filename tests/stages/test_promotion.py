@@ -17,7 +17,7 @@ from weakseg.errors import StageError
 from weakseg.metrics import scores_of
 from weakseg.registry import Gates, champion_of
 from weakseg.stages import segment, tiles
-from weakseg.stages.promotion import compare_sources, evidence_of, promote_source
+from weakseg.stages.promotion import evidence_of, promote_source
 from weakseg.tracking import connect
 
 
@@ -37,22 +37,6 @@ def test_null_in_a_report_is_a_class_that_is_nowhere() -> None:
     evidence = evidence_of({"validation_data": "h", "miou": 0.5, "iou": {"car": None, "tree": 0.5}})
     assert np.isnan(evidence.iou["car"])
     assert evidence.iou["tree"] == 0.5
-
-
-def test_two_sources_side_by_side(workspace: Path) -> None:
-    folder = workspace / "reports" / "evaluate"
-    folder.mkdir(parents=True)
-    for name, right in (("pixel", 60), ("fused", 80)):
-        areas = {area: {"confusion": [[right, 100 - right], [100 - right, right]]} for area in ("v1", "v2")}
-        iou = right / (200 - right)
-        report = {"validation_data": "h", "miou": iou, "iou": {"a": iou, "b": iou}, "areas": areas}
-        (folder / f"{name}.json").write_text(json.dumps(report))
-    lines = compare_sources(workspace, "pixel", "fused").splitlines()
-    assert [line.split()[0] for line in lines[1:]] == ["mIoU", "a", "b"]
-    assert lines[1].split()[1:] == ["0.4286", "0.6667", "+0.2381", "[+0.2381,", "+0.2381]"]
-    (folder / "fused.json").write_text((folder / "fused.json").read_text().replace('"h"', '"other"'))
-    with pytest.raises(StageError, match="different validation data"):
-        compare_sources(workspace, "pixel", "fused")
 
 
 def report_of(right: dict[str, int], validation: str = "data1") -> dict[str, Any]:

@@ -162,24 +162,3 @@ def _save_model(layout: Layout, source: Source, folder: Path) -> None:
             f"no model in {layout.checkpoints(source)}", expected="seed*.pt", cure=f"run `dvc repro segment@{source}`"
         )
     save_pyfunc(weights, layout.report("evaluate", source), folder)
-
-
-def compare_sources(root: Path, a: str, b: str) -> str:
-    """A table of two evaluated sources: mIoU and class IoUs, and b - a with 95 % intervals, paired over areas.
-
-    Raises:
-        StageError: if one is not evaluated, or they saw different validation data.
-    """
-    layout = Layout(root)
-    left, right = (_read_report(layout.report("evaluate", name)) for name in (a, b))
-    if left["validation_data"] != right["validation_data"]:
-        raise StageError(f"{a} and {b} saw different validation data", expected="the same", cure="evaluate both again")
-    options, names = load_params(layout.params).report, tuple(left["iou"])
-    found = paired_bootstrap(confusions(left), confusions(right), names, draws=options.draws, seed=options.seed)
-    one, two = evidence_of(left), evidence_of(right)
-    lines = [f"{'':22} {a:>12} {b:>12}   {'b - a':>8}  95 % interval, paired over areas, seeds pooled"]
-    for name, x, y, gain in [("mIoU", one.miou, two.miou, found.miou)] + [
-        (name, one.iou[name], two.iou[name], found.iou[name]) for name in names
-    ]:
-        lines.append(f"{name:22} {x:12.4f} {y:12.4f}   {gain.value:+8.4f}  [{gain.low:+.4f}, {gain.high:+.4f}]")
-    return "\n".join(lines)
