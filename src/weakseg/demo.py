@@ -19,9 +19,9 @@ from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import unquote
 
+from weakseg.encoding import FULL
 from weakseg.errors import DataError, ParamsError, WeaksegError
 from weakseg.serving import Answer, MapService, TooLargeError, check_length, encode_jpeg, encode_png
-from weakseg.sweeping import FULL
 
 HOST: Final = "127.0.0.1"
 _TIMEOUT: Final = 60  # seconds without a byte from the browser

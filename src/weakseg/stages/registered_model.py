@@ -7,10 +7,11 @@ import functools
 import json
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.protos.databricks_pb2 import BAD_REQUEST
@@ -51,8 +52,10 @@ class RegisteredSegmenter(PythonModel):  # type: ignore[misc]
         self.service = MapService(predictor, limits_from_environment())
         guard_requests(self.service.limits)
 
-    # MLflow takes type hints for a signature, and warns of those it does not know
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    # MLflow reads these type hints: a table leaves the checks to the signature
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
         from weakseg.errors import WeaksegError
         from weakseg.serving import TooLargeError
 
@@ -61,7 +64,7 @@ class RegisteredSegmenter(PythonModel):  # type: ignore[misc]
         except WeaksegError as error:
             raise Refused(str(error), 413 if isinstance(error, TooLargeError) else 400) from error
 
-    def _answer(self, rows: list[dict[str, Any]], params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _answer(self, rows: Sequence[Mapping[Any, Any]], params: Mapping[str, Any]) -> list[dict[str, Any]]:
         from weakseg.errors import DataError
 
         bands, budget, answers = _bands(params.get("bands", "")), self.service.limits.pixels, []
@@ -78,7 +81,7 @@ class RegisteredSegmenter(PythonModel):  # type: ignore[misc]
         return answers
 
 
-def _given(row: Mapping[str, Any], index: int) -> tuple[str, Any]:
+def _given(row: Mapping[Any, Any], index: int) -> tuple[str, Any]:
     from weakseg.errors import DataError
 
     empty = (type(None), float)  # pandas fills gaps with NaN
@@ -95,16 +98,22 @@ def _given(row: Mapping[str, Any], index: int) -> tuple[str, Any]:
 
 
 def _bytes(value: Any, index: int) -> bytes:
-    """MLflow decodes base64 in ``dataframe_records`` and ``dataframe_split``, not in ``inputs``."""
+    """MLflow decodes base64 in ``dataframe_records`` and ``dataframe_split``, but not in ``inputs``."""
     from weakseg.errors import DataError
 
     try:
-        if isinstance(value, str):
-            return base64.b64decode("".join(value.split()), validate=True)
-        return bytes(memoryview(value))
+        given = value.encode() if isinstance(value, str) else bytes(memoryview(value))
+        try:
+            return base64.b64decode(b"".join(given.split()), validate=True)
+        except ValueError:  # no image file is base64, so it is one
+            if isinstance(value, str):
+                raise
+            return given
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"image {index}: file is no base64", expected="the bytes of a file in base64", cure="encode it again"
+            f"image {index}: file is neither bytes nor base64",
+            expected="the bytes of a file in base64",
+            cure="encode it again",
         ) from error
 
 

@@ -1,0 +1,298 @@
+"""Served maps are those of `weakseg predict`; what is wrong with a request is 4xx and one sentence, over real HTTP."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import rasterio
+import torch
+from rasterio.io import MemoryFile
+from torch import Tensor
+
+import weakseg
+from weakseg.classes import IGNORE, ISPRS
+from weakseg.data.streaming import inspect_source
+from weakseg.errors import DataError, ParamsError
+from weakseg.models.build import build_segmenter
+from weakseg.params import NetworkParams
+from weakseg.prediction import Options, predict_raster, run_predictor
+from weakseg.predictors import Predictor
+from weakseg.pyfunc import save_pyfunc
+from weakseg.serving import Limits, MapService, TooLargeError, encode_png, limits_from_environment
+from weakseg.training.checkpoints import describe_model, save_checkpoint
+from weakseg.training.machine import Machine
+
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+CPU = Machine(device="cpu", precision="no", quiet=True)
+IMAGE = np.random.default_rng(0).integers(1, 256, (40, 56, 3), dtype=np.uint8)
+
+
+def blurred(images: Tensor) -> Tensor:
+    """Five fixed mixtures of the blurred bands."""
+    kernel = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0.4, 0.4, 0.4], [-1, 1, 0.2]])
+    soft = torch.nn.functional.avg_pool2d(images.float(), 9, stride=1, padding=4)
+    return torch.einsum("kc,bchw->bkhw", kernel, soft / 64 - 2).softmax(1)
+
+
+def service(scale: float = 1.0, gsd: float | None = None, **limits: int) -> MapService:
+    return MapService(Predictor(blurred, ISPRS, scale, gsd, torch.device("cpu"), "digest"), Limits(**limits))
+
+
+def geotiff(image: np.ndarray, metres: float = 0.1) -> bytes:
+    """With a place on Earth; pixels of three zeros are no data."""
+    place = {"crs": "EPSG:25832", "transform": rasterio.Affine(metres, 0, 497000, 0, -metres, 5420000)}
+    layout = {"height": image.shape[0], "width": image.shape[1], "count": image.shape[2], "dtype": "uint8"}
+    with MemoryFile() as memory:
+        with memory.open(driver="GTiff", nodata=0, **layout, **place) as file:
+            file.write(np.moveaxis(image, -1, 0))
+        return bytes(memory.read())
+
+
+@pytest.mark.parametrize(("scale", "gsd"), [(1.0, None), (0.5, None), (1.0, 0.15)])
+def test_an_answer_is_the_map_that_predict_writes(tmp_path: Path, scale: float, gsd: float | None) -> None:
+    rng = np.random.default_rng(1)
+    image = cv2.resize(rng.integers(1, 256, (60, 80, 3), dtype=np.uint8), (700, 600), interpolation=cv2.INTER_LINEAR)
+    image[:50, :70] = 0
+    (tmp_path / "a.tif").write_bytes(geotiff(image))
+    answering = service(scale, gsd)
+    answer = answering.answer_file((tmp_path / "a.tif").read_bytes())
+    source = inspect_source(tmp_path / "a.tif", None)
+    run_predictor(answering.predictor, source, tmp_path / "o.tif", Options(confidence=tmp_path / "c.tif"))
+    for found, name in ((answer.classes, "o.tif"), (answer.confidence, "c.tif")):
+        with rasterio.open(tmp_path / name) as file:
+            np.testing.assert_array_equal(found, file.read(1))
+    np.testing.assert_array_equal(answer.image, image)
+    assert (answer.classes[:50, :70] == IGNORE).all()
+    valid = answer.classes[answer.classes != IGNORE]
+    assert answer.shares(5) == pytest.approx([(valid == index).mean() for index in range(5)])
+
+
+def test_pixels_and_files_are_the_same_image() -> None:
+    one, two = service().answer_file(encode_png(IMAGE)), service().answer_pixels(IMAGE.tolist())
+    np.testing.assert_array_equal(one.classes, two.classes)
+    np.testing.assert_array_equal(two.image, IMAGE)
+    four = np.dstack([IMAGE, IMAGE[..., 0]])
+    np.testing.assert_array_equal(service().answer_pixels(four, bands=(1, 2, 3)).classes, one.classes)
+
+
+def test_requests_over_the_limits_are_refused_before_they_are_predicted() -> None:
+    assert service(pixels=40 * 56).answer_pixels(IMAGE).classes.shape == (40, 56)
+    with pytest.raises(TooLargeError, match=r"image: 40 x 56 px; expected at most 2239 px"):
+        service(pixels=40 * 56 - 1).answer_file(encode_png(IMAGE))
+    with pytest.raises(TooLargeError, match=r"40 x 56 px; expected at most 5000 px"):
+        service(pixels=5000).answer_pixels(IMAGE, budget=2239)
+    with pytest.raises(TooLargeError, match=r"a: 0\.00651 MiB; expected at most 9\.54e-06 MiB; .*`weakseg predict`"):
+        service(content=10).answer_file(encode_png(IMAGE), "a")
+    coarse = geotiff(IMAGE, metres=10.0)  # 1 px there is 100 x 100 of the network's
+    with pytest.raises(TooLargeError, match=r"40 x 56 px, enlarged 100 times; expected at most 16777216 px"):
+        service(gsd=0.1).answer_file(coarse)
+    with pytest.raises(DataError, match="1 band"):
+        service().answer_file(encode_png(IMAGE[..., 0]))
+
+
+def test_many_threads_get_their_own_maps() -> None:
+    images = [np.roll(IMAGE, shift, axis=2) for shift in range(3)]
+    answering = service()
+    expected = [answering.answer_pixels(image).classes for image in images]
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda index: answering.answer_pixels(images[index % 3]).classes, range(12)))
+    for index, classes in enumerate(found):
+        np.testing.assert_array_equal(classes, expected[index % 3])
+
+
+def test_limits_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert limits_from_environment() == Limits(16_777_216, 67_108_864)
+    monkeypatch.setenv("WEAKSEG_MAX_PIXELS", "123")
+    monkeypatch.setenv("WEAKSEG_MAX_BYTES", "456")
+    assert limits_from_environment() == Limits(123, 456)
+    monkeypatch.setenv("WEAKSEG_MAX_PIXELS", "0")
+    with pytest.raises(ParamsError, match="WEAKSEG_MAX_PIXELS=0; expected a whole number from 1"):
+        limits_from_environment()
+
+
+# ---- the registered model in MLflow's scoring server -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow model of a tiny network, with m.pt beside it."""
+    folder = tmp_path_factory.mktemp("served")
+    torch.manual_seed(0)
+    network = {"name": "encdec_unpool", "encoder": "", "weights": "none", "width": 32, "dropout": 0.0,
+               "decoder_channels": [8, 8, 8]}  # fmt: skip
+    params = NetworkParams.model_validate(network)
+    model = build_segmenter(
+        params.name, 5, encoder="", weights="none", width=32, dropout=0.0, decoder_channels=params.decoder_channels
+    )
+    content = describe_model(params.model_dump(mode="json"), ISPRS, model.preprocessing)
+    save_checkpoint(folder / "m.pt", {**content, "scale": 1.0, "weights": model.state_dict()})
+    (folder / "e.json").write_text("{}")
+    save_pyfunc(folder / "m.pt", folder / "e.json", folder / "model")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[int]:
+    """The port of the process that `mlflow models serve` would start: 40,000 px and 200,000 bytes per request."""
+    from mlflow.pyfunc import scoring_server
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    command, environment = scoring_server.get_cmd(str(folder / "model"), port, "127.0.0.1", 60, 1)
+    environment |= {"WEAKSEG_MAX_PIXELS": "40000", "WEAKSEG_MAX_BYTES": "200000", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (folder / "log").open("wb") as log:
+        words = [sys.executable, "-m", *command.split()]
+        process = subprocess.Popen(words, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_for(port, process, folder / "log")
+        yield port
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(1200):
+        try:
+            link = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            link.request("GET", "/ping")
+            if link.getresponse().status == 200:
+                return
+        except OSError:
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.2)
+    raise AssertionError(log.read_text())
+
+
+def invoke(port: int, body: Any, **headers: str) -> tuple[int, Any]:
+    link = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    link.request("POST", "/invocations", content, {"Content-Type": "application/json", **headers})
+    answer = link.getresponse()
+    text = answer.read().decode()
+    link.close()
+    return answer.status, json.loads(text)
+
+
+def b64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def rows(*given: dict[str, Any], **params: Any) -> dict[str, Any]:
+    return {"dataframe_records": list(given), "params": params}
+
+
+def test_the_server_answers_files_and_arrays_with_predict_s_map(server: int, folder: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), IMAGE[..., ::-1])
+    predict_raster(folder / "m.pt", tmp_path / "a.png", tmp_path / "o.tif", confidence=tmp_path / "c.tif", machine=CPU)
+    with rasterio.open(tmp_path / "o.tif") as o, rasterio.open(tmp_path / "c.tif") as c:
+        classes, confidence = o.read(1).tolist(), c.read(1).tolist()
+    names = list(ISPRS.names)
+    file, other = b64((tmp_path / "a.png").read_bytes()), b64(geotiff(np.dstack([IMAGE, IMAGE[..., 0]])))
+    status, found = invoke(server, rows({"file": file}, confidence=True))
+    assert (status, found) == (
+        200, {"predictions": [{"classes": classes, "names": names, "confidence": confidence}]}
+    )  # fmt: skip
+    plain = {"predictions": [{"classes": classes, "names": names}]}
+    assert invoke(server, rows({"pixels": IMAGE.tolist()})) == (200, plain)
+    assert invoke(server, {"inputs": {"file": [file]}}) == (200, plain)
+    assert invoke(server, rows({"file": other}, bands="1,2,3")) == (200, plain)
+    status, found = invoke(server, rows({"file": file}, {"file": file}, png=True))
+    assert (status, len(found["predictions"])) == (200, 2)
+    picture = np.frombuffer(base64.b64decode(found["predictions"][1]["classes"]), np.uint8)
+    assert cv2.imdecode(picture, cv2.IMREAD_UNCHANGED).tolist() == classes
+
+
+def test_the_input_example_is_a_request(server: int, folder: Path) -> None:
+    status, found = invoke(server, (folder / "model" / "serving_input_example.json").read_bytes())
+    assert (status, np.shape(found["predictions"][0]["classes"])) == (200, (48, 64))
+
+
+BAD: dict[str, tuple[Any, int, str]] = {
+    "garbage": (rows({"file": b64(b"garbage")}), 400, "image 0: starts with b'garb'; expected a GeoTIFF, PNG or JPEG"),
+    "cut off": (rows({"file": b64(encode_png(IMAGE)[:900])}), 400, "image 0: cannot be read (a PNG that ends early"),
+    "four bands": (rows({"file": b64(encode_png(np.zeros((9, 9, 4), np.uint8)))}), 400, "image 0: 4 band(s)"),
+    "one band": (rows({"pixels": np.zeros((9, 9, 1), int).tolist()}), 400, "image 0: 1 band(s); expected 3 bands"),
+    "no base64": ({"inputs": {"file": ["@@@"]}}, 400, "image 0: starts with b'@@@'"),
+    "a number": ({"inputs": {"file": [1e12]}}, 400, "image 0: starts with b'1000'"),
+    "half base64": (rows({"file": "abc"}), 400, "Incorrect padding"),
+    "fractions": (rows({"pixels": [[[0.5, 1, 2]]]}), 400, "whole numbers from 0 to 255"),
+    "too many px": (rows({"file": b64(encode_png(np.zeros((201, 200, 3), np.uint8)))}), 413, "201 x 200 px; expected"),
+    "too many px together": (
+        rows(*[{"file": b64(encode_png(np.zeros((150, 150, 3), np.uint8)))}] * 2), 413, "image 1: 150 x 150 px"),
+    "too many bytes": (b" " * 200_001, 413, "request: 0.191 MiB; expected at most 0.191 MiB"),
+    "two columns": (rows({"file": "AAAA", "pixels": [[[1, 2, 3]]]}), 400, "row 0 with file and pixels"),
+    "no column": (rows({"image": "AAAA"}), 400, "request without images"),
+    "bands in words": (rows({"file": "AAAA"}, bands="red"), 400, "bands 'red'; expected whole numbers"),
+    "no JSON": (b"{not JSON", 400, "valid JSON"),
+    "a list": ([1, 2], 400, "must be a JSON dictionary"),
+    "a wrong parameter": (rows({"file": "AAAA"}, confidence="maybe"), 400, "confidence"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_request_is_4xx_and_one_short_sentence(server: int, name: str) -> None:
+    body, status, words = BAD[name]
+    found, answer = invoke(server, body)
+    assert (found, sorted(answer)) == (status, ["error_code", "message"])
+    assert words in answer["message"]
+    assert "\n" not in answer["message"]
+    assert "Traceback" not in answer["message"]
+    assert len(answer["message"]) <= 300
+
+
+def test_a_body_of_unknown_length_is_refused(server: int) -> None:
+    link = http.client.HTTPConnection("127.0.0.1", server, timeout=60)
+    link.request("POST", "/invocations", iter([b"{}"]), {"Content-Type": "application/json"}, encode_chunked=True)
+    answer = link.getresponse()
+    assert (answer.status, b"expected Content-Length" in answer.read()) == (411, True)
+    link.close()
+
+
+def test_a_fault_of_the_model_is_500_and_its_traceback_stays_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    from mlflow.exceptions import MlflowException
+
+    spec = spec_from_file_location("registered", Path(weakseg.__file__).parent / "stages" / "registered_model.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    fault = module._short(MlflowException("oh", stack_trace="Traceback: line 7"))
+    assert (fault.get_http_status_code(), json.loads(fault.serialize_as_json())["message"]) == (
+        500, "the model failed; its traceback is in the log of the server"
+    )  # fmt: skip
+    assert "line 7" in caplog.text
+    wordy = module._short(MlflowException("two\nlines " + "x" * 999, error_code=4))
+    assert (len(wordy.sentence), wordy.sentence[:9]) == (300, "two lines")
+
+
+def test_the_model_describes_its_requests(folder: Path) -> None:
+    from mlflow.models import Model
+
+    model = Model.load(str(folder / "model" / "MLmodel"))
+    assert str(model.signature.inputs) == "['file': binary (optional), 'pixels': Any (optional)]"
+    assert [spec.name for spec in model.signature.outputs] == ["classes", "names", "confidence"]
+    assert [(spec.name, spec.default) for spec in model.signature.params] == [
+        ("confidence", False), ("png", False), ("bands", "")
+    ]  # fmt: skip
+    needs = (folder / "model" / "requirements.txt").read_text().splitlines()
+    assert {line.split("==")[0] for line in needs} >= {"mlflow", "torch", "rasterio", "opencv-python-headless", "scipy"}
+    assert all("==" in line for line in needs)
