@@ -106,5 +106,9 @@ def test_runs_are_named_only_if_they_are_the_reported_ones(tmp_path: Path, monke
         )
 
     monkeypatch.setenv("WEAKSEG_TRACKING", "on")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert content.known_runs(tmp_path, reports) == {}
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mlflow.db").touch()
     monkeypatch.setattr(weakseg.tracking, "find_run", find_run)
     assert content.known_runs(tmp_path, reports) == {"evaluate@pixel": "id of evaluate@pixel"}

@@ -23,17 +23,23 @@ from weakseg.page.text import best_weak, number, plain, shown_first
 from weakseg.stages.context import Context
 
 Reports = Mapping[str, dict[str, Any]]
-_PATIENCE = 30.0  # seconds for the tracking server to name its runs
+_PATIENCE = 60.0  # seconds for the tracking server to name its runs
 
 
 def gather_page(
-    context: Context, rows: list[dict[str, Any]], labels: Mapping[str, str], reports: Reports, audits: Reports
+    context: Context,
+    rows: list[dict[str, Any]],
+    labels: Mapping[str, str],
+    reports: Reports,
+    audits: Reports,
+    runs: dict[str, str],
 ) -> Page:
     """Everything that ``weakseg.page.render`` needs.
 
     Args:
         rows: of the table, as ``compare`` makes them, with their labels in ``labels``.
         reports, audits: reports/evaluate and reports/audit by source.
+        runs: what :func:`known_runs` found.
     """
     layout, scheme = context.layout, context.scheme
     lines = [row_of(row, labels[row["source"]]) for row in rows]
@@ -60,7 +66,7 @@ def gather_page(
         weak_all=len(context.tag_areas()),
         worst={source: crops for source in featured if (crops := worst_scenes(layout, source))},
         facts=facts(layout.root, reports),
-        runs=known_runs(layout.root, reports),
+        runs=runs,
         warnings=warnings(reports, missing),
     )
 
@@ -216,9 +222,16 @@ def facts(root: Path, reports: Reports) -> list[tuple[str, str]]:
 
 
 def known_runs(root: Path, reports: Reports) -> dict[str, str]:
-    """MLflow run ids of the evaluate stages whose mIoU is the reported one; {} where tracking is off or silent."""
+    """MLflow run ids of the evaluate stages whose mIoU is the reported one; {} where tracking is off or silent.
+
+    A database file that is not there yet is left to the sender: two processes that make its tables disturb each other.
+    """
+    from weakseg.tracking import tracking_uri
+
     found: dict[str, str] = {}
-    if (os.environ.get("WEAKSEG_TRACKING") or "on") == "on":
+    is_on = (os.environ.get("WEAKSEG_TRACKING") or "on") == "on"
+    uri = tracking_uri(root)
+    if is_on and (not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).is_file()):
         worker = threading.Thread(target=_ask_runs, args=(root, reports, found), daemon=True)
         worker.start()
         worker.join(_PATIENCE)

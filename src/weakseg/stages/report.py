@@ -17,7 +17,7 @@ from weakseg.metrics import Confusion, Interval, gap_closed, paired_bootstrap
 from weakseg.page.render import render_page
 from weakseg.params import SOURCES, ReportParams
 from weakseg.stages.context import open_context, tracked, write_report
-from weakseg.stages.page_content import gather_page
+from weakseg.stages.page_content import gather_page, known_runs
 
 LABELS = {
     "pixel": "task (i): N1 pixels",
@@ -30,10 +30,11 @@ def run(root: Path) -> None:
     """Write reports/results.md, index.html and report.json from all reports/evaluate and reports/audit files."""
     context = open_context(root)
     layout = context.layout
+    reports = read_reports(layout, "evaluate")
+    if "pixel" not in reports:
+        raise StageError("no report of source pixel", expected="task (i) in the table", cure="run `dvc repro`")
+    runs = known_runs(root, reports)  # before our own run: its sender may have to make the database first
     with tracked(context, "report", context.params.report) as log:
-        reports = read_reports(layout, "evaluate")
-        if "pixel" not in reports:
-            raise StageError("no report of source pixel", expected="task (i) in the table", cure="run `dvc repro`")
         audits = read_reports(layout, "audit")
         rows = [compare(name, reports, context.params.report) for name in SOURCES if name in reports]
         summary = {row["source"]: {k: v for k, v in row.items() if k != "source"} for row in rows}
@@ -41,7 +42,9 @@ def run(root: Path) -> None:
         with atomic_path(layout.results) as temporary:
             temporary.write_text(render(rows, audits))
         log.log_artifact(layout.results, "report")
-        content = gather_page(context, rows, {row["source"]: label_of(row["source"]) for row in rows}, reports, audits)
+        content = gather_page(
+            context, rows, {row["source"]: label_of(row["source"]) for row in rows}, reports, audits, runs
+        )
         with atomic_path(layout.page) as temporary:
             temporary.write_text(render_page(content))
         log.log_artifact(layout.page, "report")
