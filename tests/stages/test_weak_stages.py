@@ -9,11 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from torch import Tensor, nn
 
 from weakseg.classes import IGNORE
+from weakseg.data.augment import Preprocessing
 from weakseg.data.store import open_array
 from weakseg.layout import Layout
+from weakseg.models.single_stage import SingleStageOutput
+from weakseg.stages import single_stage
+from weakseg.stages.context import open_context
 from weakseg.weak.scores import load_scores
 
 SLIM = {"steps": 3, "batch": 4, "report_every": 2}
@@ -94,3 +100,27 @@ def test_audit_writes_its_sweep_and_sheets(done: Layout) -> None:
     assert 0 < report["coverage"] <= 1
     assert done.sweep("cam").read_text().splitlines()[0] == "min_score,min_margin,coverage,accuracy,miou"
     assert (done.sheets("cam") / "t1.png").stat().st_size > 1000
+
+
+class Recorder(nn.Module):
+    """A single-stage network that notes the sizes it sees and finds all classes equally likely."""
+
+    preprocessing = Preprocessing((0.0,) * 3, (1.0,) * 3)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[int, int]] = []
+
+    def forward(self, images: Tensor) -> SingleStageOutput:
+        self.seen.append((images.shape[-2], images.shape[-1]))
+        return SingleStageOutput(torch.zeros(len(images), 5, 8, 8), torch.zeros(len(images), 5))
+
+
+def test_single_stage_predicts_at_the_zoom_it_learnt(done: Layout) -> None:
+    """Tag crops of 16 px are learnt at 32 px: the windows of 32 px (two crops) must be seen at 64 px."""
+    context = open_context(done.root)
+    zoom = single_stage.training_zoom(context.crops(), context.params.single_stage.crop)
+    assert zoom == 2.0
+    network = Recorder()
+    single_stage.predict_area(context, network, "t1", zoom)  # type: ignore[arg-type]
+    assert set(network.seen) == {(64, 64)}

@@ -42,8 +42,9 @@ def run(root: Path) -> None:
                 layout.networks("single_stage") / "model.pt",
                 {"weights": model.state_dict(), "params": params.model_dump(mode="json")},
             )
+        zoom = training_zoom(context.crops(), params.crop)
         for area in machine.shard(context.pixel_areas() + context.tag_areas()):
-            save_scores(layout.scores("single_stage") / f"{area}.npz", predict_area(context, model, area))
+            save_scores(layout.scores("single_stage") / f"{area}.npz", predict_area(context, model, area, zoom))
         machine.wait()
 
 
@@ -118,16 +119,25 @@ def train(context: Context, crops: TagCrops, report: Any) -> SingleStage:
     return trained.eval()  # type: ignore[return-value]
 
 
+def training_zoom(crops: TagCrops, side: int) -> float:
+    """How much larger than life training shows the ground: tag crops (their median side) are resized to ``side`` px."""
+    return side / float(np.median(crops.windows[:, 2:]))
+
+
 @torch.no_grad()
-def predict_area(context: Context, model: SingleStage, area: str) -> ScoreMaps:
-    """Soft masks of an area over scales and mirror images (as published), classes without a tag set to zero."""
+def predict_area(context: Context, model: SingleStage, area: str, zoom: float) -> ScoreMaps:
+    """Soft masks of an area over scales and mirror images (as published), classes without a tag set to zero.
+
+    Args:
+        zoom: of :func:`training_zoom`: the network must see objects as large as it learnt them.
+    """
     params, device = context.params.single_stage, context.machine.torch_device()
     model.to(device)
 
     def forward(cut: Tensor) -> Tensor:
         size = (cut.shape[-2], cut.shape[-1])
         views = [
-            undo_view(_masks(model, view_of(cut.float(), view), scale), view)
+            undo_view(_masks(model, view_of(cut.float(), view), zoom * scale), view)
             for scale in params.scales
             for view in MIRRORED
         ]
@@ -137,7 +147,7 @@ def predict_area(context: Context, model: SingleStage, area: str) -> ScoreMaps:
     probabilities = sweep_windows(
         forward,
         image,
-        window=2 * params.crop,
+        window=round(2 * params.crop / zoom),
         overlap=0.34,
         batch=WINDOW_BATCH,
         machine=context.machine,
