@@ -1,11 +1,13 @@
 """Claim: CRF over N crops on all cores takes within 15 % of single-process time / cores; results are identical.
 
-One run: the same crops in this process, then in a pool of as many processes as there are cores. The start of the
-processes is paid once, however many crops follow, and is timed apart (a pool that refines one tiny crop per process).
-Because other work on the machine slows both, ideal scaling is measured too: as many plain processes as cores, each
-refining its share of the crops on its own without any pool or result to hand back.
+Each round times the same crops three times, all made beforehand: in one process alone (the single-process time), in the
+pool of ``refine_many``, and in as many independent processes as there are cores, each refining its share without a pool
+or a result to hand back: what the machine gives at best beside whatever else it does. Ratios are those of the sums over
+the rounds. Starting the pool is paid once, however many crops follow: it is timed apart, as a pool that refines one
+tiny crop per process, and the claim is about the rest. The single process is bound to another core in each round, as
+cores may be busy with other work.
 
-    python benchmarks/crf.py [--crops 32] [--size 256] [--workers N]
+    python benchmarks/crf.py [--crops 64] [--size 256] [--workers N] [--rounds 3]
 """
 
 from __future__ import annotations
@@ -13,19 +15,20 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Iterator
 from multiprocessing import get_context
 
 import numpy as np
 
-from weakseg.weak.crf import CrfOptions, RefineOptions, dense_crf, refine_many
+from weakseg.weak.crf import CrfOptions, RefineOptions, refine_many
 from weakseg.weak.scores import ScoreMaps
 
 OPTIONS = RefineOptions(crf=CrfOptions(), window=1024, halo=0)
 CLASSES = 5
 
+Job = tuple[np.ndarray, ScoreMaps]
 
-def crop(seed: int, size: int) -> tuple[np.ndarray, ScoreMaps]:
+
+def crop(seed: int, size: int) -> Job:
     """Smooth random colours with grain, and blurred random scores: between flat and white noise, as images are."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(30, 220, (size // 32 + 1, size // 32 + 1, 3)).repeat(32, 0).repeat(32, 1)[:size, :size]
@@ -34,64 +37,75 @@ def crop(seed: int, size: int) -> tuple[np.ndarray, ScoreMaps]:
     return image, ScoreMaps(scores.astype(np.float32), np.ones(CLASSES, bool))
 
 
-def crops(count: int, size: int) -> Iterator[tuple[np.ndarray, ScoreMaps]]:
-    """Crops, made when they are asked for."""
-    return (crop(seed, size) for seed in range(count))
+def bind(cores: set[int]) -> None:
+    """Run on these cores only, where the system can do that."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
 
 
-def refine_share(first: int, count: int, size: int, workers: int, barrier: object, seconds: object) -> None:
-    """Every ``workers``-th crop, no pool: what the cores give at best; all processes start the clock together."""
-    mine = [crop(seed, size) for seed in range(first, count, workers)]
-    barrier.wait()  # type: ignore[attr-defined]
+def all_cores() -> set[int]:
+    """Numbers of the cores that this process may use."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def timed(jobs: list[Job], workers: int) -> tuple[float, list[np.ndarray]]:
+    """Wall seconds and the refined scores."""
     start = time.perf_counter()
-    for image, maps in mine:
-        dense_crf(image, maps.scores, OPTIONS.crf)
-    seconds[first] = time.perf_counter() - start  # type: ignore[index]
+    results = [maps.scores for maps in refine_many(jobs, OPTIONS, workers=workers)]
+    return time.perf_counter() - start, results
 
 
-def ideal_seconds(count: int, size: int, workers: int) -> float:
-    """Time of the slowest of ``workers`` independent processes."""
+def refine_share(jobs: list[Job], number: int, core: int, barrier: object, seconds: object) -> None:
+    """Refine some crops without a pool, on one core; all processes start the clock together."""
+    bind({core})
+    timed(jobs[:1], 1)  # load the library
+    barrier.wait()  # type: ignore[attr-defined]
+    seconds[number] = timed(jobs, 1)[0]  # type: ignore[index]
+
+
+def apart(shares: list[list[Job]], cores: list[int]) -> list[float]:
+    """Seconds of each of some independent processes that start together."""
     context = get_context("spawn")
-    barrier, seconds = context.Barrier(workers), context.Array("d", workers)
+    barrier, seconds = context.Barrier(len(shares)), context.Array("d", len(shares))
     processes = [
-        context.Process(target=refine_share, args=(first, count, size, workers, barrier, seconds))
-        for first in range(workers)
+        context.Process(target=refine_share, args=(share, number, core, barrier, seconds))
+        for number, (share, core) in enumerate(zip(shares, cores, strict=True))
     ]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
-    return max(seconds)
-
-
-def timed(count: int, size: int, workers: int) -> tuple[float, list[np.ndarray]]:
-    """Wall seconds and the refined scores."""
-    start = time.perf_counter()
-    results = [maps.scores for maps in refine_many(crops(count, size), OPTIONS, workers=workers)]
-    return time.perf_counter() - start, results
+    return list(seconds)
 
 
 def main() -> None:
     """Print the times and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--crops", type=int, default=32)
+    cores = sorted(all_cores())
+    parser.add_argument("--crops", type=int, default=64)
     parser.add_argument("--size", type=int, default=256, help="px")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--workers", type=int, default=len(cores))
+    parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    workers = given.workers
-    timed(1, 32, 1)  # load the library
-    single, expected = timed(given.crops, given.size, 1)
-    started, _ = timed(workers, 32, workers)
-    total, found = timed(given.crops, given.size, workers)
-    machine = ideal_seconds(given.crops, given.size, workers)
-    same = all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
-    ideal, running = single / workers, max(total - started, 1e-9)
-    print(f"{given.crops} crops of {given.size} px, {CLASSES} classes, {workers} processes; results equal: {same}")
-    print(
-        f"one process {single:.2f} s; pool {total:.2f} s, of which {started:.2f} s start; single / cores {ideal:.2f} s"
-    )
-    print(f"pool without start / (single / cores): {running / ideal:.2f} (claim: <= 1.15)")
-    print(f"independent processes on this machine now: {machine:.2f} s, {machine / ideal:.2f} of single / cores")
+    workers, jobs = given.workers, [crop(seed, given.size) for seed in range(given.crops)]
+    tiny = [crop(seed, 32) for seed in range(workers)]
+    expected = timed(jobs, 1)[1]
+    sums = dict.fromkeys(("single", "pool", "start", "independent"), 0.0)
+    print(f"{given.crops} crops of {given.size} px, {CLASSES} classes, {workers} processes")
+    for number in range(given.rounds):
+        places = [cores[index % len(cores)] for index in range(workers)]
+        seconds = {"single": apart([jobs], [cores[number % len(cores)]])[0], "start": timed(tiny, workers)[0]}
+        total, found = timed(jobs, workers)
+        seconds["pool"] = total - seconds["start"]
+        seconds["independent"] = max(apart([jobs[first::workers] for first in range(workers)], places))
+        same = all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
+        print(f"round {number + 1}, s:", {name: round(value, 2) for name, value in seconds.items()}, f"equal: {same}")
+        sums = {name: sums[name] + seconds[name] for name in sums}
+    ideal = sums["single"] / workers
+    crop_time, start = sums["single"] / given.rounds / given.crops, sums["start"] / given.rounds
+    print(f"per crop {crop_time:.3f} s; start, once {start:.2f} s")
+    print(f"pool without start / (single / cores): {sums['pool'] / ideal:.2f} (claim: <= 1.15)")
+    print(f"independent processes / (single / cores): {sums['independent'] / ideal:.2f}")
 
 
 if __name__ == "__main__":

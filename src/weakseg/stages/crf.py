@@ -12,6 +12,7 @@ from weakseg.data.store import open_array
 from weakseg.params import CrfParams
 from weakseg.stages.context import Context, open_context, tracked
 from weakseg.weak.crf import CrfOptions, RefineOptions, refine_many
+from weakseg.weak.pool import usable_cores
 from weakseg.weak.scores import ScoreMaps, load_scores, save_scores
 
 
@@ -19,7 +20,7 @@ def run(root: Path) -> None:
     """Write out/scores/crf/<area>.npz from out/scores/<crf.input>."""
     context = open_context(root)
     machine, areas = context.machine, context.pixel_areas() + context.tag_areas()
-    mine, cores = machine.shard(areas), (os.cpu_count() or 1) // machine.local_world
+    mine, cores = machine.shard(areas), usable_cores() // machine.local_world
     workers = int(os.environ.get("WEAKSEG_CRF_WORKERS", max(1, cores)))
     with tracked(context, "crf", context.params.crf) as log:
         refined = refine_many(

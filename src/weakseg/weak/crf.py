@@ -8,23 +8,18 @@ class is unsure, which is a uniform unary (spec 11.5).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from weakseg.errors import DataError, ParamsError, StageError
+from weakseg.weak.pool import refine_in_processes
 from weakseg.weak.scores import ScoreMaps
-
-Image = npt.NDArray[np.uint8]
-Scores = npt.NDArray[np.floating]
-Window = tuple[slice, slice, slice, slice]  # rows and columns to read, rows and columns of them to keep
+from weakseg.weak.windows import Image, Scores, cut_area, paste
 
 FLOOR: Final = 0.01  # least soft probability: a CAM of 0 speaks against a class, it does not forbid it (the tags do)
 
@@ -131,7 +126,7 @@ def dense_crf(image: Image, scores: Scores, options: CrfOptions) -> npt.NDArray[
         DataError: shapes do not match or values are not finite.
         StageError: pydensecrf is not installed.
     """
-    _check_pair(image, scores)
+    _check_window(image, scores)
     refined = np.zeros(scores.shape, np.float32)
     present = np.flatnonzero(scores.any((1, 2)))
     if len(present) == 1:
@@ -177,7 +172,12 @@ def _pydensecrf() -> Any:
     return pydensecrf.densecrf
 
 
-def _check_pair(image: Image, scores: Scores) -> None:
+def _check_pair(image: Image, maps: ScoreMaps) -> tuple[Image, ScoreMaps]:
+    _check_window(image, maps.scores)
+    return image, maps
+
+
+def _check_window(image: Image, scores: Scores) -> None:
     if image.dtype != np.uint8 or image.shape != (*scores.shape[1:], 3):
         raise DataError(
             f"image {image.dtype} {image.shape} and scores {scores.shape}",
@@ -209,79 +209,24 @@ def refine_many(
     if options.refiner != "crf" or workers == 1:
         yield from _refine_here(jobs, options, device)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        try:
-            yield from _refine_in_pool(jobs, options, pool, 2 * workers)
-        except BrokenProcessPool as error:
-            raise StageError(
-                "a CRF worker process died",
-                expected="enough memory for all of them, and a program that starts under `if __name__ == '__main__'`",
-                cure="use fewer workers or a smaller window",
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+    checked = (_check_pair(image, maps) for image, maps in jobs)
+    refine = partial(dense_crf, options=options.crf)
+    yield from refine_in_processes(checked, refine, side=options.window, halo=options.halo, workers=workers)
 
 
 def _refine_here(jobs: Iterable[tuple[Image, ScoreMaps]], options: RefineOptions, device: str) -> Iterator[ScoreMaps]:
     for image, maps in jobs:
-        _check_pair(image, maps.scores)
+        _check_window(image, maps.scores)
         if options.refiner == "none":
             yield maps
             continue
         refined = np.zeros(maps.scores.shape, np.float32)
-        for window in _windows(image.shape[0], image.shape[1], options):
+        for window in cut_area(image.shape[0], image.shape[1], options.window, options.halo):
             rows, columns, *_ = window
             part = image[rows, columns], maps.scores[:, rows, columns]
             values = dense_crf(*part, options.crf) if options.refiner == "crf" else _pamr(*part, options, device)
-            _paste(refined, window, values)
+            paste(refined, window, values)
         yield ScoreMaps(refined, maps.present)
-
-
-def _refine_in_pool(
-    jobs: Iterable[tuple[Image, ScoreMaps]], options: RefineOptions, pool: ProcessPoolExecutor, ahead: int
-) -> Iterator[ScoreMaps]:
-    # windows are taken back in the order they were sent, so an area is done with its last window
-    pending: deque[tuple[ScoreMaps, Window, bool, Future[npt.NDArray[np.float32]]]] = deque()
-    for image, maps in jobs:
-        _check_pair(image, maps.scores)
-        target = ScoreMaps(np.zeros(maps.scores.shape, np.float32), maps.present)
-        windows = list(_windows(image.shape[0], image.shape[1], options))
-        for window in windows:
-            rows, columns, *_ = window
-            part = np.ascontiguousarray(image[rows, columns]), np.ascontiguousarray(maps.scores[:, rows, columns])
-            pending.append((target, window, window is windows[-1], pool.submit(dense_crf, *part, options.crf)))
-            while len(pending) >= ahead:
-                yield from _take(pending)
-    while pending:
-        yield from _take(pending)
-
-
-def _take(pending: deque[tuple[ScoreMaps, Window, bool, Future[npt.NDArray[np.float32]]]]) -> Iterator[ScoreMaps]:
-    target, window, last, future = pending.popleft()
-    _paste(target.scores, window, future.result())
-    if last:
-        yield target
-
-
-def _windows(height: int, width: int, options: RefineOptions) -> Iterator[Window]:
-    for row in range(0, height, options.window):
-        for column in range(0, width, options.window):
-            rows, keep_rows = _span(row, height, options)
-            columns, keep_columns = _span(column, width, options)
-            yield rows, columns, keep_rows, keep_columns
-
-
-def _span(start: int, length: int, options: RefineOptions) -> tuple[slice, slice]:
-    end = min(start + options.window, length)
-    first = max(start - options.halo, 0)
-    return slice(first, min(end + options.halo, length)), slice(start - first, end - first)
-
-
-def _paste(target: Scores, window: Window, values: Scores) -> None:
-    rows, columns, keep_rows, keep_columns = window
-    top, left = rows.start + keep_rows.start, columns.start + keep_columns.start
-    kept = values[:, keep_rows, keep_columns]
-    target[:, top : top + kept.shape[1], left : left + kept.shape[2]] = kept
 
 
 def _pamr(image: Image, scores: Scores, options: RefineOptions, device: str) -> npt.NDArray[np.float32]:
