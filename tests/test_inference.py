@@ -135,5 +135,5 @@ def test_mean_over_views_is_equivariant() -> None:
 
 
 def test_nothing_to_do_is_refused() -> None:
-    with pytest.raises(DataError, match=r"no view; .*inference\.PLAIN"):
+    with pytest.raises(DataError, match="no view or scale; .*pass PLAIN"):
         predict_probabilities(pointwise(), torch.rand(1, 3, 4, 4), ())

@@ -15,13 +15,13 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__") for path in FILES]
 
 LAYERS: dict[str, int] = {
-    **dict.fromkeys(("errors", "classes", "params", "layout"), 0),
+    **dict.fromkeys(("errors", "classes", "params", "layout", "allocation"), 0),
     "data": 1,
     **dict.fromkeys(("models", "losses", "metrics"), 2),
     **dict.fromkeys(("training", "weak", "inference", "figures"), 3),
     **dict.fromkeys(("tracking", "registry", "report", "page", "readme", "export", "bundle_script", "serving"), 4),
     **dict.fromkeys(("tuning", "sweeping", "prediction", "predictors", "promote", "polygons"), 4),
-    **dict.fromkeys(("addresses", "demo", "pyfunc"), 4),
+    **dict.fromkeys(("addresses", "demo", "encoding", "prediction_options", "pyfunc"), 4),
     **dict.fromkeys(("stages", "workspace"), 5),
     **dict.fromkeys(("cli", "__main__"), 6),
 }

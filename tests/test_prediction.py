@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import cv2
@@ -16,17 +16,20 @@ import torch
 from rasterio.enums import Resampling
 from torch import Tensor
 
-from weakseg import prediction
 from weakseg.classes import IGNORE, ISPRS
 from weakseg.data.augment import IMAGENET
 from weakseg.data.resampling import plan_axis
+from weakseg.data.spool import Spool
 from weakseg.data.streaming import BLOCK, inspect_source, list_sources
+from weakseg.encoding import back_to_raster, encode_maps, in_bands
 from weakseg.errors import DataError, ParamsError, WeightsError
 from weakseg.inference import DIHEDRAL, PLAIN, predict_scene
 from weakseg.models.build import build_segmenter
 from weakseg.params import NetworkParams
-from weakseg.prediction import Options, Predictor, load_predictor, predict_raster, predict_rasters, run_predictor
-from weakseg.sweeping import WindowSweep, back_to_raster, encode_maps, in_bands, plan_grid
+from weakseg.prediction import predict_raster, predict_rasters, run_predictor
+from weakseg.prediction_options import Options, check_options, choose_scale
+from weakseg.predictors import Predictor, load_predictor
+from weakseg.sweeping import Piece, WindowSweep, plan_grid
 from weakseg.training.checkpoints import describe_model, save_checkpoint
 from weakseg.training.machine import Machine
 
@@ -94,15 +97,23 @@ def sweep(source: Path, forward: Callable[[Tensor], Tensor], **options: float) -
     return WindowSweep(forward, info, grid, classes=5, device=torch.device("cpu"), **settings)  # type: ignore[arg-type]
 
 
+def join(pieces: Iterable[Piece], classes: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The maps (C, H, W) that pieces make up, and how often each px was visited."""
+    maps, visits = np.full((classes, height, width), np.nan, np.float32), np.zeros((height, width), int)
+    for piece in pieces:
+        place = slice(piece.row, piece.row + piece.height), slice(piece.column, piece.column + piece.width)
+        maps[:, *place] = 0 if piece.maps is None else piece.maps
+        visits[place] += 1
+    return maps, visits
+
+
 @pytest.mark.parametrize(("height", "width", "overlap"), [(150, 211, 0.25), (64, 64, 0.5), (5, 300, 0), (200, 7, 0.9)])
 def test_a_1x1_network_gives_the_whole_image_pass_and_every_row_once(
     tmp_path: Path, height: int, width: int, overlap: float
 ) -> None:
     layers = picture(height, width)
-    rows = [(at, maps.copy()) for at, maps in sweep(save(tmp_path / "a.tif", layers), linear, overlap=overlap).rows(0)]
-    maps = np.concatenate([block for _, block in rows], axis=1)
-    assert [at for at, _ in rows] == list(np.cumsum([0] + [block.shape[1] for _, block in rows[:-1]]))
-    assert maps.shape == (5, height, width)
+    maps, visits = join(sweep(save(tmp_path / "a.tif", layers), linear, overlap=overlap).pieces(0), 5, height, width)
+    np.testing.assert_array_equal(visits, 1)
     np.testing.assert_allclose(maps, linear(torch.from_numpy(layers)[None])[0].numpy(), rtol=0, atol=5e-7)
 
 
@@ -229,19 +240,22 @@ def test_alpha_bands_mean_no_data_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(200, 301), (63, 1)])
 def test_resampled_windows_are_those_of_the_resampled_raster(tmp_path: Path, shape: tuple[int, int]) -> None:
     """The network sees what cv2 makes of the whole raster; the map is back on the raster's grid."""
-    layers, seen = picture(*shape), {}
+    layers = picture(*shape)
 
     def forward(images: Tensor) -> Tensor:
         return images.float()
 
+    def rounded(maps: np.ndarray) -> np.ndarray:
+        return np.rint(maps).astype(np.uint8)
+
     for scale, how in ((0.5, cv2.INTER_AREA), (0.37, cv2.INTER_AREA), (1.6, cv2.INTER_LINEAR)):
         run = sweep(save(tmp_path / "a.tif", layers), forward, scale=scale)
         run.classes = 3
-        seen = np.concatenate([maps.copy() for _, maps in run.rows(0)], axis=1)
         size = (max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale)))
+        seen, _ = join(run.pieces(0), 3, size[1], size[0])
         whole = cv2.resize(np.moveaxis(layers, 0, -1), size, interpolation=how).reshape(size[1], size[0], 3)
         assert np.abs(seen - np.moveaxis(whole, -1, 0)).max() <= 1.001
-        back = list(back_to_raster(run.rows(0), run.grid, 0, lambda maps: np.rint(maps).astype(np.uint8)))
+        back = list(back_to_raster(run.pieces(0), run.grid, 0, classes=3, layers=3, encode=rounded))
         assert np.concatenate(back, axis=1).shape == layers.shape
         assert np.abs(np.concatenate(back, axis=1).astype(int) - layers).mean() < 12
 
@@ -290,10 +304,15 @@ def test_a_killed_run_goes_on_where_it_was_and_gives_the_same_map(tmp_path: Path
 
 def test_bands_of_another_model_are_thrown_away(tmp_path: Path) -> None:
     source = inspect_source(save(tmp_path / "a.tif", picture(2 * BLOCK, 40)), None)
-    spool = prediction.Spool(tmp_path / ".o.tif.part", "another", source)
+    spool = Spool(tmp_path / ".o.tif.part", "another", source)
     with spool.writing() as write:
         write(np.full((1, BLOCK, 40), 9, np.uint8))
-    assert prediction.Spool(tmp_path / ".o.tif.part", "another", source).finished == 1
+    with pytest.raises(DataError, match="one process for one map"):
+        run_predictor(predictor(), source, tmp_path / "o.tif", SMALL)
+    spool.close()
+    spool = Spool(tmp_path / ".o.tif.part", "another", source)
+    assert spool.finished == 1
+    spool.close()
     assert run_predictor(predictor(), source, tmp_path / "o.tif", SMALL).resumed == 0
     assert read(tmp_path / "o.tif").max() < 5
 
@@ -302,19 +321,22 @@ def test_the_sampling_distance_policies(tmp_path: Path) -> None:
     placed = inspect_source(save(tmp_path / "a.tif", picture(40, 40), **ROTATED), None)
     nowhere = inspect_source(save(tmp_path / "b.tif", picture(40, 40)), None)
     here = (0.08**2 + 0.03**2) ** 0.5
-    choose = prediction.choose_scale
     assert placed.gsd == pytest.approx(here)
-    assert choose(predictor(scale=0.5, gsd=0.3), placed, "resample") == pytest.approx(0.5 * here / 0.3)
-    assert choose(predictor(scale=0.5, gsd=0.3), placed, "auto") == pytest.approx(0.5 * here / 0.3)
-    assert choose(predictor(scale=0.5, gsd=0.3), placed, "ignore") == 0.5
-    assert choose(predictor(scale=0.5, gsd=here * 1.04), placed, "refuse") == 0.5
-    assert choose(predictor(scale=0.5), placed, "auto") == choose(predictor(scale=0.5, gsd=1.0), nowhere, "auto") == 0.5
+    assert choose_scale(predictor(scale=0.5, gsd=0.3), placed, "resample") == pytest.approx(0.5 * here / 0.3)
+    assert choose_scale(predictor(scale=0.5, gsd=0.3), placed, "auto") == pytest.approx(0.5 * here / 0.3)
+    assert choose_scale(predictor(scale=0.5, gsd=0.3), placed, "ignore") == 0.5
+    assert choose_scale(predictor(scale=0.5, gsd=here * 1.04), placed, "refuse") == 0.5
+    assert (
+        choose_scale(predictor(scale=0.5), placed, "auto")
+        == choose_scale(predictor(scale=0.5, gsd=1.0), nowhere, "auto")
+        == 0.5
+    )
     with pytest.raises(DataError, match="--gsd resample"):
-        choose(predictor(gsd=0.3), placed, "refuse")
+        choose_scale(predictor(gsd=0.3), placed, "refuse")
     with pytest.raises(DataError, match="the model: no ground sampling distance"):
-        choose(predictor(), placed, "resample")
+        choose_scale(predictor(), placed, "resample")
     with pytest.raises(DataError, match=r"b\.tif: no ground sampling distance"):
-        choose(predictor(gsd=0.3), nowhere, "refuse")
+        choose_scale(predictor(gsd=0.3), nowhere, "refuse")
 
 
 def test_options_that_would_overwrite_or_overflow_are_refused(tmp_path: Path) -> None:
@@ -323,9 +345,9 @@ def test_options_that_would_overwrite_or_overflow_are_refused(tmp_path: Path) ->
         with pytest.raises(ParamsError, match="choose other names"):
             run_predictor(predictor(), source, tmp_path / target, Options(confidence=extra and tmp_path / extra))
     wide = plan_grid(50_000, 50_000, 1.0)
-    prediction.check_options(source, tmp_path / "o.tif", Options(window=512), wide, 6)
-    with pytest.raises(ParamsError, match="smaller --window"):
-        prediction.check_options(source, tmp_path / "o.tif", Options(window=1024), wide, 6)
+    check_options(source, tmp_path / "o.tif", Options(window=512, overlap=0.5), wide, 6)
+    with pytest.raises(ParamsError, match=r"514 shared rows .* smaller --window"):
+        check_options(source, tmp_path / "o.tif", Options(window=1024, overlap=0.5), wide, 6)
     with pytest.raises(WeightsError, match="check the path"):
         load_predictor(tmp_path / "none.pt", PLAIN, CPU)
 
@@ -367,7 +389,9 @@ import torch
 torch.set_num_threads(1)
 from weakseg.classes import ISPRS
 from weakseg.data.streaming import inspect_source
-from weakseg.prediction import Options, Predictor, run_predictor
+from weakseg.prediction import run_predictor
+from weakseg.prediction_options import Options
+from weakseg.predictors import Predictor
 folder = Path(sys.argv[1])
 forward = lambda images: images.float().mean(1, keepdim=True).expand(-1, 5, -1, -1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

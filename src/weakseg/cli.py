@@ -143,6 +143,13 @@ def _numbers(text: str | None) -> tuple[int, ...]:
         raise ParamsError(f"{text!r}", expected="whole numbers and commas", cure="write for instance 4,1,2") from error
 
 
+def _decimals(text: str | None) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError as error:
+        raise ParamsError(f"{text!r}", expected="numbers and commas", cure="write for instance 0.75,1,1.25") from error
+
+
 @data_app.command()
 def tags(
     context: typer.Context,
@@ -380,19 +387,25 @@ def predict(
     model: ModelAddress,
     window: Annotated[int, typer.Option(help="Side of the windows, px.")] = 512,
     overlap: Annotated[float, typer.Option(help="Of neighbouring windows, as a share.")] = 0.25,
-    batch: Annotated[int, typer.Option(help="Windows per forward pass.")] = 8,
+    batch: Annotated[int, typer.Option(help="Windows per forward pass.")] = 4,
     all_views: Annotated[bool, typer.Option("--views", help="Mean over the eight flips and turns.")] = False,
+    scales: Annotated[str, typer.Option(help="Mean over resized windows too, e.g. 0.75,1,1.25.")] = "1",
     probabilities: Annotated[Path | None, typer.Option(help="Also write class probabilities (uint8).")] = None,
     confidence: Annotated[Path | None, typer.Option(help="Also write the winner's probability (uint8).")] = None,
     polygons: Annotated[Path | None, typer.Option(help="Also write a .gpkg, for a single raster.")] = None,
     bands: Annotated[str | None, typer.Option(help="Three bands to read, from 1, e.g. 4,1,2.")] = None,
-    gsd: Annotated[str, typer.Option(help="auto | resample | refuse | ignore")] = "auto",
+    stretch: Annotated[str | None, typer.Option(help="LOW,HIGH become 0 and 255: for 16 bits or floats.")] = None,
+    gsd: Annotated[
+        str, typer.Option(help="At another ground sampling distance: auto | resample | refuse | ignore")
+    ] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted map.")] = True,
 ) -> None:
     """Predict land-cover maps of whole rasters, window by window."""
     from weakseg.addresses import find_model
+    from weakseg.allocation import keep_buffers
     from weakseg.inference import DIHEDRAL, PLAIN
-    from weakseg.prediction import Options, predict_rasters
+    from weakseg.prediction import predict_rasters
+    from weakseg.prediction_options import Options
     from weakseg.predictors import load_predictor
     from weakseg.training.machine import machine_from_environment
 
@@ -402,13 +415,19 @@ def predict(
     options = Options(window, overlap, batch, probabilities, confidence, resume)
     views = DIHEDRAL if all_views else PLAIN
     chosen = _numbers(bands) or None
+    low_high = _decimals(stretch)
+    if stretch is not None and len(low_high) != 2:
+        raise ParamsError(f"--stretch {stretch}", expected="two numbers", cure="write for instance 0,2047")
+    keep_buffers()
     model_file = find_model(context.obj, model)
     maps = predict_rasters(
         model_file,
         where,
         target,
         views=views,
+        scales=_decimals(scales),
         bands=chosen,
+        stretch=(low_high[0], low_high[1]) if low_high else None,
         gsd=gsd,  # type: ignore[arg-type]  # predict_rasters refuses other words
         machine=machine,
         options=options,

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from weakseg.data.augment import Preprocessing, normalise
 from weakseg.data.tiles import blend_weights, cover_windows
-from weakseg.errors import DataError
+from weakseg.errors import DataError, ParamsError
 from weakseg.training.machine import Machine
 
 View = tuple[int, bool]
@@ -19,31 +20,64 @@ PLAIN: tuple[View, ...] = ((0, False),)
 MIRRORED: tuple[View, ...] = ((0, False), (0, True))
 DIHEDRAL: tuple[View, ...] = tuple((turns, flip) for flip in (False, True) for turns in range(4))
 """The eight flips and quarter turns (D4) as (quarter turns, flip)."""
+ONE_SCALE: tuple[float, ...] = (1.0,)
 
 
 def view_of(images: Tensor, view: View) -> Tensor:
     """Images (B, C, H, W) -> the same turned by quarter turns, then mirrored left to right."""
     turns, flip = view
-    turned = torch.rot90(images, turns, dims=(2, 3))
+    turned = torch.rot90(images, turns, dims=(2, 3)) if turns else images  # rot90 copies even where nothing turns
     return turned.flip(3) if flip else turned
 
 
 def undo_view(maps: Tensor, view: View) -> Tensor:
     """Inverse of :func:`view_of`."""
     turns, flip = view
-    return torch.rot90(maps.flip(3) if flip else maps, -turns, dims=(2, 3))
+    flipped = maps.flip(3) if flip else maps
+    return torch.rot90(flipped, -turns, dims=(2, 3)) if turns else flipped
 
 
 @torch.no_grad()
-def predict_probabilities(model: nn.Module, images: Tensor, views: Sequence[View] = PLAIN) -> Tensor:
-    """Normalised images (B, 3, H, W) -> probabilities (B, C, H, W) float32, the mean over the views."""
+def predict_probabilities(
+    model: nn.Module, images: Tensor, views: Sequence[View] = PLAIN, scales: Sequence[float] = ONE_SCALE
+) -> Tensor:
+    """Normalised images (B, 3, H, W) -> probabilities (B, C, H, W) float32, the mean over the views at every scale."""
+    return mean_over_views(lambda x: model(x).float().softmax(1), images, views, scales)
+
+
+def mean_over_views(
+    network: Callable[[Tensor], Tensor], images: Tensor, views: Sequence[View], scales: Sequence[float] = ONE_SCALE
+) -> Tensor:
+    """The mean of what a network says about an image turned, mirrored and resized.
+
+    Args:
+        network: normalised images (B, 3, h, w) of any size -> probabilities (B, C, h, w).
+        scales: sides of the image that the network sees, as a share of the image's own; bilinear, with a low-pass
+            filter where it shrinks. The maps are brought back bilinearly, which keeps sums of 1.
+
+    Returns:
+        (B, C, H, W), at the size of ``images``.
+    """
     total: Tensor | None = None
-    for view in views:
-        probabilities = undo_view(model(view_of(images, view)).float().softmax(1), view)
-        total = probabilities if total is None else total + probabilities
+    for scale in scales:
+        sized = images if scale == 1 else resize(images, scale)
+        for view in views:
+            maps = undo_view(network(view_of(sized, view)), view)
+            if maps.shape[2:] != images.shape[2:]:
+                maps = F.interpolate(maps, images.shape[2:], mode="bilinear", align_corners=False)
+            total = maps if total is None else total + maps
     if total is None:
-        raise DataError("no view", expected="at least one", cure="pass inference.PLAIN")
-    return total / len(views)
+        raise DataError("no view or scale", expected="at least one of each", cure="pass PLAIN and ONE_SCALE")
+    count = len(views) * len(scales)
+    return total if count == 1 else total / count
+
+
+def resize(images: Tensor, scale: float) -> Tensor:
+    """Images (B, C, H, W) -> sides times ``scale``, rounded, at least 1 px."""
+    if not 0.1 <= scale <= 10:
+        raise ParamsError(f"scale {scale}", expected="0.1 to 10", cure="mend --scales")
+    size = [max(1, round(length * scale)) for length in images.shape[2:]]
+    return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=scale < 1)
 
 
 def predict_scene(
@@ -105,4 +139,5 @@ def sweep_windows(
             mass[r : r + rows, c : c + columns] += weights.numpy()
     if total is None:
         raise DataError(f"image of {height}x{width} px", expected="at least one pixel", cure="check the raster")
-    return total / mass
+    total /= mass
+    return total

@@ -15,44 +15,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
 from weakseg.classes import IGNORE, ClassScheme
-from weakseg.data.spool import Spool
-from weakseg.data.streaming import BLOCK, Pixels, Source, inspect_source, list_sources, open_reader, write_bands
-from weakseg.errors import DataError, ParamsError
-from weakseg.inference import PLAIN, View
+from weakseg.data.band_files import write_bands
+from weakseg.data.spool import Spool, remove_leftovers
+from weakseg.data.streaming import BLOCK, Pixels, Source, inspect_source, list_sources, open_reader
+from weakseg.encoding import FULL, back_to_raster, encode_maps, in_bands
+from weakseg.inference import ONE_SCALE, PLAIN, View
+from weakseg.prediction_options import GsdPolicy, Options, check_options, choose_scale
 from weakseg.predictors import Predictor, load_predictor
-from weakseg.sweeping import FULL, Grid, WindowSweep, back_to_raster, encode_maps, in_bands, plan_grid
+from weakseg.sweeping import Grid, WindowSweep, plan_grid
 from weakseg.training.machine import Machine
 
-GsdPolicy = Literal["auto", "resample", "refuse", "ignore"]
-GSD_TOLERANCE: Final = 0.05  # share by which two ground sampling distances may differ and count as the same
-MAX_BUFFER: Final = 1 << 30  # bytes of float rows under way, so that the whole stays under 2 GB
 _IDENTITY: Final = "WEAKSEG_IDENTITY"  # metadata tag of a finished map
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to cut and what to write beside the classes.
-
-    Attributes:
-        window: side of the windows at the network's resolution, px; ``overlap`` is a share of it.
-        batch: windows per forward pass.
-    """
-
-    window: int = 512
-    overlap: float = 0.25
-    batch: int = 8
-    probabilities: Path | None = None
-    confidence: Path | None = None
-    resume: bool = True
-
-    def outputs(self, target: Path) -> list[Path]:
-        """All files of a prediction into ``target``."""
-        return [path for path in (target, self.probabilities, self.confidence) if path is not None]
 
 
 @dataclass(frozen=True)
@@ -72,11 +50,13 @@ def predict_raster(
     *,
     window: int = 512,
     overlap: float = 0.25,
-    batch: int = 8,
+    batch: int = 4,
     views: Sequence[View] = PLAIN,
+    scales: Sequence[float] = ONE_SCALE,
     probabilities: Path | None = None,
     confidence: Path | None = None,
     bands: Sequence[int] | None = None,
+    stretch: tuple[float, float] | None = None,
     gsd: GsdPolicy = "auto",
     machine: Machine,
     resume: bool = True,
@@ -85,11 +65,13 @@ def predict_raster(
 
     Args:
         model_file: what ``predictors.load_predictor`` opens.
-        source: any raster that GDAL reads, 8 bits per band.
+        source: any raster that GDAL reads; not 8 bits per band only with ``stretch``.
         target: a ``.tif``; ``probabilities`` (one band per class) and ``confidence`` (the largest of them) are further
             ones, both with value / 254 in [0, 1].
         window, overlap, batch: as for ``inference.predict_scene``, in px of the network's grid.
+        views, scales: what probabilities are averaged over, as for ``inference.mean_over_views``.
         bands: three bands from 1, needed where the raster has not exactly 3.
+        stretch: values that become 0 and 255, as for ``streaming.inspect_source``.
         gsd: what to do where the raster's ground sampling distance differs from that of the training rasters by more
             than 5 %. auto: resample where both are known. resample, refuse: the same or an error, and an error where
             one of the two is unknown. ignore: take the raster as it is.
@@ -99,8 +81,9 @@ def predict_raster(
         DataError, ParamsError, WeightsError: a raster, option or model that cannot be used.
     """
     options = Options(window, overlap, batch, probabilities, confidence, resume)
-    predictor = load_predictor(model_file, views, machine)
-    return run_predictor(predictor, inspect_source(source, bands), target, options, gsd=gsd, quiet=machine.quiet)
+    predictor = load_predictor(model_file, views, machine, scales=scales)
+    opened = inspect_source(source, bands, stretch)
+    return run_predictor(predictor, opened, target, options, gsd=gsd, quiet=machine.quiet)
 
 
 def predict_rasters(
@@ -109,7 +92,9 @@ def predict_rasters(
     target: Path,
     *,
     views: Sequence[View] = PLAIN,
+    scales: Sequence[float] = ONE_SCALE,
     bands: Sequence[int] | None = None,
+    stretch: tuple[float, float] | None = None,
     gsd: GsdPolicy = "auto",
     machine: Machine,
     options: Options,
@@ -120,8 +105,8 @@ def predict_rasters(
     folders too, and maps that are already there from the same model and options are left alone. Under torchrun the
     processes share the rasters; each returns all summaries.
     """
-    sources = [inspect_source(path, bands) for path in list_sources(where)]
-    predictor = load_predictor(model_file, views, machine)
+    sources = [inspect_source(path, bands, stretch) for path in list_sources(where)]
+    predictor = load_predictor(model_file, views, machine, scales=scales)
     single = len(sources) == 1 and Path(where) == sources[0].path
     done = []
     for source in machine.shard(sources):
@@ -150,15 +135,20 @@ def run_predictor(
         return Summary(target, -(-source.height // BLOCK), 0, time.monotonic() - began)
     spool = Spool(target.with_name(f".{target.name}.part"), identity, source, fresh=not options.resume)
     resumed, windows = spool.finished, 0
-    if resumed < spool.bands:
-        sweep = _sweep_of(predictor, source, grid, options)
-        with _progress(source, resumed, quiet) as advance, spool.writing() as write:
-            for band in _predict_bands(sweep, options, resumed * BLOCK):
-                write(band)
-                advance(band.shape[1])
-        windows = sweep.count
-    _write_outputs(spool, predictor.scheme, target, options, identity)
-    spool.remove()
+    try:
+        for path in options.outputs(target):
+            remove_leftovers(path)
+        if resumed < spool.bands:
+            sweep = _sweep_of(predictor, source, grid, options)
+            with _progress(source, resumed, quiet) as advance, spool.writing() as write:
+                for band in _predict_bands(sweep, options, resumed * BLOCK):
+                    write(band)
+                    advance(band.shape[1])
+            windows = sweep.count
+        _write_outputs(spool, predictor.scheme, target, options, identity)
+        spool.remove()
+    finally:
+        spool.close()
     return Summary(target, resumed, windows, time.monotonic() - began)
 
 
@@ -196,14 +186,23 @@ def _predict_bands(sweep: WindowSweep, options: Options, start: int) -> Iterator
     encode = partial(
         encode_maps, confidence=options.confidence is not None, probabilities=options.probabilities is not None
     )
-    first = sweep.grid.back_rows.needs(start, start + 1)[0]
-    return in_bands(back_to_raster(sweep.rows(first), sweep.grid, start, encode), BLOCK)
+    pieces = sweep.pieces(sweep.grid.back_rows.needs(start, start + 1)[0])
+    layers = options.layers(sweep.classes)
+    return in_bands(
+        back_to_raster(pieces, sweep.grid, start, classes=sweep.classes, layers=layers, encode=encode), BLOCK
+    )
 
 
 def _identity(predictor: Predictor, source: Source, options: Options, grid: Grid) -> str:
     """A digest of everything that a map depends on; the raster by path, size and time of its last change."""
     state = source.path.stat() if source.path.exists() else None
-    file = (str(source.path.resolve()), state and state.st_size, state and state.st_mtime_ns, source.bands)
+    file = (
+        str(source.path.resolve()),
+        state and state.st_size,
+        state and state.st_mtime_ns,
+        source.bands,
+        source.stretch,
+    )
     cut = (options.window, options.overlap, options.confidence is not None, options.probabilities is not None)
     text = repr((predictor.digest, predictor.scale, file, cut, grid.height, grid.width))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
@@ -219,7 +218,7 @@ def _identity_in(path: Path) -> str | None:
 def _write_outputs(spool: Spool, scheme: ClassScheme, target: Path, options: Options, identity: str) -> None:
     names = list(scheme.names)
     tags = {_IDENTITY: identity} | {f"CLASS_{index}": name for index, name in enumerate(names)}
-    count = 1 + (options.confidence is not None) + (options.probabilities is not None) * len(names)
+    count = options.layers(len(names))
 
     def layers(first: int, last: int) -> Iterator[Pixels]:
         return (spool.read(index, count)[first:last] for index in range(spool.bands))
@@ -241,49 +240,3 @@ def _progress(source: Source, resumed: int, quiet: bool) -> Iterator[Callable[[i
     with Progress(*columns, TimeRemainingColumn(), disable=quiet or not sys.stderr.isatty(), transient=True) as bar:
         task = bar.add_task(source.path.name, total=source.height, completed=resumed * BLOCK)
         yield partial(bar.advance, task)
-
-
-def choose_scale(predictor: Predictor, source: Source, policy: GsdPolicy) -> float:
-    """Network px per raster px, from the scale of the training and, as the policy says, the two sampling distances."""
-    if policy not in ("auto", "resample", "refuse", "ignore"):
-        raise ParamsError(f"gsd {policy}", expected="auto, resample, refuse or ignore", cure="name one of them")
-    trained, here = predictor.gsd, source.gsd
-    if policy == "ignore" or (policy == "auto" and (trained is None or here is None)):
-        return predictor.scale
-    if trained is None or here is None:
-        who = "the model" if trained is None else str(source.path)
-        raise DataError(
-            f"{who}: no ground sampling distance in metres",
-            expected="one in the model and one in the raster (a projected CRS)",
-            cure="reproject with gdalwarp, or pass --gsd ignore",
-        )
-    if abs(here / trained - 1) <= GSD_TOLERANCE:
-        return predictor.scale
-    if policy == "refuse":
-        raise DataError(
-            f"{source.path}: {here:.4g} m per px",
-            expected=f"{trained:.4g} m as in training, within 5 %",
-            cure="pass --gsd resample or --gsd ignore",
-        )
-    return predictor.scale * here / trained
-
-
-def check_options(source: Source, target: Path, options: Options, grid: Grid, classes: int) -> None:
-    """Refuse, before anything runs, outputs that would overwrite something and windows too large for the memory."""
-    outputs = options.outputs(target)
-    places = [path.resolve() for path in (source.path, *outputs)]
-    if len(set(places)) < len(places) or any(p.suffix.lower() not in (".tif", ".tiff") for p in outputs):
-        raise ParamsError(
-            f"outputs {', '.join(map(str, outputs))} of {source.path}",
-            expected="different files that end in .tif, none of them the input",
-            cure="choose other names",
-        )
-    if options.batch < 1:
-        raise ParamsError(f"batch {options.batch}", expected=">= 1", cure="mend it")
-    needed = 4 * (classes + 1) * min(options.window, grid.height) * grid.width
-    if needed > MAX_BUFFER:
-        raise ParamsError(
-            f"window {options.window} px over {grid.width} columns and {classes} classes: {needed / 2**30:.1f} GiB",
-            expected=f"at most {MAX_BUFFER / 2**30:.0f} GiB of rows in memory",
-            cure="take a smaller --window, or cut the raster into strips with gdal_translate -srcwin",
-        )

@@ -12,6 +12,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from weakseg.classes import ClassScheme
 from weakseg.data.augment import Preprocessing, normalise
 from weakseg.errors import ParamsError, WeightsError
 from weakseg.export import SETTINGS
-from weakseg.inference import View, predict_probabilities, undo_view, view_of
+from weakseg.inference import ONE_SCALE, View, mean_over_views
 from weakseg.training.checkpoints import scheme_of
 from weakseg.training.machine import Machine
 
@@ -46,8 +47,12 @@ class Predictor:
     digest: str
 
 
-def load_predictor(model_file: Path, views: Sequence[View], machine: Machine) -> Predictor:
+def load_predictor(
+    model_file: Path, views: Sequence[View], machine: Machine, *, scales: Sequence[float] = ONE_SCALE
+) -> Predictor:
     """Open a model file (.pt), an exported .onnx or TorchScript file, or the folder of a bundle.
+
+    ``views`` and ``scales`` are what probabilities are averaged over, as ``inference.mean_over_views`` has it.
 
     Raises:
         WeightsError: there is no such file, or it is none of these.
@@ -61,18 +66,23 @@ def load_predictor(model_file: Path, views: Sequence[View], machine: Machine) ->
             cure="check the path",
         )
     digest = hashlib.blake2b(weights.read_bytes(), digest_size=16)
-    digest.update(f"{list(views)} {machine.torch_device()} {machine.mixed_precision()}".encode())
-    load: Callable[[Path, Sequence[View], Machine, str], Predictor] = _load_checkpoint
+    digest.update(f"{list(views)} {list(scales)} {machine.torch_device()} {machine.mixed_precision()}".encode())
+    average = partial(mean_over_views, views=views, scales=scales)
+    load: Callable[[Path, Average, Machine, str], Predictor] = _load_checkpoint
     if model_file.is_dir():
         load = _load_bundle
     elif model_file.suffix.lower() == ".onnx":
         load = _load_onnx
     elif _is_torchscript(model_file):
         load = _load_torchscript
-    return load(model_file, views, machine, digest.hexdigest())
+    return load(model_file, average, machine, digest.hexdigest())
 
 
-def _load_checkpoint(model_file: Path, views: Sequence[View], machine: Machine, digest: str) -> Predictor:
+Average = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
+"""A network (normalised images -> probabilities) and images -> the mean probabilities over views and scales."""
+
+
+def _load_checkpoint(model_file: Path, average: Average, machine: Machine, digest: str) -> Predictor:
     from weakseg.training.segmenters import load_segmenter
 
     model, content = load_segmenter(model_file)
@@ -82,49 +92,44 @@ def _load_checkpoint(model_file: Path, views: Sequence[View], machine: Machine, 
 
     def forward(images: Tensor) -> Tensor:
         with torch.inference_mode(), machine.autocast():
-            return predict_probabilities(network, normalise(images, preprocessing), views)
+            return average(lambda x: network(x).float().softmax(1), normalise(images, preprocessing))
 
     known = content.get("gsd")
     return Predictor(forward, scheme_of(content), float(content["scale"]), known, device, digest)
 
 
-def _load_bundle(folder: Path, views: Sequence[View], machine: Machine, digest: str) -> Predictor:
+def _load_bundle(folder: Path, average: Average, machine: Machine, digest: str) -> Predictor:
     settings = json.loads((folder / "preprocessing.json").read_text())
     settings |= json.loads((folder / "classes.json").read_text())
     session = _open_session(folder / "model.onnx", machine)
-    return _exported(_run_session(session), settings, views, torch.device("cpu"), digest)
+    return _exported(_run_session(session), settings, average, torch.device("cpu"), digest)
 
 
-def _load_onnx(model_file: Path, views: Sequence[View], machine: Machine, digest: str) -> Predictor:
+def _load_onnx(model_file: Path, average: Average, machine: Machine, digest: str) -> Predictor:
     session = _open_session(model_file, machine)
     settings = _settings_in(model_file, session.get_modelmeta().custom_metadata_map.get(SETTINGS))
-    return _exported(_run_session(session), settings, views, torch.device("cpu"), digest)
+    return _exported(_run_session(session), settings, average, torch.device("cpu"), digest)
 
 
-def _load_torchscript(model_file: Path, views: Sequence[View], machine: Machine, digest: str) -> Predictor:
+def _load_torchscript(model_file: Path, average: Average, machine: Machine, digest: str) -> Predictor:
     kept, device = {SETTINGS: ""}, machine.torch_device()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch would rather have torch.export
         script = torch.jit.load(str(model_file), map_location=device, _extra_files=kept)  # type: ignore[no-untyped-call]
     settings = _settings_in(model_file, kept[SETTINGS])
 
-    def run(pixels: Tensor) -> Tensor:
-        with torch.inference_mode():
-            maps: Tensor = script(pixels)
-            return maps
-
-    return _exported(run, settings, views, device, digest)
+    return _exported(script, settings, average, device, digest)
 
 
 def _exported(
-    run: Callable[[Tensor], Tensor], settings: dict[str, Any], views: Sequence[View], device: torch.device, digest: str
+    run: Callable[[Tensor], Tensor], settings: dict[str, Any], average: Average, device: torch.device, digest: str
 ) -> Predictor:
     """A predictor of a network that takes normalised images and gives probabilities."""
     preprocessing = Preprocessing(tuple(settings["mean"]), tuple(settings["std"]))
 
     def forward(images: Tensor) -> Tensor:
-        pixels = normalise(images, preprocessing)
-        return torch.stack([undo_view(run(view_of(pixels, view)), view) for view in views]).mean(0)
+        with torch.inference_mode():
+            return average(run, normalise(images, preprocessing))
 
     return Predictor(forward, _scheme_in(settings), float(settings["scale"]), settings["gsd"], device, digest)
 

@@ -20,7 +20,8 @@ from weakseg.classes import IGNORE
 from weakseg.data.streaming import Pixels, Source, open_reader
 from weakseg.data.uploads import encode_pixels, open_upload
 from weakseg.errors import DataError, ParamsError
-from weakseg.prediction import Options, choose_scale, predict_layers
+from weakseg.prediction import predict_layers
+from weakseg.prediction_options import Options, choose_scale
 from weakseg.predictors import Predictor
 
 MAX_PIXELS: Final = 1 << 24  # 4096 x 4096

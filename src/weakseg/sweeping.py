@@ -1,11 +1,12 @@
-"""Predicting a raster row of windows by row of windows: blended maps leave at the top while windows enter below.
+"""Predicting a raster row of windows by row of windows: blended maps leave as soon as no window will add to them.
 
-Memory is one window's height of the raster, whatever its length. The windows, their weights and their order are those
-of ``inference.sweep_windows``.
+What is kept of the raster is the rows that two rows of windows share, whatever its length. The windows, their weights
+and the order of all sums are those of ``inference.sweep_windows``.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,8 +28,23 @@ Maps = npt.NDArray[np.float32]
 Part = tuple[int, int, Maps]
 """Row and column of a window, and its weighted maps (C, h, w)."""
 
-FULL: Final = 254  # pixel value of probability 1; 255 is nodata
-_CHUNK: Final = 4096  # columns that are turned into pixels at a time
+_TINY: Final = np.float32(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Finished maps of a rectangle of the network's grid.
+
+    Attributes:
+        row, column: of its upper left px; ``height``, ``width`` in px.
+        maps: probabilities (C, height, width); 0 where no window reached; None where none reached any of it.
+    """
+
+    row: int
+    column: int
+    height: int
+    width: int
+    maps: Maps | None
 
 
 @dataclass(frozen=True)
@@ -53,6 +69,11 @@ def plan_grid(height: int, width: int, scale: float) -> Grid:
     """The grid of ``scale`` times a raster of ``height`` x ``width`` px, rounded as the tiles stage rounds."""
     rows, columns = (max(1, round(size * scale)) for size in (height, width))
     return Grid(plan_axis(height, rows), plan_axis(width, columns), plan_axis(rows, height), plan_axis(columns, width))
+
+
+def shared_rows(starts: Sequence[int], height: int) -> int:
+    """Rows that two neighbouring windows of ``height`` px have in common, at most."""
+    return max((height - (low - high) for high, low in itertools.pairwise(starts)), default=0)
 
 
 class WindowSweep:
@@ -112,53 +133,79 @@ class WindowSweep:
         weighted = (maps.float() * weights).cpu().numpy()
         yield from ((*corner, part) for (corner, _), part in zip(group, weighted, strict=True))
 
-    def rows(self, start: int) -> Iterator[tuple[int, Maps]]:
-        """(first row, probabilities (C, n, W)) on the network's grid, in order, complete from row ``start`` on.
+    def pieces(self, start: int) -> Iterator[Piece]:
+        """The maps of the network's grid in rows of pieces from left to right, complete from row ``start`` on.
 
-        Rows above ``start`` that share a window with it may come too, incomplete. What is yielded is only valid until
-        the next is asked for.
+        Rows above ``start`` that share a window with it may come too, incomplete.
         """
-        height, width = self.grid.height, self.grid.width
-        rows, columns = self.size
-        first = next(i for i, row in enumerate(self.row_starts) if row + rows > start)
-        ends = [*self.row_starts[1:], height]
-        total = np.zeros((self.classes, rows, width), np.float32)
-        mass = np.zeros((rows, width), np.float32)
-        at, filled = first, 0  # the buffers are empty from network row ``filled`` on
-
-        def leave() -> tuple[int, Maps]:
-            done = ends[at] - self.row_starts[at]
-            for part in _used_columns(mass, filled > self.row_starts[at]):
-                total[:, :done, part] /= np.maximum(mass[:done, part], np.finfo(np.float32).tiny)
-            return self.row_starts[at], total[:, :done]
-
-        def move_up() -> None:
-            done = ends[at] - self.row_starts[at]
-            for part in _used_columns(mass, filled > self.row_starts[at]):
-                for buffer in (*total, mass):
-                    buffer[: rows - done, part] = buffer[done:, part]
-                    buffer[rows - done :, part] = 0
-
-        for row, column, part in self.parts(first):
-            while row > self.row_starts[at]:
-                yield leave()
-                move_up()
-                at += 1
-            total[:, :, column : column + columns] += part
-            mass[:, column : column + columns] += self.weights
-            filled = row + rows
-        for _ in range(at, len(ends)):
-            yield leave()
-            move_up()
-            at += 1
+        first = next(i for i, row in enumerate(self.row_starts) if row + self.size[0] > start)
+        parts = self.parts(first)
+        upcoming = next(parts, None)
+        below = _Below(self.classes + 1, shared_rows(self.row_starts, self.size[0]), self.grid.width)
+        ends = [*self.row_starts[1:], self.grid.height]
+        for row, end in zip(self.row_starts[first:], ends[first:], strict=True):
+            window = _Sums(self.classes, self.weights, below)
+            for column, right in zip(self.column_starts, [*self.column_starts[1:], self.grid.width], strict=True):
+                if upcoming is not None and upcoming[:2] == (row, column):
+                    window.add(upcoming[2])
+                    upcoming = next(parts, None)
+                yield Piece(row, column, end - row, right - column, window.leave(end - row, right - column))
+            below.rows = self.size[0] - (end - row)
 
 
-def _used_columns(mass: Maps, any_used: bool) -> list[slice]:
-    """Runs of columns that windows have added to; large rasters are often empty for the most part."""
-    if not any_used:
-        return []
-    runs = (slice(left, left + _CHUNK) for left in range(0, mass.shape[1], _CHUNK))
-    return [run for run in runs if mass[:, run].any()]
+class _Below:
+    """Sums of the rows that the windows above have in common with those below; the last layer is the weights.
+
+    Attributes:
+        sums: float32 (C + 1, rows, W).  used: bool (W,), columns where any of them is not 0.
+        rows: how many rows count.
+    """
+
+    def __init__(self, layers: int, rows: int, width: int) -> None:
+        self.sums = np.zeros((layers, rows, width), np.float32)
+        self.used = np.zeros(width, bool)
+        self.rows = 0
+
+
+class _Sums:
+    """Weighted sums over the px of one window, which moves from left to right along a row of windows."""
+
+    def __init__(self, classes: int, weights: Maps, below: _Below) -> None:
+        self.weights, self.below = weights, below
+        self.sums = np.zeros((classes + 1, *weights.shape), np.float32)
+        self.column = 0
+        self.filled = 0  # the sums are 0 from this column of the raster on
+        self._enter(weights.shape[1])
+
+    def add(self, part: Maps) -> None:
+        """Add the weighted maps (C, h, w) of the window that lies here."""
+        self.sums[:-1] += part
+        self.sums[-1] += self.weights
+        self.filled = self.column + self.weights.shape[1]
+
+    def leave(self, height: int, width: int) -> Maps | None:
+        """The first ``height`` rows of the first ``width`` columns, divided by the weights; then move on past them."""
+        column = self.column
+        maps: Maps | None = None
+        place = slice(column, column + width)
+        self.below.used[place] = self.filled > column
+        if self.filled > column:
+            gone = self.sums[:, :, :width]
+            self.below.sums[:, : gone.shape[1] - height, place] = gone[:, height:]
+            maps = np.asarray(gone[:-1, :height] / np.maximum(gone[-1, :height], _TINY), np.float32)
+            self.sums[:, :, :-width] = self.sums[:, :, width:]
+            self.sums[:, :, -width:] = 0
+        self.column += width
+        self._enter(width)
+        return maps
+
+    def _enter(self, width: int) -> None:
+        """Take over what the windows above left in the last ``width`` columns."""
+        right = self.column + self.weights.shape[1]
+        place = slice(right - width, right)
+        if self.below.used[place].any():
+            self.sums[:, : self.below.rows, -width:] = self.below.sums[:, : self.below.rows, place]
+            self.filled = right
 
 
 def read_network_window(reader: Reader, grid: Grid, window: tuple[int, int, int, int]) -> Pixels | None:
@@ -193,76 +240,3 @@ def prefetch(load: Callable[[Job], Result], jobs: Iterable[Job], *, depth: int) 
         finally:
             for _, future in ahead:
                 future.cancel()
-
-
-def back_to_raster(
-    rows: Iterable[tuple[int, Maps]], grid: Grid, start: int, encode: Callable[[Maps], Pixels]
-) -> Iterator[Pixels]:
-    """Rows of the network's grid -> encoded rows (K, n, W) of the raster's grid, from its row ``start`` to its end."""
-    done, low = start, grid.back_rows.needs(start, start + 1)[0]
-    kept: Maps | None = None  # rows from ``low`` on that later rows of the raster need again
-    for first, maps in rows:
-        fresh = maps[:, max(0, low - first) :] if kept is None else maps
-        block = fresh if kept is None or kept.shape[1] == 0 else np.concatenate([kept, fresh], axis=1)
-        if block.shape[1] == 0:
-            continue
-        ready = grid.back_rows.reach(low + block.shape[1])
-        if ready > done:
-            yield _encode_chunks(block, grid, (done, ready, low), encode)
-            done = ready
-        if done == grid.back_rows.size_out:
-            return
-        keep = grid.back_rows.needs(done, done + 1)[0]
-        kept, low = block[:, keep - low :].copy(), keep
-
-
-def _encode_chunks(block: Maps, grid: Grid, span: tuple[int, int, int], encode: Callable[[Maps], Pixels]) -> Pixels:
-    """Raster rows [first, last) of network rows that begin at ``low``, a few thousand columns at a time."""
-    first, last, low = span
-    pieces = []
-    for left in range(0, grid.back_columns.size_out, _CHUNK):
-        right = min(left + _CHUNK, grid.back_columns.size_out)
-        begin, end = grid.back_columns.needs(left, right)
-        maps = grid.back_rows.apply(block[:, :, begin:end], 1, first, last, low)
-        pieces.append(encode(grid.back_columns.apply(maps, 2, left, right, begin)))
-    return np.concatenate(pieces, axis=2)
-
-
-def encode_maps(maps: Maps, *, confidence: bool, probabilities: bool) -> Pixels:
-    """Probabilities (C, n, m) -> layers uint8 (K, n, m): classes, then the largest probability, then all of them.
-
-    Probabilities are stored as 0 to 254; they are divided by their sum first, which is below 1 next to pixels without
-    data in a resampled raster.
-    """
-    layers = [_best_class(maps)[None]]
-    if confidence or probabilities:
-        shares = maps / np.maximum(maps.sum(0), np.finfo(np.float32).tiny)
-        stored = np.rint(shares * FULL).astype(np.uint8)
-        layers += [stored.max(0)[None]] if confidence else []
-        layers += [stored] if probabilities else []
-    return np.concatenate(layers)
-
-
-def _best_class(maps: Maps) -> Pixels:
-    """argmax over the first axis, uint8; numpy's own takes three times as long along an outer axis."""
-    best, classes = maps[0].copy(), np.zeros(maps.shape[1:], np.uint8)
-    if maps.any():
-        for index, layer in enumerate(maps[1:], start=1):
-            np.copyto(classes, np.uint8(index), where=layer > best)
-            np.maximum(best, layer, out=best)
-    return classes
-
-
-def in_bands(rows: Iterable[Pixels], size: int) -> Iterator[Pixels]:
-    """The same rows (K, n, W) in bands of ``size`` rows, the last one shorter."""
-    waiting: list[Pixels] = []
-    for piece in rows:
-        waiting.append(piece)
-        if sum(part.shape[1] for part in waiting) >= size:
-            block = np.concatenate(waiting, axis=1)
-            whole = block.shape[1] // size * size
-            yield from (block[:, at : at + size].copy() for at in range(0, whole, size))
-            waiting = [block[:, whole:]]
-    rest: Sequence[Pixels] = [part for part in waiting if part.shape[1]]
-    if rest:
-        yield np.concatenate(rest, axis=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import json
 import shutil
 import zlib
@@ -9,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -21,15 +24,20 @@ from weakseg.errors import DataError
 class Spool:
     """A folder with a journal and one compressed file per band of ``BLOCK`` rows.
 
-    The journal names what the bands belong to; a folder of anything else is thrown away.
+    The journal names what the bands belong to; a folder of anything else is thrown away. The folder is locked until
+    :meth:`close`; the lock ends with its process, however that ends.
 
     Attributes:
         bands: of the whole raster.  finished: of them on disk, from the top.
+
+    Raises:
+        DataError: another process is at work on the same raster.
     """
 
     def __init__(self, folder: Path, identity: str, source: Source, *, fresh: bool = False) -> None:
         self.folder, self.source = folder, source
         self.bands = -(-source.height // BLOCK)
+        self._lock = _lock(folder.with_suffix(".lock"))
         journal = folder / "journal.json"
         if fresh or not journal.is_file() or json.loads(journal.read_text()) != {"identity": identity}:
             shutil.rmtree(folder, ignore_errors=True)
@@ -79,6 +87,31 @@ class Spool:
     def remove(self) -> None:
         """Delete the folder, once the raster is written."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        Path(self._lock.name).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let others in; what is on disk stays."""
+        self._lock.close()
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{index:06d}.z"
+
+
+def _lock(path: Path) -> IO[str]:
+    """Hold an advisory lock on a file until it is closed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise DataError(
+            f"{path} is locked", expected="one process for one map", cure="wait until the other one ends"
+        ) from error
+    return file
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete what killed processes left of writing ``path`` (``files.atomic_path``); call it with the spool locked."""
+    for temporary in path.parent.glob(f".*-{glob.escape(path.stem)}.tmp{path.suffix}"):
+        temporary.unlink(missing_ok=True)

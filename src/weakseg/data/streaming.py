@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from weakseg.classes import IGNORE, ClassScheme
-from weakseg.data.files import atomic_path
 from weakseg.data.formats import RASTER_SUFFIXES, raster_driver, unreadable
-from weakseg.data.masks import class_table
 from weakseg.data.raster import Window
 from weakseg.errors import DataError, ParamsError
 
@@ -31,7 +28,7 @@ Pixels = npt.NDArray[np.uint8]
 IN_MEMORY: Final = Path("/vsimem")  # GDAL's name for files in memory; those here come from ``uploads``
 UPLOAD_DRIVERS: Final[Mapping[str, str | None]] = {".tif": "GTiff", ".png": "PNG", ".jpg": "JPEG"}
 BLOCK: Final = 256  # px, side of the tiles of what is written; a row band is one row of tiles
-_CACHE_MB: Final = 256  # GDAL's own default is 5 % of the machine's memory
+_CACHE_MB: Final = 192  # GDAL's own default is 5 % of the machine's memory
 
 
 @dataclass(frozen=True)
@@ -42,6 +39,7 @@ class Source:
         bands: the three that are read, from 1.
         masked: some pixels may be invalid: nodata value, mask or alpha band.
         gsd: metres per px, None where the file does not tell (no CRS, or one in degrees).
+        stretch: pixel values that become 0 and 255, None where pixels are uint8 and stay as they are.
         profile: crs, transform and ground control points, as rasterio takes them.
         tags: metadata of the file.
     """
@@ -54,6 +52,7 @@ class Source:
     gsd: float | None
     profile: Mapping[str, Any]
     tags: Mapping[str, str]
+    stretch: tuple[float, float] | None = None
 
 
 class Reader:
@@ -65,7 +64,8 @@ class Reader:
 
     def pixels(self, window: Window) -> Pixels:
         """uint8 (height, width, 3) of a window (row, column, height, width)."""
-        return np.moveaxis(np.asarray(self._read(self._file.read, window)), 0, -1)
+        values = np.moveaxis(np.asarray(self._read(self._file.read, window)), 0, -1)
+        return values if self._source.stretch is None else stretch_values(values, self._source.stretch)
 
     def valid(self, window: Window) -> npt.NDArray[np.bool_] | None:
         """bool (height, width): valid in at least one of the three bands; None where all of the file is valid."""
@@ -83,7 +83,7 @@ class Reader:
             with gdal_settings():
                 return method(list(self._source.bands), window=Box(column, row, width, height))
         except RasterioError as error:
-            raise unreadable(self._source.path, _reason(error)) from error
+            raise unreadable(self._source.path, reason_of(error)) from error
 
 
 @contextmanager
@@ -106,25 +106,41 @@ def open_reader(source: Source) -> Iterator[Reader]:
         yield Reader(file, source)
 
 
-def inspect_source(path: Path, bands: Sequence[int] | None) -> Source:
+def stretch_values(values: npt.NDArray[Any], stretch: tuple[float, float]) -> Pixels:
+    """Values of any real dtype -> uint8, ``stretch`` to 0..255, what lies outside cut off; NaN becomes 0."""
+    low, high = stretch
+    scaled = (values.astype(np.float32) - low) * (255 / (high - low))
+    return np.asarray(np.rint(np.clip(np.nan_to_num(scaled, nan=0.0), 0, 255)), np.uint8)
+
+
+def inspect_source(path: Path, bands: Sequence[int] | None, stretch: tuple[float, float] | None = None) -> Source:
     """Read the header of a raster and check that it can be predicted.
 
+    Args:
+        bands: three bands from 1, needed where the raster has not exactly 3.
+        stretch: values that become 0 and 255, for rasters of other than 8 bits; the same for all bands, as the
+            training images were converted.
+
     Raises:
-        DataError: no such file, not a raster, not uint8, or not three bands and no choice of ``bands``.
+        DataError: no such file, not a raster, not uint8 and no ``stretch``, or not three bands and no ``bands``.
+        ParamsError: a stretch whose ends are not in order.
     """
+    if stretch is not None and not stretch[0] < stretch[1]:
+        raise ParamsError(f"stretch {stretch[0]:g},{stretch[1]:g}", expected="LOW,HIGH with LOW < HIGH", cure="mend it")
     with _opened(path) as file:
         from rasterio.enums import MaskFlags
 
         chosen = _choose_bands(path, file, bands)
         kinds = {file.dtypes[band - 1] for band in chosen}
-        if kinds != {"uint8"}:
+        if kinds != {"uint8"} and (stretch is None or any(kind.startswith("complex") for kind in kinds)):
             raise DataError(
                 f"{path}: dtype {', '.join(sorted(kinds))}",
                 expected="uint8 (8 bits per band), scaled as the training images were",
-                cure="convert it, e.g. gdal_translate -ot Byte -scale LOW HIGH 0 255",
+                cure="pass --stretch LOW,HIGH, or convert it with gdal_translate -ot Byte -scale LOW HIGH 0 255",
             )
         masked = any(MaskFlags.all_valid not in file.mask_flag_enums[band - 1] for band in chosen)
-        return Source(path, file.height, file.width, chosen, masked, _gsd(file), _place(file), file.tags())
+        place, tags = _place(file), file.tags()
+        return Source(path, file.height, file.width, chosen, masked, _gsd(file), place, tags, stretch)
 
 
 def _choose_bands(path: Path, file: DatasetReader, bands: Sequence[int] | None) -> tuple[int, int, int]:
@@ -168,7 +184,7 @@ def _opened(path: Path) -> Iterator[DatasetReader]:
             file = rasterio.open(path, driver=driver)
     except RasterioError as error:
         raise DataError(
-            f"{path}: cannot be opened ({_reason(error)})",
+            f"{path}: cannot be opened ({reason_of(error)})",
             expected="a raster that GDAL reads",
             cure="check the file, or convert it with gdal_translate",
         ) from error
@@ -176,7 +192,8 @@ def _opened(path: Path) -> Iterator[DatasetReader]:
         yield file
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """GDAL's own words on one line: rasterio keeps them in the cause."""
     return " ".join(str(error.__cause__ or error).split())
 
 
@@ -199,53 +216,3 @@ def list_sources(where: str) -> list[Path]:
             cure="predict one by one",
         )
     return found
-
-
-def write_bands(
-    path: Path,
-    bands: Iterable[Pixels],
-    source: Source,
-    *,
-    names: Sequence[str],
-    classes: ClassScheme | None = None,
-    unit: float = 1.0,
-    tags: Mapping[str, str] | None = None,
-) -> None:
-    """Write a tiled, compressed GeoTIFF on the grid of ``source``, whole or not at all; nodata is 255.
-
-    Args:
-        bands: uint8 (len(names), rows, W), from the top; all but the last of a multiple of ``BLOCK`` rows.
-        names: description of each band.
-        classes: a colour table for a single band of class indices.
-        unit: what a pixel value of 1 means, stored as the scale of the bands.
-        tags: metadata of the file.
-    """
-    import rasterio
-    from rasterio.errors import RasterioError
-
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        raise ParamsError(f"output {path}", expected="a name that ends in .tif", cure="rename it")
-    layout = {"count": len(names), "height": source.height, "width": source.width, "dtype": "uint8", "nodata": IGNORE}
-    layout |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "interleave": "band"}
-    layout |= {"compress": "deflate", "BIGTIFF": "IF_SAFER"} | dict(source.profile)
-    try:
-        with (
-            atomic_path(path) as temporary,
-            gdal_settings(),
-            rasterio.open(temporary, "w", driver="GTiff", **layout) as file,
-        ):
-            row = 0
-            for band in bands:
-                rows = band.shape[1]
-                file.write(band, window=((row, row + rows), (0, source.width)))
-                row += rows
-            file.descriptions = tuple(names)
-            file.update_tags(**(tags or {}))
-            if unit != 1.0:
-                file.scales = (unit,) * len(names)
-            if classes is not None:
-                file.write_colormap(1, class_table(classes))
-    except (RasterioError, OSError) as error:
-        raise DataError(
-            f"cannot write {path} ({_reason(error)})", expected="a folder with room and permission", cure="make room"
-        ) from error
