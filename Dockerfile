@@ -2,6 +2,8 @@
 # docker build --target train --build-arg DEVICE=cpu -t weakseg:cpu .   no CUDA: several GB less
 # docker run --rm -v "$PWD/data:/app/data" -v "$PWD/out:/app/out" -v "$PWD/reports:/app/reports" weakseg stage tiles
 # With a GPU add `--gpus all`. The mounted folders must be writable for uid 10001, or add `--user "$(id -u)"`.
+# docker build --target serve --build-arg DEVICE=cpu -t weakseg:serve .
+# docker run --rm -p 8080:8080 -e MLFLOW_TRACKING_URI=http://SERVER:5000 weakseg:serve     the champion, at /invocations
 ARG PYTHON=3.11
 
 # ---- builder: has the compiler that the dense CRF needs; nothing of it but /opt/venv is kept -------------------------
@@ -50,3 +52,12 @@ USER weakseg
 VOLUME ["/app/data", "/app/out", "/app/reports"]
 ENTRYPOINT ["python", "-m", "weakseg"]
 CMD ["--help"]
+
+# ---- serve: the champion of the registry over HTTP -------------------------------------------------------------------
+FROM train AS serve
+EXPOSE 8080
+# /ping answers 200 only when the model is loaded, which takes its time.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=120s --retries=3 \
+  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/ping', timeout=5)"]
+ENTRYPOINT ["mlflow", "models", "serve", "--host", "0.0.0.0", "--port", "8080", "--env-manager", "local", "--model-uri"]
+CMD ["models:/weakseg@champion"]

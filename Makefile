@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo test check install dubai dubai_encdec clean
+.PHONY: demo test slow check install dubai dubai_encdec clean
 
 # Two branches side by side, one thread each, beat one pipeline of two threads. -s: each branch runs its own stages alone,
 # in this order (two `dvc repro` that check one common stage block each other); the last `dvc repro` does what is left.
@@ -34,9 +34,12 @@ demo: install  ## the embedded scenes through the whole pipeline; results in rep
 test: install  ## the default test suite
 	$(RUN) pytest -n 2
 
+slow: install  ## tests that start servers, or train: minutes
+	$(RUN) pytest -n 2 -m slow
+
 check: install  ## what CI checks beside the tests
-	$(RUN) ruff check src tests benchmarks
-	$(RUN) ruff format --check src tests benchmarks
+	$(RUN) ruff check src tests benchmarks scripts
+	$(RUN) ruff format --check src tests benchmarks scripts
 	$(RUN) mypy
 
 install: .venv/installed

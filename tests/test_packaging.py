@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import re
@@ -9,12 +10,18 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 import yaml
+from scripts import prove_dockerfile
+from scripts.prove_dockerfile import instructions
+
+from weakseg.params import load_params
 
 ROOT = Path(__file__).parents[1]
 ENTRIES = ("main", "train", "tune", "evaluate", "promote", "predict")
@@ -34,13 +41,6 @@ def commands() -> dict[str, Any]:
 
     group: Any = typer.main.get_command(app)
     return dict(group.commands)
-
-
-def instructions(text: str) -> list[tuple[str, str]]:
-    """(instruction, rest) of a Dockerfile, continued lines joined, comments dropped."""
-    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    joined = re.sub(r"\\\n", " ", "\n".join(lines))
-    return [(line.split(None, 1)[0], line.split(None, 1)[1]) for line in joined.splitlines()]
 
 
 DOCKER = instructions((ROOT / "Dockerfile").read_text())
@@ -165,25 +165,98 @@ def test_what_the_image_copies_is_there_and_not_ignored() -> None:
     assert seen > 10
 
 
-def test_the_image_is_not_root_and_mounts_data_and_out() -> None:
+def image_stages() -> dict[str, list[tuple[str, str]]]:
+    """Instructions of the Dockerfile by stage."""
     stages: dict[str, list[tuple[str, str]]] = {}
     name = ""
     for instruction, rest in DOCKER:
         if instruction == "FROM":
             name = rest.split()[-1]
         stages.setdefault(name, []).append((instruction, rest))
+    return stages
+
+
+def test_the_image_is_not_root_and_mounts_data_and_out() -> None:
+    stages = image_stages()
     train = stages["train"]
     assert ("USER", "weakseg") in train
     assert json.loads(dict(train)["VOLUME"]) == ["/app/data", "/app/out", "/app/reports"]
     assert "g++" in str(stages["builder"])
     assert "g++" not in str(train)
+    assert dict(stages["serve"])["FROM"] == "train AS serve"  # so it is not root either
+    assert "USER" not in dict(stages["serve"])
 
 
 def test_the_commands_of_the_image_exist() -> None:
-    assert json.loads(next(rest for name, rest in DOCKER if name == "ENTRYPOINT")) == ["python", "-m", "weakseg"]
-    for instruction, rest in DOCKER:
-        if instruction == "CMD" and json.loads(rest) != ["--help"]:
-            check_command(json.loads(rest))
+    train = dict(image_stages()["train"])
+    assert json.loads(train["ENTRYPOINT"]) == ["python", "-m", "weakseg"]
+    assert json.loads(train["CMD"]) == ["--help"]
+
+
+@pytest.mark.slow
+def test_the_server_of_the_image_starts_with_options_that_mlflow_has() -> None:
+    from mlflow.models.cli import commands as models
+
+    serve = dict(image_stages()["serve"])
+    words = json.loads(serve["ENTRYPOINT"]) + json.loads(serve["CMD"])
+    assert words[:3] == ["mlflow", "models", "serve"]
+    known = {text for parameter in models.commands["serve"].params for text in parameter.opts}
+    assert {word for word in words[3:] if word.startswith("--")} <= known
+    assert words[-2:] == ["--model-uri", f"models:/{load_params(ROOT / 'params.yaml').promote.model}@champion"]
+
+
+@pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False), (None, False)])
+def test_the_health_check_says_whether_the_model_answers(status: int | None, healthy: bool) -> None:
+    """The image's own command, against a server that answers at /ping like MLflow's, or does not."""
+
+    class Ping(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status or 500) if self.path == "/ping" else self.send_response(404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    serve = dict(image_stages()["serve"])
+    port = serve["EXPOSE"]
+    assert port in json.loads(serve["ENTRYPOINT"])
+    python, option, code = json.loads(serve["HEALTHCHECK"].partition("CMD")[2])
+    assert f":{port}/" in code
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ping) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        here = code.replace(f":{port}/", f":{server.server_port if status else 1}/")
+        done = subprocess.run([sys.executable, option, here], capture_output=True)
+        server.shutdown()
+    assert python == "python"
+    assert (done.returncode == 0) == healthy
+
+
+def test_every_instruction_can_be_proven_without_an_engine(tmp_path: Path) -> None:
+    """scripts/prove_dockerfile.py knows them all; COPY as the engine does it, RUN noted instead of run."""
+    ran: list[tuple[str, str, str]] = []
+
+    class Noted(prove_dockerfile.Stage):
+        def run(self, command: list[str], given: Mapping[str, str]) -> None:
+            ran.append((self.folder.name, self.user, command[-1]))
+
+    base = tmp_path / "base"
+    (base / "etc" / "ssl" / "certs").mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prove_dockerfile, "Stage", Noted)
+        patch.setattr(prove_dockerfile, "refresh_machine_files", lambda folder: None)
+        made = prove_dockerfile.build(
+            (ROOT / "Dockerfile").read_text().replace("COPY --from=builder /opt/venv /opt/venv\n", ""),
+            **{"base": base, "work": tmp_path / "work", "target": "serve", "chosen": {"DEVICE": "cpu"}, "given": {}},
+        )
+    assert [line for _, _, line in ran] == [rest for name, rest in DOCKER if name == "RUN"]
+    assert {(stage, user) for stage, user, _ in ran} == {("builder", "root"), ("train", "root")}
+    app = made.folder / "app"
+    assert (made.user, made.directory) == ("weakseg", "/app")
+    assert made.environment["PATH"].startswith("/opt/venv/bin:")
+    assert (app / "src" / "weakseg" / "cli.py").is_file()
+    assert (app / ".dvc" / "config").is_file()
+    assert (app / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
+    assert made.entry[:3] == ["mlflow", "models", "serve"]
 
 
 def test_the_cpu_image_leaves_out_cuda_and_nothing_else(tmp_path: Path) -> None:
@@ -241,6 +314,12 @@ def test_services_wait_for_each_other_and_have_no_password_in_git() -> None:
     example = (ROOT / "compose.env.example").read_text()
     assert wanted == {"POSTGRES_PASSWORD", "S3_USER", "S3_PASSWORD"}
     assert all(f"\n{name}=\n" in example for name in wanted)  # given empty: nobody runs the example's password
+    image = services["mlflow"]["build"]["dockerfile_inline"]
+    pinned = dict(re.findall(r"([a-z0-9-]+)==([0-9.]+)", image))
+    assert set(pinned) == {"mlflow", "boto3", "psycopg2-binary"}
+    lock = (ROOT / "requirements.lock").read_text()
+    assert all(f"\n{name}=={pinned[name]} " in lock for name in ("mlflow", "boto3"))  # clients and server alike
+    assert "\nUSER mlflow\n" in image
     database = services["mlflow"]["environment"]["MLFLOW_BACKEND_STORE_URI"]
     assert database.endswith(f"@database:5432/{services['database']['environment']['POSTGRES_DB']}")
 
