@@ -80,19 +80,18 @@ def test_curves_show_the_mean_over_the_others() -> None:
     assert spots[1][1] < spots[0][1]  # higher is up
 
 
-def test_costs_have_a_line_and_shape_per_source() -> None:
-    points = [
-        CostPoint("b", "pixel", 10, 0.4, 1),
-        CostPoint("a", "pixel", 5, 0.3, 1),
-        CostPoint("c", "x<y", 20, 0.5, 1),
-    ]
+def test_costs_have_a_shape_per_source_and_a_frontier() -> None:
+    rows = [("b", "pixel", 10, 0.4), ("a", "pixel", 5, 0.3), ("c", "x<y", 20, 0.5), ("dear", "pixel", 15, 0.35)]
+    points = [CostPoint(*row, 1) for row in rows]
+    assert [point.budget for point in charts.frontier(points)] == ["a", "b", "c"]
     text = str(charts.cost_chart(points))
     svg = parse(text)
-    line = [element for element in svg.findall("line") if element.attrib["class"] == "series s0"]
-    assert len(line) == 1
-    assert float(line[0].attrib["x1"][:-1]) < float(line[0].attrib["x2"][:-1])
-    assert len(svg.findall("g/svg/circle")) == 2
-    assert len(svg.findall("g/svg/polygon")) == 1
+    lines = svg.findall("line[@class='frontier']")
+    assert len(lines) == 2
+    assert lines[0].attrib["x2"] == lines[1].attrib["x1"]
+    assert len(svg.findall("g/svg/g/circle")) == 3
+    assert len(svg.findall("g/svg/g/polygon")) == 1
+    assert [element.text for element in svg.findall("g/svg/text")] == ["b", "a", "c", "dear"]
     assert "x&lt;y, c: 0.500 mIoU after 20 h" in text
     places = [float(found) for found in re.findall(r'<svg x="([\d.]+)%"', text)]
-    assert [(x - 11) / 88 * 20 * 1.04 for x in places] == pytest.approx([5, 10, 20], abs=0.01)
+    assert [(x - 11) / 88 * 20 * 1.04 for x in places] == pytest.approx([10, 5, 20, 15], abs=0.01)

@@ -140,7 +140,7 @@ def mean_curve(curve: Curve) -> list[tuple[float, float]]:
 
 
 def cost_chart(points: Sequence[CostPoint]) -> Markup:
-    """mIoU against hours of labelling: a line and a marker shape per source."""
+    """mIoU against hours of labelling: a named marker per budget, a line along :func:`frontier`."""
     hours, scores = [point.hours for point in points], [point.miou for point in points]
     right = max([*hours, 1e-9]) * 1.04
     low, high = _padded(min(scores), max(scores), 0.1)
@@ -161,17 +161,29 @@ def cost_chart(points: Sequence[CostPoint]) -> Markup:
     for value in ticks(0, right, 6):
         parts.append(f'<text class="tick" x="{across(value)}" y="{bottom + 18}" text-anchor="middle">{value:g}</text>')
     parts.append(f'<text x="{left + span}%" y="{bottom + 38}" text-anchor="end">hours of labelling</text>')
-    for index, source in enumerate(dict.fromkeys(point.source for point in points)):
-        mine = sorted((point for point in points if point.source == source), key=lambda point: point.hours)
-        kind = f"series s{index % len(_SHAPES)}"
-        for one, two in pairwise(mine):
-            ends = f'x1="{across(one.hours)}" y1="{down(one.miou)}" x2="{across(two.hours)}" y2="{down(two.miou)}"'
-            parts.append(f'<line class="{kind}" {ends}/>')
-        for point in mine:
-            said = f"{plain(source)}, {point.budget}: {number(point.miou)} mIoU after {point.hours:g} h"
-            place = f'<svg x="{across(point.hours)}" y="{down(point.miou)}">{marker(index, 0, 0)}</svg>'
-            parts.append(f'<g class="{kind} marker"><title>{escape(said)}</title>{place}</g>')
+    for one, two in pairwise(frontier(points)):
+        ends = f'x1="{across(one.hours)}" y1="{down(one.miou)}" x2="{across(two.hours)}" y2="{down(two.miou)}"'
+        parts.append(f'<line class="frontier" {ends}/>')
+    sources = list(dict.fromkeys(point.source for point in points))
+    for point in points:
+        index = sources.index(point.source)
+        said = f"{plain(point.source)}, {point.budget}: {number(point.miou)} mIoU after {point.hours:g} h"
+        beside = 'x="9" text-anchor="start"' if point.hours < 0.6 * right else 'x="-9" text-anchor="end"'
+        parts.append(
+            f'<g class="s{index % len(_SHAPES)}"><title>{escape(said)}</title>'
+            f'<svg x="{across(point.hours)}" y="{down(point.miou)}"><g class="marker">{marker(index, 0, 0)}</g>'
+            f'<text {beside} y="4">{escape(point.budget)}</text></svg></g>'
+        )
     return Markup("".join(parts) + "</svg>")
+
+
+def frontier(points: Sequence[CostPoint]) -> list[CostPoint]:
+    """The budgets that no cheaper or equally dear one matches, by rising cost."""
+    best: list[CostPoint] = []
+    for point in sorted(points, key=lambda point: (point.hours, -point.miou)):
+        if not best or point.miou > best[-1].miou:
+            best.append(point)
+    return best
 
 
 def marker(index: int, x: float, y: float, size: float = 5.0) -> str:
