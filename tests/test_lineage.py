@@ -15,9 +15,20 @@ stages:
     foreach: {pixel: {labels: out/tiles/labels}, full: {labels: out/hidden}}
     do: {cmd: "x ${key}", deps: [out/tiles, "${item.labels}", src/segment.py: {}], outs: ["out/checkpoints/${key}"]}
   evaluate:
-    foreach: [pixel, full]
-    do: {cmd: "x ${item}", deps: [out/tiles/classes.yaml, "out/checkpoints/${item}"], outs: []}
+    foreach: ${sources}
+    do: {cmd: "x ${key}", deps: [out/tiles/classes.yaml, "out/checkpoints/${key}", "out/${item}"], outs: []}
+  audit:
+    foreach: ${more.methods}
+    do: {cmd: x, deps: ["out/${labels}", "out/scores/${item}"]}
+  listed:
+    foreach: [pixel]
+    do: {cmd: x, deps: ["out/checkpoints/${item}"]}
   report: {cmd: x, deps: [reports/evaluate]}
+"""
+PARAMS = """
+sources: {pixel: tiles, full: hidden}
+more: {methods: [cam]}
+labels: hidden
 """
 DVC_LOCK = """
 schema: '2.0'
@@ -46,6 +57,7 @@ def root(tmp_path: Path) -> Path:
     (tmp_path / "dvc.yaml").write_text(DVC_YAML)
     (tmp_path / "params.yaml").write_text("sources: {pixel: tiles/labels, full: hidden}\n")
     (tmp_path / "dvc.lock").write_text(DVC_LOCK)
+    (tmp_path / "params.yaml").write_text(PARAMS)
     (tmp_path / "data.dvc").write_text("outs:\n- {path: data, md5: 00.dir, size: 5, nfiles: 4}\n")
     return tmp_path
 
@@ -58,6 +70,10 @@ def root(tmp_path: Path) -> Path:
         ("segment@pixel seed 1", [DATA, TILES]),
         ("segment@full", [DATA, TILES, HIDDEN]),
         ("evaluate@pixel", [DATA, TILES, Input("out/checkpoints/pixel", "33.dir", 30, 1)]),
+        ("evaluate@full", [DATA, TILES, HIDDEN]),  # what is not recorded yet is left out
+        ("audit@cam", [DATA, HIDDEN]),
+        ("listed@pixel", [DATA, Input("out/checkpoints/pixel", "33.dir", 30, 1)]),
+        ("segment@unknown", [DATA, TILES]),
         ("report", [DATA, Input("reports/evaluate/pixel.json", "44", 40, 1)]),
         ("tune", [DATA]),  # a command, not a stage
     ],

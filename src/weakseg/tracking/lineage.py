@@ -59,22 +59,24 @@ def _input(entry: Mapping[str, Any]) -> Input | None:
 
 
 def _dependencies(root: Path, stage: str) -> list[str]:
-    """Paths of ``deps`` with ``${key}``, ``${item}`` and ``${item.name}`` of a ``foreach`` filled in."""
+    """Paths of ``deps``, with the ``${...}`` of DVC's templates filled in: from a ``foreach``, or from params.yaml."""
     name, _, key = stage.partition(" ")[0].partition("@")  # behind a blank: one seed of the stage
     body = (_read(root / "dvc.yaml").get("stages") or {}).get(name) or {}
-    values = {}
+    values = _read(root / "params.yaml")
     if "foreach" in body:
         each, body = body["foreach"], body["do"]
-        if isinstance(each, str):  # "${sources}": the list is in params.yaml
-            each = _read(root / "params.yaml").get(each.removeprefix("${").removesuffix("}")) or {}
-        item = each.get(key, {}) if isinstance(each, Mapping) else key
-        values = {"key": key, "item": item}
-        if isinstance(item, Mapping):
-            values |= {f"item.{part}": value for part, value in item.items()}
-    paths = [
-        dependency if isinstance(dependency, str) else next(iter(dependency)) for dependency in body.get("deps", [])
-    ]
-    return [re.sub(r"\$\{([\w.]+)\}", lambda match: str(values.get(match[1], match[0])), path) for path in paths]
+        if isinstance(each, str):
+            each = _lookup(values, each.strip("${}"))
+        values = {**values, "key": key, "item": each.get(key) if isinstance(each, Mapping) else key}
+    paths = [entry if isinstance(entry, str) else next(iter(entry)) for entry in body.get("deps", [])]
+    return [re.sub(r"\$\{([\w.]+)\}", lambda match: str(_lookup(values, match[1])), path) for path in paths]
+
+
+def _lookup(values: Any, path: str) -> Any:
+    """The value at a dotted path, None where there is none."""
+    for part in path.split("."):
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values
 
 
 def _overlap(a: str, b: str) -> bool:
