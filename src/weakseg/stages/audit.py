@@ -21,22 +21,26 @@ from weakseg.stages.sheets import draw_area_sheet
 from weakseg.weak.pseudo import SweepRow, sweep_thresholds
 from weakseg.weak.scores import load_scores
 
+COLUMNS = ["min_score", "min_margin", "coverage", "accuracy", "miou"]  # of the sweep
 PICTURED = 6  # N2 areas on the page of the report, evenly spaced through the list
 
 
 def run(root: Path, method: WeakSource) -> None:
-    """Write reports/audit/<method>.json, the sweep reports/sweeps/<method>.csv and some pictures."""
+    """Write reports/audit/<method>.json, the sweep reports/sweeps/<method>.csv and some pictures.
+
+    Where no N2 area has a mask there is nothing to audit: ``areas`` is 0, the numbers are null, the sweep is empty.
+    """
     context = open_context(root)
     layout, scheme = context.layout, context.scheme
     with tracked(context, "audit", context.params.pseudo, source=method) as log:
         areas = [a for a in context.tag_areas() if (open_array(layout.hidden, a) != IGNORE).any()]
         report = measure(context, method, areas, scheme)
         write_report(layout.report("audit", method), report)
-        table = sweep(context, method, areas)
+        table = sweep(context, method, areas) if areas else []
         curve = layout.sweep(method)
         with atomic_path(curve) as temporary:
             rows = [{k: v for k, v in asdict(row).items() if k != "class_iou"} for row in table]
-            pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.5f")
+            pd.DataFrame(rows, columns=COLUMNS).to_csv(temporary, index=False, float_format="%.5f")
         log.log_metrics({key: report[key] for key in ("coverage", "accuracy", "miou")})
         log.log_metrics({f"iou/{name}": value for name, value in report["iou"].items()})
         log.log_artifact(curve, "sweeps")
@@ -74,10 +78,10 @@ def measure(context: Context, method: str, areas: list[str], scheme: ClassScheme
     scores = scores_of(confusion, scheme.names)
     iou = {n: (0.0 if v != v and truths[i] else v) for i, (n, v) in enumerate(scores["iou"].items())}
     return {
-        "miou": float(np.nanmean(list(iou.values()))),
+        "miou": float(np.nanmean(list(iou.values()))) if total else float("nan"),
         "iou": iou,
         "accuracy": scores["oa"],
-        "coverage": labelled / max(1, total),
+        "coverage": labelled / total if total else float("nan"),
         "areas": len(areas),
     }
 

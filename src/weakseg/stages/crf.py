@@ -30,9 +30,21 @@ def run(root: Path) -> None:
             device=str(machine.torch_device()),
         )
         for area, maps in zip(mine, refined, strict=True):
-            save_scores(context.layout.scores("crf") / f"{area}.npz", maps)
+            save_scores(context.layout.scores("crf") / f"{area}.npz", where_known(context, area, maps))
         machine.wait()
         log.log_metrics({"areas": float(len(areas)), "workers": float(workers)})
+
+
+def where_known(context: Context, area: str, maps: ScoreMaps) -> ScoreMaps:
+    """The maps without what the CRF guesses where no tag lies and its input is silent: in partly tagged areas."""
+    silent = np.asarray(open_array(context.layout.tiles / "windows", area)) < 0
+    if silent.any():
+        source = context.layout.scores(context.params.crf.input) / f"{area}.npz"
+        silent &= ~load_scores(source).scores.any(0)
+    if not silent.any():
+        return maps
+    scores = np.where(silent, 0, maps.scores)
+    return ScoreMaps(scores, maps.present & scores.any((1, 2)))
 
 
 def options_of(params: CrfParams) -> RefineOptions:
