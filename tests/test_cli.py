@@ -84,9 +84,7 @@ def test_every_stage_has_a_run_function() -> None:
 
 def test_stage_runs_in_the_workspace(workspace: Path) -> None:
     invoke(workspace, "stage", "tiles")
-    assert sorted(path.name for path in (workspace / "out").iterdir()) == [
-        *("boxes", "hidden", "tiles", "validation")
-    ]
+    assert sorted(path.name for path in (workspace / "out").iterdir()) == [*("boxes", "hidden", "tiles", "validation")]
 
 
 def test_data_tags_shows_and_writes(workspace: Path) -> None:
@@ -114,6 +112,26 @@ def test_data_split_writes_explicit_lists(workspace: Path) -> None:
         invoke(workspace, *words, str(seed))
         draws.add(load_params(workspace / "params.yaml").tiles.areas.pixel)
     assert len(draws) > 1
+
+
+def test_images_without_a_mask_come_in_on_demand_and_serve_n2(workspace: Path) -> None:
+    source = workspace.rename(workspace.with_name("source"))
+    (source / "data" / "labels" / "t2.tif").unlink()
+    workspace.mkdir()
+    (workspace / "params.yaml").write_text((source / "params.yaml").read_text())
+    words = ("data", "import", str(source / "data" / "images"), str(source / "data" / "labels"))
+    result = CliRunner().invoke(app, ["--root", str(workspace), *words])
+    assert result.exit_code == 1
+    assert "no label for area t2" in str(result.exception)
+    assert "--allow-unlabelled" in str(result.exception)
+    assert not (workspace / "data").exists()
+    assert "unlabelled=('t2',)" in invoke(workspace, *words, "--allow-unlabelled")
+    assert not (workspace / "data" / "labels" / "t2.tif").exists()
+    invoke(workspace, "data", "split", "--pixel", "2", "--tagged", "1", "--validation", "1")
+    areas = load_params(workspace / "params.yaml").tiles.areas
+    assert areas.tags[-1] == "t2"
+    assert len(areas.tags) == 2
+    assert "t2" not in (*areas.pixel, *areas.validation)
 
 
 def test_help_names_every_group() -> None:

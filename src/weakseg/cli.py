@@ -117,6 +117,7 @@ def import_(
     classes: Annotated[Path | None, typer.Option(help="classes.yaml of the masks; ISPRS without it.")] = None,
     bands: Annotated[str | None, typer.Option(help="Three bands to read, from 1, e.g. 4,1,2.")] = None,
     ignore: Annotated[str | None, typer.Option(help="Values of index masks that mean ignore, e.g. 5,6.")] = None,
+    unlabelled: Annotated[bool, typer.Option("--allow-unlabelled", help="Take images without a mask too.")] = False,
     replace: Annotated[bool, typer.Option(help="Replace data that is there.")] = False,
 ) -> None:
     """Check every image and mask and bring them into the workspace's data/, or report all problems and do nothing."""
@@ -131,6 +132,7 @@ def import_(
         classes=load_classes(classes) if classes else None,
         bands=_numbers(bands) or None,
         ignore_values=_numbers(ignore),
+        allow_unlabelled=unlabelled,
         replace=replace,
     )
     typer.echo(report)

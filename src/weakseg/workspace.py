@@ -187,9 +187,11 @@ def describe_tags(root: Path, *, min_share: float) -> str:
 def write_split(root: Path, counts: tuple[int, int, int], *, seed: int, every_class: bool, tries: int = 1000) -> str:
     """Draw N1, N2 and validation areas and write the lists into params.yaml; comments of the file are lost, values not.
 
-    With ``every_class`` the draw is repeated until N1 holds every class of the scheme.
+    With ``every_class`` the draw is repeated until N1 holds every class of the scheme. Areas without a mask can
+    serve N2 alone: all of them go there, on top of those drawn.
     """
     layout, names = Layout(root), area_names(root)
+    unlabelled = sorted(set(_image_infos(layout)) - set(names), key=lambda name: (len(name), name))
     if sum(counts) > len(names):
         raise DataError(f"{sum(counts)} areas wanted of {len(names)}", expected="at most as many", cure="ask for fewer")
     scheme = load_classes(layout.classes)
@@ -205,7 +207,7 @@ def write_split(root: Path, counts: tuple[int, int, int], *, seed: int, every_cl
     ends = np.cumsum(counts)
     lists = {
         "pixel": sorted(drawn[: ends[0]], key=names.index),
-        "tags": sorted(drawn[ends[0] : ends[1]], key=names.index),
+        "tags": sorted(drawn[ends[0] : ends[1]], key=names.index) + unlabelled,
         "validation": sorted(drawn[ends[1] : ends[2]], key=names.index),
     }
     raw = yaml.safe_load(layout.params.read_text())

@@ -99,5 +99,5 @@ def _by_area(entries: Iterable[Entry], role: Role, problems: list[str]) -> dict[
 def _lonely(entry: Entry, role: Role, area: str) -> str:
     cure = "add the file, or leave this one out"
     if role == "label":
-        cure = "add the file, leave this one out, or allow images without labels"
+        cure = "add the file, leave this one out, or allow images without labels (--allow-unlabelled)"
     return str(DataError(f"{entry}: no {role} for area {area}", expected=f"a {role} with the same name", cure=cure))
