@@ -171,7 +171,7 @@ def test_page_in_a_browser(opened: Any) -> None:
     opened.find_element(By.CSS_SELECTOR, "#scenes-validation .strip img[data-key=pixel]").click()
     assert (find(".at-right").text, find(".area").get_property("value")) == ("pixel", "0")
 
-    # what is right fades: columns 0 to 14 of the oracle's map are cars on road, yellow; all else is light
+    # correct pixels fade: columns 0 to 14 of the oracle's map are cars on road, yellow; all else is light
     Select(find(".right")).select_by_value("full")
     find(".fade").click()
     assert find(".under").get_attribute("src") != before

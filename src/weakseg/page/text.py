@@ -18,6 +18,7 @@ EXPLAINED: Final = {  # sources, for a reader who does not know the project
     "single_stage": "the masks of one network that was trained on the tags alone",
     "teacher": "the maps of the task (i) network, held to the tags",
     "fused": "teacher, irnet and single stage multiplied",
+    "boxes": "boxes around objects, filled along the colours of the image, over the maps of teacher",
     "consistency": "no stored masks: the network has to agree with itself on tagged images, held to the tags",
 }
 
