@@ -6,6 +6,8 @@ import base64
 import http.client
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -39,6 +42,7 @@ from weakseg.training.checkpoints import describe_model, save_checkpoint
 from weakseg.training.machine import Machine
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+PROJECT = Path(__file__).parents[1]
 CPU = Machine(device="cpu", precision="no", quiet=True)
 IMAGE = np.random.default_rng(0).integers(1, 256, (40, 56, 3), dtype=np.uint8)
 
@@ -152,19 +156,29 @@ def server(folder: Path) -> Iterator[int]:
     """The port of the process that `mlflow models serve` would start: 40,000 px and 200,000 bytes per request."""
     from mlflow.pyfunc import scoring_server
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     command, environment = scoring_server.get_cmd(str(folder / "model"), port, "127.0.0.1", 60, 1)
     environment |= {"WEAKSEG_MAX_PIXELS": "40000", "WEAKSEG_MAX_BYTES": "200000", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (folder / "log").open("wb") as log:
-        words = [sys.executable, "-m", *command.split()]
-        process = subprocess.Popen(words, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
+    with started([sys.executable, "-m", *command.split()], folder, environment) as process:
         wait_for(port, process, folder / "log")
         yield port
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def started(words: list[str], folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in ``folder`` that writes into ``log`` there, and its children, until the block ends."""
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(words, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield process
     finally:
-        if process.poll() is None:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
@@ -296,3 +310,68 @@ def test_the_model_describes_its_requests(folder: Path) -> None:
     needs = (folder / "model" / "requirements.txt").read_text().splitlines()
     assert {line.split("==")[0] for line in needs} >= {"mlflow", "torch", "rasterio", "opencv-python-headless", "scipy"}
     assert all("==" in line for line in needs)
+
+
+# ---- docs/serving.md -------------------------------------------------------------------------------------------------
+
+BLOCKS = re.findall(r"```\n(.*?)```", (PROJECT / "docs" / "serving.md").read_text(), flags=re.DOTALL)
+COMMANDS, SERVE, ASK_FILE, ASK_PIXELS, DEMO = BLOCKS
+
+
+def test_the_requests_and_options_of_the_docs_are_known(server: int, folder: Path, tmp_path: Path) -> None:
+    from mlflow.models.cli import serve
+
+    known = {text for parameter in serve.params for text in (*parameter.opts, *parameter.secondary_opts)}
+    words = SERVE.splitlines()[-1].split()
+    assert words[:3] == ["mlflow", "models", "serve"]
+    assert {word for word in words if word.startswith("-")} <= known
+    cv2.imwrite(str(tmp_path / "scene.tif"), IMAGE[..., ::-1])
+    for block in (ASK_FILE, ASK_PIXELS):
+        script = block.replace(":5001/", f":{server}/")
+        done = subprocess.run(["bash", "-ec", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert list(json.loads(done.stdout)) == ["predictions"]
+    assert np.shape(json.loads(done.stdout)["predictions"][0]["classes"]) == (1, 2)
+
+
+@pytest.mark.slow
+def test_every_command_of_the_docs_works_in_a_workspace(workspace: Path) -> None:
+    """As typed, in a workspace with a trained and evaluated model."""
+    from weakseg.stages import evaluate, segment, tiles
+
+    tiles.run(workspace)
+    segment.run(workspace, "pixel")
+    evaluate.run(workspace, "pixel")
+    (workspace / ".venv").symlink_to(sys.prefix)
+    shutil.copy(workspace / "data" / "images" / "v1.tif", workspace / "scene.tif")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PYTHONPATH"))}
+    subprocess.run(["bash", "-ec", COMMANDS], cwd=workspace, env=environment, check=True)
+    maps = []
+    for name in ("map", "same", "again"):
+        with rasterio.open(workspace / f"{name}.tif") as file:
+            maps.append(file.read(1))
+    np.testing.assert_array_equal(maps[0], maps[1])
+    assert (maps[0] != maps[2]).mean() < 0.01  # ONNX
+
+    port = free_port()
+    script = SERVE.replace("--port 5001", f"--port {port}").replace("mlflow models", "exec mlflow models")
+    with started(["bash", "-ec", script], workspace, environment) as process:
+        wait_for(port, process, workspace / "log")
+        done = subprocess.run(
+            ["bash", "-ec", ASK_FILE.replace(":5001/", f":{port}/")], cwd=workspace, capture_output=True, check=True
+        )
+    assert json.loads(done.stdout)["predictions"][0]["classes"] == maps[0].tolist()
+
+    for line in DEMO.splitlines():
+        words = [*re.sub(r" --port \d+", "", line).split(), "--port", "0"]
+        with started(words, workspace, environment) as process:
+            for _ in range(1200):
+                found = re.search(r"http://127\.0\.0\.1:(\d+) shows", (workspace / "log").read_text())
+                if found or process.poll() is not None:
+                    break
+                time.sleep(0.2)
+            assert found, (workspace / "log").read_text()
+            link = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=60)
+            link.request("POST", "/map", (workspace / "scene.tif").read_bytes())
+            reply = json.loads(link.getresponse().read())
+        picture = np.frombuffer(base64.b64decode(reply["classes"]), np.uint8)
+        np.testing.assert_array_equal(cv2.imdecode(picture, cv2.IMREAD_UNCHANGED), maps[0])
