@@ -34,6 +34,7 @@ from weakseg.params import load_params
 
 PACKAGE = Path(weakseg.__file__).parent
 PIPELINE = PACKAGE.parents[1] / "dvc.yaml"
+GIT_IGNORES = "/data\n/out\n/.weakseg/\n/mlflow.db*\n/mlruns/\n/dvc_plots/\n"  # if the workspace becomes a repository
 SUFFIXES = (".tif", ".tiff", ".png")
 
 
@@ -53,6 +54,7 @@ def create_workspace(root: Path, config: Path) -> str:
     code = os.path.relpath(PACKAGE, root.resolve())
     (root / "dvc.yaml").write_text(PIPELINE.read_text().replace("src/weakseg/", f"{code}/"))
     (root / ".dvcignore").write_text("__pycache__/\n*.pyc\n")
+    (root / ".gitignore").write_text(GIT_IGNORES)
     shutil.copy(config, layout.params)
     dvc = [sys.executable, "-m", "dvc"]
     subprocess.run([*dvc, "init", "-q", "-f", "--no-scm"], cwd=root, check=True)
