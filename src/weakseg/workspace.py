@@ -54,7 +54,8 @@ def create_workspace(root: Path, config: Path) -> str:
     code = os.path.relpath(PACKAGE, root.resolve())
     (root / "dvc.yaml").write_text(PIPELINE.read_text().replace("src/weakseg/", f"{code}/"))
     (root / ".dvcignore").write_text("__pycache__/\n*.pyc\n")
-    (root / ".gitignore").write_text(GIT_IGNORES)
+    if not (root / ".gitignore").exists():
+        (root / ".gitignore").write_text(GIT_IGNORES)
     shutil.copy(config, layout.params)
     dvc = [sys.executable, "-m", "dvc"]
     subprocess.run([*dvc, "init", "-q", "-f", "--no-scm"], cwd=root, check=True)
