@@ -59,7 +59,7 @@ class Spool:
                 rows = layers.shape[1]
                 valid = reader.valid((index * BLOCK, 0, rows, self.source.width))
                 if valid is not None:
-                    layers[:, ~valid] = IGNORE
+                    np.maximum(layers, (~valid).view(np.uint8) * np.uint8(IGNORE), out=layers)
                 with atomic_path(self._path(index)) as temporary:
                     temporary.write_bytes(zlib.compress(layers.tobytes(), 1))
 
