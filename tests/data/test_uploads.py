@@ -10,11 +10,10 @@ import pytest
 import rasterio
 from rasterio.io import MemoryFile
 
-from weakseg.data.streaming import open_reader
+from weakseg.data.streaming import gdal_settings, open_reader
 from weakseg.data.uploads import encode_pixels, open_upload
 from weakseg.errors import DataError
 
-pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 IMAGE = np.random.default_rng(0).integers(0, 256, (37, 51, 3), dtype=np.uint8)
 
 
@@ -26,7 +25,7 @@ def png(image: np.ndarray) -> bytes:
 
 def geotiff(image: np.ndarray, **profile: object) -> bytes:
     layout = {"height": image.shape[0], "width": image.shape[1], "count": image.shape[2], "dtype": image.dtype.name}
-    with MemoryFile() as memory:
+    with gdal_settings(), MemoryFile() as memory:
         with memory.open(driver="GTiff", **layout, **profile) as file:
             file.write(np.moveaxis(image, -1, 0))
         return bytes(memory.read())
