@@ -354,6 +354,12 @@ class BudgetParams(Section):
     tags: Share  # of the tag crops of N2
     boxes: Share  # of the N2 areas, each searched for the classes of the section boxes
 
+    @model_validator(mode="after")
+    def _bought(self) -> BudgetParams:
+        if self.source == "full":
+            raise ValueError("source full is not bought: raise pixel instead")
+        return self
+
 
 class LabelCostParams(Section):
     """`weakseg label-cost`: what labels cost an annotator, and the budgets to compare."""
