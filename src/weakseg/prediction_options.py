@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from weakseg.data.gsd import GSD_TOLERANCE
 from weakseg.data.streaming import Source
 from weakseg.data.tiles import cover_starts
 from weakseg.errors import DataError, ParamsError
@@ -13,7 +14,6 @@ from weakseg.predictors import Predictor
 from weakseg.sweeping import Grid, shared_rows
 
 GsdPolicy = Literal["auto", "resample", "refuse", "ignore"]
-GSD_TOLERANCE: Final = 0.05  # share by which two ground sampling distances may differ and count as the same
 MAX_BUFFER: Final = 1 << 29  # bytes of float rows under way, so that the whole stays under 2 GB
 
 

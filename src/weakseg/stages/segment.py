@@ -15,6 +15,7 @@ from weakseg.classes import IGNORE
 from weakseg.data.areas import Area
 from weakseg.data.dataset import StepDataset
 from weakseg.data.files import atomic_path
+from weakseg.data.gsd import load_gsd
 from weakseg.data.store import fingerprint, open_array
 from weakseg.errors import StageError
 from weakseg.inference import PLAIN, View, predict_scene
@@ -238,4 +239,5 @@ def save_segmenter(path: Path, model: Segmenter, context: Context) -> None:
     """Write a model file: weights and all that inference needs beside them."""
     params = context.params
     content = describe_model(params.segment.network.model_dump(mode="json"), context.scheme, model.preprocessing)
-    save_checkpoint(path, {**content, "scale": params.tiles.scale, "weights": model.state_dict()})
+    content |= {"scale": params.tiles.scale, "gsd": load_gsd(context.layout.tiles)}
+    save_checkpoint(path, {**content, "weights": model.state_dict()})

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from weakseg.classes import IGNORE, ClassScheme, Mask, load_classes
 from weakseg.data.box_files import read_boxes
 from weakseg.data.boxes import BoxTable, box_bits, boxes_from_mask, join_boxes, scale_boxes, write_boxes
+from weakseg.data.gsd import common_gsd, save_gsd
 from weakseg.data.manifest import TagCrops, save_manifest
 from weakseg.data.raster import read_image, read_info, read_mask
 from weakseg.data.store import save_areas, save_array
@@ -59,6 +60,7 @@ def run(root: Path) -> None:
         save_areas(layout.validation, [(area, "validation", 0, 0) for area in params.areas.validation])
         save_manifest(layout.tiles / "manifest.csv", join_crops(tables), scheme.names)
         scheme.save(layout.tiles / "classes.yaml")
+        save_gsd(layout.tiles, common_gsd(find_raster(layout.images, area) for area, *_ in sizes))
         log.log_artifact(layout.tiles / "manifest.csv", "tiles")
         log.log_metrics({"tag_crops": float(sum(len(table.ids) for table in tables)), "areas": float(len(sizes))})
 

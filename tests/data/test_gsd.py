@@ -1,0 +1,80 @@
+"""The ground sampling distance: from the training rasters through the model file to what predict does with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from weakseg.data.gsd import common_gsd, load_gsd, save_gsd
+from weakseg.data.raster import RasterInfo, read_image, write_raster
+from weakseg.data.streaming import inspect_source
+from weakseg.errors import DataError
+from weakseg.inference import PLAIN
+from weakseg.prediction import predict_raster
+from weakseg.prediction_options import choose_scale
+from weakseg.predictors import load_predictor
+from weakseg.stages import tiles
+from weakseg.stages.context import open_context
+from weakseg.stages.segment import save_segmenter
+from weakseg.training.checkpoints import load_checkpoint, save_checkpoint
+from weakseg.training.machine import Machine
+from weakseg.training.segmenters import segmenter_of
+
+CPU = Machine(device="cpu", precision="no", quiet=True)
+
+
+def place(path: Path, image: np.ndarray, gsd: float, crs: str | None = "EPSG:25832") -> Path:
+    """Write an image turned by some degrees on the ground, with ``gsd`` units of its CRS per px."""
+    turned = rasterio.Affine.translation(497000, 5420000) @ rasterio.Affine.rotation(20) @ rasterio.Affine.scale(gsd)
+    wkt = rasterio.crs.CRS.from_string(crs).to_wkt() if crs else None
+    height, width = image.shape[:2]
+    write_raster(path, image, RasterInfo(height, width, 3, "uint8", wkt, tuple(turned)[:6]))
+    return path
+
+
+def test_rasters_share_a_distance_or_have_none(tmp_path: Path) -> None:
+    image = np.zeros((4, 6, 3), np.uint8)
+    near, far = place(tmp_path / "a.tif", image, 0.09), place(tmp_path / "b.tif", image, 0.092)
+    feet = place(tmp_path / "c.tif", image, 0.3, crs="EPSG:2263")  # US survey feet
+    assert common_gsd([near, far]) == pytest.approx(0.091)
+    assert common_gsd([feet]) == pytest.approx(0.3 * 0.3048006096)
+    assert common_gsd([near, feet]) == pytest.approx(0.0907, abs=1e-3)
+    assert common_gsd([near, place(tmp_path / "d.tif", image, 0.1)]) is None
+    assert common_gsd([near, place(tmp_path / "e.tif", image, 0.09, crs=None)]) is None
+    assert common_gsd([near, place(tmp_path / "f.tif", image, 1e-6, crs="EPSG:4326")]) is None
+    assert common_gsd([]) is None
+
+
+def test_what_is_unknown_is_not_written(tmp_path: Path) -> None:
+    save_gsd(tmp_path, None)
+    assert not list(tmp_path.iterdir())
+    assert load_gsd(tmp_path) is None
+    save_gsd(tmp_path, 0.25)
+    assert load_gsd(tmp_path) == 0.25
+
+
+def test_it_travels_in_the_model_file_and_predict_obeys_it(workspace: Path) -> None:
+    for path in sorted((workspace / "data" / "images").iterdir()):
+        place(path, read_image(path), 0.2)
+    tiles.run(workspace)
+    context, file = open_context(workspace), workspace / "model.pt"
+    save_segmenter(file, segmenter_of(context.params.segment.network, 5), context)
+    assert load_checkpoint(file)["gsd"] == pytest.approx(0.2)
+    predictor = load_predictor(file, PLAIN, CPU)
+    fine = place(workspace / "fine.tif", np.zeros((40, 60, 3), np.uint8), 0.1)
+    assert choose_scale(predictor, inspect_source(fine, None), "auto") == pytest.approx(0.5)
+    done = predict_raster(file, fine, workspace / "o.tif", window=16, overlap=0.0, machine=CPU)
+    assert done.windows == 2 * 2  # 20 x 30 px for the network
+    assert inspect_source(workspace / "o.tif", (1, 1, 1)).gsd == pytest.approx(0.1)
+    with pytest.raises(DataError, match=r"0\.1 m per px; expected 0\.2 m as in training"):
+        predict_raster(file, fine, workspace / "p.tif", gsd="refuse", machine=CPU)
+    old = {key: value for key, value in load_checkpoint(file).items() if key not in ("gsd", "format")}
+    save_checkpoint(workspace / "old.pt", old)
+    assert load_predictor(workspace / "old.pt", PLAIN, CPU).gsd is None
+    assert (
+        predict_raster(workspace / "old.pt", fine, workspace / "q.tif", window=16, overlap=0.0, machine=CPU).windows
+        == 12
+    )
