@@ -276,14 +276,14 @@ def test_promotions_that_race_on_two_machines_wait_for_each_other(
 
     def slow_move(client: Any, name: str, outcome: Promotion) -> None:
         inside.set()
-        assert go_on.wait(60)
+        assert go_on.wait(300)
         really_move(client, name, outcome)
 
     monkeypatch.setattr(registry, "_move", slow_move)
     options: dict[str, Any] = {"gates": Gates(), "gain": (0.05, 0.15), "against": first}
     with ThreadPoolExecutor(2) as pool:
         won = pool.submit(promote, here, "far", versions[0], **options)
-        assert inside.wait(60)
+        assert inside.wait(300)
         lost = pool.submit(promote, there, "far", versions[1], **options)
         with pytest.raises(TimeoutError):
             lost.result(timeout=1)  # it waits
@@ -292,9 +292,9 @@ def test_promotions_that_race_on_two_machines_wait_for_each_other(
             with pytest.raises(TrackingError, match=r"registry holds far\.lock.*delete that"):
                 rollback(there, "far")
         go_on.set()
-        assert won.result(timeout=60).moved
+        assert won.result(timeout=300).moved
         with pytest.raises(TrackingError, match=f"is now version {versions[0]}.*promote again"):
-            lost.result(timeout=60)
+            lost.result(timeout=300)
     assert champion(there, "far") == versions[0]
     assert [model.name for model in connect(here).search_registered_models() if model.name.endswith(".lock")] == []
     assert not promotion_log(there).exists()

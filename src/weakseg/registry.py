@@ -328,7 +328,8 @@ def _create_model(client: Any, name: str, description: str = "") -> bool:
     try:
         client.create_registered_model(name, description=description)
     except MlflowException as problem:
-        if problem.error_code != "RESOURCE_ALREADY_EXISTS":
+        # the second: it was there, and gone when MLflow looked at it to say so
+        if problem.error_code not in ("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"):
             raise
         return False
     return True

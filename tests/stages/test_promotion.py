@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from weakseg.classes import ISPRS
 from weakseg.cli import app
 from weakseg.errors import StageError
 from weakseg.metrics import scores_of
 from weakseg.registry import Gates, champion_of
-from weakseg.stages import segment, tiles
+from weakseg.stages.context import open_context
 from weakseg.stages.promotion import evidence_of, promote_source
+from weakseg.stages.segment import save_segmenter
 from weakseg.tracking import connect
+from weakseg.training.segmenters import segmenter_of
 
 
 @pytest.fixture(autouse=True)
@@ -52,13 +55,15 @@ def report_of(right: dict[str, int], validation: str = "data1") -> dict[str, Any
     }
 
 
-def test_promotion_of_a_trained_model_over_http(
+def test_promotion_refusal_and_rollback_as_typed_over_http(
     workspace: Path, mlflow_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The commands as typed, against a server: a first champion, a refusal that says why, a better one, and back."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
-    tiles.run(workspace)
-    segment.run(workspace, "pixel")
+    ISPRS.save(workspace / "out" / "tiles" / "classes.yaml")
+    context = open_context(workspace)
+    network = segmenter_of(context.params.segment.network, len(ISPRS))
+    save_segmenter(context.layout.checkpoints("pixel") / "seed0.pt", network, context)
     (workspace / "data.dvc").write_text("outs:\n- md5: 0123456789abcdef.dir\n  path: data\n")
 
     def command(*words: str) -> tuple[int, str]:
@@ -73,7 +78,7 @@ def test_promotion_of_a_trained_model_over_http(
 
     code, said = promote({"car": 50, "tree": 50})
     assert (code, said.splitlines()[-1]) == (0, "champion is now version 1, before none")
-    code, said = promote({"car": 90, "tree": 45}, "data2")
+    code, said = promote({"car": 90, "tree": 20}, "data2")
     assert code == 2
     failed = [line.split(":")[0] for line in said.splitlines() if line.startswith("FAILED")]
     assert failed == ["FAILED same validation data", "FAILED mIoU gain", "FAILED class tree"]
