@@ -209,7 +209,7 @@ def split(
 @app.command()
 def show(
     context: typer.Context,
-    method: Annotated[str, typer.Argument(help="cam, crf, irnet, single_stage, teacher or fused.")],
+    method: Annotated[str, typer.Argument(help="cam, crf, irnet, single_stage, teacher, fused or boxes.")],
     area: Annotated[str, typer.Option(help="Area of N1 or N2.")],
 ) -> None:
     """Write one sheet: image, truth, each class's map, refinement, pseudo-mask."""
