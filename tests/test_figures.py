@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from weakseg.classes import ISPRS
-from weakseg.figures import CAPTION, GAP, SIDE, draw_confusion, draw_row, draw_sheet, heat, legend
+from weakseg.figures import CAPTION, GAP, SIDE, draw_confusion, draw_row, draw_sheet, heat, legend, shrink
 
 
 def read(path: Path) -> np.ndarray:
@@ -44,6 +44,25 @@ def test_small_masks_keep_hard_edges(tmp_path: Path) -> None:
     mask = ISPRS.to_colours(np.array([[0, 1], [3, 4]], np.uint8))
     picture = read(draw_row(tmp_path / "a.png", [("", mask)]))[CAPTION:, :SIDE]
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 4
+
+
+def test_sheet_as_jpeg_is_small_and_close(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    panels = [("", np.kron(rng.integers(0, 256, (20, 20, 3)), np.ones((8, 8, 1))).astype(np.uint8)) for _ in range(3)]
+    whole, small = (
+        draw_sheet(tmp_path / "a.png", [panels], side=160),
+        draw_sheet(tmp_path / "a.jpg", [panels], side=160),
+    )
+    assert read(small).shape == read(whole).shape == (160 + CAPTION, 3 * (160 + GAP), 3)
+    assert np.abs(read(small).astype(int) - read(whole)).mean() < 8
+    assert small.read_bytes()[:2] == b"\xff\xd8"
+
+
+def test_shrinking_averages_and_leaves_small_maps_alone() -> None:
+    scores = np.arange(32, dtype=np.float32).reshape(4, 8)
+    assert shrink(scores, 8) is scores
+    np.testing.assert_allclose(shrink(scores, 4), scores.reshape(2, 2, 4, 2).mean((1, 3)))
+    assert shrink(np.ones((1, 900), np.float16), 30).shape == (1, 30)
 
 
 def test_heat_is_monotone_and_clipped() -> None:

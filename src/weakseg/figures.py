@@ -14,12 +14,22 @@ from weakseg.data.files import atomic_path
 
 Picture = npt.NDArray[np.uint8]
 GAP, CAPTION, SIDE = 6, 22, 420  # px
+JPEG = (cv2.IMWRITE_JPEG_QUALITY, 70, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 
 
 def heat(scores: npt.NDArray[np.floating]) -> Picture:
     """One score map (H, W) in [0, 1] -> RGB (H, W, 3), viridis."""
     scaled = (np.clip(scores, 0, 1) * 255).astype(np.uint8)
     return np.asarray(cv2.applyColorMap(scaled, cv2.COLORMAP_VIRIDIS)[..., ::-1], np.uint8)
+
+
+def shrink(scores: npt.NDArray[np.floating], side: int) -> npt.NDArray[np.floating]:
+    """A map (H, W) whose longer side is above ``side``, averaged down to it; a smaller one as it is."""
+    scale = side / max(scores.shape)
+    if scale >= 1:
+        return scores
+    size = (max(1, round(scores.shape[1] * scale)), max(1, round(scores.shape[0] * scale)))
+    return np.asarray(cv2.resize(scores.astype(np.float32), size, interpolation=cv2.INTER_AREA))
 
 
 def legend(scheme: ClassScheme, height: int) -> Picture:
@@ -38,23 +48,26 @@ def draw_row(path: Path, panels: Sequence[tuple[str, Picture]]) -> Path:
     return draw_sheet(path, [panels])
 
 
-def draw_sheet(path: Path, rows: Sequence[Sequence[tuple[str, Picture]]]) -> Path:
-    """Write rows of captioned RGB panels as a PNG, each panel scaled to a common height; returns the path."""
-    lines = [_line(panels) for panels in rows]
+def draw_sheet(path: Path, rows: Sequence[Sequence[tuple[str, Picture]]], *, side: int = SIDE) -> Path:
+    """Write rows of captioned RGB panels, each scaled to a longer side of ``side`` px; returns the path.
+
+    The suffix says how: ``.png``, or ``.jpg``, a tenth of the size (colours at full resolution, quality 70).
+    """
+    lines = [_line(panels, side) for panels in rows]
     width = max(line.shape[1] for line in lines)
     sheet = np.concatenate([_pad_right(line, width) for line in lines])
     with atomic_path(path) as temporary:
-        cv2.imwrite(str(temporary), sheet[..., ::-1])
+        cv2.imwrite(str(temporary), sheet[..., ::-1], JPEG if path.suffix == ".jpg" else ())
     return path
 
 
-def _line(panels: Sequence[tuple[str, Picture]]) -> Picture:
+def _line(panels: Sequence[tuple[str, Picture]], side: int) -> Picture:
     parts = []
     for caption, picture in panels:
-        scale = SIDE / max(picture.shape[:2])
+        scale = side / max(picture.shape[:2])
         size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
         how = cv2.INTER_NEAREST if scale > 1 else cv2.INTER_AREA
-        panel = np.full((SIDE + CAPTION, size[0] + GAP, 3), 255, np.uint8)
+        panel = np.full((side + CAPTION, size[0] + GAP, 3), 255, np.uint8)
         panel[CAPTION : CAPTION + size[1], : size[0]] = cv2.resize(picture, size, interpolation=how)
         cv2.putText(panel, caption, (2, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.48, (0, 0, 0), 1, cv2.LINE_AA)
         parts.append(panel)

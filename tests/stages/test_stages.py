@@ -224,7 +224,7 @@ def test_pseudo_masks_and_their_audit(done: Layout) -> None:
     assert force.accuracy.iloc[0] == pytest.approx(audit["accuracy"], abs=1e-4)
     assert force.coverage.iloc[0] == pytest.approx(audit["coverage"], abs=1e-4)
     assert force.miou.iloc[0] == pytest.approx(audit["miou"], abs=1e-4)
-    assert (done.sheets("teacher") / "t1.png").is_file()
+    assert (done.sheets("teacher") / "t1.jpg").is_file()
 
 
 def test_results_table_of_the_run(done: Layout) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -16,10 +17,13 @@ from torch import Tensor, nn
 from weakseg.classes import IGNORE
 from weakseg.data.augment import Preprocessing
 from weakseg.data.store import open_array
+from weakseg.errors import StageError
+from weakseg.figures import CAPTION, GAP
 from weakseg.layout import Layout
 from weakseg.models.single_stage import SingleStageOutput
 from weakseg.stages import single_stage
 from weakseg.stages.context import open_context
+from weakseg.stages.sheets import SIDE, draw_area_sheet
 from weakseg.weak.scores import load_scores
 
 SLIM = {"steps": 3, "batch": 4, "report_every": 2}
@@ -94,12 +98,41 @@ def test_pseudo_masks_obey_the_tags_and_single_tags_fill_their_crop(done: Layout
         assert labelled[single].all()
 
 
-def test_audit_writes_its_sweep_and_sheets(done: Layout) -> None:
+def test_audit_writes_its_sweep_and_a_sheet_of_every_area(done: Layout) -> None:
     report = json.loads(done.report("audit", "cam").read_text())
     assert report["areas"] == 2
     assert 0 < report["coverage"] <= 1
     assert done.sweep("cam").read_text().splitlines()[0] == "min_score,min_margin,coverage,accuracy,miou"
-    assert (done.sheets("cam") / "t1.png").stat().st_size > 1000
+    assert sorted(path.name for path in done.sheets("cam").iterdir()) == ["t1.jpg", "t2.jpg"]
+    sheet = cv2.imread(str(done.sheets("cam") / "t1.jpg"))
+    assert sheet.shape[0] == 2 * (SIDE + CAPTION)  # nothing that only later stages make
+
+
+@pytest.mark.parametrize(
+    ("method", "rows", "first"), [("cam", 3, 3), ("crf", 3, 2), ("irnet", 3, 3), ("teacher", 2, 2)]
+)
+def test_a_sheet_shows_what_there_is(
+    done: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, rows: int, first: int
+) -> None:
+    """Image, truth, (pseudo-mask), (boundary), legend; then rows of scores, before and after the method."""
+    monkeypatch.setattr(Layout, "sheets", lambda self, name: tmp_path / name)
+    path = draw_area_sheet(done.root, method, "t1")
+    sheet = cv2.imread(str(path))
+    assert path == tmp_path / method / "t1.jpg"
+    assert sheet.shape[:2] == (rows * (SIDE + CAPTION), 6 * (SIDE + GAP))  # five classes and the winner
+    top = sheet[CAPTION : CAPTION + SIDE]
+    white = (top > 245).all((0, 2))
+    panels = [not white[place * (SIDE + GAP) + 20] for place in range(first)]
+    assert all(panels)
+    assert white[-20]
+    image = np.asarray(open_array(done.tiles / "images", "t1"))[..., ::-1]
+    shown = cv2.resize(top[:, :SIDE], image.shape[:2], interpolation=cv2.INTER_AREA)
+    assert np.abs(shown.astype(int) - image).mean() < 8
+
+
+def test_a_sheet_needs_an_area(done: Layout) -> None:
+    with pytest.raises(StageError, match=r"area v1; expected an area of N1 or N2; choose from .*areas\.csv"):
+        draw_area_sheet(done.root, "cam", "v1")
 
 
 class Recorder(nn.Module):

@@ -17,7 +17,7 @@ from weakseg.page.content import evenly
 from weakseg.params import WeakSource
 from weakseg.stages.context import Context, open_context, tracked, write_report
 from weakseg.stages.pictures import write_area
-from weakseg.stages.sheets import draw_area_sheet
+from weakseg.stages.sheets import draw_sheet_of
 from weakseg.weak.pseudo import SweepRow, sweep_thresholds
 from weakseg.weak.scores import load_scores
 
@@ -44,8 +44,8 @@ def run(root: Path, method: WeakSource) -> None:
         log.log_metrics({key: report[key] for key in ("coverage", "accuracy", "miou")})
         log.log_metrics({f"iou/{name}": value for name, value in report["iou"].items()})
         log.log_artifact(curve, "sweeps")
-        for area in areas[:3]:
-            log.log_artifact(draw_area_sheet(root, method, area), "sheets")
+        for area in areas:
+            log.log_artifact(draw_sheet_of(context, method, area, after=False), "sheets")
         for area in evenly(context.tag_areas(), PICTURED):
             write_area(
                 layout.pictures("audit", method),
