@@ -77,9 +77,9 @@ def test_heat_is_monotone_and_clipped() -> None:
 
 def test_legend_shows_every_colour() -> None:
     picture = legend(ISPRS, 40)
-    assert picture.shape == (108, 200, 3)
+    assert picture.shape == (128, 200, 3)
     assert legend(ISPRS, 300).shape == (300, 200, 3)
-    for index, colour in enumerate(ISPRS.colours):
+    for index, colour in enumerate([*ISPRS.colours, (255, 0, 0)]):  # unlabelled pixels are shown as clutter
         assert picture[6 + 20 * index + 7, 14].tolist() == list(colour)
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from weakseg.classes import ClassScheme
+from weakseg.classes import IGNORE, ClassScheme
 from weakseg.data.files import atomic_path
 
 Picture = npt.NDArray[np.uint8]
@@ -33,9 +33,11 @@ def shrink(scores: npt.NDArray[np.floating], side: int) -> npt.NDArray[np.floati
 
 
 def legend(scheme: ClassScheme, height: int) -> Picture:
-    """Class names beside their colours, (height, 200, 3)."""
-    canvas = np.full((max(height, 20 * len(scheme) + 8), 200, 3), 255, np.uint8)
-    for index, (name, colour) in enumerate(zip(scheme.names, scheme.colours, strict=True)):
+    """Class names beside their colours, and that of unlabelled pixels: (height, 200, 3), or as high as it needs."""
+    nothing = scheme.to_colours(np.full((1, 1), IGNORE, np.uint8))[0, 0].tolist()
+    rows = [*zip(scheme.names, scheme.colours, strict=True), ("unlabelled", nothing)]
+    canvas = np.full((max(height, 20 * len(rows) + 8), 200, 3), 255, np.uint8)
+    for index, (name, colour) in enumerate(rows):
         top = 6 + 20 * index
         cv2.rectangle(canvas, (6, top), (22, top + 14), colour, -1)
         cv2.rectangle(canvas, (6, top), (22, top + 14), (0, 0, 0), 1)
