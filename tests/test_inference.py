@@ -8,13 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from weakseg.data.augment import IMAGENET, normalise
-from weakseg.errors import DataError
+from weakseg.errors import DataError, ParamsError
 from weakseg.inference import (
     DIHEDRAL,
+    MIRRORED,
     PLAIN,
     View,
+    mean_over_views,
     predict_probabilities,
     predict_scene,
+    seam_share,
     sweep_windows,
     undo_view,
     view_of,
@@ -135,5 +138,61 @@ def test_mean_over_views_is_equivariant() -> None:
 
 
 def test_nothing_to_do_is_refused() -> None:
-    with pytest.raises(DataError, match="no view or scale; .*pass PLAIN"):
+    with pytest.raises(DataError, match=r"no view or scale; .*pass PLAIN"):
         predict_probabilities(pointwise(), torch.rand(1, 3, 4, 4), ())
+
+
+def test_scales_are_averaged_at_the_image_s_size() -> None:
+    """A pointwise network of a linear ramp: resizing back and forth gives the ramp again away from the rim."""
+    ramp = torch.arange(32.0).view(1, 1, 1, 32).expand(1, 2, 24, 32) / 32
+    seen: list[tuple[int, ...]] = []
+
+    def network(images: Tensor) -> Tensor:
+        seen.append(tuple(images.shape[2:]))
+        return images.clone()
+
+    mean = mean_over_views(network, ramp, ((0, False), (1, True)), (0.5, 1.0, 1.5))
+    assert seen == [(12, 16), (16, 12), (24, 32), (32, 24), (36, 48), (48, 36)]
+    assert mean.shape == ramp.shape
+    assert torch.allclose(mean[..., 4:-4], ramp[..., 4:-4], atol=1e-5)
+    with pytest.raises(ParamsError, match=r"scale 0\.0; expected 0\.1 to 10"):
+        mean_over_views(network, ramp, PLAIN, (0.0,))
+
+
+def test_probabilities_at_several_scales_still_sum_to_one() -> None:
+    found = predict_probabilities(pointwise().eval(), torch.rand(2, 3, 9, 14), MIRRORED, (0.7, 1.0))
+    assert found.shape == (2, 4, 9, 14)
+    assert torch.allclose(found.sum(1), torch.ones(2, 9, 14), atol=1e-6)
+
+
+def seams(model: nn.Module, image: np.ndarray, window: int = 16) -> float:
+    def classify(part: np.ndarray) -> np.ndarray:
+        return scene(model, part, window=window).argmax(0).astype(np.uint8)
+
+    return seam_share(classify, image, window=window)
+
+
+def test_a_network_that_sees_one_pixel_leaves_no_seam() -> None:
+    assert seams(pointwise().eval(), picture(60, 70)) == 0.0
+
+
+class PlaceInWindow(nn.Module):
+    """Says class 1 in the left half of every window: nothing but seams."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        columns = torch.arange(images.shape[3]).expand(len(images), 1, *images.shape[2:])
+        left = (columns < images.shape[3] // 2).float()
+        return 20 * torch.cat([1 - left, left], dim=1)
+
+
+def test_the_seam_share_counts_what_moves_with_the_windows() -> None:
+    image = picture(1, 200).repeat(80, axis=0)
+    found = seam_share(lambda part: stripes(part.shape[1]).repeat(len(part), 0), image, window=16)
+    assert found == pytest.approx(0.5, abs=0.1)  # stripes of 8 px, moved by 4: every other px changes
+    assert seams(PlaceInWindow(), picture(60, 70)) > 0.2
+    assert np.isnan(seams(PlaceInWindow(), picture(12, 70)))
+
+
+def stripes(width: int) -> np.ndarray:
+    """uint8 (1, width): 0 and 1 in turns of 8 px, from the left border on."""
+    return (np.arange(width)[None] // 8 % 2).astype(np.uint8)

@@ -141,3 +141,30 @@ def sweep_windows(
         raise DataError(f"image of {height}x{width} px", expected="at least one pixel", cure="check the raster")
     total /= mass
     return total
+
+
+def seam_share(
+    classify: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]], image: npt.NDArray[np.uint8], *, window: int
+) -> float:
+    """How much of a map depends on where the windows happen to lie: the seams that blending leaves.
+
+    The image is classified twice, on grids of windows that lie a quarter of a window apart down and to the right, and
+    the two maps are compared on the pixels that both see at least an eighth of a window away from their borders.
+
+    Args:
+        classify: image uint8 (H, W, 3) -> classes uint8 (H, W), the same windows for images of the same size.
+        image: of it at most four windows a side are used, so that the cost is bounded.
+        window: side of the windows, px.
+
+    Returns:
+        Share of pixels, in [0, 1], whose class changes; NaN where the image is too small for any pixel to compare.
+    """
+    shift, margin = max(1, window // 4), window // 8
+    part = image[: 4 * window + shift, : 4 * window + shift]
+    if min(part.shape[:2]) <= 2 * (shift + margin):
+        return float("nan")
+    still, moved = classify(part[:-shift, :-shift]), classify(part[shift:, shift:])
+    low = shift + margin
+    height, width = (length - 2 * low for length in part.shape[:2])
+    changed = still[low : low + height, low : low + width] != moved[margin : margin + height, margin : margin + width]
+    return float(changed.mean())

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from weakseg.classes import ClassScheme
-from weakseg.data.areas import Area, open_area
+from weakseg.classes import ClassScheme, Mask
+from weakseg.data.areas import Area, Image, open_area
 from weakseg.data.files import atomic_path
 from weakseg.data.store import fingerprint, list_areas, save_array
 from weakseg.errors import StageError
 from weakseg.figures import draw_confusion
-from weakseg.inference import DIHEDRAL, PLAIN, predict_scene
+from weakseg.inference import DIHEDRAL, PLAIN, predict_scene, seam_share
 from weakseg.metrics import (
     Confusion,
     confusion_matrix,
@@ -71,6 +71,7 @@ def run(root: Path, source: Source) -> None:
             "miou_over_seeds": over_seeds([seed["miou"] for seed in by_seed.values()]),
             "selection": context.params.segment.selection,
             "steps": context.params.segment.optimiser.steps,
+            "seam_share": measure_seams(context, source, areas),
             "validation_data": fingerprint(layout.validation),
         }
         write_report(layout.report("evaluate", source), report)
@@ -111,21 +112,33 @@ def predict_areas(context: Context, model: Segmenter, areas: dict[str, Area], pa
     machine = context.machine
     model.to(machine.torch_device())
     maps = [
-        predict_scene(
-            model,
-            np.asarray(areas[name].image),
-            preprocessing=model.preprocessing,
-            window=params.window,
-            overlap=params.overlap,
-            batch=params.batch,
-            views=DIHEDRAL if params.views else PLAIN,
-            machine=machine,
-        )
-        .argmax(0)
-        .astype(np.uint8)
-        for name in machine.shard(list(areas))
+        predict_classes(context, model, np.asarray(areas[name].image), params) for name in machine.shard(list(areas))
     ]
     return dict(zip(areas, machine.gather(maps), strict=True))
+
+
+def predict_classes(context: Context, model: Segmenter, image: Image, params: EvaluateParams) -> Mask:
+    """Class indices uint8 (H, W) of an image uint8 (H, W, 3)."""
+    maps = predict_scene(
+        model,
+        image,
+        preprocessing=model.preprocessing,
+        window=params.window,
+        overlap=params.overlap,
+        batch=params.batch,
+        views=DIHEDRAL if params.views else PLAIN,
+        machine=context.machine,
+    )
+    return np.asarray(maps.argmax(0), np.uint8)
+
+
+def measure_seams(context: Context, source: Source, areas: dict[str, Area]) -> float:
+    """``inference.seam_share`` of the first seed's network on the largest area."""
+    params = context.params.evaluate
+    model, _ = load_segmenter(context.layout.checkpoints(source) / f"seed{context.params.segment.seeds[0]}.pt")
+    model.to(context.machine.torch_device())
+    image = max((np.asarray(area.image) for area in areas.values()), key=lambda pixels: pixels.size)
+    return seam_share(lambda part: predict_classes(context, model, part, params), image, window=params.window)
 
 
 def measure(
