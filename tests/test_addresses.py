@@ -101,6 +101,6 @@ def test_the_commands_ask_the_registry_of_the_workspace(
     """The file behind the address is reached; it holds no network, and the refusal names it."""
     monkeypatch.chdir(root)
     rest = ["x.onnx"] if command == ["export"] else []
-    monkeypatch.setattr("weakseg.prediction.inspect_source", lambda path, bands: None)
+    monkeypatch.setattr("weakseg.prediction.inspect_source", lambda *_: None)
     result = CliRunner().invoke(app, ["--root", str(root), *command, "models:/weakseg@champion", *rest])
     assert "seed0.pt does not load" in str(result.exception)

@@ -61,7 +61,7 @@ def service(scale: float = 1.0, gsd: float | None = None, **limits: int) -> MapS
 def geotiff(image: np.ndarray, metres: float = 0.1) -> bytes:
     """With a place on Earth; pixels of three zeros are no data."""
     place = {"crs": "EPSG:25832", "transform": rasterio.Affine(metres, 0, 497000, 0, -metres, 5420000)}
-    layout = {"height": image.shape[0], "width": image.shape[1], "count": image.shape[2], "dtype": "uint8"}
+    layout = {"height": image.shape[0], "width": image.shape[1], "count": image.shape[2], "dtype": image.dtype.name}
     with MemoryFile() as memory:
         with memory.open(driver="GTiff", nodata=0, **layout, **place) as file:
             file.write(np.moveaxis(image, -1, 0))
@@ -229,6 +229,8 @@ def test_the_server_answers_files_and_arrays_with_predict_s_map(server: int, fol
     assert invoke(server, rows({"pixels": IMAGE.tolist()})) == (200, plain)
     assert invoke(server, {"inputs": {"file": [file]}}) == (200, plain)
     assert invoke(server, rows({"file": other}, bands="1,2,3")) == (200, plain)
+    deep = b64(geotiff(IMAGE.astype(np.uint16) * 8))
+    assert invoke(server, rows({"file": deep}, stretch="0,2040")) == (200, plain)
     status, found = invoke(server, rows({"file": file}, {"file": file}, png=True))
     assert (status, len(found["predictions"])) == (200, 2)
     picture = np.frombuffer(base64.b64decode(found["predictions"][1]["classes"]), np.uint8)
@@ -255,9 +257,11 @@ BAD: dict[str, tuple[Any, int, str]] = {
     "too many bytes": (b" " * 200_001, 413, "request: 0.191 MiB; expected at most 0.191 MiB"),
     "two columns": (rows({"file": "AAAA", "pixels": [[[1, 2, 3]]]}), 400, "row 0 with file and pixels"),
     "no column": (rows({"image": "AAAA"}), 400, "request without images"),
-    "bands in words": (rows({"file": "AAAA"}, bands="red"), 400, "bands 'red'; expected whole numbers"),
+    "bands in words": (rows({"file": "AAAA"}, bands="red"), 400, "bands 'red'; expected numbers and commas"),
     "no JSON": (b"{not JSON", 400, "valid JSON"),
     "a list": ([1, 2], 400, "must be a JSON dictionary"),
+    "16 bits": (rows({"file": b64(geotiff(IMAGE.astype(np.uint16)))}), 400, "image 0: dtype uint16; expected uint8"),
+    "half a stretch": (rows({"file": b64(geotiff(IMAGE))}, stretch="5"), 400, "stretch of 1 number(s); expected two"),
     "a wrong parameter": (rows({"file": "AAAA"}, confidence="maybe"), 400, "confidence"),
 }  # fmt: skip
 
@@ -305,7 +309,7 @@ def test_the_model_describes_its_requests(folder: Path) -> None:
     assert str(model.signature.inputs) == "['file': binary (optional), 'pixels': Any (optional)]"
     assert [spec.name for spec in model.signature.outputs] == ["classes", "names", "confidence"]
     assert [(spec.name, spec.default) for spec in model.signature.params] == [
-        ("confidence", False), ("png", False), ("bands", "")
+        ("confidence", False), ("png", False), ("bands", ""), ("stretch", "")
     ]  # fmt: skip
     needs = (folder / "model" / "requirements.txt").read_text().splitlines()
     assert {line.split("==")[0] for line in needs} >= {"mlflow", "torch", "rasterio", "opencv-python-headless", "scipy"}

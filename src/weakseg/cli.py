@@ -484,6 +484,7 @@ def demo(
     model: ModelAddress = "models:/weakseg@champion",
     port: Annotated[int, typer.Option(help="Of 127.0.0.1; 0 takes a free one.")] = 8008,
     bands: Annotated[str | None, typer.Option(help="Three bands to read, from 1, e.g. 4,1,2.")] = None,
+    stretch: Annotated[str | None, typer.Option(help="LOW,HIGH become 0 and 255: for 16 bits or floats.")] = None,
 ) -> None:
     """Show a local page to drop an image on and see its map; nothing is stored, nothing leaves this machine."""
     from weakseg.addresses import find_model
@@ -495,7 +496,7 @@ def demo(
 
     predictor = load_predictor(find_model(context.obj, model), PLAIN, machine_from_environment())
     service = MapService(predictor, limits_from_environment())
-    with make_server(service, model, port=port, bands=_numbers(bands)) as server:
+    with make_server(service, model, port=port, bands=_numbers(bands), stretch=_decimals(stretch)) as server:
         typer.echo(f"http://127.0.0.1:{server.server_port} shows {model}; Ctrl-C ends it")
         try:
             server.serve_forever()

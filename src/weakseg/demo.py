@@ -35,7 +35,9 @@ _HEADERS: Final = {
 }
 
 
-def make_server(service: MapService, model: str, *, port: int = 0, bands: Sequence[int] = ()) -> ThreadingHTTPServer:
+def make_server(
+    service: MapService, model: str, *, port: int = 0, bands: Sequence[int] = (), stretch: Sequence[float] = ()
+) -> ThreadingHTTPServer:
     """A server that is bound and waits for ``serve_forever``.
 
     Args:
@@ -43,11 +45,12 @@ def make_server(service: MapService, model: str, *, port: int = 0, bands: Sequen
         model: its address, to be shown.
         port: of 127.0.0.1; 0 takes a free one (``server_address`` says which).
         bands: three bands from 1, for rasters that have not exactly 3.
+        stretch: two pixel values that become 0 and 255, for rasters that have not 8 bits.
 
     Raises:
         ParamsError: the port is taken.
     """
-    handler = partial(_Handler, service, _about(service, model), tuple(bands))
+    handler = partial(_Handler, service, _about(service, model), {"bands": bands, "stretch": stretch})
     try:
         return ThreadingHTTPServer((HOST, port), handler)
     except (OSError, OverflowError) as error:
@@ -88,8 +91,8 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = _TIMEOUT
     server_version, sys_version = "weakseg", ""
 
-    def __init__(self, service: MapService, about: dict[str, Any], bands: tuple[int, ...], *arguments: Any) -> None:
-        self.service, self.about, self.bands = service, about, bands
+    def __init__(self, service: MapService, about: dict[str, Any], reading: dict[str, Any], *arguments: Any) -> None:
+        self.service, self.about, self.reading = service, about, reading
         super().__init__(*arguments)
 
     def do_GET(self) -> None:
@@ -126,7 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
         name = unquote(self.headers.get("X-File-Name", "")) or "image"
         content = self._body(name)
         began = time.monotonic()
-        answer = self.service.answer_file(content, name, bands=self.bands)
+        answer = self.service.answer_file(content, name, **self.reading)
         return _reply(answer, len(self.service.predictor.scheme), time.monotonic() - began)
 
     def _body(self, name: str) -> bytes:

@@ -58,7 +58,7 @@ def _signature() -> Any:
                 ColSpec(AnyType(), "confidence", required=False),
             ]
         ),
-        params=ParamSchema([*flags, ParamSpec("bands", DataType.string, "")]),
+        params=ParamSchema([*flags, *(ParamSpec(name, DataType.string, "") for name in ("bands", "stretch"))]),
     )
 
 

@@ -91,13 +91,20 @@ class MapService:
         self._one = threading.Lock()
 
     def answer_file(
-        self, content: bytes, name: str = "image", *, bands: Sequence[int] = (), budget: int | None = None
+        self,
+        content: bytes,
+        name: str = "image",
+        *,
+        bands: Sequence[int] = (),
+        stretch: Sequence[float] = (),
+        budget: int | None = None,
     ) -> Answer:
         """The map of a GeoTIFF, PNG or JPEG file.
 
         Args:
             content: the file; ``name`` is what errors call it.
             bands: three bands from 1, needed where the file has not exactly 3.
+            stretch: two pixel values that become 0 and 255, needed where the file has not 8 bits.
             budget: px that this image may have; the whole limit without it.
 
         Raises:
@@ -105,7 +112,9 @@ class MapService:
             DataError: what cannot be read, or is not three bands of uint8.
         """
         check_length(len(content), self.limits, name)
-        with open_upload(content, name, tuple(bands) or None) as source:
+        if len(stretch) not in (0, 2):
+            raise ParamsError(f"stretch of {len(stretch)} number(s)", expected="two", cure="write for instance 0,2047")
+        with open_upload(content, name, tuple(bands) or None, (stretch[0], stretch[1]) if stretch else None) as source:
             self._check_pixels(source, self.limits.pixels if budget is None else budget, name)
             with open_reader(source) as reader:
                 image = reader.pixels((0, 0, source.height, source.width))

@@ -18,20 +18,24 @@ _SUFFIXES: Final = {driver: suffix for suffix, driver in UPLOAD_DRIVERS.items()}
 
 
 @contextmanager
-def open_upload(content: bytes, name: str, bands: tuple[int, ...] | None = None) -> Iterator[Source]:
+def open_upload(
+    content: bytes, name: str, bands: tuple[int, ...] | None = None, stretch: tuple[float, float] | None = None
+) -> Iterator[Source]:
     """A GeoTIFF, PNG or JPEG file given as bytes, as a source that lasts as long as the block.
 
-    Only its header is read here. Errors inside the block call the raster by ``name``.
+    Only its header is read here; ``bands`` and ``stretch`` are those of ``streaming.inspect_source``. Errors inside
+    the block call the raster by ``name``.
 
     Raises:
-        DataError: another format, a file that ends early, not uint8, or not three bands and no choice of ``bands``.
+        DataError: another format, a file that ends early, not uint8 and no ``stretch``, or not three bands and no
+            ``bands``.
     """
     from rasterio.io import MemoryFile
 
     driver = content_driver(name, content)
     with gdal_settings(), MemoryFile(content, ext=_SUFFIXES[driver]) as memory:
         try:
-            yield inspect_source(Path(memory.name), bands)
+            yield inspect_source(Path(memory.name), bands, stretch)
         except DataError as error:
             if memory.name not in error.found:
                 raise

@@ -39,7 +39,8 @@ class RegisteredSegmenter(PythonModel):  # type: ignore[misc]
 
     A row of the answer has ``classes`` (H x W, indices into ``names``, 255: no data) and, if the parameter
     ``confidence`` is true, ``confidence`` (H x W, probability times 254). With the parameter ``png`` both are grey PNGs
-    in base64. The parameter ``bands`` chooses three bands, e.g. "4,1,2".
+    in base64. The parameter ``bands`` chooses three bands, e.g. "4,1,2", and ``stretch`` says which two values of a
+    file with more than 8 bits become 0 and 255, e.g. "0,2047".
     """
 
     def load_context(self, context: Any) -> None:
@@ -67,14 +68,18 @@ class RegisteredSegmenter(PythonModel):  # type: ignore[misc]
     def _answer(self, rows: Sequence[Mapping[Any, Any]], params: Mapping[str, Any]) -> list[dict[str, Any]]:
         from weakseg.errors import DataError
 
-        bands, budget, answers = _bands(params.get("bands", "")), self.service.limits.pixels, []
+        bands, stretch = _numbers(params, "bands", int), _numbers(params, "stretch", float)
+        budget, answers = self.service.limits.pixels, []
         if not rows:
             raise DataError("request without images", expected="rows with file or pixels", cure="name the column")
         encode = _base64_png if params.get("png") else _whole_numbers
         for index, row in enumerate(rows):
             column, value = _given(row, index)
-            ask = self.service.answer_file if column == "file" else self.service.answer_pixels
-            answer = ask(value, f"image {index}", bands=bands, budget=budget)
+            name = f"image {index}"
+            if column == "file":
+                answer = self.service.answer_file(value, name, bands=bands, stretch=stretch, budget=budget)
+            else:
+                answer = self.service.answer_pixels(value, name, bands=bands, budget=budget)
             budget -= answer.classes.size
             layers = {"classes": encode(answer.classes), "names": list(self.service.predictor.scheme.names)}
             answers.append(layers | ({"confidence": encode(answer.confidence)} if params.get("confidence") else {}))
@@ -117,12 +122,15 @@ def _bytes(value: Any, index: int) -> bytes:
         ) from error
 
 
-def _bands(text: str) -> tuple[int, ...]:
+def _numbers(params: Mapping[str, Any], name: str, kind: Callable[[str], Any]) -> tuple[Any, ...]:
+    """The numbers of a parameter such as "4,1,2"; none where it is empty."""
     from weakseg.errors import ParamsError
 
-    if not all(part.strip().isdecimal() for part in text.split(",") if text):
-        raise ParamsError(f"bands {text!r}", expected="whole numbers and commas", cure="write for instance 4,1,2")
-    return tuple(int(part) for part in text.split(",") if text)
+    text = params.get(name, "")
+    try:
+        return tuple(kind(part) for part in text.split(",") if text)
+    except ValueError as error:
+        raise ParamsError(f"{name} {text!r}", expected="numbers and commas", cure="write for instance 4,1,2") from error
 
 
 def _base64_png(layer: Any) -> str:
