@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -21,10 +22,12 @@ from weakseg.errors import StageError
 from weakseg.figures import CAPTION, GAP
 from weakseg.layout import Layout
 from weakseg.models.single_stage import SingleStageOutput
-from weakseg.stages import single_stage
+from weakseg.stages import cam, single_stage
+from weakseg.stages.classifier import load_classifier
 from weakseg.stages.context import open_context
 from weakseg.stages.sheets import SIDE, draw_area_sheet
-from weakseg.weak.scores import load_scores
+from weakseg.weak.cam import LID_COMPAT, area_cam
+from weakseg.weak.scores import ScoreMaps, load_scores
 
 SLIM = {"steps": 3, "batch": 4, "report_every": 2}
 PLAN = (
@@ -70,6 +73,63 @@ def test_classifier_reports_on_the_holdout(done: Layout) -> None:
     assert set(report["average_precision"]) == {"impervious_surface", "building", "low_vegetation", "tree", "car"}
     assert 0 <= report["exact_match"] <= 1
     assert report["crops_trained_on"] == 2 * 16 + 2 * 12  # 4 x 4 crops per area, a column of N1 held out
+
+
+def remap(done: Layout, folder: Path, tagged: bool, **changes: object) -> tuple[tuple[int, int], ScoreMaps]:
+    """The cam stage on t1 with other params, with or without tags: its counts and its maps."""
+    context = open_context(done.root)
+    params = context.params.model_copy(update={"cam": context.params.cam.model_copy(update=changes)})
+    context = replace(context, params=params, layout=Elsewhere(done.root, folder))
+    crops = context.crops().select(area="t1")
+    if not tagged:
+        crops = replace(crops, present=np.zeros_like(crops.present), known=np.zeros_like(crops.known))
+    counts = cam.map_area(context, load_classifier(context), crops, "t1")
+    return counts, load_scores(folder / "t1.npz")
+
+
+@dataclass(frozen=True)
+class Elsewhere(Layout):
+    """A workspace whose new scores go to a folder of the test."""
+
+    folder: Path
+
+    def scores(self, method: str) -> Path:
+        return self.folder
+
+
+def test_crops_without_tags_stay_empty_or_are_predicted(done: Layout, tmp_path: Path) -> None:
+    counts, maps = remap(done, tmp_path, tagged=False, label_source="given")
+    assert counts == (16, 16)
+    assert not maps.scores.any()
+    assert not maps.present.any()
+    for source in ("predicted", "given_or_predicted", "intersection"):
+        counts, maps = remap(done, tmp_path, tagged=False, label_source=source)
+        assert counts == (16, 16)
+        cells = maps.scores.reshape(5, 4, 16, 4, 16).max((0, 2, 4))
+        assert (cells > 0).any()
+        assert maps.present.any()
+    expected = remap(done, tmp_path, tagged=True, label_source="given")[1].scores
+    found = remap(done, tmp_path, tagged=True, label_source="given_or_predicted")[1].scores
+    np.testing.assert_array_equal(found, expected)  # every crop has tags, all of them known
+
+
+def test_predicted_probabilities_scale_the_maps(done: Layout, tmp_path: Path) -> None:
+    plain = remap(done, tmp_path, tagged=True)[1].scores
+    scaled = remap(done, tmp_path, tagged=True, times_probability=True)[1].scores
+    assert (scaled <= plain + 1e-3).all()
+    assert 0 < scaled.max() < plain.max() == 1
+
+
+def test_lid_compat_is_the_published_merge_without_context(done: Layout, tmp_path: Path) -> None:
+    context = open_context(done.root)
+    crops = context.crops().select(area="t1")
+    image = np.asarray(open_array(done.tiles / "images", "t1"))
+    classifier = load_classifier(context)[0]
+    whole = area_cam(classifier, image, crops.windows, crops.present, LID_COMPAT, context=0, batch_size=4)
+    found = remap(done, tmp_path, tagged=True, lid_compat=True)[1]  # the classifier learnt at the crops' own size
+    np.testing.assert_allclose(found.scores, whole.scores, atol=1e-3)
+    zoomed = cam.options_of(context.params.cam.model_copy(update={"lid_compat": True}), 2.0)
+    assert zoomed.scales == (2.0, 1.0, 1.5, 4.0)
 
 
 def test_irnet_chooses_among_its_candidates_and_keeps_boundaries(done: Layout) -> None:

@@ -18,7 +18,6 @@ from weakseg.weak.cam import (
     cut_windows,
     gradcampp_weights,
     normalise_maps,
-    predict_tags,
     resolve_labels,
     view_maps,
 )
@@ -355,7 +354,7 @@ def test_probabilities_scale_the_maps_of_their_window() -> None:
     maps = area_cam(net, image, windows, tags, options, context=0.0, batch_size=2, probabilities=probabilities)
     assert maps.scores[0, :12, :12].max() == pytest.approx(0.5)
     assert maps.scores[:2, :12, 12:].max((1, 2)).tolist() == pytest.approx([0.25, 0.75])
-    with pytest.raises(ParamsError, match="predict_tags"):
+    with pytest.raises(ParamsError, match="what the classifier predicts"):
         area_cam(net, image, windows, tags, options, context=0.0, batch_size=2)
 
 
@@ -369,16 +368,4 @@ def test_area_refuses_windows_outside_and_without_tags() -> None:
     with pytest.raises(DataError, match="rerun the tiles stage"):
         area_cam(net, image, windows[:0], tags[:0], PLAIN, context=0, batch_size=2)
     with pytest.raises(DataError, match="import the area again"):
-        predict_tags(net, image.astype(np.float32), windows, batch_size=2)
-
-
-def test_predicted_tags_equal_single_forwards_at_each_windows_own_size() -> None:
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (32, 48, 3), np.uint8)
-    windows = np.array([[0, 0, 16, 16], [16, 32, 8, 16], [8, 8, 16, 16], [0, 32, 16, 16]])
-    net = colour_net([[3.0, -1.0, 0.0], [0.0, 1.0, -2.0]])
-    probabilities = predict_tags(net, image, windows, batch_size=2)
-    for (row, column, height, width), found in zip(windows, probabilities, strict=True):
-        mean = image[row : row + height, column : column + width].mean((0, 1)) / 255
-        logits = net.linear.weight.detach().numpy() @ mean
-        np.testing.assert_allclose(found, 1 / (1 + np.exp(-logits)), rtol=1e-4)
+        area_cam(net, image.astype(np.float32), windows, tags, PLAIN, context=0, batch_size=2)

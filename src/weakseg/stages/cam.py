@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
+from weakseg.data.manifest import TagCrops
 from weakseg.data.store import open_array
+from weakseg.models.classifier import Classifier
 from weakseg.params import CamParams
-from weakseg.stages.classifier import load_classifier
+from weakseg.stages.classifier import load_classifier, predict_crops
 from weakseg.stages.context import Context, open_context, tracked
-from weakseg.weak.cam import LID_COMPAT, CamOptions, area_cam, predict_tags, resolve_labels
+from weakseg.weak.cam import LID_COMPAT, CamOptions, area_cam, resolve_labels
 from weakseg.weak.scores import ScoreMaps, save_scores
 
 
 def run(root: Path) -> None:
     """Write out/scores/cam/<area>.npz."""
     context = open_context(root)
-    machine, areas = context.machine, context.pixel_areas() + context.tag_areas()
+    machine, areas, crops = context.machine, context.pixel_areas() + context.tag_areas(), context.crops()
     with tracked(context, "cam", context.params.cam) as log:
-        counts = machine.gather([map_area(context, area) for area in machine.shard(areas)])
+        classifier = load_classifier(context)
+        counts = machine.gather(
+            [map_area(context, classifier, crops.select(area=area), area) for area in machine.shard(areas)]
+        )
         log.log_metrics(
             {"windows": float(sum(c[0] for c in counts)), "windows_without_tags": float(sum(c[1] for c in counts))}
         )
@@ -28,7 +35,7 @@ def run(root: Path) -> None:
 def options_of(params: CamParams, zoom: float) -> CamOptions:
     """CamOptions of the params; ``zoom`` is the training crop's side over the tag crop's."""
     if params.lid_compat:
-        return LID_COMPAT
+        return replace(LID_COMPAT, scales=tuple(scale * zoom for scale in LID_COMPAT.scales))
     return CamOptions(
         method=params.method,
         scales=tuple(scale * zoom for scale in params.scales),
@@ -39,32 +46,37 @@ def options_of(params: CamParams, zoom: float) -> CamOptions:
     )
 
 
-def map_area(context: Context, area: str) -> tuple[int, int]:
-    """Map one area; returns (windows, windows without any tag). Those are mapped only where tags are predicted."""
+def map_area(
+    context: Context, classifier: tuple[Classifier, npt.NDArray[np.float64]], crops: TagCrops, area: str
+) -> tuple[int, int]:
+    """Map one area; returns (windows, windows without any tag). Those are mapped only where tags are predicted.
+
+    With ``cam.lid_compat`` crops are seen without context, and tags are ``given_or_predicted`` at a threshold of 0.5.
+    """
     params, layout = context.params, context.layout
-    model, thresholds = load_classifier(context)
-    crops = context.crops().select(area=area)
+    model, thresholds = classifier
+    source, margin = params.cam.label_source, params.classifier.context
+    if params.cam.lid_compat:
+        source, margin, thresholds = "given_or_predicted", 0.0, np.full(len(thresholds), 0.5)
     image = np.asarray(open_array(layout.tiles / "images", area))
     tagged = np.asarray(crops.present.any(1))
-    use = np.arange(len(tagged)) if params.cam.label_source != "given" else np.flatnonzero(tagged)
+    use = np.arange(len(tagged)) if source != "given" else np.flatnonzero(tagged)
     shape = (len(context.scheme), *image.shape[:2])
     maps = ScoreMaps(np.zeros(shape, np.float32), np.zeros(shape[0], bool))
     if len(use):
-        windows, batch = crops.windows[use], params.classifier.optimiser.batch
-        probabilities = predict_tags(model, image, windows, batch_size=batch)
-        labels = resolve_labels(
-            crops.present[use], probabilities, thresholds, params.cam.label_source, known=crops.known[use]
-        )
+        windows, labels, probabilities = crops.windows[use], crops.present[use], None
+        if source != "given" or params.cam.times_probability:
+            probabilities = predict_crops(context, model, crops, use)
+            labels = resolve_labels(labels, probabilities, thresholds, source, known=crops.known[use])
         sides = float(np.sqrt(windows[:, 2] * windows[:, 3]).mean())
-        options = options_of(params.cam, params.classifier.crop / sides)
         maps = area_cam(
             model,
             image,
             windows,
             labels,
-            options,
-            context=params.classifier.context,
-            batch_size=batch,
+            options_of(params.cam, params.classifier.crop / sides),
+            context=margin,
+            batch_size=params.classifier.optimiser.batch,
             probabilities=probabilities,
         )
     save_scores(layout.scores("cam") / f"{area}.npz", maps)

@@ -329,25 +329,6 @@ def _mirror(start: int, count: int, length: int) -> npt.NDArray[np.int64]:
     return np.minimum(phase, 2 * length - 2 - phase)
 
 
-@torch.no_grad()
-def predict_tags(
-    model: torch.nn.Module, image: npt.NDArray[np.uint8], windows: Windows, *, batch_size: int
-) -> npt.NDArray[np.float32]:
-    """Probabilities (N, C) of the classes in windows (N, 4) of an area (H, W, 3) uint8, each window at its own size.
-
-    Puts the model into evaluation mode. The model is a :class:`~weakseg.models.classifier.Classifier`.
-    """
-    net = _check_area(model, image, windows)
-    probabilities: dict[int, npt.NDArray[np.float32]] = {}
-    for size in np.unique(windows[:, 2:], axis=0):
-        members = np.flatnonzero((windows[:, 2:] == size).all(1))
-        for part in np.array_split(members, -(-len(members) // batch_size)):
-            crops = cut_windows(image, windows[part], int(size[0]), int(size[1]))
-            result = model(_to_images(crops, net, _device(model))).float().sigmoid().cpu().numpy()
-            probabilities.update(zip(part.tolist(), result, strict=True))
-    return np.stack([probabilities[index] for index in range(len(windows))])
-
-
 def area_cam(
     model: torch.nn.Module,
     image: npt.NDArray[np.uint8],
@@ -380,7 +361,9 @@ def area_cam(
     net = _check_area(model, image, windows)
     _check_tags(tags, windows)
     if options.times_probability and probabilities is None:
-        raise ParamsError("times_probability without probabilities", expected="(N, C)", cure="pass predict_tags(...)")
+        raise ParamsError(
+            "times_probability without probabilities", expected="(N, C)", cure="pass what the classifier predicts"
+        )
     high, wide = (_expanded(int(side), context, net.stride) for side in windows[:, 2:].max(0))
     scores = np.zeros((tags.shape[1], *image.shape[:2]), np.float32)
     for part in np.array_split(np.arange(len(windows)), -(-len(windows) // batch_size)):
