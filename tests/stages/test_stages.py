@@ -178,6 +178,7 @@ def test_segment_writes_all_it_declares(done: Layout) -> None:
 
 def test_evaluate_scores_what_it_predicted(done: Layout) -> None:
     found = json.loads(done.report("evaluate", "pixel").read_text())
+    assert 0.0 <= found["seam_share"] < 0.5
     truth, guess = open_array(done.validation / "labels", "v1"), open_array(done.predictions("pixel"), "v1")
     matrix = confusion_matrix(np.asarray(truth), np.asarray(guess), 5)
     want = scores_of(matrix, ISPRS.names)
