@@ -139,6 +139,10 @@ def test_annotations_of_nothing_and_repeats(tmp_path: Path) -> None:
         ('{"type": "FeatureCollection", "features": 3}', "features is not a list"),
         ('{"type": "FeatureCollection", "features": [3]}', "feature 0: no object"),
         ("\xff", "not JSON"),
+        (
+            json.dumps(coco() | {"images": [{"id": 7, "file_name": "a", "not_exhaustive_category_ids": 3}]}),
+            "is no list",
+        ),
     ],
 )
 def test_files_that_are_no_boxes(tmp_path: Path, text: str, message: str) -> None:
@@ -222,7 +226,9 @@ def test_all_problems_of_a_geojson_file_come_at_once(tmp_path: Path, utm: str) -
         point | {"geometry": {"type": "Polygon", "coordinates": []}},
         square(25, 2, 40, 5, area="plain"),
         square(500002, 5399999, 500005, 5399997.5, area="ground"),
-        areas=["moon"],
+        point | {"geometry": {"type": "MultiPolygon", "coordinates": [3]}},
+        point | {"geometry": {"type": "Polygon", "coordinates": [[]]}},
+        areas=["moon", {}],
     )
     text = "\n".join(problems_of(tmp_path, content, {"plain": PLAIN, "ground": ground}))
     for part in (
@@ -233,6 +239,7 @@ def test_all_problems_of_a_geojson_file_come_at_once(tmp_path: Path, utm: str) -
         ),
         *("feature 3: geometry Point", "feature 4: a corner that is none", "feature 5: geometry Polygon"),
         *("feature 6: box x 25.0 to 40.0, y 2.0 to 5.0 leaves", "feature 7:", "areas names 'moon'"),
+        *("feature 8: a corner that is none", "feature 9: no corners", "areas names '{}'"),
     ):
         assert part in text
 

@@ -97,6 +97,9 @@ def test_windows_are_the_pixels_that_a_box_touches() -> None:
     assert fit_window((-0.5, 0, 3, 10.4), (10, 10), slack=1) == (0, 0, 10, 3)
     assert "leaves its raster" in str(fit_window((-1.5, 0, 3, 4), (10, 10), slack=1))
     assert "no width" in str(fit_window((3, 1, 3, 4), (10, 10), slack=1))
+    assert "no width" in str(fit_window((1, 1, float("inf"), 4), (10, 10), slack=float("inf")))
+    assert fit_window((-1e300, 1, 1e300, 4), (10, 10), slack=float("inf")) == (1, 0, 3, 10)
+    assert fit_window((9.9995, 0, 12, 1), (10, 10), slack=5) == (0, 9, 1, 1)
     assert "outside" in str(fit_window((10.2, 1, 12, 4), (10, 10), slack=5))
 
 

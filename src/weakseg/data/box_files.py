@@ -132,8 +132,11 @@ def _read_coco(
         if area in searched or image["id"] in places:
             problems.append(f"{file}: image {number}: area {area} or id {image['id']} twice")
         places[image["id"]] = area
-        partly = image.get("not_exhaustive_category_ids") or ()
-        searched[area] = tuple(name for number, name in names.items() if number not in partly)
+        partly = image.get("not_exhaustive_category_ids") or []
+        if not isinstance(partly, list):
+            problems.append(f"{file}: image {number}: not_exhaustive_category_ids is no list")
+            continue
+        searched[area] = tuple(name for key, name in names.items() if key not in partly)
     boxes = []
     complained = len(problems) > before  # images or categories are wrong: annotations need not repeat it
     for number, row in enumerate(_rows(file, content, "annotations", problems)):

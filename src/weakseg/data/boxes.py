@@ -145,14 +145,15 @@ def fit_window(edges: tuple[float, float, float, float], size: tuple[int, int], 
     left, top, right, bottom = edges
     height, width = size
     text = f"box x {left:.1f} to {right:.1f}, y {top:.1f} to {bottom:.1f}"
-    if right <= left or bottom <= top:
+    if not all(math.isfinite(edge) for edge in edges) or right <= left or bottom <= top:
         return f"{text} has no width or height"
     if right <= 0 or bottom <= 0 or left >= width or top >= height:
         return f"{text} lies outside its raster of {width}x{height} px"
     if left < -slack or top < -slack or right > width + slack or bottom > height + slack:
         return f"{text} leaves its raster of {width}x{height} px"
-    first, last = max(0, math.floor(left + ROUNDING)), min(width, math.ceil(right - ROUNDING))
-    upper, lower = max(0, math.floor(top + ROUNDING)), min(height, math.ceil(bottom - ROUNDING))
+    first = min(width - 1, math.floor(max(0.0, left) + ROUNDING))
+    upper = min(height - 1, math.floor(max(0.0, top) + ROUNDING))
+    last, lower = math.ceil(min(float(width), right) - ROUNDING), math.ceil(min(float(height), bottom) - ROUNDING)
     return upper, first, max(1, lower - upper), max(1, last - first)
 
 

@@ -50,7 +50,7 @@ def read_features(
     boxes = [box for number, row in enumerate(rows) if (box := _feature_box(number, row, source, scheme)) is not None]
     more = {key: content.get(key) or [] for key in ("areas", "classes")}
     for key, known in (("areas", set(areas)), ("classes", set(scheme.names))):
-        listed = more[key] if isinstance(more[key], list) else [more[key]]
+        listed = [str(name) for name in (more[key] if isinstance(more[key], list) else [more[key]])]
         problems += [f"{file}: {key} names {name!r}, which is unknown" for name in listed if name not in known]
         more[key] = [name for name in listed if name in known]
     own = [file.stem] if file.stem in areas else []
@@ -81,6 +81,8 @@ def _feature_box(number: int, row: Any, source: _Source, scheme: ClassScheme) ->
         return None
     try:
         points = list(_points(geometry))
+        if not points:
+            raise DataError("no corners", expected="a polygon", cure="draw a rectangle")
         area = _area_of(properties, points, source)
         info = source.areas[area]
         edges = _to_pixels(_project(points, source.crs, info.crs), info)
@@ -99,8 +101,8 @@ def _points(geometry: dict[str, Any]) -> Iterator[tuple[float, float]]:
     kind, rings = geometry.get("type"), geometry.get("coordinates")
     if kind not in ("Polygon", "MultiPolygon") or not isinstance(rings, list) or not rings:
         raise DataError(f"geometry {kind}", expected="a Polygon or MultiPolygon with corners", cure="draw a rectangle")
-    rings = [ring for polygon in rings for ring in polygon] if kind == "MultiPolygon" else rings
     try:
+        rings = [ring for polygon in rings for ring in polygon] if kind == "MultiPolygon" else rings
         for ring in rings:
             for x, y, *_ in ring:
                 if not (math.isfinite(x) and math.isfinite(y)):
