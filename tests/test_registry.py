@@ -255,6 +255,7 @@ def test_a_damaged_log_is_refused_before_anything_moves(
     assert champion(root, "damaged") == two
 
 
+@pytest.mark.slow
 def test_promotion_refusal_and_rollback_over_http(
     mlflow_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,10 +265,10 @@ def test_promotion_refusal_and_rollback_over_http(
 
 
 def test_promotions_that_race_on_two_machines_wait_for_each_other(
-    mlflow_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two workspaces share nothing but the server; the first one stops right before it moves the alias."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+    """Two workspaces share nothing but the registry; the first one stops right before it moves the alias."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
     here, there = tmp_path / "here", tmp_path / "there"
     (first,) = rising(here, "far", 1)
     versions = [new_version(root, "far", Evidence("d", 0.6, {"car": 0.6})) for root in (here, there)]

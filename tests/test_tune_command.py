@@ -1,4 +1,4 @@
-"""`weakseg tune` as it is typed: real trainings, a real MLflow file, the dashboard's own process, a real git."""
+"""`weakseg tune` as it is typed: the dashboard's own process, a real git; and, slowly, real trainings on the demo."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from weakseg.cli import app
-from weakseg.params import load_params
+from weakseg.params import Params, load_params
 from weakseg.stages import tiles
 from weakseg.tracking import connect, send_spool
+from weakseg.tuning import Metrics, Report, tune
 from weakseg.tuning.space import value_at
 
 PROJECT = Path(__file__).parents[1]
@@ -40,41 +39,21 @@ def git(root: Path, *words: str) -> str:
     return subprocess.run(["git", *who, *words], cwd=root, capture_output=True, text=True, check=True).stdout
 
 
+def by_dropout(params: Params, report: Report) -> Metrics:
+    return {"miou": 0.5 + params.segment.network.dropout / 10, "iou/car": 0.5}
+
+
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Path], Path]) -> Iterator[Path]:
-    """A workspace after `weakseg tune --trials 2` and one more trial by `--resume`."""
-    root = make_workspace(tmp_path_factory.mktemp("tune"))
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A git repository with the demo's params and a study of three trials."""
+    root = tmp_path_factory.mktemp("tune")
+    shutil.copy(PROJECT / "configs" / "demo.yaml", root / "params.yaml")
     git(root, "init", "-q")
     git(root, "add", "params.yaml")
     git(root, "commit", "-q", "-m", "params")
-    tiles.run(root)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
-            patch.delenv(name)
-        patch.setenv("WEAKSEG_TRACKING", "spool")
-        command(root, "tune", "--trials", "2")
-        said = command(root, "tune", "--trials", "3", "--resume")
-        assert "`weakseg tune apply` writes its values into params.yaml" in said
-        assert send_spool(root).left == 0
-        yield root
-
-
-def test_every_trial_is_a_run_under_the_run_of_the_study(tuned: Path) -> None:
-    client = connect(tuned)
-    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-    stages = {run.data.tags["weakseg.stage"]: run for run in runs if "weakseg.stage" in run.data.tags}
-    trials = [run for run in runs if "trial" in run.data.tags]
-    assert sorted(run.data.tags["trial"] for run in trials) == ["0", "1", "2"]
-    assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {stages["tune"].info.run_id}
-    assert all(0 <= run.data.metrics["holdout/miou"] <= 1 for run in trials)
-    assert {run.data.tags["state"] for run in trials} <= {"complete", "pruned"}
-
-
-def test_the_report_has_its_plots(tuned: Path) -> None:
-    folder = tuned / "reports" / "tuning"
-    assert {"history.png", "importance.png", "parallel.png", "trials.csv"} <= {path.name for path in folder.iterdir()}
-    summary = json.loads((folder / "study.json").read_text())
-    assert sum(summary["states"].values()) == 3
+    params = load_params(root / "params.yaml")
+    tune(root, params, params.tune.model_copy(update={"trials": 3}), by_dropout, study="tune")
+    return root
 
 
 def test_apply_shows_as_a_git_diff(tuned: Path) -> None:
@@ -83,7 +62,7 @@ def test_apply_shows_as_a_git_diff(tuned: Path) -> None:
     after = load_params(tuned / "params.yaml")
     lines = git(tuned, "diff", "--unified=0", "params.yaml").splitlines()
     changed = [line for line in lines if line[0] in "+-" and line[:3] not in ("+++", "---")]
-    assert len(changed) == 2 * len(said.splitlines()) == 2 * len(before.tune.space)
+    assert len(changed) == 2 * len(said.splitlines()) == 2 * len(before.tune.space) == 6
     for path in before.tune.space:
         assert value_at(after, path) != value_at(before, path)
         assert f"{path}: {value_at(before, path):g} -> {value_at(after, path):g}" in said
@@ -93,16 +72,16 @@ def test_apply_shows_as_a_git_diff(tuned: Path) -> None:
 def test_the_dashboard_opens_on_the_study(tuned: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    host, port = address.split(":")
+        port = probe.getsockname()[1]
     program = str(Path(sys.executable).with_name("optuna-dashboard"))
-    words = [program, str(JOURNAL), "--host", host, "--port", port]
-    process = subprocess.Popen(words, cwd=tuned, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    words = [program, str(JOURNAL), "--host", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen(words, cwd=tuned, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        studies = ask(f"http://{address}/api/studies", process)["study_summaries"]
+        studies = ask(f"http://127.0.0.1:{port}/api/studies", process)["study_summaries"]
         assert [study["study_name"] for study in studies] == ["tune"]
-        trials = ask(f"http://{address}/api/studies/{studies[0]['study_id']}?after=0", process)["trials"]
+        trials = ask(f"http://127.0.0.1:{port}/api/studies/{studies[0]['study_id']}?after=0", process)["trials"]
         assert [trial["number"] for trial in trials] == [0, 1, 2]
+        assert {trial["state"] for trial in trials} == {"Complete"}
     finally:
         process.kill()
         process.wait()
@@ -112,14 +91,37 @@ def ask(url: str, process: subprocess.Popen[bytes]) -> dict[str, Any]:
     deadline = time.monotonic() + 300
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=30) as answer:
+            with urllib.request.urlopen(url, timeout=60) as answer:
                 assert answer.status == 200
                 found: dict[str, Any] = json.loads(answer.read())
                 return found
         except OSError:
-            assert process.poll() is None, process.stdout and process.stdout.read().decode()
+            assert process.poll() is None, "the dashboard ended"
             assert time.monotonic() < deadline
             time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_every_trial_is_a_run_under_the_run_of_the_study(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real trainings, two trials and one more by --resume; then what MLflow has of them, and the report."""
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WEAKSEG_TRACKING", "spool")
+    tiles.run(workspace)
+    command(workspace, "tune", "--trials", "2")
+    said = command(workspace, "tune", "--trials", "3", "--resume")
+    assert "`weakseg tune apply` writes its values into params.yaml" in said
+    assert send_spool(workspace).left == 0
+    client = connect(workspace)
+    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    stages = {run.data.tags["weakseg.stage"]: run for run in runs if "weakseg.stage" in run.data.tags}
+    trials = [run for run in runs if "trial" in run.data.tags]
+    assert sorted(run.data.tags["trial"] for run in trials) == ["0", "1", "2"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {stages["tune"].info.run_id}
+    assert all(0 <= run.data.metrics["holdout/miou"] <= 1 for run in trials)
+    folder = workspace / "reports" / "tuning"
+    assert {"history.png", "importance.png", "parallel.png", "trials.csv"} <= {path.name for path in folder.iterdir()}
+    assert sum(json.loads((folder / "study.json").read_text())["states"].values()) == 3
 
 
 @pytest.mark.slow
@@ -127,8 +129,6 @@ def test_twelve_trials_of_the_demo_fit_into_five_minutes_on_two_cores(tmp_path: 
     """By CPU seconds, so that other work on the machine does not count."""
     shutil.copy(PROJECT / "configs" / "demo.yaml", tmp_path / "params.yaml")
     command(tmp_path, "data", "synth")
-    tags = yaml.safe_load((tmp_path / "params.yaml").read_text())["tiles"]["tag_size"]
-    command(tmp_path, "data", "tags", "--size", str(tags), "--write")
     tiles.run(tmp_path)
     environment = {**os.environ, "PYTHONPATH": str(PROJECT / "src"), "OMP_NUM_THREADS": "1"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -60,6 +60,7 @@ def test_promotion_refusal_and_rollback_as_typed_over_http(
 ) -> None:
     """The commands as typed, against a server: a first champion, a refusal that says why, a better one, and back."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+    (workspace / "out" / "tiles").mkdir(parents=True)
     ISPRS.save(workspace / "out" / "tiles" / "classes.yaml")
     context = open_context(workspace)
     network = segmenter_of(context.params.segment.network, len(ISPRS))
