@@ -144,7 +144,6 @@ class CrfParams(Section):
     """Refinement of ScoreMaps by a dense CRF or PAMR."""
 
     refiner: Literal["crf", "pamr", "none"]
-    input: Literal["cam", "single_stage", "teacher"]
     gaussian_sxy: Positive
     gaussian_weight: NotNegative
     bilateral_sxy: Positive

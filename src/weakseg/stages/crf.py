@@ -17,7 +17,7 @@ from weakseg.weak.scores import ScoreMaps, load_scores, save_scores
 
 
 def run(root: Path) -> None:
-    """Write out/scores/crf/<area>.npz from out/scores/<crf.input>."""
+    """Write out/scores/crf/<area>.npz from out/scores/cam."""
     context = open_context(root)
     machine, areas = context.machine, context.pixel_areas() + context.tag_areas()
     mine, cores = machine.shard(areas), usable_cores() // machine.local_world
@@ -39,8 +39,7 @@ def where_known(context: Context, area: str, maps: ScoreMaps) -> ScoreMaps:
     """The maps without what the CRF guesses where no tag lies and its input is silent: in partly tagged areas."""
     silent = np.asarray(open_array(context.layout.tiles / "windows", area)) < 0
     if silent.any():
-        source = context.layout.scores(context.params.crf.input) / f"{area}.npz"
-        silent &= ~load_scores(source).scores.any(0)
+        silent &= ~load_scores(context.layout.scores("cam") / f"{area}.npz").scores.any(0)
     if not silent.any():
         return maps
     scores = np.where(silent, 0, maps.scores)
@@ -63,7 +62,7 @@ def options_of(params: CrfParams) -> RefineOptions:
 
 
 def _jobs(context: Context, areas: list[str]) -> Iterator[tuple[np.ndarray, ScoreMaps]]:
-    source = context.layout.scores(context.params.crf.input)
+    source = context.layout.scores("cam")
     for area in areas:
         image = np.array(open_array(context.layout.tiles / "images", area))  # the CRF wants a writable copy
         yield image, load_scores(source / f"{area}.npz")
