@@ -127,6 +127,7 @@ def begin(rest: str, stages: Mapping[str, Stage], base: Path, work: Path) -> tup
     origin, _, name = rest.split()
     print(f"== FROM {origin} AS {name}", flush=True)
     parent, folder = stages.get(origin), work / name
+    work.mkdir(parents=True, exist_ok=True)
     subprocess.run(["rm", "-rf", str(folder)], check=True)
     subprocess.run(["cp", "-a", "--reflink=auto", str(parent.folder if parent else base), str(folder)], check=True)
     refresh_machine_files(folder)

@@ -132,7 +132,7 @@ def test_mlflow_run_starts_main_inside_its_run(tmp_path: Path) -> None:
         "DO_NOT_TRACK": "true",
     }
     command = [sys.executable, "-m", "mlflow", "run", ".", "-e", "main", "--env-manager", "local", "-P", "target=tiles"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     calls = [line.split("|") for line in (tmp_path / "calls").read_text().splitlines()]
     assert [call[0] for call in calls] == ["-m weakseg data ensure", "-m dvc repro tiles"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,7 +11,6 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from rasterio.enums import Resampling
 from torch import Tensor
 
 from weakseg.classes import IGNORE, ISPRS
@@ -380,41 +377,3 @@ def test_bands_and_layers_are_cut_as_asked() -> None:
         encode_maps(maps, confidence=True, probabilities=True)[:, 0],
         [[1, 0], [190, 0], [64, 0], [190, 0]],  # 0.25 * 254 = 63.5 rounds to even
     )
-
-
-SPARSE = """
-import resource, sys, time
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from weakseg.classes import ISPRS
-from weakseg.data.streaming import inspect_source
-from weakseg.prediction import run_predictor
-from weakseg.prediction_options import Options
-from weakseg.predictors import Predictor
-folder = Path(sys.argv[1])
-forward = lambda images: images.float().mean(1, keepdim=True).expand(-1, 5, -1, -1)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-run = run_predictor(
-    Predictor(forward, ISPRS, 1.0, None, torch.device("cpu"), ""),
-    inspect_source(folder / "sparse.tif", None), folder / "o.tif", Options(512, 0.25, 8))
-print(run.windows, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
-"""
-
-
-def test_memory_stays_bounded_on_a_large_sparse_raster(tmp_path: Path) -> None:
-    """20,000 px wide and 3000 high: 1.2 GB as probabilities; of them 600 x 900 px hold data."""
-    shape = {"count": 3, "height": 3_000, "width": 20_000, "dtype": "uint8", "nodata": 0, **UTM}
-    tiles = {"tiled": True, "blockxsize": 512, "blockysize": 512, "sparse_ok": True, "interleave": "pixel"}
-    with rasterio.open(tmp_path / "sparse.tif", "w", driver="GTiff", **shape, **tiles) as file:
-        file.write(np.full((3, 600, 900), 100, np.uint8), window=((2000, 2600), (15000, 15900)))
-    script = [sys.executable, "-c", SPARSE, str(tmp_path)]
-    answer = subprocess.run(script, capture_output=True, text=True, check=True).stdout.split()
-    windows, megabytes = map(int, answer)
-    assert 6 <= windows <= 20
-    buffers = 4 * (5 + 1) * 512 * 20_000 / 2**20  # the rows under way
-    assert megabytes < buffers + 400
-    with rasterio.open(tmp_path / "o.tif") as file:
-        assert file.read(1, window=((2000, 2600), (15000, 15900))).max() == 0
-        small = file.read(1, out_shape=(300, 2000), resampling=Resampling.nearest)
-    assert (small != IGNORE).sum() == 60 * 90

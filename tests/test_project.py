@@ -5,6 +5,8 @@ from __future__ import annotations
 import configparser
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import socket
@@ -122,6 +124,25 @@ def test_analytics_are_off_for_whoever_clones() -> None:
     settings = configparser.ConfigParser()
     settings.read_string("".join(line.strip() + "\n" for line in (PROJECT / ".dvc" / "config").open()))
     assert dict(settings["core"]) == {"analytics": "false", "check_update": "false"}
+
+
+def test_every_dvc_command_of_the_docs_exists() -> None:
+    """Parsed by DVC's own parser, which ends the process at an unknown command or option."""
+    from dvc.cli.parser import get_main_parser
+
+    parser, seen = get_main_parser(), set()
+    for page in [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]:
+        for block in re.findall(r"```\n(.*?)```", page.read_text(), flags=re.DOTALL):
+            for line in block.splitlines():
+                if "dvc" not in line:
+                    continue
+                words = shlex.split(line, comments=True)
+                while words and "=" in words[0]:  # environment variables before a command
+                    words.pop(0)
+                if words and words[0].rpartition("/")[2] == "dvc":
+                    parser.parse_args(words[1:])
+                    seen.add(" ".join(words[1:3]))
+    assert {"exp run", "metrics diff", "plots diff", "remote add"} <= seen
 
 
 def test_a_directory_remote_brings_data_and_outputs_back(clone: Clone, tmp_path: Path) -> None:

@@ -121,13 +121,8 @@ def marginal_gains(points: Sequence[Point], names: Sequence[str], *, draws: int,
     """
     gains = []
     for kind in KINDS:
-        others = [other for other in KINDS if other != kind]
-        groups: dict[tuple[Any, ...], list[Point]] = {}
-        for point in points:
-            groups.setdefault((point.source, *(getattr(point.labels, o) for o in others)), []).append(point)
-        for group in groups.values():
-            ordered = sorted(group, key=lambda point: getattr(point.labels, kind))
-            for a, b in pairwise(ordered):
+        for chain in chains(points, kind):
+            for a, b in pairwise(chain):
                 if b.hours > a.hours:
                     miou = paired_bootstrap(a.areas, b.areas, names, draws=draws, seed=seed).miou
                     gains.append(Gain(kind, a.name, b.name, b.hours - a.hours, miou))
@@ -199,16 +194,17 @@ def draw_curve(points: Sequence[Point], folder: Path) -> list[Path]:
 
 def curve_lines(points: Sequence[Point]) -> dict[str, list[Point]]:
     """Per kind of label the longest chain of budgets of one source that differ in that kind alone, by rising hours."""
-    lines: dict[str, list[Point]] = {}
-    for kind in KINDS:
-        groups: dict[tuple[Any, ...], list[Point]] = {}
-        for point in points:
-            key = (point.source, *(getattr(point.labels, other) for other in KINDS if other != kind))
-            groups.setdefault(key, []).append(point)
-        longest = max(groups.values(), key=len, default=[])
-        if len(longest) > 1:
-            lines[kind] = sorted(longest, key=lambda point: point.hours)
-    return lines
+    longest = {kind: max(chains(points, kind), key=len, default=[]) for kind in KINDS}
+    return {kind: chain for kind, chain in longest.items() if len(chain) > 1}
+
+
+def chains(points: Sequence[Point], kind: str) -> list[list[Point]]:
+    """Budgets of one source that differ in one kind of label alone, by its rising count; each point is in one chain."""
+    groups: dict[tuple[Any, ...], list[Point]] = {}
+    for point in points:
+        key = (point.source, *(getattr(point.labels, other) for other in KINDS if other != kind))
+        groups.setdefault(key, []).append(point)
+    return [sorted(group, key=lambda point: int(getattr(point.labels, kind))) for group in groups.values()]
 
 
 def _kind_of(point: Point) -> str:

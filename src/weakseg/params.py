@@ -158,17 +158,17 @@ class IrnetParams(Section):
     """Boundary network and random walk."""
 
     seed: int
-    preset: Literal["aerial", "irn_voc", "lid_compat"]
-    encoder: str
+    preset: Literal["aerial", "irn_voc", "lid_compat"]  # the last two: pairs, losses, views and walk as published
+    encoder: str  # frozen; resnet50 is the published one
     weights: str
-    crop: Count
-    radius: Count
-    pairs_per_step: Count
-    label_score: Share
-    label_margin: Share
+    crop: Count  # px
+    radius: Count  # aerial: training pairs lie closer than this, in grid cells of 4 px
+    pairs_per_step: Count  # aerial: offsets drawn for each step; radius 5 has 34, radius 10 has 152
+    label_score: Share  # a pixel is a confident label from this score of the crf stage on,
+    label_margin: Share  # and this lead over the second class
     walk_steps: tuple[Annotated[int, Field(ge=0)], ...]  # candidates; the one in force is chosen inside N1
     anchors: tuple[Share, ...]  # candidates of the anchored walk's weight; 1 is no anchor
-    max_drift: Positive
+    max_drift: Positive  # octaves that a class may grow or shrink by before its area keeps the scores before the walk
     optimiser: OptimiserParams
 
 

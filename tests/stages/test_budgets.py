@@ -19,7 +19,8 @@ from weakseg.errors import ParamsError
 from weakseg.layout import Layout
 from weakseg.params import BudgetParams, load_params
 from weakseg.stages import budgets
-from weakseg.stages.budgets import prepare_workspace, run_label_cost, stages_of
+from weakseg.stages.budget_workspace import prepare_workspace
+from weakseg.stages.budgets import run_label_cost, stages_of
 
 SIZES = dict.fromkeys(("p1", "p2", "t1", "t2", "v1"), (64, 64))
 BUDGETS = [

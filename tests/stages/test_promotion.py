@@ -73,7 +73,7 @@ def test_promotion_refusal_and_rollback_as_typed_over_http(
 
     def promote(right: dict[str, int], validation: str = "data1") -> tuple[int, str]:
         file = workspace / "reports" / "evaluate" / "pixel.json"
-        file.parent.mkdir(exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(report_of(right, validation)))
         return command("promote", "pixel")
 

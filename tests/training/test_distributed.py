@@ -5,6 +5,7 @@ The module is its own script: ``torchrun -m tests.training.test_distributed FOLD
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -27,10 +28,12 @@ from torch.utils.data import Dataset
 
 from weakseg.cli import app
 from weakseg.cli import main as command_line
+from weakseg.layout import Layout
 from weakseg.params import OptimiserParams
 from weakseg.training.fit import fit
 from weakseg.training.machine import machine_from_environment
 from weakseg.training.seeds import seed_everything
+from weakseg.weak.scores import ScoreMaps, save_scores
 
 PROJECT = Path(__file__).parents[2]
 NETS = ("conv", "spare", "norm")
@@ -105,10 +108,10 @@ def train(kind: str, folder: Path) -> None:
     torch.save(content, folder / f"{kind}-{machine.rank}.pt")
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, *stages: str) -> None:
     """All that needs two ranks, in one launch, since each process needs seconds to import torch.
 
-    The last stage fails, because an input of rank 1 is removed, and with it the launch.
+    ``stages`` are "workspace/stage source". At the end fused fails, and so the launch: an input of rank 1 is removed.
     """
     rank, written = machine_from_environment().rank, []
     really_replace = os.replace
@@ -120,10 +123,9 @@ def main(folder: Path) -> None:
     for kind in NETS:
         train(kind, folder)
     os.replace = note  # type: ignore[assignment]
-    for root, stages in ((folder / "exact", ("segment pixel",)), (folder / "tiny", (*PER_TILE, *TRAININGS))):
-        for words in stages:
-            print(f"rank {rank}: {words} from {time.process_time():.1f} CPU s", flush=True)
-            app(["--root", str(root), "stage", *words.split()], standalone_mode=False)
+    for root, words in (each.split("/") for each in stages):
+        print(f"rank {rank}: {root} {words} from {time.process_time():.1f} CPU s", flush=True)
+        app(["--root", str(folder / root), "stage", *words.split()], standalone_mode=False)
     (folder / f"written-{rank}.json").write_text(json.dumps(written))
     if rank == 0:
         shutil.copytree(folder / "tiny" / "out" / "scores" / "fused", folder / "kept" / "out" / "scores" / "fused")
@@ -178,37 +180,61 @@ def without_chance(raw: dict[str, Any]) -> None:
     segment["optimiser"] |= {"report_every": 1, "lr": 0.002}
 
 
+def draw_scores(root: Path, methods: Iterable[str]) -> None:
+    """Scores as the methods would write them."""
+    layout, rng = Layout(root), np.random.default_rng(0)
+    for method, area in itertools.product(methods, AREAS):
+        maps = ScoreMaps(rng.random((5, 64, 64), np.float32), np.ones(5, bool))
+        save_scores(layout.scores(method) / f"{area}.npz", maps)
+
+
 @pytest.fixture(scope="module")
 def two(
     tmp_path_factory: pytest.TempPathFactory,
     make_workspace: Callable[[Path], Path],
     paint: Callable[[int], tuple[np.ndarray, np.ndarray]],
 ) -> Path:
-    """A folder with what one process made in ``one/`` and what two made beside it."""
+    """A folder with what one process made in ``one/`` and what two made beside it: trainings, and stage fused."""
     folder = tmp_path_factory.mktemp("distributed")
     (folder / "one").mkdir()
-    monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setenv("WEAKSEG_CRF_WORKERS", "1")  # a pool's processes import all of this once more
-    tiny = prepare(folder / "one" / "tiny", make_workspace, slim)
-    for words in ("classifier", "cam", "crf", "irnet", "single_stage", "segment pixel", *PER_TILE[2:]):
-        stage(tiny, words)
     exact = prepare(folder / "one" / "exact", make_workspace, without_chance)
     for number, area in enumerate(("p1", "p2")):  # a label for every pixel
         mask = paint(number)[1]
         np.save(exact / "out" / "tiles" / "labels" / f"{area}.npy", np.where(mask == 255, 0, mask).astype(np.uint8))
+    tiny = prepare(folder / "one" / "tiny", make_workspace, slim)
+    draw_scores(tiny, ("teacher", "irnet", "single_stage"))
     for root in (tiny, exact):
         shutil.copytree(root, folder / root.name)
-    for name in ("scores/cam", "scores/crf", "scores/teacher", "scores/fused", "predictions"):
-        shutil.rmtree(folder / "tiny" / "out" / name)
     stage(exact, "segment pixel")
+    stage(tiny, "fused")
     for kind in NETS:
         train(kind, folder / "one")
-    done = torchrun("-m", "tests.training.test_distributed", str(folder))
-    monkeypatch.undo()
+    launch(folder, "exact/segment pixel", "tiny/fused")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def all_stages(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Path], Path]) -> Path:
+    """The same with every stage that runs on several ranks, each with inputs that one process made."""
+    folder = tmp_path_factory.mktemp("all_stages")
+    (folder / "one").mkdir()
+    tiny = prepare(folder / "one" / "tiny", make_workspace, slim)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WEAKSEG_CRF_WORKERS", "1")  # a pool's processes import all of this once more
+        for words in ("classifier", "cam", "crf", "irnet", "single_stage", "segment pixel", *PER_TILE[2:]):
+            stage(tiny, words)
+        shutil.copytree(tiny, folder / "tiny")
+        for name in ("scores/cam", "scores/crf", "scores/teacher", "scores/fused", "predictions"):
+            shutil.rmtree(folder / "tiny" / "out" / name)
+        launch(folder, *(f"tiny/{words}" for words in (*PER_TILE, *TRAININGS)))
+    return folder
+
+
+def launch(folder: Path, *stages: str) -> None:
+    done = torchrun("-m", "tests.training.test_distributed", str(folder), *stages)
     (folder / "said.txt").write_text(f"exit status {done.returncode}\n{done.stdout}{done.stderr}")
     written = [(folder / f"written-{rank}.json").is_file() for rank in (0, 1)]
     assert all(written), done.stdout[-2000:] + done.stderr[-4000:]
-    return folder
 
 
 def load(folder: Path, kind: str, rank: int = 0) -> dict[str, Any]:
@@ -257,27 +283,46 @@ def files_of(root: Path, parts: Iterable[str]) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
 
 
-def test_stages_that_share_the_areas_give_what_one_process_gives(two: Path) -> None:
-    parts = [*(f"out/scores/{name}" for name in PER_TILE[:3]), "out/predictions/pixel"]
-    alone, both = (files_of(folder / "tiny", parts) for folder in (two / "one", two))
-    alone |= files_of(two / "one" / "tiny", ["out/scores/fused"])
-    both |= files_of(two / "kept", ["out/scores/fused"])
-    assert sorted(alone) == sorted(both)
-    assert len(both) == 4 * len(AREAS) + 1
-    assert [name for name in alone if alone[name] != both[name]] == []
+def test_a_stage_that_shares_the_areas_gives_what_one_process_gives(two: Path) -> None:
+    alone, both = files_of(two / "one" / "tiny", ["out/scores/fused"]), files_of(two / "kept", ["out/scores/fused"])
+    assert len(both) == len(AREAS)
+    assert alone == both
     assert (two / "kept" / "fused.json").read_text() == (two / "one" / "tiny" / UNWRITTEN).read_text()
+
+
+@pytest.mark.slow
+def test_every_stage_that_shares_the_areas_gives_what_one_process_gives(all_stages: Path) -> None:
+    parts = [*(f"out/scores/{name}" for name in PER_TILE[:3]), "out/predictions/pixel"]
+    alone, both = (files_of(folder / "tiny", parts) for folder in (all_stages / "one", all_stages))
+    assert sorted(alone) == sorted(both)
+    assert len(both) == 3 * len(AREAS) + 1
+    assert [name for name in alone if alone[name] != both[name]] == []
     for report in ("evaluate/pixel.json", "confusion/pixel.csv"):
-        assert (two / "tiny" / "reports" / report).read_text() == (two / "one/tiny/reports" / report).read_text()
+        here, there = (folder / "tiny" / "reports" / report for folder in (all_stages / "one", all_stages))
+        assert here.read_text() == there.read_text()
 
 
-def test_no_file_is_written_by_two_ranks_and_reports_by_the_main_one(two: Path) -> None:
-    first, second = (json.loads((two / f"written-{rank}.json").read_text()) for rank in (0, 1))
+def written(folder: Path) -> tuple[list[str], list[str]]:
+    """Files that each rank wrote, in their order; none is written by both."""
+    first, second = (json.loads((folder / f"written-{rank}.json").read_text()) for rank in (0, 1))
     assert not set(first) & set(second)
     assert len(set(second)) == len(second)
-    mine = {str(Path(name).relative_to(two / "tiny" / "out")) for name in second}
+    return first, [str(Path(name).relative_to(folder / "tiny" / "out" / "scores")) for name in second]
+
+
+def test_a_rank_writes_its_areas_and_the_main_one_the_rest(two: Path) -> None:
+    first, second = written(two)
+    assert second == ["fused/p2.npz", "fused/t2.npz"]
+    made = {Path(name).name for name in first}
+    assert {"seed0.pt", "pixel.csv", "pixel.json", "fused.json", "p1.npz", "t1.npz"} <= made
+
+
+@pytest.mark.slow
+def test_no_stage_writes_a_file_twice(all_stages: Path) -> None:
+    first, second = written(all_stages)
     methods = ("cam", "crf", "teacher", "fused", "irnet", "irnet/boundaries", "single_stage")
     ends = {method: "npy" if "/" in method else "npz" for method in methods}
-    assert mine == {f"scores/{method}/{area}.{end}" for method, end in ends.items() for area in ("p2", "t2")}
+    assert set(second) == {f"{method}/{area}.{end}" for method, end in ends.items() for area in ("p2", "t2")}
     made = {Path(name).name for name in first}
     assert {"model.pt", "seed0.pt", "pixel.csv", "classifier.json", "irnet.json", "fused.json", "pixel.json"} <= made
 
@@ -294,7 +339,6 @@ def test_a_rank_that_fails_fails_the_stage(two: Path) -> None:
 def test_a_launcher_before_every_stage(two: Path) -> None:
     """As dvc.yaml calls a stage, with WEAKSEG_LAUNCH set; the failed stage once more, its input back."""
     shutil.copy(two / "one" / "tiny" / LOST, two / "tiny" / LOST)
-    shutil.copytree(two / "one/tiny/out/scores/single_stage", two / "tiny/out/scores/single_stage", dirs_exist_ok=True)
     launch = f"{sys.executable} -m torch.distributed.run --standalone --nproc-per-node 2"
     environment = {**os.environ, "PYTHONPATH": str(PROJECT / "src"), "OMP_NUM_THREADS": "1", "WEAKSEG_LAUNCH": launch}
     words = [sys.executable, "-m", "weakseg", "--root", str(two / "tiny"), "stage", "fused"]
@@ -303,4 +347,4 @@ def test_a_launcher_before_every_stage(two: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -6,17 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from weakseg.errors import StageError
 from weakseg.layout import Layout
-from weakseg.metrics import paired_bootstrap
+from weakseg.metrics import paired_bootstrap, scores_of
 from weakseg.params import load_params
-from weakseg.stages.promotion import evidence_of
 from weakseg.stages.report import confusions
 from weakseg.tracking import read_artifact
 
 
 def compare_evaluations(root: Path, a: str, b: str) -> str | None:
-    """A table of two evaluations: mIoU and class IoUs, and b - a with 95 % intervals.
+    """A table of two evaluations: mIoU and class IoUs of all areas and seeds pooled, and b - a with 95 % intervals.
 
     Args:
         root: the workspace; its section ``report`` says how many draws the bootstrap takes.
@@ -41,9 +42,9 @@ def compare_evaluations(root: Path, a: str, b: str) -> str | None:
         )
     options = load_params(Layout(root).params).report
     found = paired_bootstrap(confusions(left), confusions(right), names, draws=options.draws, seed=options.seed)
-    one, two = evidence_of(left), evidence_of(right)
-    rows = [("mIoU", one.miou, two.miou, found.miou)]
-    rows += [(name, one.iou[name], two.iou[name], found.iou[name]) for name in names]
+    one, two = (scores_of(np.sum([*confusions(report).values()], axis=0), names) for report in (left, right))
+    rows = [("mIoU", one["miou"], two["miou"], found.miou)]
+    rows += [(name, one["iou"][name], two["iou"][name], found.iou[name]) for name in names]
     lines = [f"{'':22} {_short(a):>14} {_short(b):>14}   {'b - a':>8}  95 % interval, paired over areas, seeds pooled"]
     for name, x, y, gain in rows:
         lines.append(f"{name:22} {x:14.4f} {y:14.4f}   {gain.value:+8.4f}  [{gain.low:+.4f}, {gain.high:+.4f}]")

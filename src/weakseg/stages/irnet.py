@@ -65,10 +65,15 @@ def run(root: Path) -> None:
         log.log_metrics(
             {"holdout/before": before, "holdout/after": report["holdout_miou"], "fell_back": report["fell_back"]}
         )
+        log.log_metrics({f"drift_octaves/{name}": value for name, value in report["drift_octaves"].items()})
 
 
 def options_of(params: IrnetParams) -> IrnetOptions:
-    """The preset with the params' pairs and drift limit; published presets keep their own drift (none)."""
+    """The preset, ``aerial`` with the params' pairs and drift limit.
+
+    Published presets bring their own pairs, losses, views and walk, without a limit on the drift. The optimiser is that
+    of the section in any case: :func:`weakseg.models.irnet.poly_sgd` has the published one.
+    """
     preset = irnet_preset(params.preset)
     if params.preset != "aerial":
         return preset
@@ -161,7 +166,9 @@ def predict_boundary(context: Context, model: IRNet, options: IrnetOptions, area
 
 
 def candidates(params: IrnetParams, options: IrnetOptions) -> list[IrnetOptions]:
-    """Every walk length with every anchor."""
+    """Every walk length with every anchor; a published preset walks as published."""
+    if params.preset != "aerial":
+        return [options]
     return [replace(options, steps=steps, anchor=anchor) for steps in params.walk_steps for anchor in params.anchors]
 
 
