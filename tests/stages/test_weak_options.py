@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from weakseg.errors import DataError
 from weakseg.layout import Layout
 from weakseg.params import load_params
 from weakseg.stages import classifier, crf, irnet, tiles
-from weakseg.stages.context import open_context
+from weakseg.stages.context import Context, open_context
 from weakseg.training.checkpoints import load_checkpoint
 from weakseg.weak.fusion import allowed_planes
 from weakseg.weak.scores import ScoreMaps, load_scores, save_scores
@@ -137,6 +138,37 @@ def test_every_refiner_writes_scores_of_every_area(
             assert roughness(after) < 0.6 * roughness(before)
         if refiner == "crf":
             np.testing.assert_allclose(after.scores.sum(0), 1, atol=3e-3)
+
+
+class Alive:
+    """Counts arrays that are alive at the same time."""
+
+    def __init__(self) -> None:
+        self.now = self.most = self.all = 0
+
+    def watch(self, maps: ScoreMaps) -> ScoreMaps:
+        self.now, self.all = self.now + 1, self.all + 1
+        self.most = max(self.most, self.now)
+        weakref.finalize(maps.scores, self._gone)
+        return maps
+
+    def _gone(self) -> None:
+        self.now -= 1
+
+
+def test_maps_of_few_areas_are_alive_at_a_time(tiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Peak memory must not grow with the number of areas; benchmarks/stage_memory.py measures it."""
+    root = copy_of(tiled, tmp_path, "crf", refiner="crf")
+    for workers, most in (("1", 2), ("2", 5)):  # in the pool: two windows per worker, and the area that is read
+        monkeypatch.setenv("WEAKSEG_CRF_WORKERS", workers)
+        read, made = Alive(), Alive()
+        monkeypatch.setattr(crf, "load_scores", lambda path, read=read: read.watch(load_scores(path)))
+        monkeypatch.setattr(crf, "save_scores", lambda path, maps, made=made: made.watch(maps) and None)
+        monkeypatch.setattr(Context, "tag_areas", lambda self: ["t1", "t2"] * 5)
+        crf.run(root)
+        assert read.all == made.all == 12
+        assert read.most <= most
+        assert made.most <= 2
 
 
 # ---- irnet: presets, NaN --------------------------------------------------------------------------------------------
