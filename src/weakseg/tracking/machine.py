@@ -37,7 +37,7 @@ def start_sampler(run: Run) -> tuple[threading.Event, threading.Thread]:
 
 def system_metrics() -> dict[str, float]:
     """Load and memory of the machine, of this process, and of each NVIDIA GPU that ``nvidia-smi`` reports."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     memory = psutil.virtual_memory()
     found = {
