@@ -54,14 +54,17 @@ def rows_of(params: Params, *, ablations: bool) -> list[Row]:
     crops = params.single_stage.optimiser.steps * params.single_stage.optimiser.batch
     steps = max(1, round(crops / params.classifier.optimiser.batch))
     stage = "single_stage"
-    rows = [Row("cam", "cam", {})]
+    rows = [
+        Row("cam", "cam", {}),
+        Row("single_stage, tags alone", stage, {"single_stage.self_training": False}),
+        Row("single_stage", stage, {}),
+    ]
     if steps != params.classifier.optimiser.steps:
         rows.append(Row("cam, as many crops", "cam", {"classifier.optimiser.steps": steps}))
-    rows.append(Row("single_stage, tags alone", stage, {"single_stage.self_training": False}))
-    rows.append(Row("single_stage", stage, {}))
     if ablations:
         few = max(1, params.single_stage.optimiser.steps // 10)
         rows.append(Row("no PAMR", stage, {"single_stage.pamr_iterations": 0}))
+        rows.append(Row("scores not normalised", stage, {"single_stage.normalise": "none"}))
         rows.append(Row("no tag balance", stage, {"single_stage.balance_tags": False}))
         rows.append(Row("dilated stride 16", stage, {"single_stage.output_stride": 16, "single_stage.dilate": True}))
         rows.append(Row("a tenth of the steps", stage, {"single_stage.optimiser.steps": few}))
@@ -187,11 +190,13 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("WEAKSEG_TRACKING", "off")
     rows = rows_of(load_params(Layout(options.root).params), ablations=options.ablations)
-    found = compare(options.root, rows, [int(seed) for seed in options.seeds.split(",")])
+    found: list[dict[str, Any]] = []
     options.out.parent.mkdir(parents=True, exist_ok=True)
     command = f"`python scripts/compare_weak_labels.py --seeds {options.seeds}{' --ablations' * options.ablations}`"
     text = f"# Pseudo-masks of single_stage beside CAM's, on N2\n\nWritten by {command}.\n\n"
-    options.out.write_text(text + table_of(found, open_context(options.root).scheme.names))
+    for row in rows:
+        found += compare(options.root, [row], [int(seed) for seed in options.seeds.split(",")])
+        options.out.write_text(text + table_of(found, open_context(options.root).scheme.names))
 
 
 if __name__ == "__main__":

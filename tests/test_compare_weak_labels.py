@@ -20,10 +20,10 @@ def test_rows_fit_the_params_and_cam_can_see_as_many_crops() -> None:
     rows = rows_of(base, ablations=True)
     changed = [with_changes(base, row.changes) for row in rows]
     assert sum(params == base for params in changed) == 2  # cam and single_stage as they are
-    plan, own = changed[1].classifier.optimiser, base.single_stage.optimiser
+    plan, own = changed[3].classifier.optimiser, base.single_stage.optimiser
     assert abs(plan.steps * plan.batch - own.steps * own.batch) < plan.batch
     assert rows_of(base, ablations=False) == rows[:4]
-    assert len(rows_of(changed[1], ablations=False)) == 3  # cam has as many crops already
+    assert len(rows_of(changed[3], ablations=False)) == 3  # cam has as many crops already
 
 
 def test_quality_at_a_coverage_lies_between_its_rows() -> None:

@@ -194,6 +194,7 @@ class SingleStageParams(Section):
     aspp_image_pool: bool
     gci: bool
     scales: tuple[Positive, ...]
+    normalise: Literal["per_class", "none"]  # of the scores, in each tag crop, as cam.normalise
     head_factor: Positive  # rate of the heads over the backbone's; published: 10, with SGD
     optimiser: OptimiserParams
 

@@ -26,7 +26,7 @@ from weakseg.training.checkpoints import save_checkpoint
 from weakseg.training.fit import Batch, TrainState
 from weakseg.training.machine import Machine
 from weakseg.training.seeds import seed_everything, step_generator
-from weakseg.weak.fusion import allowed_planes
+from weakseg.weak.fusion import constrain_scores, normalise_in_crops
 from weakseg.weak.scores import ScoreMaps, save_scores
 
 WINDOW_BATCH = 4
@@ -135,7 +135,10 @@ def training_zoom(crops: TagCrops, side: int) -> float:
 
 @torch.no_grad()
 def predict_area(context: Context, model: SingleStage, area: str, zoom: float) -> ScoreMaps:
-    """Soft masks of an area over scales and mirror images (as published), classes without a tag set to zero.
+    """Soft masks of an area over scales and mirror images (as published), held to the tags.
+
+    Classes without a tag get zero and the others their mass; with ``normalise: per_class`` every class then reaches 1
+    in each tag crop that holds it.
 
     Args:
         zoom: of :func:`training_zoom`: the network must see objects as large as it learnt them.
@@ -161,8 +164,11 @@ def predict_area(context: Context, model: SingleStage, area: str, zoom: float) -
         batch=WINDOW_BATCH,
         machine=context.machine,
     )
-    planes = allowed_planes(np.asarray(open_array(context.layout.tiles / "allowed", area)), len(context.scheme))
-    return ScoreMaps((probabilities * planes).clip(0, 1), np.asarray(planes.any((1, 2))))
+    maps = constrain_scores(probabilities, np.asarray(open_array(context.layout.tiles / "allowed", area)))
+    if params.normalise == "none":
+        return maps
+    crops = context.crops().select(area=area)
+    return normalise_in_crops(maps, crops.windows, crops.present)
 
 
 def _masks(model: SingleStage, images: Tensor, scale: float, machine: Machine) -> Tensor:
