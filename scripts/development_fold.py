@@ -6,7 +6,7 @@ N1 stays, the rest of N2 carries the tags, the workspace's own validation areas 
 benchmark sets only: a group of N2 can validate where somebody has labelled its pixels. Then, for instance,
 
     python -m weakseg --root work/fold7 stage tiles
-    python -m weakseg --root work/fold7 ablate configs/dubai_folds.yaml
+    python -m weakseg --root work/fold7 ablate configs/dubai_ablation.yaml
 """
 
 from __future__ import annotations
