@@ -209,11 +209,19 @@ Python 3.11 or newer.
     env/bin/pip install -r requirements.txt
     env/bin/python predict.py IN.tif OUT.tif
 
-IN is a raster with 8 bits per band and the three bands of the training images in their order; where it has more bands,
-name three: `--bands 4,1,2`. OUT is a GeoTIFF of class indices with colour table, CRS and transform; 255 is no data.
-Ground sampling distance of the training rasters: {known}; a raster at another one gives a worse map.
-The script holds the raster in memory, {4 * (len(scheme) + 2)} bytes per px; cut larger rasters into parts.
-`--window`, `--overlap` and `--batch` trade speed for memory.
+IN is any raster that rasterio opens, with the three bands of the training images in their order; where it has more,
+name three: `--bands 4,1,2`. Other than 8 bits per band: `--stretch LOW,HIGH`, the values of black and white, chosen as
+for the training images. OUT is a GeoTIFF of class indices on the grid of IN (CRS, transform, control points), tiled and
+compressed, with a colour table and class names; 255 is no data, and is there wherever IN has none.
+
+Ground sampling distance of the training rasters: {known}. `--gsd` says what to do with a raster at another one:
+`auto` resamples where both are known, `resample` and `refuse` stop where one is not, `ignore` takes IN as it is. The
+map is always on the grid of IN.
+
+Rasters of any size: IN is read window by window, OUT written row by row. The script holds one row of windows, about
+{4 * (len(scheme) + 1)} x window bytes per px of width, beside the network's own memory. A smaller `--window` or
+`--batch` takes less, `--threads` bounds the cores, `--overlap` trades speed for smoother joins. Without room for OUT,
+or with a damaged IN, it ends with one sentence, exit code 1 and no OUT.
 
 | value | class | colour (R, G, B) |
 |---|---|---|
