@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from weakseg.errors import DataError, ParamsError, WeightsError
 from weakseg.models.build import Segmenter
 from weakseg.models.encdec_unpool import Crop, EncDecUnpool, Encoded
 from weakseg.training.checkpoints import scheme_of
+
+Written = TypeVar("Written")
 
 OPSET: Final = 18
 SETTINGS: Final = "weakseg.json"  # metadata property of an ONNX file, extra file of a TorchScript one
@@ -92,7 +94,7 @@ def export_onnx(model_file: Path, target: Path) -> float:
                 dynamic_axes=dynamic,
                 **names,
             )
-        _add_property(temporary, _settings(scheme, content))
+        add_property(temporary, _settings(scheme, content))
         session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
         return _check_parity(target, network, lambda x: torch.from_numpy(session.run(None, {"image": x.numpy()})[0]))
 
@@ -107,10 +109,11 @@ def export_torchscript(model_file: Path, target: Path) -> float:
         return _check_parity(target, network, torch.jit.load(str(temporary)))  # type: ignore[no-untyped-call]
 
 
-def export_bundle(model_file: Path, target: Path) -> float:
+def export_bundle(model_file: Path, target: Path, *, write: Callable[[Path, Path], Written] = export_onnx) -> Written:
     """Write a folder with the model, its classes and preprocessing, a script, requirements and INSTRUCTIONS.md.
 
-    The folder needs neither weakseg nor torch. One that is there is replaced if it is a bundle, else refused.
+    The folder needs neither weakseg nor torch. One that is there is replaced if it is a bundle, else refused. ``write``
+    makes its ``model.onnx``, and what it says is returned.
     """
     _, scheme, content = _open(model_file)
     if target.exists() and not (target / "model.onnx").is_file() and (target.is_file() or any(target.iterdir())):
@@ -119,7 +122,7 @@ def export_bundle(model_file: Path, target: Path) -> float:
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     try:
-        difference = export_onnx(model_file, building / "model.onnx")
+        said = write(model_file, building / "model.onnx")
         for name, text in _texts(scheme, content).items():
             (building / name).write_text(text)
         shutil.copyfile(Path(__file__).with_name("bundle_script.py"), building / "predict.py")
@@ -127,7 +130,7 @@ def export_bundle(model_file: Path, target: Path) -> float:
         building.replace(target)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return difference
+    return said
 
 
 def _open(model_file: Path) -> tuple[ExportNet, ClassScheme, dict[str, Any]]:
@@ -176,7 +179,8 @@ def _class_table(scheme: ClassScheme) -> dict[str, Any]:
     return {"classes": classes, "ignored": [{"name": n, "colour": list(c)} for n, c in scheme.ignored]}
 
 
-def _add_property(path: Path, text: str) -> None:
+def add_property(path: Path, text: str) -> None:
+    """Store the settings in an ONNX file, where ``predictors`` look for them."""
     import onnx
 
     model = onnx.load(path)
