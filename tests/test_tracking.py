@@ -54,6 +54,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith(("MLFLOW_", "WEAKSEG_", "DVC_EXP")) or name == "RANK":
             monkeypatch.delenv(name)
     monkeypatch.setenv("WEAKSEG_TRACKING", "spool")
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")  # else a sample stands before every end
 
 
 def history(root: Path, run_id: str, name: str) -> list[tuple[int, float]]:
@@ -361,6 +362,7 @@ def test_refusals_name_the_cure(root: Path, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_system_metrics_are_sampled_while_the_run_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
     with track("long", root=tmp_path, params={}):
         time.sleep(0.6)
@@ -370,6 +372,21 @@ def test_system_metrics_are_sampled_while_the_run_lasts(tmp_path: Path, monkeypa
     assert len(samples) >= 2
     assert samples[0]["values"]["system/process_memory_usage_megabytes"] > 1
     assert 0 <= samples[0]["values"]["system/system_memory_usage_percentage"] <= 100
+
+
+def test_a_stage_shorter_than_the_interval_is_sampled_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "10")
+    for wanted, count in (("true", 1), ("false", 0)):
+        monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", wanted)
+        with track("short", root=tmp_path / wanted, params={}):
+            pass
+        lines = [json.loads(line) for line in spooled(tmp_path / wanted)[0].read_text().splitlines()]
+        samples = [line["values"] for line in lines if line["op"] == "metrics"]
+        assert len(samples) == count
+        assert all(sample["system/process_memory_usage_megabytes"] > 1 for sample in samples)
+        assert lines[-1]["op"] == "end"
 
 
 def test_gpu_lines_of_nvidia_smi() -> None:

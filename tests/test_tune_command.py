@@ -118,7 +118,9 @@ def test_every_trial_is_a_run_under_the_run_of_the_study(workspace: Path, monkey
     trials = [run for run in runs if "trial" in run.data.tags]
     assert sorted(run.data.tags["trial"] for run in trials) == ["0", "1", "2"]
     assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {stages["tune"].info.run_id}
-    assert all(0 <= run.data.metrics["holdout/miou"] <= 1 for run in trials)
+    assert all(0 <= run.data.metrics["val/miou"] <= 1 for run in trials)
+    kept = {file.path for file in client.list_artifacts(stages["tune"].info.run_id, "tuning")}
+    assert {"tuning/history.png", "tuning/study.json"} <= kept
     folder = workspace / "reports" / "tuning"
     assert {"history.png", "importance.png", "parallel.png", "trials.csv"} <= {path.name for path in folder.iterdir()}
     assert sum(json.loads((folder / "study.json").read_text())["states"].values()) == 3

@@ -363,5 +363,5 @@ def test_trials_are_runs_under_the_run_of_their_study(
         study.trials[0].params[DROPOUT]
     )
     logged = {name: value for line in lines if line["op"] == "metrics" for name, value in line["values"].items()}
-    assert logged["holdout/miou"] == logged["miou"] == study.user_attrs["baseline"]["miou"]
+    assert logged["val/miou"] == study.user_attrs["baseline"]["miou"]
     assert [line["values"] for line in lines if line["op"] == "tags"] == [{"state": "complete"}]

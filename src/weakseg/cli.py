@@ -292,8 +292,8 @@ def tune(
         workers=workers,
         resume=resume,
         identity=objective.identity,
+        on_end=lambda ended: write_tuning_report(ended, Layout(root).reports / "tuning"),
     )
-    write_tuning_report(found, Layout(root).reports / "tuning")
     best, baseline = best_trial(found), found.user_attrs["baseline"]
     typer.echo(f"trial {best.number}: mIoU {best.values[0]:.4f} on the hold-out, untuned {baseline['miou']:.4f}")
     typer.echo("`weakseg tune apply` writes its values into params.yaml")

@@ -179,18 +179,23 @@ class SingleStageParams(Section):
     backbone: str  # resnet38 or a timm encoder
     weights: str
     width: Count
+    output_stride: Literal[8, 16]  # of a timm encoder's deep feature; resnet38 has 8
+    dilate: bool  # False: the encoder's own feature of that stride; True: its last stages are dilated to it
     channels: Count
     crop: Count
     pretrain: Share  # share of the steps on classification only
     self_training: bool
+    balance_tags: bool  # weigh presences by absences / presences of their class; published: false
     gate: Literal["strict", "none"]
     dilations: tuple[Count, ...]
-    pamr_iterations: Count
+    pamr_iterations: Annotated[int, Field(ge=0)]  # 0: masks are not refined
     sigma_floor: NotNegative
     aspp_rates: tuple[Count, ...]
     aspp_image_pool: bool
     gci: bool
     scales: tuple[Positive, ...]
+    normalise: Literal["per_class", "none"]  # of the scores, in each tag crop, as cam.normalise
+    head_factor: Positive  # rate of the heads over the backbone's; published: 10, with SGD
     optimiser: OptimiserParams
 
 

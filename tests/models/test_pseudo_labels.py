@@ -204,6 +204,20 @@ def test_self_training_enters_the_gradient_only_when_switched_on() -> None:
     assert not torch.allclose(gradients[True], leaf.grad)
 
 
+def test_presences_can_weigh_less_than_absences_in_the_tag_part_alone() -> None:
+    """Two classes, scores 0: each term is log 2, the presence counts a quarter of it."""
+    output = SingleStageOutput(torch.zeros(1, 2, 4, 4), torch.zeros(1, 2))
+    image, weight = torch.rand(1, 3, 16, 16), torch.tensor([0.25, 9.0])
+    plain, weighted = (
+        single_stage_loss(output, image, tags(1, 0), AERIAL, self_train=True, pos_weight=w) for w in (None, weight)
+    )
+    assert plain.tags.item() == pytest.approx(math.log(2))
+    assert weighted.tags.item() == pytest.approx(math.log(2) * 1.25 / 2)
+    assert weighted.self_training is not None
+    assert plain.self_training is not None
+    assert weighted.self_training.loss == plain.self_training.loss
+
+
 @pytest.mark.parametrize("channels", [2, 5])
 def test_channels_that_do_not_fit_the_tags_are_refused(channels: int) -> None:
     with pytest.raises(DataError, match="use the tags of these crops"):

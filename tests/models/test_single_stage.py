@@ -218,7 +218,8 @@ def test_without_cues_there_is_no_shallow_branch_and_no_gate() -> None:
 
 @pytest.mark.parametrize("stride", [8, 16])
 def test_other_encoders_through_the_same_interface(stride: int) -> None:
-    backbone = EncoderBackbone(build_encoder("tf_efficientnet_lite0", weights="none", output_stride=stride))
+    encoder = build_encoder("tf_efficientnet_lite0", weights="none", output_stride=stride)
+    backbone = EncoderBackbone(encoder, deep_stride=stride)
     net = SingleStage(backbone, 5, SLIM_AERIAL)
     assert net.preprocessing.mean == pytest.approx((127 / 255,) * 3)
     assert backbone.strides == (4, stride)
@@ -229,13 +230,31 @@ def test_other_encoders_through_the_same_interface(stride: int) -> None:
     assert norms
     assert not any(m.training or m.weight.requires_grad for m in norms)
     assert net(torch.rand(2, 3, 48, 48)).scores.shape == (2, 5)
-    free = EncoderBackbone(backbone.encoder.requires_grad_(True), frozen_norm=False).train()
+    free = EncoderBackbone(encoder.requires_grad_(True), deep_stride=stride, frozen_norm=False).train()
     assert all(m.training for m in free.modules())
 
 
-def test_encoder_without_a_dense_feature_is_refused() -> None:
-    with pytest.raises(ParamsError, match="build it with output_stride=16"):
-        EncoderBackbone(build_encoder("tf_efficientnet_lite0", weights="none"))
+@pytest.mark.parametrize(("stride", "channels"), [(8, 40), (16, 112)])
+def test_an_undilated_encoder_gives_its_own_feature_of_the_stride(stride: int, channels: int) -> None:
+    encoder = build_encoder("tf_efficientnet_lite0", weights="none")
+    backbone = EncoderBackbone(encoder, deep_stride=stride)
+    images = torch.rand(1, 3, 64, 64)
+    deep = backbone.eval()(images)[1]
+    assert (backbone.channels, backbone.strides) == ((24, channels), (4, stride))
+    assert deep.shape == (1, channels, 64 // stride, 64 // stride)
+    assert torch.equal(deep, encoder(images)[encoder.strides.index(stride)])
+
+
+@pytest.mark.parametrize(("output_stride", "deep_stride"), [(32, 32), (8, 16)])
+def test_encoder_without_a_dense_feature_is_refused(output_stride: int, deep_stride: int) -> None:
+    encoder = build_encoder("tf_efficientnet_lite0", weights="none", output_stride=output_stride)
+    with pytest.raises(ParamsError, match=f"stride {deep_stride} asked for.*mend single_stage.output_stride"):
+        EncoderBackbone(encoder, deep_stride=deep_stride)
+
+
+def test_heads_learn_at_a_multiple_of_the_backbones_rate() -> None:
+    groups = parameter_groups(slim_net(), rate=0.001, weight_decay=0.01, head_factor=3.0)
+    assert [group["lr"] for group in groups] == pytest.approx([0.001, 0.002, 0.003, 0.006])
 
 
 @pytest.mark.parametrize(

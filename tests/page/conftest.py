@@ -10,7 +10,7 @@ import pytest
 
 from weakseg.classes import ClassScheme
 from weakseg.metrics import Interval
-from weakseg.page.content import Audit, CostPoint, Curve, Layer, Page, Row, Scene
+from weakseg.page.content import Audit, CostPoint, Curve, Layer, Page, Row, Scene, Tuning
 from weakseg.page.palette import safe_scheme
 from weakseg.page.pictures import encode_image, encode_map
 
@@ -39,6 +39,13 @@ def make_scene(name: str, *keys: str, side: int = 40, seed: int = 0) -> Scene:
     return Scene(name, tuple(layers))
 
 
+def make_tuning() -> Tuning:
+    """A study of three trials with one plot."""
+    (plot, *_) = make_scene("plot").layers
+    values = {"segment.network.dropout": 0.31234}
+    return Tuning("night", {"complete": 2, "pruned": 1}, 0.35, 0.375, 2, values, (plot,))
+
+
 def make_page(**changes: Any) -> Page:
     rows = [
         make_row("pixel", 0.4),
@@ -55,6 +62,7 @@ def make_page(**changes: Any) -> Page:
         "validation": [make_scene(f"v{i}", "truth", "pixel", "cam", "full", seed=i) for i in range(2)],
         **{"validation_all": 2, "weak": [make_scene("t1", "truth", "cam")], "weak_all": 3},
         "worst": {"pixel": [make_scene("v1, row 0, column 0; mostly car taken for road", "truth", "map")]},
+        "tuning": make_tuning(),
         "facts": [("code, git commit", "abc123")],
         "runs": {"evaluate@pixel": "f" * 32},
     }

@@ -41,7 +41,9 @@ def test_all_is_inside(page: Page) -> None:
     tags = Tags(html).tags
     sources = [attrs["src"] or "" for tag, attrs in tags if tag == "img" and "src" in attrs]
     layers = [layer for scene in [*page.validation, *page.weak, *page.worst["pixel"]] for layer in scene.layers]
-    assert len(sources) == len(layers) == 2 * 5 + 3 + 3
+    assert len(layers) == 2 * 5 + 3 + 3
+    assert page.tuning is not None
+    assert len(sources) == len(layers) + len(page.tuning.pictures)
     assert all(source.startswith("data:image/") for source in sources)
     links = [attrs["href"] or "" for _, attrs in tags if "href" in attrs]
     assert all(link.startswith(("#", "data:")) for link in links)
@@ -55,14 +57,17 @@ def test_numbers_and_origin_are_there(page: Page) -> None:
     for said in ("Cam beats task (i) by +0.100 mIoU", "0.400", "50 %", "25 % to 75 %", "abc123", "f" * 32):
         assert said in text
     assert "1 of 3 tagged areas" in text
+    for said in ("Study night: 2 complete, 1 pruned.", "0.350 untuned, 0.375 in trial 2", "0.3123"):
+        assert said in text
     assert "75" in text  # 30 of 40 px of road in the confusion matrix
 
 
 def test_what_is_missing_is_said(new_page: Callable[..., Page]) -> None:
-    bare = new_page(costs=[], validation=[], weak=[], worst={}, curves=[], runs={}, audits=[])
+    bare = new_page(tuning=None, costs=[], validation=[], weak=[], worst={}, curves=[], runs={}, audits=[])
     text = " ".join(Tags(render_page(bare)).text.split())
     for said in (
         "reports/label_cost.json",
+        "reports/tuning/study.json",
         "run has no pseudo-masks",
         "run has no learning curves",
         "ids are not known",
@@ -137,7 +142,7 @@ def test_page_in_a_browser(opened: Any) -> None:
 
     # every picture is there
     loaded = opened.execute_script("return [...document.images].map(i => i.complete && i.naturalWidth > 0)")
-    assert loaded == [True] * (2 * 5 + 3 + 3 + 4)
+    assert loaded == [True] * (2 * 5 + 3 + 3 + 4 + 1)
 
     # the slider moves the border: keys, then the pointer on the picture itself
     slider = find(".slider")

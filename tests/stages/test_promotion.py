@@ -83,7 +83,11 @@ def test_promotion_refusal_and_rollback_as_typed_over_http(
     assert code == 2
     failed = [line.split(":")[0] for line in said.splitlines() if line.startswith("FAILED")]
     assert failed == ["FAILED same validation data", "FAILED mIoU gain", "FAILED class tree"]
+    client = connect(workspace)
+    project = client.create_run(client.create_experiment("project")).info  # as under `mlflow run . -e promote`
+    monkeypatch.setenv("MLFLOW_RUN_ID", project.run_id)
     assert promote({"car": 90, "tree": 50})[0] == 0
+    monkeypatch.delenv("MLFLOW_RUN_ID")
     assert command("rollback") == (0, "champion is version 1 again, was 3\n")
 
     log = [json.loads(line) for line in (workspace / "reports" / "promotions.jsonl").read_text().splitlines()]
@@ -103,6 +107,11 @@ def test_promotion_refusal_and_rollback_as_typed_over_http(
     value, low, high = (float(number) for number in re.findall(r"\d\.\d+", row))
     assert low < value < high
     assert value == pytest.approx(report_of({"car": 90, "tree": 50})["iou"]["car"], abs=6e-4)
+    run = client.get_run(kept.run_id)
+    assert (run.info.run_name, run.info.experiment_id) == ("promote@pixel", project.experiment_id)
+    assert run.data.tags["mlflow.parentRunId"] == project.run_id
+    assert run.data.metrics["iou/car"] == pytest.approx(value, abs=6e-4)
+    assert "mlflow.parentRunId" not in client.get_run(client.get_model_version("weakseg", "1").run_id).data.tags
     folder = connect(workspace).download_artifacts(kept.run_id, "model", str(workspace))
     info = get_model_info(folder)
     assert info.signature is not None

@@ -71,6 +71,7 @@ def single_stage_loss(
     self_train: bool,
     known: Tensor | None = None,
     valid: Tensor | None = None,
+    pos_weight: Tensor | None = None,
 ) -> SingleStageLoss:
     """The paper's loss of one step: tags always, pseudo labels once the first epochs (5 of 24) are over.
 
@@ -82,8 +83,10 @@ def single_stage_loss(
         self_train: adds the self-supervised loss, weight 1. Off, PAMR is not run (the original runs and discards it).
         known: bool (B, C), False where a tag says nothing; such a class may occur but does not have to.
         valid: bool (B, H, W), False where there is no data.
+        pos_weight: (C,), of presences against absences in the tag part (ours; published: none). Where classes are in
+            most crops, the few absences are what says where they are.
     """
-    tag_part = multi_label_bce(output.scores, tags, known)
+    tag_part = multi_label_bce(output.scores, tags, known, pos_weight)
     if not self_train:
         return SingleStageLoss(tag_part, tag_part, None)
     trained = self_training_loss(output.logits, image, tags, options, known=known, valid=valid)

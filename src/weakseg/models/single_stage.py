@@ -74,27 +74,30 @@ class SingleStageOutput(NamedTuple):
 
 
 class EncoderBackbone(nn.Module):
-    """Any timm encoder as a backbone: its stride-4 feature and its deepest one, at stride 8 or 16.
+    """Any timm encoder as a backbone: its stride-4 feature and a deep one.
 
     Args:
-        encoder: from ``build_encoder(..., output_stride=8 or 16)``.
+        encoder: of :func:`weakseg.models.build.build_encoder`.
+        deep_stride: 8 or 16; the deepest feature of this stride is taken. Of an encoder dilated to it that is the last
+            one; of an undilated one a shallower, sharper feature, and the stages behind it learn nothing.
         frozen_norm: BatchNorm keeps its pretrained scale, shift and statistics, as the paper's backbones do.
     """
 
-    def __init__(self, encoder: Encoder, *, frozen_norm: bool = True) -> None:
+    def __init__(self, encoder: Encoder, *, deep_stride: int = 16, frozen_norm: bool = True) -> None:
         super().__init__()
-        if 4 not in encoder.strides or encoder.strides[-1] not in (8, 16):
+        if 4 not in encoder.strides or deep_stride not in encoder.strides or deep_stride not in (8, 16):
             raise ParamsError(
-                f"encoder {encoder.name} has strides {encoder.strides}",
-                expected="stride 4 and a deepest stride of 8 or 16",
-                cure="build it with output_stride=16",
+                f"encoder {encoder.name} has strides {encoder.strides}, stride {deep_stride} asked for",
+                expected="features of stride 4 and of stride 8 or 16",
+                cure="mend single_stage.output_stride or single_stage.backbone",
             )
         self.encoder = encoder
         self.frozen_norm = frozen_norm
         self.preprocessing = encoder.preprocessing
         self._shallow = max(index for index, stride in enumerate(encoder.strides) if stride == 4)
-        self.channels = (encoder.channels[self._shallow], encoder.channels[-1])
-        self.strides = (4, encoder.strides[-1])
+        self._deep = max(index for index, stride in enumerate(encoder.strides) if stride == deep_stride)
+        self.channels = (encoder.channels[self._shallow], encoder.channels[self._deep])
+        self.strides = (4, deep_stride)
         if frozen_norm:
             for norm in _batch_norms(encoder):
                 norm.requires_grad_(False)
@@ -108,9 +111,9 @@ class EncoderBackbone(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, 3, H, W) -> the stride-4 feature and the deepest one."""
+        """Images (B, 3, H, W) -> the stride-4 feature and the deep one."""
         features = self.encoder(images)
-        return features[self._shallow], features[-1]
+        return features[self._shallow], features[self._deep]
 
 
 Backbone = ResNet38 | EncoderBackbone
@@ -264,17 +267,19 @@ def soft_masks(logits: Tensor, size: tuple[int, int]) -> Tensor:
     return _resize(logits.softmax(dim=1), size)
 
 
-def parameter_groups(net: SingleStage, *, rate: float, weight_decay: float) -> list[dict[str, Any]]:
-    """Groups for an optimiser: backbone weights, biases at 1x, 2x the rate, heads at 10x, 20x; no decay on biases.
+def parameter_groups(
+    net: SingleStage, *, rate: float, weight_decay: float, head_factor: float = 10.0
+) -> list[dict[str, Any]]:
+    """Groups for an optimiser: backbone weights, biases at 1x, 2x the rate, heads ``head_factor`` times faster.
 
-    Published: SGD, momentum 0.9, rate 0.001, decay 5e-4, no schedule. Frozen parameters are left out, so a group may
-    be empty.
+    No decay on biases. Published: SGD, momentum 0.9, rate 0.001, decay 5e-4, no schedule, factor 10. Frozen parameters
+    are left out, so a group may be empty.
     """
     chosen: list[list[nn.Parameter]] = [[], [], [], []]
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
             chosen[2 * (not name.startswith("backbone.")) + name.endswith("bias")].append(parameter)
-    factors = (1, 2, 10, 20)
+    factors = (1, 2, head_factor, 2 * head_factor)
     return [
         {"params": parameters, "lr": rate * factor, "weight_decay": 0.0 if index % 2 else weight_decay}
         for index, (parameters, factor) in enumerate(zip(chosen, factors, strict=True))

@@ -96,6 +96,24 @@ class CostPoint:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """One study of `weakseg tune`: how its trials ended, and what the best one is worth on the hold-out inside N1.
+
+    Attributes:
+        states: how many trials by Optuna's state; untuned, best: mIoU on the hold-out.
+        number: of the best trial.  values: its settings by path.  pictures: plots of the study.
+    """
+
+    name: str
+    states: dict[str, int]
+    untuned: float
+    best: float
+    number: int
+    values: dict[str, float]
+    pictures: tuple[Layer, ...]
+
+
+@dataclass(frozen=True)
 class Page:
     """Everything on the page.
 
@@ -106,6 +124,7 @@ class Page:
         rows: task (i) first; the order of all charts.
         confusions: int64 (C, C) by source, rows truth.
         curve_name: what ``curves`` shows, e.g. "mIoU on the hold-out inside N1".
+        tuning: the last study of `weakseg tune`; None where there is none.
         validation, weak: scenes of validation and N2 areas; the first layer is the image.
         validation_all, weak_all: how many areas there are, shown or not.
         worst: by source, the crops with the largest share of wrong pixels, worst first.
@@ -123,6 +142,7 @@ class Page:
     confusions: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
     curves: list[Curve] = field(default_factory=list)
     curve_name: str = ""
+    tuning: Tuning | None = None
     costs: list[CostPoint] = field(default_factory=list)
     validation: list[Scene] = field(default_factory=list)
     weak: list[Scene] = field(default_factory=list)
@@ -144,9 +164,10 @@ def evenly(items: Sequence[Item], count: int) -> list[Item]:
 def fit_pictures(page: Page, budget: int) -> Page:
     """The page with pictures of at most ``budget`` bytes together: smaller ones first, then fewer areas.
 
-    Crops are small and stay as they are.
+    Crops and plots are small and stay as they are.
     """
-    room = budget - sum(_weight(scenes) for scenes in page.worst.values())
+    plots = page.tuning.pictures if page.tuning else ()
+    room = budget - sum(_weight(scenes) for scenes in page.worst.values()) - sum(len(plot.data) for plot in plots)
     validation, weak = page.validation, page.weak
     for side in SIDES:
         validation, weak = _shrunk(page.validation, side), _shrunk(page.weak, side)

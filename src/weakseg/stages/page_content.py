@@ -21,6 +21,7 @@ from weakseg.page.content import Audit, CostPoint, Curve, Layer, Page, Role, Row
 from weakseg.page.palette import SAFE, safe_scheme
 from weakseg.page.text import best_weak, number, plain, shown_first
 from weakseg.stages.context import Context
+from weakseg.stages.page_tuning import read_tuning
 
 Reports = Mapping[str, dict[str, Any]]
 _PATIENCE = 60.0  # seconds for the tracking server to name its runs
@@ -59,6 +60,7 @@ def gather_page(
         confusions={row.source: pooled_confusion(reports[row.source]) for row in lines},
         curves=curves,
         curve_name=curve_name,
+        tuning=read_tuning(layout.reports / "tuning"),
         costs=read_costs(layout.report("label_cost")),
         validation=validation,
         validation_all=len(reports["pixel"]["areas"]),

@@ -19,7 +19,7 @@ from weakseg.params import Params, Source, load_params
 from weakseg.pyfunc import EVALUATION, save_pyfunc
 from weakseg.registry import Evidence, Gates, Promotion, champion_of, promote, register
 from weakseg.stages.report import confusions
-from weakseg.tracking import connect, data_hash, mlflow_errors, provenance
+from weakseg.tracking import connect, create_run, data_hash, mlflow_errors
 
 
 def promote_source(root: Path, source: Source, *, name: str, gates: Gates, alias: str = "champion") -> Promotion:
@@ -49,7 +49,7 @@ def promote_source(root: Path, source: Source, *, name: str, gates: Gates, alias
             root,
             folder,
             name=name,
-            run_id=_new_run(root, source),
+            run_id=create_run(root, f"promote@{source}", {"source": source}, numbers_of(evidence)),
             evidence=evidence,
             tags={"weakseg.source": source},
             card=model_card(root, source, report, own, gain),
@@ -61,6 +61,11 @@ def evidence_of(report: dict[str, Any]) -> Evidence:
     """What the gates look at; null in the report (a class that is nowhere) is NaN."""
     iou = {name: math.nan if value is None else float(value) for name, value in report["iou"].items()}
     return Evidence(str(report["validation_data"]), float(report["miou"]), iou)
+
+
+def numbers_of(evidence: Evidence) -> dict[str, float]:
+    """What MLflow shows beside the registered model, under the names that evaluate has."""
+    return {"miou": evidence.miou, **{f"iou/{name}": value for name, value in evidence.iou.items()}}
 
 
 def model_card(
@@ -133,25 +138,6 @@ def _gain(root: Path, name: str, version: str, report: dict[str, Any], params: P
     except DataError:  # same data, other classes
         return None
     return compared.miou.low, compared.miou.high
-
-
-def _new_run(root: Path, source: str) -> str:
-    tags = {**provenance(root), "weakseg.stage": "promote", "source": source}
-    with mlflow_errors(root):
-        client = connect(root)
-        found = client.get_experiment_by_name("weakseg")
-        experiment = (
-            found.experiment_id if found else client.create_experiment("weakseg", artifact_location=_artifacts(root))
-        )
-        run_id = str(client.create_run(experiment, tags=tags, run_name=f"promote@{source}").info.run_id)
-        client.set_terminated(run_id)
-    return run_id
-
-
-def _artifacts(root: Path) -> str | None:
-    from weakseg.tracking import tracking_uri
-
-    return (root.resolve() / "mlruns").as_uri() if tracking_uri(root).startswith("sqlite:") else None
 
 
 def _save_model(layout: Layout, source: Source, folder: Path) -> None:

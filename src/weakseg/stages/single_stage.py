@@ -15,6 +15,7 @@ from weakseg.data.manifest import TagCrops
 from weakseg.data.store import open_array
 from weakseg.inference import MIRRORED, sweep_windows, undo_view, view_of
 from weakseg.models.build import build_encoder
+from weakseg.models.classifier import positive_weights
 from weakseg.models.pseudo_labels import PseudoLabelOptions, single_stage_loss
 from weakseg.models.resnet38 import ResNet38, load_resnet38
 from weakseg.models.single_stage import EncoderBackbone, SingleStage, SingleStageOptions, parameter_groups, soft_masks
@@ -23,8 +24,9 @@ from weakseg.stages.context import Context, open_context, tracked
 from weakseg.stages.tag_training import fit_on_crops
 from weakseg.training.checkpoints import save_checkpoint
 from weakseg.training.fit import Batch, TrainState
+from weakseg.training.machine import Machine
 from weakseg.training.seeds import seed_everything, step_generator
-from weakseg.weak.fusion import allowed_planes
+from weakseg.weak.fusion import constrain_scores, normalise_in_crops
 from weakseg.weak.scores import ScoreMaps, save_scores
 
 WINDOW_BATCH = 4
@@ -49,7 +51,7 @@ def run(root: Path) -> None:
 
 
 def build(params: SingleStageParams, classes: int) -> SingleStage:
-    """The network of the params: ResNet38 (``weights`` none or its published file), or a timm encoder at stride 16."""
+    """The network of the params: ResNet38 (``weights`` none or its published file), or a timm encoder."""
     options = SingleStageOptions(
         background=False,
         channels=params.channels,
@@ -59,8 +61,9 @@ def build(params: SingleStageParams, classes: int) -> SingleStage:
         norm="group",
     )
     if params.backbone != "resnet38":
-        encoder = build_encoder(params.backbone, weights=params.weights, output_stride=16)
-        return SingleStage(EncoderBackbone(encoder), classes, options)
+        dilated_to = params.output_stride if params.dilate else 32
+        encoder = build_encoder(params.backbone, weights=params.weights, output_stride=dilated_to)
+        return SingleStage(EncoderBackbone(encoder, deep_stride=params.output_stride), classes, options)
     # BatchNorm can only be frozen where there is something pretrained to freeze
     backbone = ResNet38(width=params.width, frozen=params.weights != "none")
     if params.weights != "none":
@@ -75,6 +78,7 @@ def train(context: Context, crops: TagCrops, report: Any) -> SingleStage:
     model = build(params, len(context.scheme))
     usable = np.array([split != "holdout" for split in crops.splits]) & crops.present.any(1)
     part = crops.take(np.flatnonzero(usable))
+    weight = torch.from_numpy(positive_weights(part.present, part.known)) if params.balance_tags else None
     labels = PseudoLabelOptions(
         dilations=params.dilations,
         iterations=params.pamr_iterations,
@@ -94,6 +98,7 @@ def train(context: Context, crops: TagCrops, report: Any) -> SingleStage:
             labels,
             self_train=own,
             known=inputs["known"],
+            pos_weight=None if weight is None else weight.to(pictures.device),
         )
         logs = {"tags": loss.tags.detach()}
         if loss.self_training is not None:
@@ -111,7 +116,11 @@ def train(context: Context, crops: TagCrops, report: Any) -> SingleStage:
         params,
         name="single_stage",
         parameter_groups=[
-            g for g in parameter_groups(model, rate=plan.lr, weight_decay=plan.weight_decay) if g["params"]
+            group
+            for group in parameter_groups(
+                model, rate=plan.lr, weight_decay=plan.weight_decay, head_factor=params.head_factor
+            )
+            if group["params"]
         ],
         report=lambda row, at: report(row, step=at),
         channels_last=params.backbone != "resnet38",  # a slim one has layers of 4 channels: see fit
@@ -126,7 +135,10 @@ def training_zoom(crops: TagCrops, side: int) -> float:
 
 @torch.no_grad()
 def predict_area(context: Context, model: SingleStage, area: str, zoom: float) -> ScoreMaps:
-    """Soft masks of an area over scales and mirror images (as published), classes without a tag set to zero.
+    """Soft masks of an area over scales and mirror images (as published), held to the tags.
+
+    Classes without a tag get zero and the others their mass; with ``normalise: per_class`` every class then reaches 1
+    in each tag crop that holds it.
 
     Args:
         zoom: of :func:`training_zoom`: the network must see objects as large as it learnt them.
@@ -137,7 +149,7 @@ def predict_area(context: Context, model: SingleStage, area: str, zoom: float) -
     def forward(cut: Tensor) -> Tensor:
         size = (cut.shape[-2], cut.shape[-1])
         views = [
-            undo_view(_masks(model, view_of(cut.float(), view), zoom * scale), view)
+            undo_view(_masks(model, view_of(cut.float(), view), zoom * scale, context.machine), view)
             for scale in params.scales
             for view in MIRRORED
         ]
@@ -152,12 +164,17 @@ def predict_area(context: Context, model: SingleStage, area: str, zoom: float) -
         batch=WINDOW_BATCH,
         machine=context.machine,
     )
-    planes = allowed_planes(np.asarray(open_array(context.layout.tiles / "allowed", area)), len(context.scheme))
-    return ScoreMaps((probabilities * planes).clip(0, 1), np.asarray(planes.any((1, 2))))
+    maps = constrain_scores(probabilities, np.asarray(open_array(context.layout.tiles / "allowed", area)))
+    if params.normalise == "none":
+        return maps
+    crops = context.crops().select(area=area)
+    return normalise_in_crops(maps, crops.windows, crops.present)
 
 
-def _masks(model: SingleStage, images: Tensor, scale: float) -> Tensor:
+def _masks(model: SingleStage, images: Tensor, scale: float, machine: Machine) -> Tensor:
     size = (images.shape[-2], images.shape[-1])
     if scale != 1:
         images = F.interpolate(images, scale_factor=scale, mode="bilinear", align_corners=False)
-    return soft_masks(model(normalise(images, model.preprocessing)).logits, size)
+    with machine.autocast():
+        logits = model(normalise(images, model.preprocessing)).logits
+    return soft_masks(logits, size)

@@ -1,16 +1,19 @@
-"""Finding runs and putting two side by side."""
+"""Asking the server directly: finding runs, putting two side by side, making one for what a journal cannot keep."""
 
 from __future__ import annotations
 
 import math
 import re
 import tempfile
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from weakseg.errors import TrackingError
-from weakseg.tracking.facts import tracking_uri
+from weakseg.tracking.facts import artifact_root, provenance, tracking_uri
+from weakseg.tracking.operations import create_run_now
 from weakseg.tracking.server import RUN_TAG, STAGE_TAG, connect, mlflow_errors, tagged, without_password
 
 
@@ -68,6 +71,25 @@ def find_run(root: Path, name: str) -> Any:
         expected="a run id or a stage that ran, e.g. evaluate@pixel",
         cure="see the runs in `mlflow ui`, or send kept ones with `weakseg runs send`",
     )
+
+
+def create_run(root: Path, stage: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> str:
+    """The id of a run made at once, and ended: for a model to register, whose artefacts cannot wait in a journal.
+
+    It carries the provenance of this root and, under `mlflow run`, is a child of the project's run.
+
+    Raises:
+        TrackingError: if the server does not answer or refuses.
+    """
+    with mlflow_errors(root):
+        client = connect(root)
+        from mlflow.entities import Metric
+
+        every = {**provenance(root), STAGE_TAG: stage, **tags}
+        run_id = create_run_now(client, stage, every, artifacts=artifact_root(root))
+        now = int(time.time() * 1000)
+        client.log_batch(run_id, metrics=[Metric(name, value, now, 0) for name, value in metrics.items()])
+    return run_id
 
 
 def read_artifact(root: Path, name: str, folder: str) -> str:

@@ -20,6 +20,16 @@ def tracking_uri(root: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{lasting(root) / 'mlflow.db'}"
 
 
+def experiment_name() -> str:
+    """MLFLOW_EXPERIMENT_NAME, else weakseg."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "weakseg"
+
+
+def artifact_root(root: Path) -> str | None:
+    """Where artefacts lie: in mlruns/ of this root beside its sqlite file; None leaves it to the server."""
+    return (lasting(root) / "mlruns").as_uri() if tracking_uri(root).startswith("sqlite:") else None
+
+
 def lasting(root: Path) -> Path:
     """``root`` itself; in a queued DVC experiment, whose folder DVC deletes at its end, the workspace it came from."""
     inside = re.fullmatch(r"(.*)/\.dvc/tmp/exps/(?:standalone/)?[^/]+(/.*)?", root.resolve().as_posix())

@@ -12,16 +12,23 @@ from weakseg.tracking.run import Run
 
 
 def start_sampler(run: Run) -> tuple[threading.Event, threading.Thread]:
-    """Sample the machine while the run lasts, under the names MLflow's own system metrics have."""
+    """Sample the machine while the run lasts, and at least once: most stages end before the first interval does.
+
+    The names are those of MLflow's own system metrics.
+    """
     stop = threading.Event()
     interval = float(os.environ.get("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL") or 10)
     wanted = (os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING") or "true").lower() in ("1", "true")
 
     def sample() -> None:
-        step = 0
-        while wanted and run.folder is not None and not stop.wait(interval):
-            run.log_metrics({f"system/{name}": value for name, value in system_metrics().items()}, step=step)
-            step += 1
+        import psutil  # type: ignore[import-untyped]
+
+        step, ended = 0, not wanted
+        psutil.cpu_percent()  # the load of the first sample is that since this call
+        while not ended and run.folder is not None:
+            if not (ended := stop.wait(interval)) or step == 0:
+                run.log_metrics({f"system/{name}": value for name, value in system_metrics().items()}, step=step)
+                step += 1
 
     thread = threading.Thread(target=sample, daemon=True, name="weakseg-system-metrics")
     thread.start()
@@ -30,7 +37,7 @@ def start_sampler(run: Run) -> tuple[threading.Event, threading.Thread]:
 
 def system_metrics() -> dict[str, float]:
     """Load and memory of the machine, of this process, and of each NVIDIA GPU that ``nvidia-smi`` reports."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     memory = psutil.virtual_memory()
     found = {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from weakseg.tracking.facts import experiment_name
 from weakseg.tracking.journal import State
 from weakseg.tracking.server import PIPELINE_TAG, RUN_TAG, STAGE_TAG, mlflow_exception, tagged
 
@@ -30,6 +32,20 @@ def create_run(client: Any, start: Mapping[str, Any]) -> State:
     client.update_run(parent_id, status="RUNNING")
     client.log_batch(parent_id, tags=_tag_entities(start["provenance"]))  # dvc.lock grows from stage to stage
     return State(run_id=_own_run(client, experiment, start, parent_id), pipeline_id=parent_id)
+
+
+def create_run_now(client: Any, name: str, tags: Mapping[str, str], *, artifacts: str | None) -> str:
+    """The id of a run for what cannot wait in a journal, such as a model to register; it has ended already.
+
+    Under `mlflow run` it is a child of the project's run, in that one's experiment.
+    """
+    parent_id = os.environ.get("MLFLOW_RUN_ID")
+    experiment = _experiment_of(client, parent_id) if parent_id else None
+    kept = {**tags, _PARENT_TAG: parent_id} if parent_id and experiment else tags
+    experiment = experiment or _experiment(client, experiment_name(), artifacts)
+    run_id = str(client.create_run(experiment, tags=kept, run_name=name).info.run_id)
+    client.set_terminated(run_id)
+    return run_id
 
 
 def _experiment_of(client: Any, run_id: str) -> str | None:

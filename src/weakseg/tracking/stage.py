@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from weakseg.errors import ParamsError
-from weakseg.tracking.facts import home, lasting, pipeline_key, provenance, spool, tracking_uri
+from weakseg.tracking.facts import (
+    artifact_root,
+    experiment_name,
+    home,
+    pipeline_key,
+    provenance,
+    spool,
+    tracking_uri,
+)
 from weakseg.tracking.journal import JOURNAL
 from weakseg.tracking.lineage import inputs_of
 from weakseg.tracking.machine import start_sampler
@@ -110,8 +118,8 @@ def _open(stage: str, root: Path, tags: Mapping[str, str], parent: str | None) -
         "uri": uri,
         "pid": os.getpid(),
         "host": platform.node(),
-        "experiment": os.environ.get("MLFLOW_EXPERIMENT_NAME") or "weakseg",
-        "artifacts": (lasting(root) / "mlruns").as_uri() if uri.startswith("sqlite:") else None,
+        "experiment": experiment_name(),
+        "artifacts": artifact_root(root),
         "parent": parent or os.environ.get("WEAKSEG_PARENT_RUN"),
         "parent_id": None if os.environ.get("WEAKSEG_PIPELINE_RUN") else os.environ.get("MLFLOW_RUN_ID"),
         "pipeline": pipeline,

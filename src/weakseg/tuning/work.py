@@ -11,7 +11,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +76,7 @@ def tune(
     workers: int = 1,
     resume: bool = False,
     identity: str = "",
+    on_end: Callable[[Study], Sequence[Path]] | None = None,
 ) -> Study:
     """Search on the hold-out until ``search.trials`` trials are done, with ``workers`` processes on this machine.
 
@@ -89,6 +90,7 @@ def tune(
         workers: processes; each trains alone, so give a machine as many as it has GPUs, or cores to spare.
         resume: go on with, or join, the study of that name; trials of killed workers are run again.
         identity: digest of the data; a resumed study must have the same.
+        on_end: called with the study when it has ended; the files it returns are kept with the study's MLflow run.
 
     Raises:
         ParamsError: if the space does not fit the params.
@@ -115,6 +117,8 @@ def tune(
         best = best_trial(found)
         run.set_tags({"best_trial": str(best.number)})
         run.log_metrics({f"best/{name}": value for name, value in best.user_attrs["metrics"].items()})
+        for file in on_end(found) if on_end is not None else ():
+            run.log_artifact(file, "tuning")
     return found
 
 
@@ -156,7 +160,7 @@ def run_trial(study: Study, trial: Trial, job: Job) -> None:
         def report(step: int, metrics: Metrics) -> None:
             seen.clear()
             seen.update(metrics)
-            run.log_metrics(metrics, step=step)
+            run.log_metrics(_as_validation(metrics), step=step)
             trial.set_user_attr("heard", time.time())
             if job.tune.objectives == "miou":
                 trial.report(metrics["miou"], step)
@@ -182,8 +186,13 @@ def run_trial(study: Study, trial: Trial, job: Job) -> None:
                 study.set_user_attr(BASELINE, {"number": trial.number, **metrics})
             _bound_others(study, trial, metrics, job)
             study.tell(trial, objectives)
-            run.log_metrics({f"holdout/{name}": value for name, value in metrics.items()})
+            run.log_metrics(_as_validation(metrics), step=job.tune.steps)
             run.set_tags({"state": "complete"})
+
+
+def _as_validation(metrics: Metrics) -> dict[str, float]:
+    """Under the names that trainings have in MLflow, so that trials and trainings stand in one chart."""
+    return {f"val/{name}": value for name, value in metrics.items()}
 
 
 def _objectives(metrics: Metrics, job: Job) -> list[float]:

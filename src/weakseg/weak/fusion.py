@@ -31,6 +31,29 @@ def constrain_scores(probabilities: Floats, allowed: npt.NDArray[np.int32]) -> S
     return ScoreMaps((kept / kept.sum(0, keepdims=True)).astype(np.float32), np.asarray(planes.any((1, 2))))
 
 
+def normalise_in_crops(maps: ScoreMaps, windows: npt.NDArray[np.int64], present: npt.NDArray[np.bool_]) -> ScoreMaps:
+    """Divide every class by its largest score in each tag crop that holds it, as CAM does: it reaches 1 there.
+
+    A network's probabilities of a rare class may stay below those of a common one even where the rare class is surest;
+    thresholds on them would leave the rare class out.
+
+    Args:
+        maps: tag-constrained scores of one area.
+        windows: int (N, 4) tag crops; present: bool (N, C) their tags.
+
+    Returns:
+        New maps; where crops overlap the larger score stands, pixels outside all crops keep their scores, and so do
+        classes that a crop does not hold.
+    """
+    scores = maps.scores.astype(np.float32, copy=True)
+    for (row, column, height, width), here in zip(windows, present, strict=True):
+        place = np.s_[:, row : row + height, column : column + width]
+        given = maps.scores[place]
+        peak = np.where(here & (given.max((1, 2)) > 0), given.max((1, 2)), 1.0)[:, None, None]
+        np.maximum(scores[place], given / peak, out=scores[place])
+    return ScoreMaps(scores, maps.present)
+
+
 def align_scores(maps: ScoreMaps, allowed: npt.NDArray[np.int32], typical: npt.NDArray[np.float32]) -> ScoreMaps:
     """Constrained probabilities of one area with under-represented classes raised to the share their tags let expect.
 
