@@ -72,6 +72,8 @@ def test_machine_from_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine == Machine("cpu", "bf16", 3, 1, True)
     assert (machine.torch_device().type, machine.mixed_precision()) == ("cpu", "bf16")
     assert torch.get_num_threads() == 1
+    monkeypatch.setenv("WEAKSEG_PRECISION", "auto")
+    assert machine_from_environment().mixed_precision() == "no"
     for name, value in {"PRECISION": "half", "WORKERS": "-1", "THREADS": "many"}.items():
         with monkeypatch.context() as patch:
             patch.setenv(f"WEAKSEG_{name}", value)

@@ -33,7 +33,7 @@ class Machine:
 
     Attributes:
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
-        precision: "no" (float32), "bf16", "fp16", or "auto": bf16 where the hardware multiplies it natively.
+        precision: "no" (float32), "bf16", "fp16", or "auto": bf16 on GPUs that have it, float32 on every CPU.
         workers: loader processes; 0 loads in the training process.
         threads: of each process; fixed, because results differ between 1 and 2 threads.
         quiet: no progress bar.
@@ -151,9 +151,7 @@ class Machine:
 
         if self.precision != "auto":
             return self.precision
-        if self.torch_device().type == "cuda":
-            return "bf16" if torch.cuda.is_bf16_supported() else "no"
-        return "bf16" if _cpu_has_bf16() else "no"
+        return "bf16" if self.torch_device().type == "cuda" and torch.cuda.is_bf16_supported() else "no"
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
@@ -203,11 +201,3 @@ def _count(name: str, otherwise: int) -> int:
     if not text.isdigit():
         raise ParamsError(f"{name}={text}", expected="a whole number from 0", cure="mend the variable")
     return int(text)
-
-
-def _cpu_has_bf16() -> bool:
-    """Native bf16 multiplication; emulated bf16 is slower than float32."""
-    import torch
-
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
