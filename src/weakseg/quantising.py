@@ -6,7 +6,6 @@ move by a pixel or more, and mIoU falls by up to 1.5 points. So only nodes throu
 
 from __future__ import annotations
 
-import math
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -48,7 +47,8 @@ def export_int8(model_file: Path, target: Path, *, tiles: Path) -> Quantised:
     """Write an ``.onnx`` file whose convolutions multiply 8-bit integers (QDQ, weights per channel).
 
     Args:
-        tiles: output of the tiles stage; 32 crops of the N1 areas set the ranges of the activations.
+        target: a name that ends in ``.onnx``.
+        tiles: output of the tiles stage; 32 crops of the N1 areas beside the hold-out set the ranges of the activations.
 
     Raises:
         WeightsError: the hold-out's mIoU falls by more than 0.5 points; nothing is written.
@@ -57,6 +57,12 @@ def export_int8(model_file: Path, target: Path, *, tiles: Path) -> Quantised:
         ParamsError: the extra ``export`` is not installed.
     """
     areas = list_areas(tiles, "pixel")
+    if all(_first_held(tiles, name) is None for name in areas):
+        raise StageError(
+            f"no hold-out in {tiles}",
+            expected="tiles.holdout above 0, to check int8 on",
+            cure="export without --int8",
+        )
     machine = Machine(device="cpu", precision="no", quiet=True)
     with tempfile.TemporaryDirectory() as folder, atomic_path(target) as temporary:
         plain = Path(folder) / "plain.onnx"
@@ -65,15 +71,9 @@ def export_int8(model_file: Path, target: Path, *, tiles: Path) -> Quantised:
         before, after = (
             _holdout_miou(load_predictor(path, PLAIN, machine), tiles, areas, machine) for path in (plain, temporary)
         )
-        if math.isnan(before):
-            raise StageError(
-                f"no hold-out in {tiles}",
-                expected="tiles.holdout above 0, to check int8 on",
-                cure="export without --int8",
-            )
         if not after >= before - ALLOWED:
             raise WeightsError(
-                f"{target}: mIoU of the hold-out falls from {before:.4f} to {after:.4f} in int8",
+                f"int8: mIoU of the hold-out falls from {before:.4f} to {after:.4f}",
                 expected=f"at most {ALLOWED} less",
                 cure="export without --int8",
             )
@@ -136,23 +136,29 @@ class _Crops:
     def _cut(tiles: Path, areas: list[str], preprocessing: Preprocessing) -> Iterator[dict[str, Any]]:
         rng = np.random.default_rng(0)
         for index in range(_CROPS):
-            image = open_array(tiles / "images", areas[index % len(areas)])
+            name = areas[index % len(areas)]
+            image = open_array(tiles / "images", name)[:, : _first_held(tiles, name)]
             row, column = (int(rng.integers(0, max(1, length - _SIDE + 1))) for length in image.shape[:2])
             crop = np.array(image[row : row + _SIDE, column : column + _SIDE])
             yield {"image": normalise(torch.from_numpy(crop).permute(2, 0, 1)[None], preprocessing).numpy()}
 
 
 def _holdout_miou(predictor: Predictor, tiles: Path, areas: list[str], machine: Machine) -> float:
-    """Pooled over the hold-out blocks of N1; NaN without any."""
+    """Pooled over the hold-out blocks of N1."""
     scheme: ClassScheme = predictor.scheme
     confusion = np.zeros((len(scheme), len(scheme)), np.int64)
     for name in areas:
-        truth = open_array(tiles / "holdout", name)
-        columns = np.flatnonzero((truth != IGNORE).any(0))
-        if not len(columns):
+        first = _first_held(tiles, name)
+        if first is None:
             continue
-        part = slice(max(0, columns[0] - _MARGIN), columns[-1] + 1)
+        truth, part = open_array(tiles / "holdout", name), slice(max(0, first - _MARGIN), None)
         image = np.array(open_array(tiles / "images", name)[:, part])
         maps = sweep_windows(predictor.forward, image, window=512, overlap=0.25, batch=4, machine=machine)
         confusion += confusion_matrix(np.asarray(truth[:, part]), maps.argmax(0).astype(np.uint8), len(scheme))
-    return float(mean_iou(confusion)) if confusion.any() else float("nan")
+    return float(mean_iou(confusion))
+
+
+def _first_held(tiles: Path, name: str) -> int | None:
+    """Where the hold-out block of an N1 area begins, which reaches to its right border; None without one."""
+    columns = np.flatnonzero((open_array(tiles / "holdout", name) != IGNORE).any(0))
+    return int(columns[0]) if len(columns) else None
