@@ -2,7 +2,7 @@
 
 python benchmarks/precision.py [--model out/checkpoints/pixel/seed0.pt] [--out out] [--window 160] [--repeats 5]
 
-One trained model, the same windows for all, one thread: torch in float32 and in bf16 (autocast, WEAKSEG_PRECISION=bf16),
+One trained model, the same windows for all, one thread: torch in float32 and bf16 (autocast, WEAKSEG_PRECISION=bf16),
 ONNX Runtime in float32 (`weakseg export`) and in int8 (`weakseg export --int8`, calibrated and checked on N1 alone).
 mIoU is that of all validation areas pooled; speed is CPU time of the predictors' calls alone, the best of the repeats,
 which take turns. Exit code 1 if int8 costs more than 0.5 points. Needs the extra ``export``.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, overload
 
 import numpy as np
 import torch
@@ -109,7 +109,11 @@ def export_torchscript(model_file: Path, target: Path) -> float:
         return _check_parity(target, network, torch.jit.load(str(temporary)))  # type: ignore[no-untyped-call]
 
 
-def export_bundle(model_file: Path, target: Path, *, write: Callable[[Path, Path], Written] = export_onnx) -> Written:
+@overload
+def export_bundle(model_file: Path, target: Path) -> float: ...
+@overload
+def export_bundle(model_file: Path, target: Path, *, write: Callable[[Path, Path], Written]) -> Written: ...
+def export_bundle(model_file: Path, target: Path, *, write: Callable[[Path, Path], Any] = export_onnx) -> Any:
     """Write a folder with the model, its classes and preprocessing, a script, requirements and INSTRUCTIONS.md.
 
     The folder needs neither weakseg nor torch. One that is there is replaced if it is a bundle, else refused. ``write``

@@ -48,7 +48,7 @@ def export_int8(model_file: Path, target: Path, *, tiles: Path) -> Quantised:
 
     Args:
         target: a name that ends in ``.onnx``.
-        tiles: output of the tiles stage; 32 crops of the N1 areas beside the hold-out set the ranges of the activations.
+        tiles: output of the tiles stage; 32 crops of the N1 areas beside the hold-out set the activation ranges.
 
     Raises:
         WeightsError: the hold-out's mIoU falls by more than 0.5 points; nothing is written.
