@@ -61,15 +61,15 @@ define real
 	test -f work/$(1)/params.yaml || $(RUN) python -m weakseg --root work/$(1) init --config configs/$(2).yaml
 	test -d work/$(1)/data/images || $(RUN) python -m weakseg --root work/$(1) data import $(IMAGES) $(LABELS) \
 	  --classes configs/dubai_classes.yaml --ignore 5
-	cd work/$(1) && ../../$(RUN) dvc repro $(3)
+	cd work/$(1) && ../../$(RUN) dvc repro
 	mkdir -p reports/$(1) && cp -r work/$(1)/reports/. reports/$(1)/
 endef
 
 dubai: install  ## make dubai IMAGES=... LABELS=...
-	$(call real,dubai72,dubai,)
+	$(call real,dubai72,dubai)
 
-dubai_encdec: install  ## make dubai_encdec IMAGES=... LABELS=...: task (i) alone
-	$(call real,dubai72_encdec,dubai_encdec,evaluate@pixel)
+dubai_encdec: install  ## make dubai_encdec IMAGES=... LABELS=...: the brief's networks
+	$(call real,dubai72_encdec,dubai_encdec)
 
 clean:  ## remove what the pipeline made; data and environment stay
 	rm -rf out mlruns mlflow.db
