@@ -132,16 +132,6 @@ def test_the_bundle_runs_alone_and_gives_weakseg_s_classes(tmp_path: Path, scale
                 assert ours.colormap(1)[4] == other.colormap(1)[4]
 
 
-def test_the_bundle_s_script_names_the_cure(tmp_path: Path) -> None:
-    source = write_picture(tmp_path / "a.tif", 4)
-    script = Path(export.__file__).with_name("bundle_script.py")
-    run = subprocess.run(
-        [sys.executable, str(script), str(source), str(tmp_path / "o.tif")], capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 1
-    assert "4 band(s): choose three" in run.stderr
-
-
 def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path: Path) -> None:
     file = model_file(tmp_path / "m.pt", UNPOOL)
     (tmp_path / "precious").mkdir()

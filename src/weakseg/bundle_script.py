@@ -1,41 +1,75 @@
 """Predict a land-cover map with the model beside this file; needs numpy, onnxruntime and rasterio, nothing else.
 
-python predict.py IN OUT.tif [--bands 4,1,2] [--window 512] [--overlap 0.25] [--batch 4]
+python predict.py IN OUT.tif [--bands 4,1,2] [--stretch LOW,HIGH] [--gsd auto] [--window 512] [--overlap 0.25]
 
-IN is any raster that rasterio opens, 8 bits per band; OUT is a GeoTIFF of class indices, 255 where IN has no data.
-The whole raster is held in memory: about 4 x (classes + 2) bytes per pixel.
+IN is any raster that rasterio opens; OUT is a GeoTIFF of class indices on the same grid, 255 where IN has no data.
+IN is read window by window and OUT written row by row: memory grows with the width of the raster, not with its height.
 """
 
 # weakseg copies this file into exported bundles as predict.py; it must not import weakseg.
 import argparse
 import json
+import math
 import sys
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import rasterio
+from rasterio.windows import Window
 
 HERE = Path(__file__).resolve().parent
+BLOCK = 256  # px, side of the tiles of the map
+LIMIT = 1_500_000_000  # bytes of sums under way
+SAME = 0.05  # share by which two ground sampling distances may differ and count as the same
+
+Places = tuple[int, int, int, int]
+"""Rows [top, bottom) and columns [left, right)."""
 
 
-def resample(values: np.ndarray, axis: int, size: int) -> np.ndarray:
-    """Shrink to the mean of what each pixel covers, or grow linearly between pixel centres; float64."""
-    values = np.moveaxis(np.asarray(values, np.float64), axis, 0)
-    count = values.shape[0]
-    if size < count:
-        total = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, axis=0)])
-        edges = np.minimum(np.arange(size + 1) * (count / size), count)
-        low = np.minimum(np.floor(edges + 1e-6).astype(int), count - 1)
-        share = np.clip(edges - low, 0, 1).reshape(-1, *[1] * (values.ndim - 1))
-        values = np.diff(total[low] * (1 - share) + total[low + 1] * share, axis=0) / (count / size)
-    elif size > count:
-        centres = np.clip((np.arange(size) + 0.5) * count / size - 0.5, 0, count - 1)
-        low = np.minimum(np.floor(centres).astype(int), max(0, count - 2))
-        share = (centres - low).reshape(-1, *[1] * (values.ndim - 1))
-        values = values[low] * (1 - share) + values[np.minimum(low + 1, count - 1)] * share
-    return np.moveaxis(values, 0, axis)
+class Axis:
+    """One axis of ``size_in`` px resampled to ``size_out``: the mean where it shrinks, linear where it grows.
+
+    Output px i is the sum over t of weights[i, t] times input px starts[i] + t, and needs none from ends[i] on.
+    """
+
+    def __init__(self, size_in: int, size_out: int) -> None:
+        self.size, self.same = size_out, size_in == size_out
+        places = np.arange(size_out)
+        if size_out < size_in:
+            edges = np.minimum(np.arange(size_out + 1) * (size_in / size_out), size_in)
+            low, high = edges[:-1], edges[1:]
+            self.starts = np.floor(low + 1e-6).astype(int)
+            self.ends = np.maximum(self.starts + 1, np.ceil(high - 1e-6).astype(int))
+            taps = self.starts[:, None] + np.arange((self.ends - self.starts).max())
+            covered = np.minimum(high[:, None], taps + 1) - np.maximum(low[:, None], taps)
+            covered = np.where(taps < self.ends[:, None], covered, 0)
+            self.weights = (covered / covered.sum(1, keepdims=True)).astype(np.float32)
+        else:
+            centres = np.clip((places + 0.5) * size_in / size_out - 0.5, 0, size_in - 1)
+            self.starts = places if self.same else np.minimum(np.floor(centres).astype(int), max(0, size_in - 2))
+            self.ends = self.starts + (1 if self.same else min(2, size_in))
+            share = centres - self.starts
+            self.weights = np.stack([1 - share, share], axis=1).astype(np.float32)
+
+    def needs(self, first: int, last: int) -> tuple[int, int]:
+        """The input px [from, to) of the output px [first, last)."""
+        return int(self.starts[first]), int(self.ends[last - 1])
+
+    def apply(self, values: np.ndarray, axis: int, first: int, last: int) -> np.ndarray:
+        """Output px [first, last) of ``values``, which hold exactly the px along ``axis`` that these need."""
+        if self.same:
+            return values
+        moved = np.moveaxis(values, axis, 0)
+        begin, end = self.starts[first:last] - self.starts[first], self.ends[first:last] - self.starts[first]
+        shape = (-1, *[1] * (moved.ndim - 1))
+        mixed = np.zeros((last - first, *moved.shape[1:]), np.float32)
+        for tap in range(self.weights.shape[1]):
+            mixed += self.weights[first:last, tap].reshape(shape) * moved[np.minimum(begin + tap, end - 1)]
+        return np.moveaxis(mixed, 0, axis)
 
 
 def window_starts(length: int, size: int, overlap: float) -> list[int]:
@@ -54,69 +88,213 @@ def blend_weights(height: int, width: int) -> np.ndarray:
     return np.minimum(rows[:, None], columns[None, :]).astype(np.float32)
 
 
-def predict(image: np.ndarray, *, window: int, overlap: float, batch: int) -> np.ndarray:
-    """uint8 (H, W, 3) -> probabilities float32 (C, H, W)."""
+class Raster:
+    """The three bands of an open raster and where they hold data."""
+
+    def __init__(self, file: Any, bands: list[int], stretch: list[float]) -> None:
+        self.file, self.bands, self.stretch = file, bands, stretch
+
+    def pixels(self, place: Places) -> np.ndarray:
+        """float32 (rows, columns, 3), 0 to 255."""
+        values = np.asarray(np.moveaxis(self.file.read(self.bands, window=_box(place)), 0, -1), np.float32)
+        if not self.stretch:
+            return values
+        low, high = self.stretch
+        scaled = np.nan_to_num((values - low) * np.float32(255 / (high - low)), nan=0)
+        return np.asarray(np.rint(np.clip(scaled, 0, 255)), np.float32)
+
+    def valid(self, place: Places) -> np.ndarray:
+        """bool (rows, columns): data in at least one of the bands."""
+        return np.asarray((self.file.read_masks(self.bands, window=_box(place)) != 0).any(axis=0))
+
+
+def _box(place: Places) -> Window:
+    top, bottom, left, right = place
+    return Window(left, top, right - left, bottom - top)
+
+
+def open_network(threads: int) -> Callable[[list[np.ndarray]], np.ndarray]:
+    """A function from float32 (h, w, 3) images of one size, 0 to 255, to probabilities (images, classes, h, w)."""
     settings = json.loads((HERE / "preprocessing.json").read_text())
-    session = onnxruntime.InferenceSession(HERE / "model.onnx", providers=["CPUExecutionProvider"])
-    size = [max(1, round(length * settings["scale"])) for length in image.shape[:2]]
-    small = np.rint(resample(resample(image, 0, size[0]), 1, size[1])).clip(0, 255).astype(np.float32)
     mean, std = (np.array(settings[key], np.float32) * np.float32(255) for key in ("mean", "std"))
-    pixels = ((small - mean) / std).transpose(2, 0, 1)
-    rows, columns = min(window, size[0]), min(window, size[1])
-    corners = [(r, c) for r in window_starts(size[0], window, overlap) for c in window_starts(size[1], window, overlap)]
-    weights, mass = blend_weights(rows, columns), np.zeros(size, np.float32)
-    total: np.ndarray = np.zeros(0, np.float32)
-    for first in range(0, len(corners), batch):
-        group = corners[first : first + batch]
-        cut = np.stack([pixels[:, r : r + rows, c : c + columns] for r, c in group])
-        for maps, (r, c) in zip(session.run(None, {"image": cut})[0], group, strict=True):
-            total = total if total.size else np.zeros((len(maps), *size), np.float32)
-            total[:, r : r + rows, c : c + columns] += maps * weights
-            mass[r : r + rows, c : c + columns] += weights
-    total /= mass
-    return resample(resample(total, 1, image.shape[0]), 2, image.shape[1])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(HERE / "model.onnx", options, providers=["CPUExecutionProvider"])
+
+    def run(images: list[np.ndarray]) -> np.ndarray:
+        pixels = ((np.stack(images) - mean) / std).transpose(0, 3, 1, 2)
+        return np.asarray(session.run(None, {"image": np.ascontiguousarray(pixels)})[0])
+
+    return run
+
+
+def predict(
+    raster: Raster,
+    network: Callable[[list[np.ndarray]], np.ndarray],
+    classes: int,
+    *,
+    scale: float,
+    window: int,
+    overlap: float,
+    batch: int,
+) -> Iterator[np.ndarray]:
+    """Rows of class indices uint8 (n, W) from top to bottom; ``scale`` is network px per raster px."""
+    height, width = raster.file.height, raster.file.width
+    rows, columns = (max(1, round(length * scale)) for length in (height, width))
+    to_rows, to_columns = Axis(height, rows), Axis(width, columns)
+    back_rows, back_columns = Axis(rows, height), Axis(columns, width)
+    starts = window_starts(rows, window, overlap)
+    weights = blend_weights(min(window, rows), min(window, columns))
+    high, wide = weights.shape
+    held = high + back_rows.weights.shape[1]  # a few rows above the windows may be needed again
+    if 4 * (classes + 1) * held * columns > LIMIT:
+        sys.exit(f"{held} rows of {columns} px and {classes} classes do not fit into 1.5 GB: take a smaller --window")
+    sums = np.zeros((classes + 1, held, columns), np.float32)  # the last layer is the sum of the weights
+    low, done = 0, 0  # the first network row in ``sums``, the raster rows that have left
+    for start, end in zip(starts, [*starts[1:], rows], strict=True):
+        group: list[tuple[int, np.ndarray]] = []
+        lefts = window_starts(columns, window, overlap)
+        for left in lefts:
+            place = (*to_rows.needs(start, start + high), *to_columns.needs(left, left + wide))
+            if raster.valid(place).any():
+                image = to_rows.apply(raster.pixels(place), 0, start, start + high)
+                group.append((left, np.clip(np.rint(to_columns.apply(image, 1, left, left + wide)), 0, 255)))
+            if group and (len(group) == batch or left == lefts[-1]):
+                for maps, (at, _) in zip(network([image for _, image in group]), group, strict=True):
+                    place_in = sums[:, start - low : start - low + high, at : at + wide]
+                    place_in[:-1] += maps * weights
+                    place_in[-1] += weights
+                group = []
+        ready = int(np.searchsorted(back_rows.ends, end, side="right"))
+        if ready > done:
+            yield _classes_of(sums, low, back_rows, back_columns, (done, ready))
+        keep = int(back_rows.starts[ready]) if ready < height else end
+        for layer in sums:  # one by one: numpy copies what it moves within an array
+            layer[: held - (keep - low)] = layer[keep - low :]
+            layer[held - (keep - low) :] = 0
+        low, done = keep, ready
+
+
+def _classes_of(sums: np.ndarray, low: int, rows: Axis, columns: Axis, which: tuple[int, int]) -> np.ndarray:
+    """Class indices uint8 (n, W) of some rows of the raster, from the sums of network rows from ``low`` on."""
+    top, bottom = rows.needs(*which)
+    found = np.zeros((which[1] - which[0], columns.size), np.uint8)
+    for left in range(0, columns.size, 1024):  # a strip at a time bounds the copies
+        right = min(left + 1024, columns.size)
+        first, last = columns.needs(left, right)
+        part = sums[:, top - low : bottom - low, first:last]
+        maps = part[:-1] / np.maximum(part[-1], np.finfo(np.float32).tiny)
+        found[:, left:right] = columns.apply(rows.apply(maps, 1, *which), 2, left, right).argmax(0)
+    return found
+
+
+def choose_scale(file: Any, policy: str) -> float:
+    """Network px per raster px, from the ground sampling distances of the training rasters and of this one."""
+    settings = json.loads((HERE / "preprocessing.json").read_text())
+    scale, trained = float(settings["scale"]), settings["gsd"]
+    placed = file.crs is not None and file.crs.is_projected and not file.transform.is_identity
+    here = file.crs.linear_units_factor[1] * math.sqrt(abs(file.transform.determinant)) if placed else None
+    if policy == "ignore" or (policy == "auto" and (trained is None or here is None)):
+        return scale
+    if trained is None or here is None:
+        who = "the model" if trained is None else file.name
+        sys.exit(f"{who} has no ground sampling distance in metres: reproject with gdalwarp, or pass --gsd ignore")
+    if abs(here / trained - 1) <= SAME:
+        return scale
+    if policy == "refuse":
+        sys.exit(f"{file.name} has {here:.4g} m per px, the training {trained:.4g} m: pass --gsd resample or ignore")
+    return float(scale * here / trained)
+
+
+def check_raster(file: Any, bands: list[int], stretch: list[float]) -> list[int]:
+    """The three bands to read."""
+    chosen = bands or [1, 2, 3]
+    if len(chosen) != 3 or (file.count != 3 and not bands) or not 1 <= min(chosen) <= max(chosen) <= file.count:
+        sys.exit(f"{file.name} has {file.count} band(s): choose three with --bands, for instance --bands 4,1,2")
+    kinds = {file.dtypes[band - 1] for band in chosen}
+    if kinds != {"uint8"} and not stretch:
+        sys.exit(f"{file.name} is {', '.join(sorted(kinds))}: pass --stretch LOW,HIGH, the values of black and white")
+    if stretch and not (len(stretch) == 2 and stretch[0] < stretch[1]):
+        sys.exit("--stretch takes two rising numbers, for instance --stretch 0,2047")
+    return chosen
+
+
+def layout_of(file: Any) -> dict[str, Any]:
+    """The map's grid and format."""
+    layout = {"driver": "GTiff", "count": 1, "dtype": "uint8", "height": file.height, "width": file.width}
+    layout |= {"nodata": 255, "tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "deflate"}
+    points, points_crs = file.gcps
+    if points:
+        return layout | {"BIGTIFF": "IF_SAFER", "gcps": points, "crs": points_crs}
+    place = {} if file.transform.is_identity else {"transform": file.transform}
+    return layout | {"BIGTIFF": "IF_SAFER", "crs": file.crs} | place
+
+
+def write_map(target: Path, raster: Raster, found: Iterator[np.ndarray], table: dict[str, Any]) -> np.ndarray:
+    """Write the map, whole or not at all; returns how many px have each value."""
+    file, counts = raster.file, np.zeros(256, np.int64)
+    half = target.with_name(f".{target.stem}.half.tif")
+    try:
+        with rasterio.open(half, "w", **layout_of(file)) as out:
+            row, waiting = 0, np.zeros((0, file.width), np.uint8)
+            for rows in found:
+                waiting = np.concatenate([waiting, rows])
+                last = row + len(waiting) == file.height
+                ready = len(waiting) if last else len(waiting) // BLOCK * BLOCK
+                for at in range(0, ready, BLOCK):
+                    band = waiting[at : min(at + BLOCK, ready)].copy()
+                    band[~raster.valid((row + at, row + at + len(band), 0, file.width))] = 255
+                    out.write(band, 1, window=Window(0, row + at, file.width, len(band)))
+                    counts += np.bincount(band.ravel(), minlength=256)
+                row, waiting = row + ready, waiting[ready:]
+                if sys.stderr.isatty():
+                    print(f"\r{row} of {file.height} rows", end="\n" if last else "", file=sys.stderr)
+            known = [*enumerate(table["classes"]), *((255, kind) for kind in table["ignored"][:1])]
+            out.write_colormap(1, {value: (*kind["colour"], 255) for value, kind in known})
+            out.update_tags(**{f"CLASS_{index}": kind["name"] for index, kind in enumerate(table["classes"])})
+        half.replace(target)
+    finally:
+        half.unlink(missing_ok=True)
+    return counts
+
+
+def numbers(text: str) -> list[float]:
+    """Numbers with commas between."""
+    return [float(part) for part in text.split(",")]
 
 
 def main() -> None:
     """Read, predict, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source")
-    parser.add_argument("target")
-    parser.add_argument("--bands", help="three bands in the order of the training images, from 1")
-    parser.add_argument("--window", type=int, default=512)
-    parser.add_argument("--overlap", type=float, default=0.25)
-    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("source", metavar="IN")
+    parser.add_argument("target", metavar="OUT", type=Path)
+    parser.add_argument("--bands", type=numbers, default=[], help="three, in the order of the training images, from 1")
+    parser.add_argument("--stretch", type=numbers, default=[], help="values of black and white, for 16 bits or floats")
+    policies = ("auto", "resample", "refuse", "ignore")
+    parser.add_argument("--gsd", choices=policies, default="auto", help="at another ground sampling distance")
+    parser.add_argument("--window", type=int, default=512, help="side of the windows, px")
+    parser.add_argument("--overlap", type=float, default=0.25, help="of neighbouring windows, as a share")
+    parser.add_argument("--batch", type=int, default=4, help="windows at a time")
+    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     options = parser.parse_args()
+    if options.window < 1 or not 0 <= options.overlap < 1 or options.batch < 1:
+        sys.exit("--window and --batch take 1 or more, --overlap 0 to below 1")
     warnings.simplefilter("ignore")  # rasters without a place on Earth are welcome
-    with rasterio.open(options.source) as file:
-        bands = [int(part) for part in options.bands.split(",")] if options.bands else [1, 2, 3]
-        if (
-            len(bands) != 3
-            or (file.count != 3 and not options.bands)
-            or not 1 <= min(bands) <= max(bands) <= file.count
-        ):
-            sys.exit(
-                f"{options.source} has {file.count} band(s): choose three with --bands, for instance --bands 4,1,2"
-            )
-        if any(file.dtypes[band - 1] != "uint8" for band in bands):
-            sys.exit(f"{options.source} is {file.dtypes[0]}: convert it to 8 bits with gdal_translate -ot Byte -scale")
-        image = np.moveaxis(file.read(bands), 0, -1)
-        valid = file.read_masks(bands).any(axis=0)
-        place = {"crs": file.crs} | ({} if file.transform.is_identity else {"transform": file.transform})
     table = json.loads((HERE / "classes.json").read_text())
-    maps = predict(image, window=options.window, overlap=options.overlap, batch=options.batch)
-    classes = np.where(valid, maps.argmax(0), 255).astype(np.uint8)
-    colours = {index: (*row["colour"], 255) for index, row in enumerate(table["classes"])}
-    layout = {"count": 1, "dtype": "uint8", "height": classes.shape[0], "width": classes.shape[1], "nodata": 255}
-    layout |= {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "BIGTIFF": "IF_SAFER"}
-    with rasterio.open(options.target, "w", driver="GTiff", **layout, **place) as file:
-        file.write(classes, 1)
-        file.write_colormap(1, colours)
-        file.update_tags(**{f"CLASS_{index}": row["name"] for index, row in enumerate(table["classes"])})
-    counts = np.bincount(classes.ravel(), minlength=256)
-    for index, row in enumerate(table["classes"]):
-        print(f"{index} {row['name']}: {counts[index] / max(1, valid.sum()):.1%}")
+    with rasterio.Env(GDAL_CACHEMAX=192, GDAL_ERROR_ON_LIBJPEG_WARNING=True), rasterio.open(options.source) as file:
+        if options.target.resolve() == Path(options.source).resolve() or options.target.suffix not in (".tif", ".tiff"):
+            sys.exit(f"{options.target}: OUT is a name that ends in .tif, and not IN")
+        raster = Raster(file, check_raster(file, [int(b) for b in options.bands], options.stretch), options.stretch)
+        cut = {name: getattr(options, name) for name in ("window", "overlap", "batch")}
+        scale = choose_scale(file, options.gsd)
+        found = predict(raster, open_network(options.threads), len(table["classes"]), scale=scale, **cut)
+        counts = write_map(options.target, raster, found, table)
+    for index, kind in enumerate(table["classes"]):
+        print(f"{index} {kind['name']}: {counts[index] / max(1, counts[:255].sum()):.1%}")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except rasterio.errors.RasterioError as error:
+        sys.exit(f"cannot read or write ({error.__cause__ or error}): check both files and the room on disk")

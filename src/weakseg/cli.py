@@ -466,14 +466,30 @@ def export(
     source: Annotated[str, typer.Argument(metavar="MODEL", help="Model file or models:/weakseg@champion.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="File, or folder of a bundle.")],
     to: Annotated[str, typer.Option(help="onnx | torchscript | bundle")] = "onnx",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="For CPUs: 8-bit integers, checked on the workspace's hold-out.")
+    ] = False,
 ) -> None:
     """Write a model for other programs and check it against this one."""
+    from functools import partial
+
     from weakseg.addresses import find_model
     from weakseg.export import export_bundle, export_onnx, export_torchscript
 
     kinds = {"onnx": export_onnx, "torchscript": export_torchscript, "bundle": export_bundle}
     if to not in kinds:
         raise ParamsError(f"--to {to}", expected=" | ".join(kinds), cure="name one of them")
+    if int8:
+        from weakseg.layout import Layout
+        from weakseg.quantising import export_int8
+
+        if to == "torchscript":
+            raise ParamsError("--int8 --to torchscript", expected="onnx | bundle", cure="name one of them")
+        quantise = partial(export_int8, tiles=Layout(context.obj).tiles)
+        model_file = find_model(context.obj, source)
+        held = quantise(model_file, target) if to == "onnx" else export_bundle(model_file, target, write=quantise)
+        typer.echo(f"{target}: mIoU on the hold-out {held.after:.4f}, in float32 {held.before:.4f}")
+        return
     difference = kinds[to](find_model(context.obj, source), target)
     typer.echo(f"{target}: largest difference of a probability {difference:.1e}")
 

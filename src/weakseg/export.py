@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar, overload
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from weakseg.errors import DataError, ParamsError, WeightsError
 from weakseg.models.build import Segmenter
 from weakseg.models.encdec_unpool import Crop, EncDecUnpool, Encoded
 from weakseg.training.checkpoints import scheme_of
+
+Written = TypeVar("Written")
 
 OPSET: Final = 18
 SETTINGS: Final = "weakseg.json"  # metadata property of an ONNX file, extra file of a TorchScript one
@@ -92,7 +94,7 @@ def export_onnx(model_file: Path, target: Path) -> float:
                 dynamic_axes=dynamic,
                 **names,
             )
-        _add_property(temporary, _settings(scheme, content))
+        add_property(temporary, _settings(scheme, content))
         session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
         return _check_parity(target, network, lambda x: torch.from_numpy(session.run(None, {"image": x.numpy()})[0]))
 
@@ -107,10 +109,15 @@ def export_torchscript(model_file: Path, target: Path) -> float:
         return _check_parity(target, network, torch.jit.load(str(temporary)))  # type: ignore[no-untyped-call]
 
 
-def export_bundle(model_file: Path, target: Path) -> float:
+@overload
+def export_bundle(model_file: Path, target: Path) -> float: ...
+@overload
+def export_bundle(model_file: Path, target: Path, *, write: Callable[[Path, Path], Written]) -> Written: ...
+def export_bundle(model_file: Path, target: Path, *, write: Callable[[Path, Path], Any] = export_onnx) -> Any:
     """Write a folder with the model, its classes and preprocessing, a script, requirements and INSTRUCTIONS.md.
 
-    The folder needs neither weakseg nor torch. One that is there is replaced if it is a bundle, else refused.
+    The folder needs neither weakseg nor torch. One that is there is replaced if it is a bundle, else refused. ``write``
+    makes its ``model.onnx``, and what it says is returned.
     """
     _, scheme, content = _open(model_file)
     if target.exists() and not (target / "model.onnx").is_file() and (target.is_file() or any(target.iterdir())):
@@ -119,7 +126,7 @@ def export_bundle(model_file: Path, target: Path) -> float:
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     try:
-        difference = export_onnx(model_file, building / "model.onnx")
+        said = write(model_file, building / "model.onnx")
         for name, text in _texts(scheme, content).items():
             (building / name).write_text(text)
         shutil.copyfile(Path(__file__).with_name("bundle_script.py"), building / "predict.py")
@@ -127,7 +134,7 @@ def export_bundle(model_file: Path, target: Path) -> float:
         building.replace(target)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return difference
+    return said
 
 
 def _open(model_file: Path) -> tuple[ExportNet, ClassScheme, dict[str, Any]]:
@@ -176,7 +183,8 @@ def _class_table(scheme: ClassScheme) -> dict[str, Any]:
     return {"classes": classes, "ignored": [{"name": n, "colour": list(c)} for n, c in scheme.ignored]}
 
 
-def _add_property(path: Path, text: str) -> None:
+def add_property(path: Path, text: str) -> None:
+    """Store the settings in an ONNX file, where ``predictors`` look for them."""
     import onnx
 
     model = onnx.load(path)
@@ -209,11 +217,19 @@ Python 3.11 or newer.
     env/bin/pip install -r requirements.txt
     env/bin/python predict.py IN.tif OUT.tif
 
-IN is a raster with 8 bits per band and the three bands of the training images in their order; where it has more bands,
-name three: `--bands 4,1,2`. OUT is a GeoTIFF of class indices with colour table, CRS and transform; 255 is no data.
-Ground sampling distance of the training rasters: {known}; a raster at another one gives a worse map.
-The script holds the raster in memory, {4 * (len(scheme) + 2)} bytes per px; cut larger rasters into parts.
-`--window`, `--overlap` and `--batch` trade speed for memory.
+IN is any raster that rasterio opens, with the three bands of the training images in their order; where it has more,
+name three: `--bands 4,1,2`. Other than 8 bits per band: `--stretch LOW,HIGH`, the values of black and white, chosen as
+for the training images. OUT is a GeoTIFF of class indices on the grid of IN (CRS, transform, control points), tiled and
+compressed, with a colour table and class names; 255 is no data, and is there wherever IN has none.
+
+Ground sampling distance of the training rasters: {known}. `--gsd` says what to do with a raster at another one:
+`auto` resamples where both are known, `resample` and `refuse` stop where one is not, `ignore` takes IN as it is. The
+map is always on the grid of IN.
+
+Rasters of any size: IN is read window by window, OUT written row by row. The script holds one row of windows, about
+{4 * (len(scheme) + 1)} x window bytes per px of width, beside the network's own memory. A smaller `--window` or
+`--batch` takes less, `--threads` bounds the cores, `--overlap` trades speed for smoother joins. Without room for OUT,
+or with a damaged IN, it ends with one sentence, exit code 1 and no OUT.
 
 | value | class | colour (R, G, B) |
 |---|---|---|
