@@ -27,6 +27,7 @@ import rasterio
 import torch
 from monai.inferers import sliding_window_inference
 
+from weakseg.allocation import keep_buffers
 from weakseg.classes import ISPRS
 from weakseg.data.augment import normalise
 from weakseg.data.raster import write_raster
@@ -54,9 +55,12 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--network", default="unet", choices=("unet", "encdec_unpool"))
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--system-allocation", action="store_true", help="not as `weakseg predict` keeps memory")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    if not options.system_allocation:
+        keep_buffers()
     machine = Machine(device="cpu", precision="no", quiet=True)
     encoder, channels = "tf_efficientnet_lite0", (64, 32, 16, 16)
     model = build_segmenter(
@@ -112,18 +116,21 @@ def main() -> int:
             "MONAI, Gaussian": by_monai,
         }
         best = dict.fromkeys(ways, float("inf"))
+        work = dict.fromkeys(ways, float("inf"))
         maps: dict[str, np.ndarray | None] = {}
         for _ in range(options.repeats):  # in turn, so that a busy machine is unfair to all
             for name, way in ways.items():
-                start = time.perf_counter()
+                start, cpu = time.perf_counter(), time.process_time()
                 maps[name] = way()
                 best[name] = min(best[name], time.perf_counter() - start)
+                work[name] = min(work[name], time.process_time() - cpu)
     ours = maps["weakseg, file to file"]
     print(f"{options.network}, {size}x{size} px, {len(corners)} windows of {window} px, one thread\n")
-    print("| who | seconds | throughput of the bare network | same classes |\n|---|---|---|---|")
+    print("| who | seconds | throughput of the bare network | by CPU time | same classes |\n|---|---|---|---|---|")
     for name, seconds in best.items():
         same = "" if maps[name] is None else f"{float((maps[name] == ours).mean()):.3%}"
-        print(f"| {name} | {seconds:.2f} | {best['the network alone'] / seconds:.2f} | {same} |")
+        share, cpu = best["the network alone"] / seconds, work["the network alone"] / work[name]
+        print(f"| {name} | {seconds:.2f} | {share:.2f} | {cpu:.2f} | {same} |")
     return 0 if float((maps["weakseg, in memory"] == ours).mean()) > 0.9999 else 1  # type: ignore[union-attr]
 
 

@@ -34,7 +34,7 @@ from weakseg.prediction import run_predictor
 from weakseg.prediction_options import Options
 from weakseg.predictors import Predictor
 torch.set_num_threads(1)
-streaming._CACHE_MB = 8  # GDAL's cache fills up to its bound, which would hide what grows here
+streaming._CACHE = 8 << 20  # GDAL's cache fills up to its bound, which would hide what grows here
 folder = Path(sys.argv[1])
 forward = lambda images: images.float().mean(1, keepdim=True).expand(-1, 5, -1, -1)
 for name in ("low", "tall"):

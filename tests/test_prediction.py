@@ -17,7 +17,7 @@ from weakseg.classes import IGNORE, ISPRS
 from weakseg.data.augment import IMAGENET
 from weakseg.data.resampling import plan_axis
 from weakseg.data.spool import Spool
-from weakseg.data.streaming import BLOCK, inspect_source, list_sources
+from weakseg.data.streaming import BLOCK, inspect_source, list_sources, open_reader
 from weakseg.encoding import back_to_raster, encode_maps, in_bands
 from weakseg.errors import DataError, ParamsError, WeightsError
 from weakseg.inference import DIHEDRAL, PLAIN, predict_scene
@@ -224,6 +224,17 @@ def test_pixels_without_data_are_255_and_windows_of_them_are_skipped(tmp_path: P
     np.testing.assert_array_equal((read(tmp_path / "p.tif") == 255).all(0), empty)
     assert summary.windows == (3 * 4 if scale == 1 else 2 * 2)
     np.testing.assert_allclose(read(tmp_path / "p.tif")[:, ~empty].sum(0, dtype=int) / 254, 1, atol=0.02)
+
+
+def test_windows_that_share_a_tile_decode_it_once(tmp_path: Path) -> None:
+    layers = picture(200, 300)
+    source = save(tmp_path / "a.tif", layers, tiled=True, blockxsize=256, blockysize=256, compress="deflate")
+    with open_reader(inspect_source(source, None)) as reader:
+        reader.pixels((0, 0, 50, 50))
+        reader.pixels((0, 260, 50, 30))
+        with source.open("r+b") as file:
+            file.write(bytes(source.stat().st_size))  # whoever reads the tile from the file again finds zeros
+        assert np.array_equal(reader.pixels((100, 100, 50, 50)), np.moveaxis(layers[:, 100:150, 100:150], 0, -1))
 
 
 def test_alpha_bands_mean_no_data_too(tmp_path: Path) -> None:

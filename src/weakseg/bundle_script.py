@@ -281,7 +281,10 @@ def main() -> None:
         sys.exit("--window and --batch take 1 or more, --overlap 0 to below 1")
     warnings.simplefilter("ignore")  # rasters without a place on Earth are welcome
     table = json.loads((HERE / "classes.json").read_text())
-    with rasterio.Env(GDAL_CACHEMAX=192, GDAL_ERROR_ON_LIBJPEG_WARNING=True), rasterio.open(options.source) as file:
+    with (
+        rasterio.Env(GDAL_CACHEMAX=192 << 20, GDAL_ERROR_ON_LIBJPEG_WARNING=True),
+        rasterio.open(options.source) as file,
+    ):
         if options.target.resolve() == Path(options.source).resolve() or options.target.suffix not in (".tif", ".tiff"):
             sys.exit(f"{options.target}: OUT is a name that ends in .tif, and not IN")
         raster = Raster(file, check_raster(file, [int(b) for b in options.bands], options.stretch), options.stretch)

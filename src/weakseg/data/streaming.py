@@ -28,7 +28,7 @@ Pixels = npt.NDArray[np.uint8]
 IN_MEMORY: Final = Path("/vsimem")  # GDAL's name for files in memory; those here come from ``uploads``
 UPLOAD_DRIVERS: Final[Mapping[str, str | None]] = {".tif": "GTiff", ".png": "PNG", ".jpg": "JPEG"}
 BLOCK: Final = 256  # px, side of the tiles of what is written; a row band is one row of tiles
-_CACHE_MB: Final = 192  # GDAL's own default is 5 % of the machine's memory
+_CACHE: Final = 192 << 20  # bytes, as rasterio takes them; GDAL's own default is 5 % of the machine's memory
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def gdal_settings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         warnings.simplefilter("ignore", NodataShadowWarning)  # nodata wins over alpha, as everywhere in GDAL
-        with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB, GDAL_ERROR_ON_LIBJPEG_WARNING=True, GDAL_PAM_ENABLED=False):
+        with rasterio.Env(GDAL_CACHEMAX=_CACHE, GDAL_ERROR_ON_LIBJPEG_WARNING=True, GDAL_PAM_ENABLED=False):
             yield
 
 
