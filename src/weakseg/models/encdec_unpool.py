@@ -157,6 +157,7 @@ class EncDecUnpool(nn.Module):
         self.head = nn.Conv2d(channels[0], classes, 3, padding=1)
         self.tag_head = nn.Linear(channels[-1], classes)
         self.apply(_initialise)
+        nn.init.normal_(self.head.weight, 0.0, 0.01)  # He's rule by 5 outputs gives logits so large that learning waits
 
     def encode(self, x: Tensor) -> Encoded:
         """Normalised images (B, 3, H, W) of any size -> what :meth:`decode` needs."""

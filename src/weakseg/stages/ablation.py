@@ -88,7 +88,7 @@ def run_ablation(
             say(f"{variant.name}, seed {seed}: mIoU {row['miou']:.4f}" + (" (kept)" if found else ""))
             known = {row["digest"] for row in rows}
             write_report(file, {"rows": rows + [row for row in kept if row["digest"] not in known]})
-    (file.with_suffix(".md")).write_text(ablation_table(rows, base.scheme.names))
+            file.with_suffix(".md").write_text(ablation_table(rows, base.scheme.names))
     return {"rows": rows}
 
 
