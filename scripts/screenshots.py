@@ -1,17 +1,19 @@
-"""Pictures of the MLflow and Optuna pages for docs/experiments.md, taken in a headless Chromium.
+"""Pictures of MLflow (docs/experiments.md) and optuna-dashboard (docs/tuning.md), taken in a headless Chromium.
 
     apt-get install chromium chromium-driver
-    python scripts/screenshots.py --root . --compare segment@pixel segment@consistency
+    make demo
+    weakseg tune --workers 2
+    python scripts/screenshots.py --root . --compare evaluate@pixel evaluate@consistency evaluate@full
 
 Works on copies of the workspace's records (``mlflow.db``, ``.weakseg/tuning.journal``), so a running pipeline is not
-disturbed. Writes ``mlflow_compare.png``, ``mlflow_charts.png`` and ``optuna_dashboard.png``; what is not recorded is
-left out with a word.
+disturbed. Writes ``mlflow_compare.png`` and ``optuna_dashboard.png``; what is not recorded is left out with a word.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -27,18 +29,28 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from weakseg.tracking import find_run
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 300.0  # seconds: on a busy machine MLflow takes long to start
-SIZE = (1500, 1000)
+COMPARED = ["evaluate@pixel", "evaluate@consistency", "evaluate@full"]
+WIDTH, MLFLOW_HEIGHT, OPTUNA_HEIGHT = 1300, 1446, 1240  # of the page, in pixels: as far as its tables and charts go
+MOST_BYTES = 300_000
+# The assistant of MLflow opens its panel on the first visit and covers a quarter of the page.
+BEFORE_LOADING = """
+localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
+localStorage.setItem("mlflow.assistant.panelOpen_v1", "false");
+"""
+STYLE = "[data-assistant-ui], .modebar { display: none !important }"  # buttons that float over tables and charts
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=ROOT, help="workspace whose records are shown")
     parser.add_argument("--pictures", type=Path, default=ROOT / "docs" / "pictures")
-    parser.add_argument("--compare", nargs=2, default=["evaluate@pixel", "evaluate@consistency"], metavar="STAGE")
+    parser.add_argument("--compare", nargs="+", default=COMPARED, metavar="STAGE", help="last runs of these stages")
     options = parser.parse_args()
     options.pictures.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, browser() as page:
@@ -53,7 +65,7 @@ def main() -> None:
 
 
 def take_mlflow(page: Any, root: Path, scratch: Path, stages: Sequence[str], pictures: Path) -> None:
-    """The comparison of two runs, and the charts of their experiment."""
+    """The comparison of runs by class IoU and mIoU."""
     store = scratch / "mlflow.db"
     with (
         contextlib.closing(sqlite3.connect(root / "mlflow.db")) as source,
@@ -62,14 +74,34 @@ def take_mlflow(page: Any, root: Path, scratch: Path, stages: Sequence[str], pic
         source.backup(copy)
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{store}"
     runs = [find_run(scratch, stage).info for stage in stages]
-    experiment = runs[0].experiment_id
     command = ["mlflow", "server", "--backend-store-uri", f"sqlite:///{store}", "--workers", "1"]
     with server(command, "/health") as address:
-        query = {"runs": json.dumps([run.run_id for run in runs]), "experiments": json.dumps([experiment])}
-        compare = f"{address}/#/compare-runs?{urllib.parse.urlencode(query)}"
-        shoot(page, compare, "Comparing 2 Runs", pictures / "mlflow_compare.png")
-        charts = f"{address}/#/experiments/{experiment}/runs?compareRunsMode=CHART"
-        shoot(page, charts, "val/miou", pictures / "mlflow_charts.png")
+        query = {
+            "runs": json.dumps([run.run_id for run in runs]),
+            "experiments": json.dumps([runs[0].experiment_id]),
+            "workflowType": "machine_learning",
+        }
+        comparison = f"{address}/#/compare-runs?{urllib.parse.urlencode(query)}"
+        open_page(page, comparison, MLFLOW_HEIGHT, f"Comparing {len(runs)} Runs")
+        click(page, "[aria-label='collapse Parameters']")
+        select_metrics(page)
+        keep(page, pictures / "mlflow_compare.png")
+
+
+def select_metrics(page: Any) -> None:
+    """Put mIoU and every class IoU on the parallel coordinates, which start with one metric of MLflow's choice."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    click(page, "[role=combobox][aria-description]")
+    options = ".du-bois-light-select-item-option"
+    wait(lambda: page.find_elements(By.CSS_SELECTOR, options), "the list of metrics")
+    for option in page.find_elements(By.CSS_SELECTOR, options):
+        name = option.get_attribute("title")
+        if ("iou" in name) != (option.get_attribute("aria-selected") == "true"):
+            page.execute_script("arguments[0].scrollIntoView({block: 'nearest'}); arguments[0].click()", option)
+    page.switch_to.active_element.send_keys(Keys.ESCAPE)
+    page.execute_script("document.activeElement.blur()")
 
 
 def take_optuna(page: Any, root: Path, scratch: Path, pictures: Path) -> None:
@@ -79,7 +111,8 @@ def take_optuna(page: Any, root: Path, scratch: Path, pictures: Path) -> None:
     with server(["optuna-dashboard", str(journal)], "/api/studies") as address:
         with urllib.request.urlopen(f"{address}/api/studies") as answer:
             number = json.load(answer)["study_summaries"][-1]["study_id"]
-        shoot(page, f"{address}/dashboard/studies/{number}", "Importance", pictures / "optuna_dashboard.png")
+        open_page(page, f"{address}/dashboard/studies/{number}", OPTUNA_HEIGHT, "Importance")
+        keep(page, pictures / "optuna_dashboard.png")
 
 
 @contextlib.contextmanager
@@ -122,29 +155,50 @@ def browser() -> Iterator[Any]:
 
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={SIZE[0]},{SIZE[1]}"):
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu"):
         options.add_argument(argument)
     chrome = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
     chrome.set_script_timeout(PATIENCE)
     chrome.set_page_load_timeout(PATIENCE)
+    chrome.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": BEFORE_LOADING})
     try:
         yield chrome
     finally:
         chrome.quit()
 
 
-def shoot(page: Any, address: str, text: str, picture: Path) -> None:
-    """Open the page, wait until it shows ``text`` and has stopped changing, and write it as PNG."""
+def open_page(page: Any, address: str, height: int, text: str) -> None:
+    """Load the page in a window of that height and wait until it shows ``text``."""
+    window = {"width": WIDTH, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
     page.get(address)
     wait(lambda: text in page.execute_script("return document.body.innerText"), f"{text!r} on {address}")
+    page.execute_script(
+        "document.head.appendChild(document.createElement('style')).textContent = arguments[0]",
+        STYLE,
+    )
+
+
+def click(page: Any, selector: str) -> None:
+    from selenium.webdriver.common.by import By
+
+    wait(lambda: page.find_elements(By.CSS_SELECTOR, selector), selector)
+    page.find_element(By.CSS_SELECTOR, selector).click()
+
+
+def keep(page: Any, picture: Path) -> None:
+    """Write the page as PNG once it has stopped changing, in 256 colours."""
     before = b""
     for _ in range(20):
         time.sleep(3)
         if (now := page.get_screenshot_as_png()) == before:
             break
         before = now
-    picture.write_bytes(before)
-    print(f"wrote {picture}")
+    with Image.open(io.BytesIO(before)) as image:
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(picture, optimize=True)
+    if (size := picture.stat().st_size) > MOST_BYTES:
+        raise RuntimeError(f"{picture} has {size} bytes, more than {MOST_BYTES}: show less of the page")
+    print(f"wrote {picture}, {size} bytes")
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def test_images_without_a_mask_come_in_on_demand_and_serve_n2(workspace: Path) -
     assert "no label for area t2" in str(result.exception)
     assert "--allow-unlabelled" in str(result.exception)
     assert not (workspace / "data").exists()
-    assert "unlabelled=('t2',)" in invoke(workspace, *words, "--allow-unlabelled")
+    assert "without a label: t2\n" in invoke(workspace, *words, "--allow-unlabelled")
     assert not (workspace / "data" / "labels" / "t2.tif").exists()
     invoke(workspace, "data", "split", "--pixel", "2", "--tagged", "1", "--validation", "1")
     areas = load_params(workspace / "params.yaml").tiles.areas

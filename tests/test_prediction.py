@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -30,6 +33,7 @@ from weakseg.sweeping import Piece, WindowSweep, plan_grid
 from weakseg.training.checkpoints import describe_model, save_checkpoint
 from weakseg.training.machine import Machine
 
+PROJECT = Path(__file__).parents[1]
 CPU = Machine(device="cpu", precision="no", quiet=True)
 UTM = {"crs": "EPSG:25832", "transform": rasterio.Affine(0.09, 0, 497000, 0, -0.09, 5420000)}
 ROTATED = {"crs": "EPSG:25832", "transform": rasterio.Affine(0.08, 0.03, 497000.0, 0.03, -0.08, 5420000.0)}
@@ -376,6 +380,26 @@ def test_a_folder_and_a_pattern(tmp_path: Path) -> None:
     save(scenes / "b.png", picture(40, 40), "PNG")
     with pytest.raises(DataError, match="several rasters named b"):
         list_sources(str(scenes))
+
+
+@pytest.mark.slow
+def test_processes_of_torchrun_share_the_rasters_of_a_folder(tmp_path: Path) -> None:
+    """The command of docs/scaling.md with two processes: the maps of one process, and each made once."""
+    model, scenes = model_file(tmp_path / "m.pt"), tmp_path / "scenes"
+    scenes.mkdir()
+    for side in (40, 48, 56):
+        save(scenes / f"s{side}.tif", picture(side, side))
+    predict_rasters(model, str(scenes), tmp_path / "one", machine=CPU, options=Options())
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words = ["-m", "weakseg", "predict", str(scenes), str(tmp_path / "two"), "--model", str(model)]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT / "src"), "OMP_NUM_THREADS": "1", "WEAKSEG_PRECISION": "no"}
+    done = subprocess.run([*launch, *words], env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert [line.split(":")[0] for line in done.stdout.splitlines() if "windows" in line] == [
+        str(tmp_path / "two" / f"s{side}.tif") for side in (40, 48, 56)
+    ]
+    for side in (40, 48, 56):
+        assert np.array_equal(read(tmp_path / "two" / f"s{side}.tif"), read(tmp_path / "one" / f"s{side}.tif"))
 
 
 def test_bands_and_layers_are_cut_as_asked() -> None:

@@ -10,7 +10,7 @@ import typer.main
 
 from weakseg.cli import app
 from weakseg.errors import DataError
-from weakseg.readme import BEGIN, END, results_block, update_readme
+from weakseg.readme import BEGIN, END, PICTURE, results_block, update_readme
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -76,3 +76,15 @@ def test_links_lead_to_files(page: Path) -> None:
 def test_configs_named_in_the_readme_exist() -> None:
     for name in re.findall(r"configs/[a-z_0-9]+\.yaml", TEXT):
         assert (ROOT / name).is_file()
+
+
+def test_every_picture_is_shown_and_small() -> None:
+    shown = {
+        (page.parent / target).resolve()
+        for page in PAGES
+        for target in re.findall(r"!\[[^]]+\]\(([^)]+)\)", page.read_text())
+    }
+    pictures = set((ROOT / "docs" / "pictures").iterdir())
+    assert pictures == shown
+    for picture in pictures - {ROOT / PICTURE}:  # that one is redrawn by every `make demo`
+        assert picture.stat().st_size < 300_000, picture.name

@@ -102,6 +102,27 @@ def test_values_are_read_and_replaced_by_their_path(params: Params) -> None:
     assert params.segment.network.dropout == load_params(DEMO).segment.network.dropout
 
 
+@pytest.mark.parametrize(
+    "path", ["segment.optimiser.lr", "segment.augment.colour", "segment.weak.pseudo_weight.fused"]
+)
+def test_the_wider_space_of_the_docs_can_be_searched(tmp_path: Path, params: Params, path: str) -> None:
+    """Learning rate, augmentation strength and pseudo-label weight, beside the three of the demo."""
+    assert path in (Path(__file__).parents[1] / "docs" / "tuning.md").read_text()
+    before = value_at(params, path)
+    space = {**params.tune.space, path: Range(low=before / 4, high=before * 4, log=True)}
+    options = params.tune.model_copy(update={"space": space, "trials": 4})
+    seen: list[float] = []
+
+    def objective(tried: Params, report: Report) -> Metrics:
+        seen.append(value_at(tried, path))
+        return {"miou": 0.5, "iou/car": 0.5}
+
+    tune(tmp_path, params, options, objective, study="wide")
+    assert seen[0] == before
+    assert len(set(seen)) == 4
+    assert all(before / 4 <= value <= before * 4 for value in seen)
+
+
 @pytest.mark.parametrize("path", ["segment.dropout", "segment.network.name", "nowhere.x", "dropout"])
 def test_a_path_that_is_no_number_is_refused(params: Params, path: str) -> None:
     with pytest.raises(ParamsError, match=r"mend tune\.space"):

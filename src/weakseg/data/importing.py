@@ -51,6 +51,19 @@ class ImportReport:
     class_pixels: tuple[tuple[str, int], ...]
     unused: tuple[str, ...]
 
+    def __str__(self) -> str:
+        """For people: what came in, the share of each class, and what was left out."""
+        total = max(sum(count for _, count in self.class_pixels), 1)
+        shares = ", ".join(f"{name} {count / total:.1%}" for name, count in self.class_pixels)
+        lines = [f"{len(self.areas)} areas, {self.pixels / 1e6:.1f} million pixels", f"in the masks: {shares}"]
+        if self.eroded:
+            lines.append(f"{len(self.eroded)} areas also with eroded boundaries")
+        if self.unlabelled:
+            lines.append(f"without a label: {', '.join(self.unlabelled)}")
+        if self.unused:
+            lines.append(f"{len(self.unused)} files not used, the first: {self.unused[0]}")
+        return "\n".join(lines)
+
 
 class ImportProblems(DataError):  # noqa: N818 - it holds problems
     """Everything that is wrong with the sources of an import; its text has one line per problem.

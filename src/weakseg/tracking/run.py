@@ -126,11 +126,11 @@ class Run:
     def _tell_if_down(self) -> None:
         if not self._told and self.folder is not None and (self.folder / DOWN).exists():
             with contextlib.suppress(OSError):  # the sender may have removed it just now
-                self._tell_kept((self.folder / DOWN).read_text().strip())
+                self._tell_kept(f"cannot be reached ({(self.folder / DOWN).read_text().strip()})")
 
-    def _tell_kept(self, reason: str) -> None:
+    def _tell_kept(self, problem: str) -> None:
         self._tell(
-            f"MLflow at {without_password(self._uri)} cannot be reached ({reason}): work goes on, the record is "
+            f"MLflow at {without_password(self._uri)} {problem}: work goes on, the record is "
             f"kept in {self.folder} and sent later, by the next stage or by `weakseg runs send`"
         )
 

@@ -178,4 +178,4 @@ def _await_delivery(run: Run, root: Path, sender: subprocess.Popen[bytes], wait:
     else:
         return
     if wait > 0 and not run._told:
-        run._tell_kept(f"not all sent within {wait:.0f} s")
+        run._tell_kept(f"did not take all within {wait:.0f} s")
