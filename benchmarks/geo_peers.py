@@ -29,6 +29,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -96,7 +97,7 @@ class Peer:
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def ask(self, word: str) -> dict[str, float]:
+    def ask(self, word: str) -> dict[str, Any]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         print(word, file=self.process.stdin, flush=True)
@@ -155,10 +156,10 @@ def main() -> int:
         write_network(folder / "net.ts", window)
         write_image(folder / "in.tif", size)
         peer = Peer(options.peer_python, folder, cut)
-        versions = peer.ask("versions")
+        versions = ", ".join(f"{name} {number}" for name, number in peer.ask("versions").items())
         ways = {name: partial(stopwatch, way) for name, way in our_ways(folder, cut, overlap).items()}
         ways |= {label: partial(peer.ask, word) for word, label in PEERS.items()}
-        found = {name: [way() for _ in range(1)] for name, way in ways.items()}  # the first run compiles the script
+        found = {name: [way()] for name, way in ways.items()}  # this first run compiles the script
         for _ in range(options.repeats):  # in turn, so that a busy machine is unfair to all
             for name, way in ways.items():
                 found[name].append(way())

@@ -282,7 +282,7 @@ def main() -> None:
     warnings.simplefilter("ignore")  # rasters without a place on Earth are welcome
     table = json.loads((HERE / "classes.json").read_text())
     with (
-        rasterio.Env(GDAL_CACHEMAX=192 << 20, GDAL_ERROR_ON_LIBJPEG_WARNING=True),
+        rasterio.Env(GDAL_CACHEMAX=128 << 20, GDAL_ERROR_ON_LIBJPEG_WARNING=True),
         rasterio.open(options.source) as file,
     ):
         if options.target.resolve() == Path(options.source).resolve() or options.target.suffix not in (".tif", ".tiff"):

@@ -28,7 +28,7 @@ Pixels = npt.NDArray[np.uint8]
 IN_MEMORY: Final = Path("/vsimem")  # GDAL's name for files in memory; those here come from ``uploads``
 UPLOAD_DRIVERS: Final[Mapping[str, str | None]] = {".tif": "GTiff", ".png": "PNG", ".jpg": "JPEG"}
 BLOCK: Final = 256  # px, side of the tiles of what is written; a row band is one row of tiles
-_CACHE: Final = 192 << 20  # bytes, as rasterio takes them; GDAL's own default is 5 % of the machine's memory
+_CACHE: Final = 128 << 20  # bytes, as rasterio takes them; GDAL's own default is 5 % of the machine's memory
 
 
 @dataclass(frozen=True)
