@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +19,7 @@ from weakseg.cli import STAGES, app
 from weakseg.errors import ParamsError
 from weakseg.params import load_params
 
+PROJECT = Path(__file__).parents[1]
 SOURCE = str(Path(weakseg.__file__).parents[1])
 HEAVY = (
     *("torch", "torchvision", "accelerate", "timm", "segmentation_models_pytorch", "mlflow", "pandas", "scipy", "cv2"),
@@ -96,6 +100,32 @@ def test_data_tags_shows_and_writes(workspace: Path) -> None:
     lines = (workspace / "data" / "tags" / "tags.csv").read_text().splitlines()
     assert len(lines) == 81
     assert lines[0] == "area,row,column,height,width,tags,unknown"
+
+
+def dvc_hash(folder: Path) -> str:
+    """The md5 by which DVC 3 knows a folder: that of the list of its files with their md5."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = {path.relative_to(folder).as_posix(): hashlib.md5(path.read_bytes()).hexdigest() for path in files}
+    listed = [{"md5": names[name], "relpath": name} for name in sorted(names)]
+    return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir"
+
+
+def test_a_fresh_clone_makes_the_data_of_the_committed_pointer(tmp_path: Path) -> None:
+    shutil.copy(PROJECT / "data.dvc", tmp_path / "data.dvc")
+    shutil.copy(PROJECT / "params.yaml", tmp_path / "params.yaml")
+    assert "wrote the embedded scenes" in invoke(tmp_path, "data", "ensure")
+    pointer = yaml.safe_load((PROJECT / "data.dvc").read_text())["outs"][0]
+    assert len([path for path in (tmp_path / "data").rglob("*") if path.is_file()]) == pointer["nfiles"]
+    assert dvc_hash(tmp_path / "data") == pointer["md5"]
+    assert invoke(tmp_path, "data", "ensure").strip().endswith("is there")
+
+
+def test_data_that_is_not_embedded_is_pulled_not_made(tmp_path: Path) -> None:
+    (tmp_path / "data.dvc").write_text("outs:\n- {md5: 0.dir, path: data}\n")
+    result = CliRunner().invoke(app, ["--root", str(tmp_path), "data", "ensure"])
+    assert result.exit_code == 1
+    assert "dvc pull" in str(result.exception)
+    assert not (tmp_path / "data").exists()
 
 
 def test_data_split_writes_explicit_lists(workspace: Path) -> None:

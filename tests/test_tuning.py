@@ -102,9 +102,7 @@ def test_values_are_read_and_replaced_by_their_path(params: Params) -> None:
     assert params.segment.network.dropout == load_params(DEMO).segment.network.dropout
 
 
-@pytest.mark.parametrize(
-    "path", ["segment.optimiser.lr", "segment.augment.colour", "segment.weak.pseudo_weight.fused"]
-)
+@pytest.mark.parametrize("path", ["segment.optimiser.lr", "segment.augment.colour", "segment.weak.pseudo_weight.fused"])
 def test_the_wider_space_of_the_docs_can_be_searched(tmp_path: Path, params: Params, path: str) -> None:
     """Learning rate, augmentation strength and pseudo-label weight, beside the three of the demo."""
     assert path in (Path(__file__).parents[1] / "docs" / "tuning.md").read_text()

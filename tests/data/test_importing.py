@@ -111,8 +111,8 @@ def test_isprs_archives_as_distributed(tmp_path: Path) -> None:
         for name in ("dsm/dsm_09cm_area1.tif", "gts_for_participants/top_mosaic_09cm_area1.tif")
     )
     assert str(report).splitlines() == [
-        "2 areas, 0.0 million pixels",
-        "in the masks: impervious_surface 20.8%, building 20.8%, low_vegetation 20.8%, tree 20.8%, car 8.3%, ignore 8.3%",
+        "2 areas, 96 px",
+        "masks: impervious_surface 20.8%, building 20.8%, low_vegetation 20.8%, tree 20.8%, car 8.3%, ignore 8.3%",
         "2 areas also with eroded boundaries",
         f"2 files not used, the first: {report.unused[0]}",
     ]

@@ -55,7 +55,7 @@ class ImportReport:
         """For people: what came in, the share of each class, and what was left out."""
         total = max(sum(count for _, count in self.class_pixels), 1)
         shares = ", ".join(f"{name} {count / total:.1%}" for name, count in self.class_pixels)
-        lines = [f"{len(self.areas)} areas, {self.pixels / 1e6:.1f} million pixels", f"in the masks: {shares}"]
+        lines = [f"{len(self.areas)} areas, {self.pixels:,} px", f"masks: {shares}"]
         if self.eroded:
             lines.append(f"{len(self.eroded)} areas also with eroded boundaries")
         if self.unlabelled:
