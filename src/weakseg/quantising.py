@@ -67,7 +67,7 @@ def export_int8(model_file: Path, target: Path, *, tiles: Path) -> Quantised:
     with tempfile.TemporaryDirectory() as folder, atomic_path(target) as temporary:
         plain = Path(folder) / "plain.onnx"
         export_onnx(model_file, plain)
-        _quantise(plain, temporary, _Crops(tiles, areas, load_segmenter(model_file)[0].preprocessing))
+        _quantise(plain, temporary, _crops(tiles, areas, load_segmenter(model_file)[0].preprocessing))
         before, after = (
             _holdout_miou(load_predictor(path, PLAIN, machine), tiles, areas, machine) for path in (plain, temporary)
         )
@@ -80,7 +80,7 @@ def export_int8(model_file: Path, target: Path, *, tiles: Path) -> Quantised:
     return Quantised(before, after)
 
 
-def _quantise(source: Path, target: Path, crops: _Crops) -> None:
+def _quantise(source: Path, target: Path, crops: Iterator[dict[str, Any]]) -> None:
     try:
         import onnx
         from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -90,7 +90,7 @@ def _quantise(source: Path, target: Path, crops: _Crops) -> None:
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def get_next(self) -> dict[str, Any] | None:
-            return next(crops.left, None)
+            return next(crops, None)
 
     prepared = source.with_name("prepared.onnx")
     text = {entry.key: entry.value for entry in onnx.load(source).metadata_props}[SETTINGS]
@@ -126,21 +126,15 @@ def pixel_nodes(graph: Any) -> list[str]:
     return found
 
 
-class _Crops:
+def _crops(tiles: Path, areas: list[str], preprocessing: Preprocessing) -> Iterator[dict[str, Any]]:
     """Normalised crops of the N1 areas in turn, at random places, as the input of an exported network."""
-
-    def __init__(self, tiles: Path, areas: list[str], preprocessing: Preprocessing) -> None:
-        self.left = self._cut(tiles, areas, preprocessing)
-
-    @staticmethod
-    def _cut(tiles: Path, areas: list[str], preprocessing: Preprocessing) -> Iterator[dict[str, Any]]:
-        rng = np.random.default_rng(0)
-        for index in range(_CROPS):
-            name = areas[index % len(areas)]
-            image = open_array(tiles / "images", name)[:, : _first_held(tiles, name)]
-            row, column = (int(rng.integers(0, max(1, length - _SIDE + 1))) for length in image.shape[:2])
-            crop = np.array(image[row : row + _SIDE, column : column + _SIDE])
-            yield {"image": normalise(torch.from_numpy(crop).permute(2, 0, 1)[None], preprocessing).numpy()}
+    rng = np.random.default_rng(0)
+    for index in range(_CROPS):
+        name = areas[index % len(areas)]
+        image = open_array(tiles / "images", name)[:, : _first_held(tiles, name)]
+        row, column = (int(rng.integers(0, max(1, length - _SIDE + 1))) for length in image.shape[:2])
+        crop = np.array(image[row : row + _SIDE, column : column + _SIDE])
+        yield {"image": normalise(torch.from_numpy(crop).permute(2, 0, 1)[None], preprocessing).numpy()}
 
 
 def _holdout_miou(predictor: Predictor, tiles: Path, areas: list[str], machine: Machine) -> float:

@@ -108,3 +108,13 @@ def test_seed_everything_repeats_all_three() -> None:
     second = draws()
     seed_everything(7)
     assert draws() == first != second
+
+
+def test_the_bar_shows_loss_and_the_last_miou(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("rich.progress.Progress.update", lambda *_, **given: shown.append(given["description"]))
+    with Machine(device="cpu").progress(2, 0) as advance:
+        advance(0.5, None)
+        advance(0.25, 0.4)
+    assert shown == ["train loss 0.500", "train loss 0.250, hold-out mIoU 0.400"]

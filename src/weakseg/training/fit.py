@@ -159,7 +159,7 @@ def fit(
             for name, value in {"loss": loss.detach(), **logs}.items():
                 sums[name] = sums.get(name, 0.0) + float(value)
             since += 1
-            advance(sums["loss"] / since)
+            advance(sums["loss"] / since, result.history[-1].get("holdout/miou") if result.history else None)
             last = step + 1 == plan.steps
             if last or (step + 1) % plan.report_every == 0:
                 row = {f"train/{name}": value / since for name, value in sums.items()}

@@ -163,17 +163,18 @@ class Machine:
             yield
 
     @contextmanager
-    def progress(self, total: int, start: int, label: str = "train") -> Iterator[Callable[[float], None]]:
-        """A bar with the mean loss and the time left; silent where the output is no terminal."""
+    def progress(self, total: int, start: int) -> Iterator[Callable[[float, float | None], None]]:
+        """A bar with the mean loss, the last mIoU if any, and the time left; silent where the output is no terminal."""
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         shown = not self.quiet and self.is_main and sys.stderr.isatty()
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
         with Progress(*columns, TimeRemainingColumn(), disable=not shown, transient=True) as bar:
-            task = bar.add_task(label, total=total, completed=start)
+            task = bar.add_task("train", total=total, completed=start)
 
-            def advance(loss: float) -> None:
-                bar.update(task, advance=1, description=f"{label} loss {loss:.3f}")
+            def advance(loss: float, miou: float | None) -> None:
+                seen = "" if miou is None else f", hold-out mIoU {miou:.3f}"
+                bar.update(task, advance=1, description=f"train loss {loss:.3f}{seen}")
 
             yield advance
 
