@@ -12,21 +12,27 @@ export DVC_NO_ANALYTICS := 1
 
 .PHONY: demo test slow check install dubai dubai_encdec clean
 
-# Two branches side by side, one thread each, beat one pipeline of two threads. -s: each branch runs its own stages alone,
-# in this order (two `dvc repro` that check one common stage block each other); the last `dvc repro` does what is left.
+# Two branches side by side, one thread each, beat one pipeline of two threads; twice, so that neither waits long for the
+# other. -s: each branch runs its own stages alone, in this order (two `dvc repro` that check one common stage block each
+# other); the last `dvc repro` does what is left.
 REPRO = $(RUN) dvc --wait-for-lock repro -s
-TAGGED = cam crf irnet single_stage
-FROM_TAGS = classifier cam crf irnet single_stage \
-  $(foreach step,pseudo audit segment evaluate,$(TAGGED:%=$(step)@%))
-FROM_PIXELS = $(foreach source,pixel full consistency,segment@$(source) evaluate@$(source)) \
-  teacher pseudo@teacher audit@teacher segment@teacher evaluate@teacher
+TRAINED = segment@$(1) evaluate@$(1)
+AUDITED = pseudo@$(1) audit@$(1)
+define both
+	$(REPRO) $(1) & $(REPRO) $(2); here=$$?; wait $$! && exit $$here
+endef
+FROM_TAGS = classifier cam crf irnet single_stage $(foreach method,cam crf irnet single_stage,$(call AUDITED,$(method)))
+FROM_PIXELS = $(foreach source,pixel full consistency,$(call TRAINED,$(source))) teacher $(call AUDITED,teacher)
+STUDENTS = boxes $(call AUDITED,boxes) $(foreach source,cam crf single_stage,$(call TRAINED,$(source)))
+OTHERS = fused $(call AUDITED,fused) $(foreach source,fused irnet teacher,$(call TRAINED,$(source)))
 
 demo: export WEAKSEG_THREADS ?= 1
 demo: export WEAKSEG_PIPELINE_RUN := demo-$(shell date +%s)
 demo: install  ## the embedded scenes through the whole pipeline; results in reports/results.md
 	$(RUN) python -m weakseg data ensure
 	$(REPRO) tiles
-	$(REPRO) $(FROM_TAGS) & $(REPRO) $(FROM_PIXELS); here=$$?; wait $$! && exit $$here
+	$(call both,$(FROM_TAGS),$(FROM_PIXELS))
+	$(call both,$(STUDENTS),$(OTHERS))
 	$(RUN) dvc repro
 	$(RUN) python -m weakseg readme
 	@cat reports/results.md
