@@ -13,29 +13,27 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from weakseg.classes import IGNORE
 from weakseg.data.store import fingerprint, open_array
 from weakseg.layout import Layout
 from weakseg.metrics import over_seeds
 from weakseg.params import Params, load_params, with_changes
-from weakseg.stages import audit, pseudo
+from weakseg.stages import audit
+from weakseg.stages.apart import link_outputs, run_apart
 from weakseg.stages.context import Context, open_context, write_report
 from weakseg.weak.pseudo import SweepRow, sweep_thresholds
 from weakseg.weak.scores import load_scores
 
-STAGES = {"cam": ("classifier", "cam"), "single_stage": ("single_stage",)}
+STAGES_OF = {"cam": ("classifier", "cam"), "single_stage": ("single_stage",)}
 COVERAGES = (1.0, 0.75, 0.5)
 MARGINS = tuple(float(value) for value in np.linspace(0, 0.99, 100))
 
@@ -96,24 +94,21 @@ def compare(root: Path, rows: Sequence[Row], seeds: Sequence[int]) -> list[dict[
 
 
 def _digest(layout: Layout, method: str, params: Params) -> str:
-    sections = [getattr(params, stage) for stage in STAGES[method]] + [params.pseudo]
+    sections = [getattr(params, stage) for stage in STAGES_OF[method]] + [params.pseudo]
     text = fingerprint(layout.tiles) + "".join(section.model_dump_json() for section in sections)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _make(root: Path, method: str, params: Params, digest: str) -> dict[str, Any]:
     place = root / ".weakseg" / "comparison" / digest
-    for folder in ("tiles", "hidden"):
-        link = place / "out" / folder
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if not link.is_symlink():
-            link.symlink_to((root / "out" / folder).resolve(), target_is_directory=True)
-    (place / "params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False))
+    remade = [*STAGES_OF[method], f"pseudo@{method}"]
+    link_outputs(Layout(root), place, params, remade)
+    (place / "out" / "hidden").unlink(missing_ok=True)
+    (place / "out" / "hidden").symlink_to(Layout(root).hidden.resolve(), target_is_directory=True)
     started = time.monotonic()
-    for stage in STAGES[method]:
-        import_module(f"weakseg.stages.{stage}").run(place)
+    for stage in remade:
+        run_apart(place, stage)
     seconds = round(time.monotonic() - started, 1)
-    pseudo.run(place, method)  # type: ignore[arg-type]
     result = _measure(open_context(place), method)
     shutil.rmtree(place)
     return {"seconds": seconds, **result}
@@ -188,7 +183,6 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--ablations", action="store_true", help="also change one thing of single_stage at a time")
     options = parser.parse_args()
-    os.environ.setdefault("WEAKSEG_TRACKING", "off")
     rows = rows_of(load_params(Layout(options.root).params), ablations=options.ablations)
     found: list[dict[str, Any]] = []
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from weakseg.errors import ParamsError, WeaksegError
+from weakseg.stages import PER_SOURCE, STAGES, check_stage, run_stage
 
 app = typer.Typer(
     help="Land-cover maps from a few pixel-labelled aerial images and many that carry only cheap tags.",
@@ -23,11 +24,6 @@ app.add_typer(data_app, name="data")
 runs_app = typer.Typer(help="MLflow runs.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
 
-STAGES = (
-    *("tiles", "classifier", "cam", "crf", "irnet", "single_stage", "teacher", "fused", "boxes"),
-    *("pseudo", "audit", "segment", "evaluate", "report"),
-)
-PER_SOURCE = ("pseudo", "audit", "segment", "evaluate")
 ONE_PROCESS = ("tiles", "pseudo", "audit", "report")  # under torchrun the main process alone does these
 
 
@@ -49,22 +45,7 @@ def stage(
     source: Annotated[str | None, typer.Argument(help="Source of labels, for " + ", ".join(PER_SOURCE))] = None,
 ) -> None:
     """Run one pipeline stage, as dvc.yaml does; WEAKSEG_LAUNCH is a launcher to do it with, such as torchrun."""
-    from importlib import import_module
-
-    if name not in STAGES:
-        raise ParamsError(f"stage {name}", expected=" | ".join(STAGES), cure="see dvc.yaml")
-    if (source is None) == (name in PER_SOURCE):
-        raise ParamsError(
-            f"stage {name} with source {source}",
-            expected="a source exactly for " + ", ".join(PER_SOURCE),
-            cure="see dvc.yaml",
-        )
-    if source is not None:
-        from weakseg.params import SOURCES, WEAK_SOURCES
-
-        known = SOURCES if name in ("segment", "evaluate") else WEAK_SOURCES
-        if source not in known:
-            raise ParamsError(f"stage {name} with source {source}", expected=" | ".join(known), cure="see dvc.yaml")
+    check_stage(name, source)
     if name in ONE_PROCESS:
         from weakseg.training.machine import machine_from_environment
 
@@ -72,8 +53,7 @@ def stage(
             return
     elif (launcher := shlex.split(os.environ.get("WEAKSEG_LAUNCH", ""))) and "RANK" not in os.environ:
         os.execvp(launcher[0], [*launcher, "-m", "weakseg", *sys.argv[1:]])
-    module = import_module(f"weakseg.stages.{name}")
-    module.run(context.obj, source) if source else module.run(context.obj)
+    run_stage(context.obj, name, source)
 
 
 @app.command()

@@ -9,7 +9,7 @@ import pytest
 
 from weakseg.errors import ParamsError
 from weakseg.params import load_params, with_changes
-from weakseg.stages import tiles
+from weakseg.stages import run_stage, tiles
 from weakseg.stages.ablation import Variant, ablation_table, load_variants, run_ablation
 
 PROJECT = Path(__file__).parents[2]
@@ -29,6 +29,9 @@ def test_the_committed_rows_fit_the_demo() -> None:
         ("{}", "no rows"),
         ("- {name: a, source: pixel, sett: {}}", "sett"),
         ("- {name: a, source: crayon}", "source crayon"),
+        ("- {name: a, source: cam, stages: [camera]}", "stage camera"),
+        ("- {name: a, source: cam, stages: [pseudo]}", "pseudo with source None"),
+        ("- {name: a, source: pixel, stages: [cam]}", "no pseudo-masks to make again"),
         ("- {name: a, source: pixel}\n- {name: a, source: full}", "one name"),
     ],
 )
@@ -60,6 +63,22 @@ def test_rows_are_trained_once_and_leave_no_trace(workspace: Path) -> None:
     assert len((workspace / "reports" / "ablation.md").read_text().splitlines()) == 4
     assert not list((workspace / ".weakseg" / "ablation").glob("*"))
     assert not (workspace / "out" / "checkpoints").exists()
+
+
+def test_a_row_makes_its_masks_again_in_a_place_of_its_own(workspace: Path) -> None:
+    tiles.run(workspace)
+    for stage in ("classifier", "cam"):
+        run_stage(workspace, stage)
+    run_stage(workspace, "pseudo", "cam")
+    before = {path: path.read_bytes() for path in sorted((workspace / "out").rglob("*.np[yz]"))}
+    harder = {"pseudo.scores": (0.5,), "cam.scales": (0.5,)}
+    as_it_is = Variant("same", "cam", {}, ("cam", "pseudo@cam"))
+    rows = [Variant("cam", "cam", {}), as_it_is, Variant("other", "cam", harder, ("cam", "pseudo@cam"))]
+    plain, same, other = run_ablation(workspace, rows, [0], lambda _line: None)["rows"]
+    assert same["miou"] == plain["miou"]
+    assert other["iou"] != plain["iou"]
+    assert {path: path.read_bytes() for path in sorted((workspace / "out").rglob("*.np[yz]"))} == before
+    assert not list((workspace / ".weakseg" / "ablation").glob("*"))
 
 
 def test_table_by_hand() -> None:

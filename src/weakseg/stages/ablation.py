@@ -1,7 +1,8 @@
 """`weakseg ablate`: what each ingredient is worth, by training again with one thing changed at a time.
 
 A command, not a stage: it trains the segment stage's own networks in places of their own and reads the validation areas
-to report, never to choose. Finished rows are kept, so an interrupted ablation goes on where it stopped.
+to report, never to choose. A row may have stages run again before, so that its change reaches the pseudo-masks too.
+Finished rows are kept, so an interrupted ablation goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ import yaml
 from weakseg.data.areas import open_area
 from weakseg.data.store import fingerprint, list_areas
 from weakseg.errors import ParamsError
+from weakseg.layout import Layout
 from weakseg.metrics import over_seeds
-from weakseg.params import SOURCES, Params, Source, with_changes
-from weakseg.stages.apart import link_inputs, segment_inputs
+from weakseg.params import SOURCES, WEAK_SOURCES, Params, Source, with_changes
+from weakseg.stages import STAGES, check_stage
+from weakseg.stages.apart import kept_outputs, link_inputs, link_outputs, run_apart, segment_inputs
 from weakseg.stages.context import Context, open_context, write_report
 from weakseg.stages.evaluate import measure, predict_areas
 from weakseg.stages.segment import open_sources, train_segmenter
@@ -31,35 +34,59 @@ from weakseg.training.machine import machine_from_environment
 
 @dataclass(frozen=True)
 class Variant:
-    """One row: a source of labels, and the params that differ from params.yaml, by path."""
+    """One row of the table.
+
+    Attributes:
+        source: of labels.
+        changes: the params that differ from params.yaml, by path.
+        stages: to run again with them before the training, in this order, ``stage`` or ``stage@source``; of all others
+            the workspace's own outputs are used.
+    """
 
     name: str
     source: Source
     changes: Mapping[str, Any]
+    stages: tuple[str, ...] = ()
 
 
 def load_variants(path: Path) -> list[Variant]:
-    """Read a list of ``{name, source, set: {path: value}}``.
+    """Read a list of ``{name, source, set: {path: value}, stages: [stage]}``, the last two where needed.
 
     Raises:
-        ParamsError: no list, an unknown key or source, a row without a name or one name twice.
+        ParamsError: no list, an unknown key, source or stage, a row without a name or one name twice.
     """
     rows = yaml.safe_load(path.read_text())
     if not isinstance(rows, list) or not rows:
         raise ParamsError(f"no rows in {path}", expected="a list", cure="see configs/ablation.yaml")
     variants = []
     for row in rows:
-        if not isinstance(row, dict) or not {"name", "source"} <= set(row) <= {"name", "source", "set"}:
-            raise ParamsError(f"{path}: row {row}", expected="name, source and set", cure="see configs/ablation.yaml")
+        if not isinstance(row, dict) or not {"name", "source"} <= set(row) <= {"name", "source", "set", "stages"}:
+            raise ParamsError(
+                f"{path}: row {row}", expected="name, source, set and stages", cure="see configs/ablation.yaml"
+            )
         if row["source"] not in SOURCES:
             raise ParamsError(
                 f"{path}: source {row['source']}", expected=f"one of {', '.join(SOURCES)}", cure="mend the row"
             )
-        variants.append(Variant(str(row["name"]), row["source"], row.get("set") or {}))
+        variants.append(Variant(str(row["name"]), row["source"], row.get("set") or {}, _stages_of(path, row)))
     names = [variant.name for variant in variants]
     if len(set(names)) != len(names):
         raise ParamsError(f"{path}: two rows have one name", expected="each once", cure="rename one")
     return variants
+
+
+def _stages_of(path: Path, row: Mapping[str, Any]) -> tuple[str, ...]:
+    stages = tuple(str(stage) for stage in row.get("stages") or ())
+    for stage in stages:
+        name, _, source = stage.partition("@")
+        check_stage(name, source or None)
+    if stages and row["source"] not in WEAK_SOURCES:
+        raise ParamsError(
+            f"{path}: row {row['name']!r} has stages, but source {row['source']} no pseudo-masks to make again",
+            expected=f"stages with {', '.join(WEAK_SOURCES)}",
+            cure="mend the row",
+        )
+    return stages
 
 
 def run_ablation(
@@ -81,14 +108,16 @@ def run_ablation(
     for variant in variants:
         params = with_changes(base.params, variant.changes)
         for seed in seeds:
-            digest = _digest(base, variant.source, params, seed)
+            digest = _digest(base, variant, params, seed)
             found = next((row for row in kept if row["digest"] == digest), None)
-            row = found or _train_and_measure(base, variant.source, params, seed, digest)
+            row = found or _train_and_measure(base, variant, params, seed, digest)
             rows.append({**row, "name": variant.name, "source": variant.source, "changes": dict(variant.changes)})
             say(f"{variant.name}, seed {seed}: mIoU {row['miou']:.4f}" + (" (kept)" if found else ""))
             known = {row["digest"] for row in rows}
             write_report(file, {"rows": rows + [row for row in kept if row["digest"] not in known]})
             file.with_suffix(".md").write_text(ablation_table(rows, base.scheme.names))
+        if variant.stages:
+            shutil.rmtree(_places(base) / _mask_digest(base, variant, params), ignore_errors=True)
     return {"rows": rows}
 
 
@@ -116,22 +145,53 @@ def ablation_table(rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) ->
     return "\n".join(lines) + "\n"
 
 
-def _digest(context: Context, source: Source, params: Params, seed: int) -> str:
-    inputs = fingerprint(*segment_inputs(context.layout, source), context.layout.validation)
-    text = f"{inputs} {source} {seed} {params.segment.model_dump_json()} {params.evaluate.model_dump_json()}"
+def _digest(context: Context, variant: Variant, params: Params, seed: int) -> str:
+    layout = context.layout
+    read = [layout.tiles] if variant.stages else segment_inputs(layout, variant.source)
+    inputs = fingerprint(*read, layout.validation)
+    text = f"{inputs} {variant.source} {seed} {params.segment.model_dump_json()} {params.evaluate.model_dump_json()}"
+    if variant.stages:
+        text += f" {_mask_digest(context, variant, params)}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _train_and_measure(base: Context, source: Source, params: Params, seed: int, digest: str) -> dict[str, Any]:
-    place = base.layout.root / ".weakseg" / "ablation" / digest
-    layout = link_inputs(base.layout, place, source)
+def _mask_digest(context: Context, variant: Variant, params: Params) -> str:
+    inputs = fingerprint(*kept_outputs(context.layout, variant.stages))
+    names = [name for name in STAGES if name in Params.model_fields and name not in ("evaluate", "report")]
+    sections = [getattr(params, name).model_dump_json() for name in names]
+    return hashlib.sha256(" ".join([inputs, *variant.stages, *sections]).encode()).hexdigest()[:16]
+
+
+def _train_and_measure(base: Context, variant: Variant, params: Params, seed: int, digest: str) -> dict[str, Any]:
+    layout = _place(base, variant, params, digest)
     context = Context(layout, params, machine_from_environment())
     started = time.monotonic()
-    labelled, weak = open_sources(context, source)
-    _, model = train_segmenter(context, source, labelled, weak, seed, digest, lambda _row, _step: None)
+    labelled, weak = open_sources(context, variant.source)
+    _, model = train_segmenter(context, variant.source, labelled, weak, seed, digest, lambda _row, _step: None)
     validation = base.layout.validation
     areas = {name: open_area(validation, name, masks=validation / "labels") for name in list_areas(validation)}
     scores = measure(areas, predict_areas(context, model, areas, params.evaluate), base.scheme, params.evaluate)
-    shutil.rmtree(place, ignore_errors=True)  # a killed process does not come here: its resume file stays
     seconds = round(time.monotonic() - started, 1)
+    if not variant.stages:  # a killed process does not come here: its resume file stays
+        shutil.rmtree(layout.root, ignore_errors=True)
     return {"digest": digest, "seed": seed, "miou": scores["miou"], "iou": scores["iou"], "seconds": seconds}
+
+
+def _place(base: Context, variant: Variant, params: Params, digest: str) -> Layout:
+    """Where a row is trained: links to the workspace and, if it has stages, what they made, once for all seeds."""
+    if not variant.stages:
+        return link_inputs(base.layout, _places(base) / digest, variant.source)
+    place = _places(base) / _mask_digest(base, variant, params)
+    done = place / "done.txt"
+    layout = link_outputs(base.layout, place, params, variant.stages)
+    finished = done.read_text().splitlines() if done.is_file() else []
+    for stage in variant.stages:
+        if stage not in finished:
+            run_apart(place, stage)
+            with done.open("a") as file:
+                file.write(f"{stage}\n")
+    return layout
+
+
+def _places(base: Context) -> Path:
+    return base.layout.root / ".weakseg" / "ablation"

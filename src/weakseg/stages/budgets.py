@@ -11,11 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +24,7 @@ from weakseg.errors import ParamsError
 from weakseg.label_cost import Labels, Point, advice, cost_hours, draw_curve, marginal_gains
 from weakseg.layout import Layout
 from weakseg.params import WEAK_SOURCES, BudgetParams, Params
+from weakseg.stages.apart import run_apart
 from weakseg.stages.budget_workspace import prepare_workspace
 from weakseg.stages.context import open_context, tracked, write_report
 
@@ -140,12 +138,11 @@ def train_budget(
         labels = prepare_workspace(layout, place, params, budget, scheme, steps)
         done.write_text(json.dumps(vars(labels)) + "\n")
     head, *finished = done.read_text().splitlines()
-    with _untracked():
-        for stage in stages_of(budget.source):
-            if stage not in finished:
-                _run_stage(place.root, stage)
-                with done.open("a") as file:
-                    file.write(f"{stage}\n")
+    for stage in stages_of(budget.source):
+        if stage not in finished:
+            run_apart(place.root, stage)
+            with done.open("a") as file:
+                file.write(f"{stage}\n")
     report = json.loads(place.report("evaluate", budget.source).read_text())
     run = {
         "identity": identity,
@@ -162,22 +159,3 @@ def stages_of(source: str) -> list[str]:
     """Stages to run for a source, in order, ``stage`` or ``stage@source``."""
     pseudo = [f"pseudo@{source}"] if source in WEAK_SOURCES else []
     return ["tiles", *UPSTREAM.get(source, ()), *pseudo, f"segment@{source}", f"evaluate@{source}"]
-
-
-def _run_stage(root: Path, stage: str) -> None:
-    name, _, source = stage.partition("@")
-    module = import_module(f"weakseg.stages.{name}")
-    module.run(root, source) if source else module.run(root)
-
-
-@contextmanager
-def _untracked() -> Iterator[None]:
-    """The stages of a budget are no runs of this workspace."""
-    before = os.environ.get("WEAKSEG_TRACKING")
-    os.environ["WEAKSEG_TRACKING"] = "off"
-    try:
-        yield
-    finally:
-        os.environ.pop("WEAKSEG_TRACKING")
-        if before is not None:
-            os.environ["WEAKSEG_TRACKING"] = before
