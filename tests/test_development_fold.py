@@ -32,5 +32,5 @@ def test_a_pattern_without_or_with_all_areas_is_refused(pattern: str, count: int
 
 def test_the_committed_rows_fit_the_config() -> None:
     base = load_params(CONFIGS / "dubai.yaml")
-    changed = [with_changes(base, variant.changes) for variant in load_variants(CONFIGS / "dubai_ablation.yaml")]
-    assert [params == base for params in changed] == [True, *[False] * 4, True, True, False, False]
+    for variant in load_variants(CONFIGS / "dubai_ablation.yaml"):
+        assert (with_changes(base, variant.changes) != base) == bool(variant.changes), variant.name
