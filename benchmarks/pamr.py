@@ -162,7 +162,9 @@ def parse_size(text: str) -> Size:
 def main() -> int:
     """Print the table; 1 if a result differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", type=parse_size, default=[(4, 21, 81), (8, 5, 64), (1, 5, 256)])
+    parser.add_argument(
+        "--sizes", nargs="+", type=parse_size, default=[(4, 21, 81), (8, 5, 64), (1, 5, 256), (1, 2, 16)]
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--peak", choices=list(CONTESTANTS), help="print the peak of one contestant alone, in MiB")
@@ -183,7 +185,7 @@ def main() -> int:
     for size, peaks in zip(arguments.sizes, all_peaks, strict=True):
         difference = measure_difference(size, arguments.device)
         times = measure_times(size, arguments.device, arguments.repeats)
-        cells = [f"{times[name] * 1e3:.0f}, {peaks[name]:.0f}" for name in CONTESTANTS]
+        cells = [f"{times[name] * 1e3:.3g}, {peaks[name]:.0f}" for name in CONTESTANTS]
         faster = min(times[name] for name in PEERS) / times["weakseg"]
         less = min(peaks[name] for name in PEERS) / max(peaks["weakseg"], 0.1)
         name = "x".join(map(str, size))

@@ -8,7 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from weakseg.errors import DataError, ParamsError
+from weakseg.models import pamr as module
 from weakseg.models.pamr import affinity, local_deviation, pamr
+
+
+@pytest.fixture(params=["accumulated", "gathered"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test runs both ways, whatever the size of its grid."""
+    monkeypatch.setattr(module, "_TINY", 10**9 if request.param == "gathered" else 0)
+    return str(request.param)
 
 
 def wave_image(height: int, width: int) -> Tensor:

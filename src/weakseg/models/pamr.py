@@ -2,8 +2,9 @@
 
 The formula asks for the 8 neighbours of every pixel at several dilations: written with dilated unfolds it holds
 ``B * C * 8 * len(dilations) * H * W`` floats at once. Here the masks are padded once by the largest dilation, every
-neighbour is a view of that buffer, and one fused multiply-add per neighbour accumulates the result
-(``benchmarks/pamr.py`` has the timings).
+neighbour is a view of that buffer, and one fused multiply-add per neighbour accumulates the result. Where the grid is so
+small that starting 480 operations costs more than they do, the neighbours are gathered at once (``benchmarks/pamr.py``
+has the timings).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ DILATIONS = (1, 2, 4, 8, 12, 24)
 ITERATIONS = 10
 _OFFSETS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
 _EPSILON, _TEMPERATURE = 1e-8, 0.1
+_TINY = 1280  # mask values of a batch below which gathering is faster
 
 
 @torch.no_grad()
@@ -61,13 +63,42 @@ def pamr(
     masks = masks if masks.dtype == torch.float64 else masks.float()
     if iterations == 0:
         return masks
-    weights = affinity(image.to(masks.dtype), dilations=dilations, sigma_floor=sigma_floor)
+    if masks.numel() <= _TINY:
+        return _gathered(image.to(masks.dtype), masks, dilations, iterations, sigma_floor)
+    return _accumulated(image.to(masks.dtype), masks, dilations, iterations, sigma_floor)
+
+
+def _accumulated(image: Tensor, masks: Tensor, dilations: Sequence[int], iterations: int, sigma_floor: float) -> Tensor:
+    weights = affinity(image, dilations=dilations, sigma_floor=sigma_floor)
     for _ in range(iterations):
         refined = torch.zeros_like(masks)
         for index, neighbour in enumerate(_neighbours(masks, dilations)):
             refined.addcmul_(neighbour, weights[:, index : index + 1])
         masks = refined
     return masks
+
+
+def _gathered(image: Tensor, masks: Tensor, dilations: Sequence[int], iterations: int, sigma_floor: float) -> Tensor:
+    _check(dilations)
+    height, width = masks.shape[-2:]
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    places = [
+        (rows + dilation * dy).clamp(0, height - 1) * width + (columns + dilation * dx).clamp(0, width - 1)
+        for dilation in dilations
+        for dy, dx in _OFFSETS
+    ]
+    index = torch.stack(places).flatten(1).to(masks.device)
+    centre = image.flatten(2)[:, :, None]
+    differences = image.flatten(2)[:, :, index] - centre
+    count = 9 * len(dilations)
+    squares = differences.square().sum(2) - differences.sum(2).square() / count
+    deviation = (squares.clamp_min(0.0) / (count - 1)).sqrt().clamp_min(sigma_floor)
+    scale = -image.shape[1] * (_TEMPERATURE * deviation + _EPSILON)
+    weights = (differences.abs() / scale[:, :, None]).sum(1, keepdim=True).softmax(2)
+    values = masks.flatten(2)
+    for _ in range(iterations):
+        values = (values[:, :, index] * weights).sum(2)
+    return values.view_as(masks)
 
 
 @torch.no_grad()
@@ -81,10 +112,7 @@ def affinity(image: Tensor, *, dilations: Sequence[int] = DILATIONS, sigma_floor
         (B, 8 * len(dilations), H, W) in the image's dtype, non-negative, summing to 1 over axis 1; neighbours row by
         row for the first dilation, then for the next.
     """
-    if not dilations or min(dilations) < 1:
-        raise ParamsError(
-            f"PAMR dilations {list(dilations)}", expected="at least one, each 1 or more", cure="list them"
-        )
+    _check(dilations)
     deviation = local_deviation(image, dilations=dilations).clamp_min_(sigma_floor)
     scale = deviation.mul_(_TEMPERATURE).add_(_EPSILON).mul_(-image.shape[1]).reciprocal_()
     batch, _, height, width = image.shape
@@ -93,6 +121,13 @@ def affinity(image: Tensor, *, dilations: Sequence[int] = DILATIONS, sigma_floor
         torch.sum((neighbour - image).abs_().mul_(scale), dim=1, out=weights[:, index])
     weights.sub_(weights.amax(dim=1, keepdim=True)).exp_()
     return weights.div_(weights.sum(dim=1, keepdim=True))
+
+
+def _check(dilations: Sequence[int]) -> None:
+    if not dilations or min(dilations) < 1:
+        raise ParamsError(
+            f"PAMR dilations {list(dilations)}", expected="at least one, each 1 or more", cure="list them"
+        )
 
 
 def local_deviation(image: Tensor, *, dilations: Sequence[int] = DILATIONS) -> Tensor:
