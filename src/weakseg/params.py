@@ -193,6 +193,7 @@ class SingleStageParams(Section):
     aspp_rates: tuple[Count, ...]
     aspp_image_pool: bool
     gci: bool
+    size_term: Literal["original", "off"]  # of the class scores: every present class is asked for area
     scales: tuple[Positive, ...]
     normalise: Literal["per_class", "none"]  # of the scores, in each tag crop, as cam.normalise
     head_factor: Positive  # rate of the heads over the backbone's; published: 10, with SGD
