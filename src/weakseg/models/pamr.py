@@ -2,9 +2,9 @@
 
 The formula asks for the 8 neighbours of every pixel at several dilations: written with dilated unfolds it holds
 ``B * C * 8 * len(dilations) * H * W`` floats at once. Here the masks are padded once by the largest dilation, every
-neighbour is a view of that buffer, and one fused multiply-add per neighbour accumulates the result. Where the grid is so
-small that starting 480 operations costs more than they do, the neighbours are gathered at once (``benchmarks/pamr.py``
-has the timings).
+neighbour is a view of that buffer, and one fused multiply-add per neighbour accumulates the result. On a grid so small
+that starting hundreds of operations costs more than they do, all neighbours are gathered at once
+(``benchmarks/pamr.py`` has the timings).
 """
 
 from __future__ import annotations
