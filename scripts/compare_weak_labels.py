@@ -54,8 +54,8 @@ def rows_of(params: Params, *, ablations: bool) -> list[Row]:
     stage = "single_stage"
     rows = [
         Row("cam", "cam", {}),
-        Row("single_stage, tags alone", stage, {"single_stage.self_training": False}),
         Row("single_stage", stage, {}),
+        Row("single_stage, tags alone", stage, {"single_stage.self_training": False}),
     ]
     if steps != params.classifier.optimiser.steps:
         rows.append(Row("cam, as many crops", "cam", {"classifier.optimiser.steps": steps}))
