@@ -303,11 +303,12 @@ def ablate(
     context: typer.Context,
     table: Annotated[Path, typer.Argument(help="YAML rows of name, source and set, such as configs/ablation.yaml.")],
     seeds: Annotated[str, typer.Option(help="Seeds, such as 0,1,2.")] = "0",
+    only: Annotated[list[str] | None, typer.Option(help="Train only this row now; may be given again.")] = None,
 ) -> None:
     """Train again with one thing changed at a time; reports/ablation.md says what each is worth."""
     from weakseg.stages.ablation import load_variants, run_ablation
 
-    run_ablation(context.obj, load_variants(table), _numbers(seeds), typer.echo)
+    run_ablation(context.obj, load_variants(table), _numbers(seeds), typer.echo, only=only or ())
     typer.echo((context.obj / "reports" / "ablation.md").read_text())
 
 

@@ -53,7 +53,9 @@ def test_rows_are_trained_once_and_leave_no_trace(workspace: Path) -> None:
     tiles.run(workspace)
     said: list[str] = []
     variants = [Variant("plain", "pixel", {}), Variant("oracle", "full", {"segment.dice": 0.5})]
-    first = run_ablation(workspace, variants[:1], [0], said.append)
+    with pytest.raises(ParamsError, match="no row plane"):
+        run_ablation(workspace, variants, [0], said.append, only=["plane"])
+    first = run_ablation(workspace, variants, [0], said.append, only=["plain"])
     both = run_ablation(workspace, variants, [0], said.append)
     assert both["rows"][0] == first["rows"][0]
     assert [line.endswith("(kept)") for line in said] == [False, True, False]

@@ -90,17 +90,29 @@ def _stages_of(path: Path, row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def run_ablation(
-    root: Path, variants: Sequence[Variant], seeds: Sequence[int], say: Callable[[str], None]
+    root: Path,
+    variants: Sequence[Variant],
+    seeds: Sequence[int],
+    say: Callable[[str], None],
+    *,
+    only: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train and measure every variant with every seed; writes reports/ablation.json and reports/ablation.md.
 
     Args:
         say: gets one line per finished training.
+        only: names of rows to train now; the others enter where they have been trained before. None: all.
 
     Returns:
         ``{"rows": [{name, source, changes, digest, seed, miou, iou: {class}, seconds}]}``, rows of earlier calls whose
         params and data are still the same included.
+
+    Raises:
+        ParamsError: ``only`` names a row that is not there.
     """
+    strays = sorted(set(only) - {variant.name for variant in variants})
+    if strays:
+        raise ParamsError(f"no row {', '.join(strays)}", expected="names in the table", cure="mend --only")
     base = open_context(root)
     file = base.layout.report("ablation")
     kept = json.loads(file.read_text())["rows"] if file.is_file() else []
@@ -110,6 +122,8 @@ def run_ablation(
         for seed in seeds:
             digest = _digest(base, variant, params, seed)
             found = next((row for row in kept if row["digest"] == digest), None)
+            if only and variant.name not in only and not found:
+                continue
             row = found or _train_and_measure(base, variant, params, seed, digest)
             rows.append({**row, "name": variant.name, "source": variant.source, "changes": dict(variant.changes)})
             say(f"{variant.name}, seed {seed}: mIoU {row['miou']:.4f}" + (" (kept)" if found else ""))
