@@ -50,7 +50,9 @@ def link_outputs(layout: Layout, place: Path, params: Params, remade: Sequence[s
 
 
 def kept_outputs(layout: Layout, remade: Sequence[str]) -> list[Path]:
-    """The outputs of the workspace on which the stages ``remade`` build, those of tiles first.
+    """The outputs of the workspace on which stages that make masks can build, without those that ``remade`` make.
+
+    Pseudo-masks and the networks trained on them are left out: no such stage reads them.
 
     Raises:
         StageError: there are no tiles.
@@ -59,9 +61,10 @@ def kept_outputs(layout: Layout, remade: Sequence[str]) -> list[Path]:
         raise StageError(f"no {layout.tiles}", expected="outputs of earlier stages", cure="run `dvc repro` first")
     mine = {folder for stage in remade for folder in _made_by(layout, stage)}
     kept = [folder for folder in (layout.tiles, layout.boxes) if folder.is_dir()]
-    for kind in ("networks", "scores", "pseudo", "checkpoints"):
+    for kind in ("networks", "scores"):
         kept += [folder for folder in sorted((layout.out / kind).glob("*")) if folder not in mine]
-    return kept
+    pixel = layout.checkpoints("pixel")
+    return kept + [pixel] * (pixel.is_dir() and pixel not in mine)
 
 
 def _made_by(layout: Layout, stage: str) -> tuple[Path, ...]:
