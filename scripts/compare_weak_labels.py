@@ -28,7 +28,7 @@ from weakseg.layout import Layout
 from weakseg.metrics import over_seeds
 from weakseg.params import Params, load_params, with_changes
 from weakseg.stages import audit
-from weakseg.stages.apart import link_outputs, run_apart
+from weakseg.stages.apart import link_inputs, link_outputs, run_apart
 from weakseg.stages.context import Context, open_context, write_report
 from weakseg.weak.pseudo import SweepRow, sweep_thresholds
 from weakseg.weak.scores import load_scores
@@ -105,8 +105,7 @@ def _make(root: Path, method: str, params: Params, digest: str) -> dict[str, Any
     place = root / ".weakseg" / "comparison" / digest
     remade = [*STAGES_OF[method], f"pseudo@{method}"]
     link_outputs(Layout(root), place, params, remade)
-    (place / "out" / "hidden").unlink(missing_ok=True)
-    (place / "out" / "hidden").symlink_to(Layout(root).hidden.resolve(), target_is_directory=True)
+    link_inputs(Layout(root), place, "full")  # the hidden truth, to report
     started = time.monotonic()
     for stage in remade:
         run_apart(place, stage)

@@ -18,7 +18,7 @@ from weakseg.data.tags import read_tags
 from weakseg.errors import ParamsError
 from weakseg.layout import Layout
 from weakseg.params import BudgetParams, load_params
-from weakseg.stages import budgets
+from weakseg.stages import apart, budgets
 from weakseg.stages.budget_workspace import prepare_workspace
 from weakseg.stages.budgets import run_label_cost, stages_of
 
@@ -149,7 +149,7 @@ def test_nothing_is_trained_twice_and_prices_need_no_training(
 def test_an_interrupted_budget_goes_on_where_it_stopped(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     edit(workspace, label_cost={"budgets": BUDGETS[:1]}, segment={"seeds": [0, 1]})
     ran: list[str] = []
-    real = budgets.run_apart
+    real = apart.run_apart
 
     def stop_at_evaluate(root: Path, stage: str) -> None:
         ran.append(stage)
@@ -157,7 +157,7 @@ def test_an_interrupted_budget_goes_on_where_it_stopped(workspace: Path, monkeyp
             raise KeyboardInterrupt
         real(root, stage)
 
-    monkeypatch.setattr(budgets, "run_apart", stop_at_evaluate)
+    monkeypatch.setattr(apart, "run_apart", stop_at_evaluate)
     with pytest.raises(KeyboardInterrupt):
         run_label_cost(workspace, steps=2)
     points, _ = run_label_cost(workspace, steps=2)

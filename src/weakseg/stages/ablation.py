@@ -25,7 +25,7 @@ from weakseg.layout import Layout
 from weakseg.metrics import over_seeds
 from weakseg.params import SOURCES, WEAK_SOURCES, Params, Source, with_changes
 from weakseg.stages import STAGES, check_stage
-from weakseg.stages.apart import kept_outputs, link_inputs, link_outputs, run_apart, segment_inputs
+from weakseg.stages.apart import kept_outputs, link_inputs, link_outputs, run_unfinished, segment_inputs
 from weakseg.stages.context import Context, open_context, write_report
 from weakseg.stages.evaluate import measure, predict_areas
 from weakseg.stages.segment import open_sources, train_segmenter
@@ -196,14 +196,8 @@ def _place(base: Context, variant: Variant, params: Params, digest: str) -> Layo
     if not variant.stages:
         return link_inputs(base.layout, _places(base) / digest, variant.source)
     place = _places(base) / _mask_digest(base, variant, params)
-    done = place / "done.txt"
     layout = link_outputs(base.layout, place, params, variant.stages)
-    finished = done.read_text().splitlines() if done.is_file() else []
-    for stage in variant.stages:
-        if stage not in finished:
-            run_apart(place, stage)
-            with done.open("a") as file:
-                file.write(f"{stage}\n")
+    run_unfinished(place, variant.stages, place / "done.txt")
     return layout
 
 

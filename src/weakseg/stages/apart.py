@@ -92,6 +92,16 @@ def run_apart(root: Path, stage: str) -> None:
         run_stage(root, name, source or None)
 
 
+def run_unfinished(root: Path, stages: Sequence[str], record: Path) -> None:
+    """Run those of ``stages`` that ``record`` does not name yet, and add each to it when it has ended."""
+    finished = record.read_text().splitlines() if record.is_file() else []
+    for stage in stages:
+        if stage not in finished:
+            run_apart(root, stage)
+            with record.open("a") as file:
+                file.write(f"{stage}\n")
+
+
 @contextmanager
 def _untracked() -> Iterator[None]:
     before = os.environ.get("WEAKSEG_TRACKING")

@@ -24,7 +24,7 @@ from weakseg.errors import ParamsError
 from weakseg.label_cost import Labels, Point, advice, cost_hours, draw_curve, marginal_gains
 from weakseg.layout import Layout
 from weakseg.params import WEAK_SOURCES, BudgetParams, Params
-from weakseg.stages.apart import run_apart
+from weakseg.stages.apart import run_unfinished
 from weakseg.stages.budget_workspace import prepare_workspace
 from weakseg.stages.context import open_context, tracked, write_report
 
@@ -137,12 +137,8 @@ def train_budget(
         shutil.rmtree(place.root, ignore_errors=True)
         labels = prepare_workspace(layout, place, params, budget, scheme, steps)
         done.write_text(json.dumps(vars(labels)) + "\n")
-    head, *finished = done.read_text().splitlines()
-    for stage in stages_of(budget.source):
-        if stage not in finished:
-            run_apart(place.root, stage)
-            with done.open("a") as file:
-                file.write(f"{stage}\n")
+    run_unfinished(place.root, stages_of(budget.source), done)
+    head = done.read_text().splitlines()[0]
     report = json.loads(place.report("evaluate", budget.source).read_text())
     run = {
         "identity": identity,
