@@ -76,8 +76,9 @@ def compare(root: Path, rows: Sequence[Row], seeds: Sequence[int]) -> list[dict[
 
     Returns:
         ``{name, seed, seconds, chosen: {coverage, accuracy, miou, iou}, equal: {coverage: {accuracy, miou, iou}}}``
-        each, ``iou`` by class; ``chosen`` at the thresholds of the pseudo stage, ``equal`` where the lead of the top
-        class is largest, so that methods are compared on as many pixels.
+        each, ``iou`` by class; ``chosen`` at the one pair of thresholds for all classes that the pseudo stage chooses
+        without ``pseudo.per_class``, ``equal`` where the lead of the top class is largest, so that methods are compared
+        on as many pixels.
     """
     base = load_params(Layout(root).params)
     file = root / ".weakseg" / "comparison" / "rows.json"
@@ -85,7 +86,8 @@ def compare(root: Path, rows: Sequence[Row], seeds: Sequence[int]) -> list[dict[
     found = []
     for row in rows:
         for seed in seeds:
-            params = with_changes(base, {**row.changes, "classifier.seed": seed, "single_stage.seed": seed})
+            always = {"classifier.seed": seed, "single_stage.seed": seed, "pseudo.per_class": False}
+            params = with_changes(base, {**row.changes, **always})
             digest = _digest(Layout(root), row.method, params)
             if digest not in kept:
                 kept[digest] = _make(root, row.method, params, digest)
@@ -117,7 +119,7 @@ def _make(root: Path, method: str, params: Params, digest: str) -> dict[str, Any
 
 def _measure(context: Context, method: str) -> dict[str, Any]:
     areas = [area for area in context.tag_areas() if (open_array(context.layout.hidden, area) != IGNORE).any()]
-    chosen = audit.measure(context, method, areas, context.scheme)
+    chosen = audit.measure(context, areas, (open_array(context.layout.pseudo(method), area) for area in areas))
     table = sweep_thresholds(
         (
             (
@@ -156,7 +158,7 @@ def at_coverage(table: Sequence[SweepRow], share: float, names: Sequence[str]) -
 def table_of(found: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> str:
     """Markdown: a table at the thresholds in force and one for each equal coverage, means over seeds, range of mIoU."""
     parts = []
-    kinds = [("chosen", "At the thresholds that the hold-out inside N1 chooses")]
+    kinds = [("chosen", "At the one pair of thresholds for all classes that the hold-out inside N1 chooses")]
     kinds += [(f"{share:.2f}", f"At a coverage of {share:.2f}") for share in COVERAGES]
     for kind, title in kinds:
         head = ["what", "seeds", "coverage", "accuracy", "mIoU", "range", *classes]

@@ -28,8 +28,8 @@ def test_rows_fit_the_params_and_cam_can_see_as_many_crops() -> None:
 
 def test_quality_at_a_coverage_lies_between_its_rows() -> None:
     table = [
-        SweepRow(0.0, 0.0, 1.0, 0.5, 0.4, (0.3, 0.5)),
-        SweepRow(0.0, 0.5, 0.6, 0.7, 0.6, (0.5, 0.7)),
+        SweepRow(min_score=0.0, min_margin=0.0, coverage=1.0, accuracy=0.5, miou=0.4, class_iou=(0.3, 0.5)),
+        SweepRow(min_score=0.0, min_margin=0.5, coverage=0.6, accuracy=0.7, miou=0.6, class_iou=(0.5, 0.7)),
     ]
     assert at_coverage(table, 0.8, ("a", "b")) == {
         "coverage": 0.8,

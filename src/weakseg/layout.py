@@ -69,6 +69,11 @@ class Layout:
     def scores(self, method: str) -> Path:
         return self.out / "scores" / method
 
+    @property
+    def teacher_rounds(self) -> Path:
+        """ScoreMaps of the teacher's earlier rounds, a folder per round, named by its number from 1."""
+        return self.scores("teacher") / "rounds"
+
     def pseudo(self, method: str) -> Path:
         return self.out / "pseudo" / method
 

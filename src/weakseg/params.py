@@ -240,7 +240,8 @@ class PseudoParams(Section):
 
     scores: tuple[Share, ...]
     margins: tuple[Share, ...]
-    min_coverage: Share  # of the chosen pair, on the hold-out
+    min_coverage: Share  # of all pixels, and of what a class wins where it has thresholds of its own; on the hold-out
+    per_class: bool  # thresholds of its own for each class, else one pair for all
 
 
 class ConsistencyParams(Section):

@@ -7,7 +7,15 @@ from weakseg.classes import IGNORE
 from weakseg.errors import DataError
 from weakseg.metrics import class_iou, confusion_matrix
 from weakseg.weak import pseudo
-from weakseg.weak.pseudo import choose_thresholds, count_sweep, pseudo_mask, sweep_table, sweep_thresholds
+from weakseg.weak.pseudo import (
+    Thresholds,
+    choose_thresholds,
+    count_areas,
+    count_sweep,
+    pseudo_mask,
+    sweep_table,
+    sweep_thresholds,
+)
 from weakseg.weak.scores import ScoreMaps
 
 ALL = 0b111
@@ -30,10 +38,10 @@ def test_score_and_margin_decide_by_hand() -> None:
     assert pseudo_mask(maps, bits(*[ALL] * 5), min_score=0, min_margin=0).tolist() == [[0, 0, 0, 1, IGNORE]]
 
 
-def test_each_class_has_its_own_least_score() -> None:
-    maps = maps_of((0.5, 0.0, 0.1), (0.1, 0.0, 0.5))
-    limits = np.array([0.6, 0.6, 0.4])
-    assert pseudo_mask(maps, bits(ALL, ALL), min_score=limits, min_margin=0.1).tolist() == [[IGNORE, 2]]
+def test_each_class_has_its_own_thresholds() -> None:
+    maps = maps_of((0.5, 0.0, 0.1), (0.1, 0.0, 0.5), (0.7, 0.0, 0.5), (0.3, 0.0, 0.5))
+    mask = pseudo_mask(maps, bits(*[ALL] * 4), min_score=(0.6, 0.6, 0.4), min_margin=(0.1, 0.0, 0.3))
+    assert mask.tolist() == [[IGNORE, 2, 0, IGNORE]]
 
 
 def test_classes_that_the_tags_forbid_do_not_count() -> None:
@@ -142,15 +150,61 @@ def test_no_labelled_pixel_has_no_accuracy() -> None:
     assert np.isnan(row.accuracy)
 
 
-def test_chosen_thresholds_are_the_best_that_cover_enough() -> None:
+GRIDS = {"scores_grid": np.linspace(0, 1, 11).tolist(), "margins_grid": np.linspace(0, 0.5, 6).tolist()}
+
+
+def chosen_of(areas: list[tuple], *, min_coverage: float, per_class: bool) -> Thresholds:
+    counts = count_areas(areas, **GRIDS)
+    return choose_thresholds(counts, **GRIDS, min_coverage=min_coverage, per_class=per_class)
+
+
+def test_one_pair_for_all_is_the_best_that_covers_enough() -> None:
     areas = [random_area(4)]
-    table = sweep_thresholds(areas, scores_grid=np.linspace(0, 1, 11), margins_grid=np.linspace(0, 0.5, 6))
-    chosen = choose_thresholds(table, min_coverage=0.5)
+    table = sweep_thresholds(areas, **GRIDS)
+    chosen = chosen_of(areas, min_coverage=0.5, per_class=False)
+    assert len(set(chosen.min_score)) == len(set(chosen.min_margin)) == 1
     assert chosen.coverage >= 0.5
     assert chosen.miou == max(row.miou for row in table if row.coverage >= 0.5)
-    assert chosen.miou > choose_thresholds(table, min_coverage=0.9).miou  # coverage costs quality here
+    assert chosen.miou > chosen_of(areas, min_coverage=0.9, per_class=False).miou  # coverage costs quality here
     with pytest.raises(DataError, match=r"expected 1.0 or more.*lower pseudo\.min_coverage"):
-        choose_thresholds(table, min_coverage=1.0)
+        chosen_of(areas, min_coverage=1.0, per_class=False)
+
+
+def test_each_class_may_choose_its_own_pair() -> None:
+    """Class 0 is right where its score is .9 and wrong below, class 1 right at .4 already."""
+    maps = maps_of((0.9, 0, 0), (0.9, 0, 0), (0.6, 0, 0), (0, 0.4, 0), (0, 0.4, 0), (0, 0, 0))
+    truth = np.array([[0, 0, 1, 1, 1, 2]], np.uint8)
+    area = (maps, bits(*[ALL] * 5, 0b100), truth)  # the last pixel is certain by its tag
+    one = chosen_of([area], min_coverage=0.5, per_class=False)
+    own = chosen_of([area], min_coverage=0.5, per_class=True)
+    assert own.min_score[0] > 0.6 > 0.4 >= own.min_score[1]
+    assert own.miou == 1.0 > one.miou
+    mask = pseudo_mask(maps, area[1], min_score=own.min_score, min_margin=own.min_margin)
+    assert mask.tolist() == [[0, 0, IGNORE, 1, 1, 2]]
+    assert own.coverage == pytest.approx(5 / 6)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_own_pairs_are_never_worse_and_agree_with_the_mask(seed: int) -> None:
+    areas = [random_area(seed), random_area(seed + 50, 17, 23)]
+    for maps, _, _ in areas:
+        maps.scores[:] *= np.array([1.0, 0.5, 0.75, 1.0])[:, None, None]  # sure at different scores
+    one = chosen_of(areas, min_coverage=0.3, per_class=False)
+    own = chosen_of(areas, min_coverage=0.3, per_class=True)
+    assert own.miou > one.miou
+    assert own.coverage >= 0.3
+    confusion, scored, won = np.zeros((4, 4), np.int64), 0, np.zeros(4, np.int64)
+    for maps, allowed, truth in areas:
+        mask = pseudo_mask(maps, allowed, min_score=own.min_score, min_margin=own.min_margin)
+        confusion += confusion_matrix(np.where(mask == IGNORE, np.uint8(IGNORE), truth), mask, 4)
+        scored += (truth != IGNORE).sum()
+        all_won = pseudo_mask(maps, allowed, min_score=0, min_margin=0)
+        won += np.bincount(all_won[(truth != IGNORE) & (all_won != IGNORE)], minlength=4)
+    assert own.coverage == confusion.sum() / scored
+    np.testing.assert_array_equal(own.class_iou, class_iou(confusion))
+    moved = (np.array([own.min_score, own.min_margin]) != [[one.min_score[0]], [one.min_margin[0]]]).any(0)
+    assert moved.any()
+    assert (confusion.sum(0) >= 0.3 * won)[moved].all()  # no class is given up for its surest pixels
 
 
 def test_sweep_refuses() -> None:

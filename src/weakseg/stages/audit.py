@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from weakseg.classes import IGNORE, ClassScheme
+from weakseg.classes import IGNORE, Mask
 from weakseg.data.files import atomic_path
 from weakseg.data.store import open_array
 from weakseg.metrics import confusion_matrix, scores_of
@@ -17,6 +18,7 @@ from weakseg.page.content import evenly
 from weakseg.params import WeakSource
 from weakseg.stages.context import Context, open_context, tracked, write_report
 from weakseg.stages.pictures import write_area
+from weakseg.stages.pseudo import choose_on_holdout, mask_of
 from weakseg.stages.sheets import draw_sheet_of
 from weakseg.weak.pseudo import SweepRow, sweep_thresholds
 from weakseg.weak.scores import load_scores
@@ -29,12 +31,17 @@ def run(root: Path, method: WeakSource) -> None:
     """Write reports/audit/<method>.json, the sweep reports/sweeps/<method>.csv and some pictures.
 
     Where no N2 area has a mask there is nothing to audit: ``areas`` is 0, the numbers are null, the sweep is empty.
+    ``rounds`` in the report of a teacher of several rounds holds the same numbers of each round's masks, the last ones
+    being those in force; in MLflow they are ``round/<metric>`` with the round as step.
     """
     context = open_context(root)
     layout, scheme = context.layout, context.scheme
     with tracked(context, "audit", context.params.pseudo, source=method) as log:
         areas = [a for a in context.tag_areas() if (open_array(layout.hidden, a) != IGNORE).any()]
-        report = measure(context, method, areas, scheme)
+        report = measure(context, areas, (open_array(layout.pseudo(method), area) for area in areas))
+        rounds = [*earlier_rounds(context, areas), report] if method == "teacher" else []
+        if len(rounds) > 1:
+            report = {**report, "rounds": rounds}
         write_report(layout.report("audit", method), report)
         table = sweep(context, method, areas) if areas else []
         curve = layout.sweep(method)
@@ -43,6 +50,9 @@ def run(root: Path, method: WeakSource) -> None:
             pd.DataFrame(rows, columns=COLUMNS).to_csv(temporary, index=False, float_format="%.5f")
         log.log_metrics({key: report[key] for key in ("coverage", "accuracy", "miou")})
         log.log_metrics({f"iou/{name}": value for name, value in report["iou"].items()})
+        for number, row in enumerate(rounds, 1):
+            log.log_metrics({f"round/{key}": row[key] for key in ("coverage", "accuracy", "miou")}, step=number)
+            log.log_metrics({f"round/iou/{name}": value for name, value in row["iou"].items()}, step=number)
         log.log_artifact(curve, "sweeps")
         for area in areas:
             log.log_artifact(draw_sheet_of(context, method, area, after=False), "sheets")
@@ -57,17 +67,26 @@ def run(root: Path, method: WeakSource) -> None:
             )
 
 
-def measure(context: Context, method: str, areas: list[str], scheme: ClassScheme) -> dict[str, Any]:
-    """mIoU, accuracy and coverage of the pseudo-masks in force, inside their coverage, pooled over N2.
+def earlier_rounds(context: Context, areas: list[str]) -> list[dict[str, Any]]:
+    """:func:`measure` of the masks that each round of the teacher but the last left to its student, in their order."""
+    found = []
+    for scores in sorted(context.layout.teacher_rounds.glob("*"), key=lambda folder: int(folder.name)):
+        chosen = choose_on_holdout(context, scores)
+        found.append(measure(context, areas, (mask_of(context, scores, area, chosen) for area in areas)))
+    return found
+
+
+def measure(context: Context, areas: Sequence[str], masks: Iterable[Mask]) -> dict[str, Any]:
+    """mIoU, accuracy and coverage of the pseudo-masks (H, W) of these areas, inside their coverage, pooled.
 
     A class that the truth holds but no pseudo-label shows counts as 0.
     """
+    scheme = context.scheme
     count = len(scheme)
     confusion, labelled, total = np.zeros((count, count), np.int64), 0, 0
     truths = np.zeros(count, np.int64)
-    for area in areas:
+    for area, mask in zip(areas, masks, strict=True):
         truth = np.asarray(open_array(context.layout.hidden, area))
-        mask = np.asarray(open_array(context.layout.pseudo(method), area))
         scored = truth != IGNORE
         inside = scored & (mask != IGNORE)
         confusion += confusion_matrix(

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from weakseg.classes import IGNORE
+from weakseg.classes import IGNORE, Mask
 from weakseg.data.store import open_array, save_array
 from weakseg.errors import StageError
 from weakseg.params import WeakSource
 from weakseg.stages.context import Context, open_context, tracked, write_report
-from weakseg.weak.pseudo import SweepRow, choose_thresholds, pseudo_mask, sweep_thresholds
+from weakseg.weak.pseudo import Thresholds, choose_thresholds, count_areas, pseudo_mask
 from weakseg.weak.scores import load_scores
 
 
@@ -20,38 +20,45 @@ def run(root: Path, method: WeakSource) -> None:
     """Write out/pseudo/<method>/<area>.npy and the thresholds in force."""
     context = open_context(root)
     layout, params = context.layout, context.params.pseudo
+    scores, names = layout.scores(method), context.scheme.names
     with tracked(context, "pseudo", params, source=method) as log:
-        chosen = choose_on_holdout(context, method)
+        chosen = choose_on_holdout(context, scores)
         covered = []
         for area in context.tag_areas():
-            maps = load_scores(layout.scores(method) / f"{area}.npz")
-            allowed = np.asarray(open_array(layout.tiles / "allowed", area))
-            mask = pseudo_mask(maps, allowed, min_score=chosen.min_score, min_margin=chosen.min_margin)
+            mask = mask_of(context, scores, area, chosen)
             save_array(layout.pseudo(method), area, mask)
             covered.append(float((mask != IGNORE).mean()))
         coverage = float(np.mean(covered)) if covered else float("nan")
-        report = {"min_score": chosen.min_score, "min_margin": chosen.min_margin, "coverage": coverage}
-        write_report(layout.report("pseudo", method), report | {"holdout": asdict(chosen)})
-        log.log_metrics(report | {"holdout/miou": chosen.miou})
+        limits = {
+            "min_score": dict(zip(names, chosen.min_score, strict=True)),
+            "min_margin": dict(zip(names, chosen.min_margin, strict=True)),
+        }
+        holdout = {key: value for key, value in asdict(chosen).items() if key not in limits}
+        write_report(layout.report("pseudo", method), {**limits, "coverage": coverage, "holdout": holdout})
+        log.log_metrics({f"{key}/{name}": value for key, each in limits.items() for name, value in each.items()})
+        log.log_metrics({"coverage": coverage, "holdout/miou": chosen.miou})
 
 
-def choose_on_holdout(context: Context, method: str) -> SweepRow:
-    """The thresholds that serve the hold-out blocks of N1 best."""
+def choose_on_holdout(context: Context, scores: Path) -> Thresholds:
+    """The thresholds for the ScoreMaps in a folder that serve the hold-out blocks of N1 best."""
     layout, params = context.layout, context.params.pseudo
     held = [(area, np.asarray(open_array(layout.tiles / "holdout", area))) for area in context.pixel_areas()]
     with_truth = [(area, truth) for area, truth in held if (truth != IGNORE).any()]
     if not with_truth:
         raise StageError("no hold-out in N1", expected="tiles.holdout above 0", cure="raise it and rerun tiles")
-    table = sweep_thresholds(
+    grids = {"scores_grid": params.scores, "margins_grid": params.margins}
+    counts = count_areas(
         (
-            (
-                load_scores(layout.scores(method) / f"{area}.npz"),
-                np.asarray(open_array(layout.tiles / "allowed", area)),
-                truth,
-            )
+            (load_scores(scores / f"{area}.npz"), np.asarray(open_array(layout.tiles / "allowed", area)), truth)
             for area, truth in with_truth
         ),
-        scores_grid=params.scores,
-        margins_grid=params.margins,
+        **grids,
     )
-    return choose_thresholds(table, min_coverage=params.min_coverage)
+    return choose_thresholds(counts, **grids, min_coverage=params.min_coverage, per_class=params.per_class)
+
+
+def mask_of(context: Context, scores: Path, area: str, chosen: Thresholds) -> Mask:
+    """The pseudo-mask uint8 (H, W) of one area from its ScoreMaps in a folder."""
+    allowed = np.asarray(open_array(context.layout.tiles / "allowed", area))
+    maps = load_scores(scores / f"{area}.npz")
+    return pseudo_mask(maps, allowed, min_score=chosen.min_score, min_margin=chosen.min_margin)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,11 +125,18 @@ def render(rows: list[dict[str, Any]], audits: dict[str, dict[str, Any]]) -> str
             *[n.replace("_", " ") for n in names],
         ]
         lines = [_line(head), _line(["---"] * len(head))]
-        for name, audit in audits.items():
+        for name, audit in _audited(audits):
             cells = [name, *(_number(audit[key]) for key in ("coverage", "accuracy", "miou"))]
             lines.append(_line(cells + [_number(audit["iou"][n]) for n in names]))
         text += "\n" + "\n".join(lines) + "\n"
     return text
+
+
+def _audited(audits: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Methods and, before the masks in force, the earlier rounds of a method that has some."""
+    for name, audit in audits.items():
+        yield from ((f"{name}, round {number}", row) for number, row in enumerate(audit.get("rounds", [])[:-1], 1))
+        yield name, audit
 
 
 def label_of(source: str) -> str:

@@ -10,15 +10,15 @@ import numpy as np
 from weakseg.data.areas import Area
 from weakseg.data.store import fingerprint, open_array
 from weakseg.inference import DIHEDRAL, PLAIN
+from weakseg.layout import Layout
 from weakseg.models.build import Segmenter
 from weakseg.stages.context import Context, open_context, tracked
-from weakseg.stages.pseudo import choose_on_holdout
+from weakseg.stages.pseudo import choose_on_holdout, mask_of
 from weakseg.stages.segment import predict, save_segmenter, train_segmenter
 from weakseg.training.segment import typical_shares
 from weakseg.training.segmenters import load_segmenter
 from weakseg.weak.fusion import align_scores, claim_missing, constrain_scores
-from weakseg.weak.pseudo import pseudo_mask
-from weakseg.weak.scores import load_scores, save_scores
+from weakseg.weak.scores import save_scores
 
 
 def run(root: Path) -> None:
@@ -28,6 +28,8 @@ def run(root: Path) -> None:
     areas = context.pixel_areas() + context.tag_areas()
     rounds = layout.networks("teacher")
     rounds.mkdir(parents=True, exist_ok=True)
+    if machine.is_main:
+        shutil.rmtree(layout.teacher_rounds, ignore_errors=True)  # of a run with more rounds
     with tracked(context, "teacher", params) as log:
         seed = context.params.segment.seeds[0]
         model, _ = load_segmenter(layout.checkpoints("pixel") / f"seed{seed}.pt")
@@ -36,7 +38,7 @@ def run(root: Path) -> None:
             log.log_metrics({"claims": float(claims)}, step=number)
             if number < params.rounds:
                 if machine.is_main:
-                    _keep_round(layout.scores("teacher"), number)
+                    _keep_round(layout, number)
                 model = train_student(context, number)
                 machine.agree(model)
                 if machine.is_main:
@@ -60,31 +62,24 @@ def predict_area(context: Context, model: Segmenter, area: str) -> int:
     return claims
 
 
-def _keep_round(folder: Path, number: int) -> None:
-    target = folder / "rounds" / str(number)
+def _keep_round(layout: Layout, number: int) -> None:
+    target = layout.teacher_rounds / str(number)
     target.mkdir(parents=True, exist_ok=True)
-    for file in folder.glob("*.npz"):
+    for file in layout.scores("teacher").glob("*.npz"):
         shutil.copy(file, target / file.name)
 
 
 def train_student(context: Context, number: int) -> Segmenter:
     """A fresh network on N1 truth and the pseudo-masks of the scores at hand."""
     layout, params = context.layout, context.params.segment
-    chosen = choose_on_holdout(context, "teacher")
+    scores = layout.scores("teacher")
+    chosen = choose_on_holdout(context, scores)
     labelled = context.open_areas(context.pixel_areas(), masks=layout.tiles / "labels")
     weak = [
-        Area(
-            open_array(layout.tiles / "images", area),
-            pseudo_mask(
-                load_scores(layout.scores("teacher") / f"{area}.npz"),
-                np.asarray(open_array(layout.tiles / "allowed", area)),
-                min_score=chosen.min_score,
-                min_margin=chosen.min_margin,
-            ),
-        )
+        Area(open_array(layout.tiles / "images", area), mask_of(context, scores, area, chosen))
         for area in context.tag_areas()
     ]
-    identity = f"{fingerprint(layout.tiles, layout.scores('teacher'))} round {number}"
+    identity = f"{fingerprint(layout.tiles, scores)} round {number}"
     seed = params.seeds[0] + 1000 * number
     _, model = train_segmenter(context, "teacher", labelled, weak, seed, identity, lambda row, step: None)
     return model

@@ -1,4 +1,4 @@
-"""ScoreMaps and tags to pseudo-masks, and the sweep of the two thresholds that decide what stays unlabelled.
+"""ScoreMaps and tags to pseudo-masks, and the choice of the thresholds that decide what stays unlabelled.
 
 No background class: the top class stands where its score and its lead over the second are large enough, 255 elsewhere
 (spec 11.5). Where the tags allow one class only, every pixel is that class (spec 11.2).
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,6 @@ from weakseg.metrics import class_iou
 from weakseg.weak.scores import ScoreMaps
 
 Bits = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.floating]
 Counts = npt.NDArray[np.int64]
 
 CHUNK_PIXELS: Final = 1 << 20
@@ -36,14 +35,16 @@ class _Rows:
     certain: npt.NDArray[np.bool_]
 
 
-def pseudo_mask(maps: ScoreMaps, allowed: Bits, *, min_score: float | Floats, min_margin: float) -> Mask:
+def pseudo_mask(
+    maps: ScoreMaps, allowed: Bits, *, min_score: float | Sequence[float], min_margin: float | Sequence[float]
+) -> Mask:
     """The pseudo-mask uint8 (H, W) of one area.
 
     Args:
         maps: scores (C, H, W) in [0, 1].
         allowed: int32 (H, W), bit c set where class c may occur; scores of other classes do not count.
         min_score: least score of the top class, one for all or one per class (C,).
-        min_margin: least lead of the top class over the second (over 0 where there is no second).
+        min_margin: least lead of the top class over the second (over 0 where there is no second), likewise.
 
     Returns:
         The top class where both hold, the allowed class where there is one only, else 255; a pixel whose allowed
@@ -52,10 +53,12 @@ def pseudo_mask(maps: ScoreMaps, allowed: Bits, *, min_score: float | Floats, mi
     Raises:
         DataError: shapes do not match, a pixel allows a class that the maps lack, or scores are NaN.
     """
-    limits = np.broadcast_to(np.asarray(min_score, np.float32), (len(maps.present),))
+    scores, margins = (
+        np.broadcast_to(np.asarray(one, np.float32), (len(maps.present),)) for one in (min_score, min_margin)
+    )
     mask = np.full(allowed.shape, IGNORE, np.uint8)
     for part in _rank(maps, allowed):
-        clear = (part.top > 0) & (part.top >= limits[part.winner]) & (part.margin >= np.float32(min_margin))
+        clear = (part.top > 0) & (part.top >= scores[part.winner]) & (part.margin >= margins[part.winner])
         sure = clear | part.certain
         mask[part.rows][sure] = part.winner[sure]
     return mask
@@ -139,9 +142,9 @@ def _ascending(grid: Sequence[float]) -> npt.NDArray[np.float32]:
     return limits
 
 
-@dataclass(frozen=True)
-class SweepRow:
-    """Quality of the pseudo-masks under one pair of thresholds, all in 0..1.
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """Quality of pseudo-masks, all in 0..1.
 
     Attributes:
         coverage: labelled share of the pixels with truth. accuracy: correct share of the labelled ones, NaN if none.
@@ -150,64 +153,140 @@ class SweepRow:
         miou: mean over the classes that are not NaN.
     """
 
-    min_score: float
-    min_margin: float
     coverage: float
     accuracy: float
     miou: float
     class_iou: tuple[float, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class SweepRow(Quality):
+    """The masks under one pair of thresholds for all classes."""
+
+    min_score: float
+    min_margin: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds(Quality):
+    """The thresholds in force, one pair per class (C,), and the masks under them on the areas they were chosen on."""
+
+    min_score: tuple[float, ...]
+    min_margin: tuple[float, ...]
+
+
 def sweep_table(counts: Counts, *, scores_grid: Sequence[float], margins_grid: Sequence[float]) -> list[SweepRow]:
     """A row for every pair of thresholds, scores first, from the (summed) counts of :func:`count_sweep`."""
-    total = counts.sum((0, 1))
-    if not total.any():
-        raise DataError("no pixel with truth", expected="a labelled area", cure="use other areas")
-    covered = counts[::-1, ::-1].cumsum(0).cumsum(1)[::-1, ::-1]
+    covered, total = _covered(counts), _total(counts)
     return [
-        _sweep_row(covered[i + 1, j + 1], total, float(score), float(margin))
+        SweepRow(min_score=float(score), min_margin=float(margin), **_measure(covered[i, j], total))
         for i, score in enumerate(scores_grid)
         for j, margin in enumerate(margins_grid)
     ]
 
 
-def _sweep_row(confusion: Counts, total: Counts, score: float, margin: float) -> SweepRow:
+def _total(counts: Counts) -> Counts:
+    total: Counts = counts.sum((0, 1))
+    if not total.any():
+        raise DataError("no pixel with truth", expected="a labelled area", cure="use other areas")
+    return total
+
+
+def _covered(counts: Counts) -> Counts:
+    """(S, M, C, C): pixels that pass at least score i and margin j, by true class and top class."""
+    covered: Counts = counts[::-1, ::-1].cumsum(0).cumsum(1)[::-1, ::-1][1:, 1:]
+    return covered
+
+
+def _measure(confusion: Counts, total: Counts) -> dict[str, Any]:
     labelled = confusion.sum()
-    accuracy = float(np.diag(confusion).sum() / labelled) if labelled else float("nan")
     iou = class_iou(confusion)
     iou[np.isnan(iou) & (total.sum(1) > 0)] = 0
-    coverage = float(labelled / total.sum())
-    return SweepRow(score, margin, coverage, accuracy, float(np.nanmean(iou)), tuple(iou.tolist()))
+    return {
+        "coverage": float(labelled / total.sum()),
+        "accuracy": float(np.diag(confusion).sum() / labelled) if labelled else float("nan"),
+        "miou": float(np.nanmean(iou)),
+        "class_iou": tuple(iou.tolist()),
+    }
 
 
-def sweep_thresholds(
+def count_areas(
     areas: Iterable[tuple[ScoreMaps, Bits, Mask]], *, scores_grid: Sequence[float], margins_grid: Sequence[float]
-) -> list[SweepRow]:
-    """The table over areas of (maps, allowed, truth), read one at a time; equal to scoring the masks of each pair."""
+) -> Counts:
+    """The summed counts of areas of (maps, allowed, truth), read one at a time."""
     counts: Counts | None = None
     for maps, allowed, truth in areas:
         one = count_sweep(maps, allowed, truth, scores_grid=scores_grid, margins_grid=margins_grid)
         counts = one if counts is None else counts + one
     if counts is None:
         raise DataError("no areas to sweep", expected="one at least", cure="check the split in params.yaml")
+    return counts
+
+
+def sweep_thresholds(
+    areas: Iterable[tuple[ScoreMaps, Bits, Mask]], *, scores_grid: Sequence[float], margins_grid: Sequence[float]
+) -> list[SweepRow]:
+    """The table over areas; equal to scoring the masks of each pair."""
+    counts = count_areas(areas, scores_grid=scores_grid, margins_grid=margins_grid)
     return sweep_table(counts, scores_grid=scores_grid, margins_grid=margins_grid)
 
 
-def choose_thresholds(table: Sequence[SweepRow], *, min_coverage: float) -> SweepRow:
-    """The row of the largest mIoU among those that cover enough; of equals the one that covers most.
+def choose_thresholds(
+    counts: Counts,
+    *,
+    scores_grid: Sequence[float],
+    margins_grid: Sequence[float],
+    min_coverage: float,
+    per_class: bool,
+) -> Thresholds:
+    """The thresholds of the largest mIoU among those that cover enough; of equals those that cover most.
 
-    Raises DataError if no row covers ``min_coverage`` (0..1) of the pixels.
+    One pair for all classes is chosen first. With ``per_class`` each class in turn then moves to the pair that serves
+    the whole best, until none moves: coordinate ascent, so never worse than the one pair on these areas. A class may
+    only move to a pair that keeps ``min_coverage`` of the pixels it wins, as in class-balanced self-training (Zou et
+    al., ECCV 2018, section 3.2): the mIoU inside the coverage alone would gladly give a class up but for its surest
+    pixels. Our deviation: the share is a lower bound there is chosen above, not the same for all.
+
+    Args:
+        counts: as from :func:`count_areas` with the same grids.
+        min_coverage: least labelled share, 0..1, of all pixels and of what each class that moves wins.
+
+    Raises:
+        DataError: no pair covers ``min_coverage`` of the pixels.
     """
-    enough = [row for row in table if row.coverage >= min_coverage]
-    if not enough:
-        best = max((row.coverage for row in table), default=0.0)
+    covered, total = _covered(counts), _total(counts)
+    pairs = [(i, j) for i in range(covered.shape[0]) for j in range(covered.shape[1])]
+    ranked = {pair: _rank_of(covered, [pair] * len(total), total) for pair in pairs}
+    most = max(coverage for _, coverage in ranked.values())
+    if most < min_coverage:
         raise DataError(
-            f"the thresholds cover {best:.3f} at most",
+            f"the thresholds cover {most:.3f} at most",
             expected=f"{min_coverage} or more",
             cure="add lower values to pseudo.scores and pseudo.margins, or lower pseudo.min_coverage",
         )
-    return max(enough, key=_quality)
+    common = max((pair for pair in pairs if ranked[pair][1] >= min_coverage), key=ranked.__getitem__)
+    chosen = [common] * len(total)
+    while per_class:
+        before = list(chosen)
+        for index, won in enumerate(total.sum(0)):
+            kept = [pair for pair in pairs if covered[pair][:, index].sum() >= min_coverage * won]
+            tried = [[*chosen[:index], pair, *chosen[index + 1 :]] for pair in kept]
+            good = [one for one in tried if _rank_of(covered, one, total)[1] >= min_coverage]
+            chosen = max([chosen, *good], key=lambda one: _rank_of(covered, one, total))
+        if chosen == before:
+            break
+    return Thresholds(
+        min_score=tuple(float(scores_grid[i]) for i, _ in chosen),
+        min_margin=tuple(float(margins_grid[j]) for _, j in chosen),
+        **_measure(_confusion(covered, chosen), total),
+    )
 
 
-def _quality(row: SweepRow) -> tuple[float, float]:
-    return row.miou, row.coverage
+def _confusion(covered: Counts, pairs: Sequence[tuple[int, int]]) -> Counts:
+    """(C, C) by true class and label, each label under the pair of its own class."""
+    return np.stack([covered[pair][:, index] for index, pair in enumerate(pairs)], axis=1)
+
+
+def _rank_of(covered: Counts, pairs: Sequence[tuple[int, int]], total: Counts) -> tuple[float, float]:
+    found = _measure(_confusion(covered, pairs), total)
+    return found["miou"], found["coverage"]
