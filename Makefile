@@ -21,8 +21,9 @@ AUDITED = pseudo@$(1) audit@$(1)
 define both
 	$(REPRO) $(1) & $(REPRO) $(2); here=$$?; wait $$! && exit $$here
 endef
-FROM_TAGS = classifier cam crf irnet single_stage $(foreach method,cam crf irnet single_stage,$(call AUDITED,$(method)))
-FROM_PIXELS = $(foreach source,pixel full consistency,$(call TRAINED,$(source))) teacher $(call AUDITED,teacher)
+FROM_TAGS = classifier cam crf irnet single_stage $(foreach method,cam crf irnet single_stage,$(call AUDITED,$(method))) \
+	$(call TRAINED,full)
+FROM_PIXELS = $(foreach source,pixel consistency,$(call TRAINED,$(source))) teacher $(call AUDITED,teacher)
 STUDENTS = boxes $(call AUDITED,boxes) $(foreach source,cam crf single_stage,$(call TRAINED,$(source)))
 OTHERS = fused $(call AUDITED,fused) $(foreach source,fused irnet teacher,$(call TRAINED,$(source)))
 
