@@ -182,13 +182,18 @@ def boundary_map(model: IRNet, images: Tensor, views: Views = "flip") -> Tensor:
         raise ParamsError("a model in training mode", expected="evaluation mode", cure="call model.eval() first")
     turns, mirrors = {"none": ((0,), (False,)), "flip": ((0,), (False, True)), "d4": (range(4), (False, True))}[views]
     padded = pad_to_multiple(images, model.stride)
-    logits = []
-    for turn in turns:
-        for mirror in mirrors:
-            view = torch.rot90(padded, turn, (2, 3))
-            view = model(view.flip(3) if mirror else view)
-            logits.append(torch.rot90(view.flip(3) if mirror else view, -turn, (2, 3)))
-    return torch.sigmoid(_crop(torch.stack(logits).mean(0), images))
+    logits: dict[tuple[int, bool], Tensor] = {}
+    for odd in sorted({turn % 2 for turn in turns}):  # views of one shape in one batch
+        group = [(turn, mirror) for turn in turns if turn % 2 == odd for mirror in mirrors]
+        seen = model(torch.cat([_turned(padded, turn, mirror) for turn, mirror in group]))
+        for (turn, mirror), view in zip(group, seen.chunk(len(group)), strict=True):
+            logits[turn, mirror] = torch.rot90(view.flip(3) if mirror else view, -turn, (2, 3))
+    return torch.sigmoid(_crop(torch.stack([logits[key] for key in sorted(logits)]).mean(0), images))
+
+
+def _turned(images: Tensor, turn: int, mirror: bool) -> Tensor:
+    view = torch.rot90(images, turn, (2, 3))
+    return view.flip(3) if mirror else view
 
 
 def poly_sgd(model: IRNet, schedule: SgdSchedule, steps_per_epoch: int) -> tuple[SGD, LambdaLR]:
