@@ -18,6 +18,7 @@ PICTURE = "docs/pictures/demo.jpg"
 SHOWN = (("pixel", "task (i): 3 scenes with pixels"), ("consistency", "task (ii): and the tags of 23"))
 SECTIONS = (
     ("Embedded scenes (`make demo`)", "reports/results.md"),
+    ("The same over three seeds, with boxes (`make demo_seeds`)", "reports/demo_seeds/results.md"),
     ("Dubai aerial set, 72 real images, U-Net with pretrained Lite0 (`make dubai`)", "reports/dubai72/results.md"),
     (
         "The same images, EncDecUnpool at an eighth of its width, from scratch (`make dubai_encdec`)",
@@ -27,7 +28,7 @@ SECTIONS = (
 
 
 def results_block(root: Path) -> str:
-    """Both tables as Markdown; a missing report is named, not left out."""
+    """All tables as Markdown; a missing report is named, not left out."""
     parts = [BEGIN]
     for title, name in SECTIONS:
         path = root / name
