@@ -243,9 +243,10 @@ def choose_thresholds(
 
     One pair for all classes is chosen first. With ``per_class`` each class in turn then moves to the pair that serves
     the whole best, until none moves: coordinate ascent, so never worse than the one pair on these areas. A class may
-    only move to a pair that keeps ``min_coverage`` of the pixels it wins, as in class-balanced self-training (Zou et
-    al., ECCV 2018, section 3.2): the mIoU inside the coverage alone would gladly give a class up but for its surest
-    pixels. Our deviation: the share is a lower bound there is chosen above, not the same for all.
+    only move to a pair that keeps ``min_coverage`` of the pixels it wins (a pixel without any score counts for the
+    first class): the mIoU inside the coverage alone would gladly give a class up but for its surest pixels. The idea is
+    that of class-balanced self-training (Zou et al., ECCV 2018, section 3.2); there the kept share is the same for all
+    classes, here it is a lower bound.
 
     Args:
         counts: as from :func:`count_areas` with the same grids.
