@@ -30,8 +30,14 @@ from weakseg.training.machine import Machine
 from weakseg.training.segmenters import load_segmenter
 
 CPU = Machine(device="cpu", precision="no", quiet=True)
-UNET = {"name": "unet", "encoder": "tf_efficientnet_lite0", "width": 1, "decoder_channels": [16, 16, 8]}
-UNPOOL = {"name": "encdec_unpool", "encoder": "", "width": 32, "decoder_channels": [16, 16, 8]}
+UNET = {
+    "name": "unet",
+    "encoder": "tf_efficientnet_lite0",
+    "width": 1,
+    "encoder_depth": 5,
+    "decoder_channels": [16, 16, 8],
+}
+UNPOOL = {"name": "encdec_unpool", "encoder": "", "width": 32, "encoder_depth": 5, "decoder_channels": [16, 16, 8]}
 
 
 def model_file(path: Path, network: dict[str, object], scale: float = 1.0) -> Path:

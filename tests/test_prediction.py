@@ -84,7 +84,7 @@ def model_file(path: Path, scale: float = 1.0, **extra: object) -> Path:
     """A model file as segment@SOURCE writes it, with random weights."""
     torch.manual_seed(1)
     network = {"name": "encdec_unpool", "encoder": "none", "weights": "none", "width": 32, "dropout": 0.0}
-    params = NetworkParams.model_validate({**network, "decoder_channels": [16, 16, 8]})
+    params = NetworkParams.model_validate({**network, "encoder_depth": 5, "decoder_channels": [16, 16, 8]})
     model = build_segmenter("encdec_unpool", 5, encoder="none", weights="none", width=32, dropout=0.0).eval()
     content = describe_model(params.model_dump(mode="json"), ISPRS, model.preprocessing)
     save_checkpoint(path, {**content, "scale": scale, "weights": model.state_dict(), **extra})

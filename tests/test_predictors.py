@@ -28,7 +28,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
     network = {"name": "encdec_unpool", "encoder": "", "weights": "none", "width": 16, "dropout": 0.0,
-               "decoder_channels": [8, 8, 8]}  # fmt: skip
+               "encoder_depth": 5, "decoder_channels": [8, 8, 8]}  # fmt: skip
     params = NetworkParams.model_validate(network)
     model = build_segmenter(
         params.name, 5, encoder="", weights="none", width=16, dropout=0.0, decoder_channels=params.decoder_channels

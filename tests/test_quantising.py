@@ -40,7 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Pa
     tiles.run(root)
     torch.manual_seed(0)
     network = {"name": "unet", "encoder": "tf_efficientnet_lite0", "weights": "none", "width": 1, "dropout": 0.0,
-               "decoder_channels": [16, 16, 8, 8]}  # fmt: skip
+               "encoder_depth": 5, "decoder_channels": [16, 16, 8, 8]}  # fmt: skip
     params = NetworkParams.model_validate(network)
     model = build_segmenter(
         params.name, 5, encoder=params.encoder, weights="none", width=1, dropout=0.0, decoder_channels=(16, 16, 8, 8)

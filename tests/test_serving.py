@@ -139,7 +139,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("served")
     torch.manual_seed(0)
     network = {"name": "encdec_unpool", "encoder": "", "weights": "none", "width": 32, "dropout": 0.0,
-               "decoder_channels": [8, 8, 8]}  # fmt: skip
+               "encoder_depth": 5, "decoder_channels": [8, 8, 8]}  # fmt: skip
     params = NetworkParams.model_validate(network)
     model = build_segmenter(
         params.name, 5, encoder="", weights="none", width=32, dropout=0.0, decoder_channels=params.decoder_channels

@@ -75,7 +75,8 @@ class NetworkParams(Section):
     weights: str  # "none", "package" (offline Lite0), "torchvision", or a file
     width: Count  # channel divisor of encdec_unpool; 1 is the published size
     dropout: Share
-    decoder_channels: tuple[int, ...] = Field(min_length=3, max_length=5)  # unet; 4 or 3: logits at 1/2 or 1/4
+    encoder_depth: int = Field(ge=3, le=5)  # unet: scales of the encoder in use
+    decoder_channels: tuple[int, ...] = Field(min_length=3, max_length=5)  # unet; 1 or 2 fewer: logits at 1/2 or 1/4
 
 
 class AugmentParams(Section):

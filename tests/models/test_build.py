@@ -232,11 +232,10 @@ def test_segmenter_encoder_equals_the_bare_encoder(name: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(features[1:], expected, strict=True))
 
 
-@pytest.mark.parametrize(("blocks", "size"), [(5, 64), (4, 32), (3, 16)])
-def test_a_shorter_unet_decoder_predicts_coarser_and_enlarges(blocks: int, size: int) -> None:
-    net = build_segmenter(
-        "unet", 3, encoder=LITE0, weights="none", width=1, dropout=0.0, decoder_channels=(16, 16, 8, 8, 8)[:blocks]
-    ).eval()
+@pytest.mark.parametrize(("blocks", "depth", "size"), [(5, 5, 64), (4, 5, 32), (3, 5, 16), (4, 4, 64), (3, 4, 32)])
+def test_a_shorter_unet_decoder_predicts_coarser_and_enlarges(blocks: int, depth: int, size: int) -> None:
+    options: dict[str, Any] = {"encoder": LITE0, "weights": "none", "width": 1, "dropout": 0.0}
+    net = build_segmenter("unet", 3, **options, decoder_channels=(16, 16, 8, 8, 8)[:blocks], encoder_depth=depth).eval()
     before: list[torch.Tensor] = []
     net.net.head[0].register_forward_hook(lambda _module, _inputs, output: before.append(output))
     with torch.no_grad():
@@ -247,6 +246,25 @@ def test_a_shorter_unet_decoder_predicts_coarser_and_enlarges(blocks: int, size:
     means = torch.nn.functional.avg_pool2d(logits, 64 // size)
     inner = (..., slice(1, -1), slice(1, -1))
     assert torch.corrcoef(torch.stack([means[inner].flatten(), before[0][inner].flatten()]))[0, 1] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("depth", "blocks", "strides"), [(5, 7, [2, 4, 8, 16, 32]), (4, 5, [2, 4, 8, 16]), (3, 3, [2, 4, 8])]
+)
+def test_an_encoder_of_fewer_scales_keeps_its_weights_and_computes_no_more_than_it_needs(
+    depth: int, blocks: int, strides: list[int]
+) -> None:
+    options: dict[str, Any] = {"encoder": LITE0, "weights": "package", "width": 1, "dropout": 0.0}
+    whole = build_segmenter("unet", 3, **options).eval()
+    net = build_segmenter("unet", 3, **options, decoder_channels=(16, 16, 8), encoder_depth=depth).eval()
+    x = images(1, 3, 64, 64)
+    with torch.no_grad():
+        features, expected = net.encode(x).features, whole.encode(x).features
+    assert [64 // feature.shape[-1] for feature in features[1:]] == strides
+    assert all(torch.equal(a, b) for a, b in zip(features, expected, strict=False))
+    assert len(net.encoder.get_submodule("model").blocks) == blocks  # type: ignore[arg-type]
+    net(x).sum().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
 
 
 def test_encdec_takes_torchvisions_file_at_full_width_only(tmp_path: Path) -> None:
@@ -275,6 +293,8 @@ def test_encdec_takes_torchvisions_file_at_full_width_only(tmp_path: Path) -> No
         ("unet", {"dropout": 1.0}, ParamsError, "segment.network.dropout"),
         ("unet", {"decoder_channels": (8, 8)}, ParamsError, "3 to 5 positive numbers"),
         ("unet", {"decoder_channels": (8, 8, 8, 8, 0)}, ParamsError, "3 to 5 positive numbers"),
+        ("unet", {"decoder_channels": (8, 8, 8, 8), "encoder_depth": 3}, ParamsError, "3 to 3 positive numbers"),
+        ("unet", {"encoder_depth": 6}, ParamsError, "encoder_depth 6; expected 3 to 5"),
         ("unet", {"encoder": "tu-resnet18"}, ParamsError, "timm has no model 'tu-resnet18'"),
         ("deeplabv3plus", {"encoder": "vgg11"}, ParamsError, "cannot make a feature pyramid of 'vgg11'"),
         ("unet", {"encoder": "resnet18", "weights": "package"}, WeightsError, "change one of the two"),

@@ -258,6 +258,7 @@ def build_segmenter(
     width: int,
     dropout: float,
     decoder_channels: tuple[int, ...] = DECODER_CHANNELS,
+    encoder_depth: int = 5,
 ) -> Segmenter:
     """A segmentation network by name.
 
@@ -270,8 +271,11 @@ def build_segmenter(
         dropout: encdec_unpool: channels dropped in each decoder block. unet: channels of the deepest feature (its
             last decoder layer has too few to lose any). deeplabv3plus: values of the pyramid pooling's output, as
             its authors do.
-        decoder_channels: of unet's decoder blocks, deepest first. Five reach the input's resolution; with four or
-            three the logits are predicted at a half or a quarter of it and enlarged, which is much cheaper on a CPU.
+        decoder_channels: of unet's decoder blocks, deepest first. As many as ``encoder_depth`` reach the input's
+            resolution; with one or two fewer the logits are predicted at a half or a quarter of it and enlarged, which
+            is much cheaper on a CPU.
+        encoder_depth: scales of the encoder that unet uses, 3 to 5 (stride 8 to 32); the other two ignore it. Small
+            crops have nothing left for the deepest: 64 px are 2 px there, and its blocks a third of a step.
 
     Raises:
         ParamsError: an unknown name, or values out of range.
@@ -288,8 +292,10 @@ def build_segmenter(
     if name == "encdec_unpool":
         net = EncDecUnpool(classes, width=width, dropout=dropout)
         return Segmenter(net, classes=classes, preprocessing=IMAGENET, report=_load_vgg(net, weights))
-    smp_net = _smp_network(name, classes, encoder, dropout=dropout, decoder_channels=decoder_channels)
-    report = load_encoder_weights(smp_net.encoder.get_submodule("model"), encoder, weights)
+    smp_net = _smp_network(name, classes, encoder, dropout=dropout, channels=decoder_channels, depth=encoder_depth)
+    timm_net = smp_net.encoder.get_submodule("model")
+    report = load_encoder_weights(timm_net, encoder, weights)
+    _drop_deeper_blocks(timm_net)
     return Segmenter(smp_net, classes=classes, preprocessing=preprocessing_of(encoder), report=report)
 
 
@@ -306,36 +312,40 @@ def _load_vgg(net: EncDecUnpool, weights: str) -> LoadReport | None:
 
 
 def _smp_network(
-    name: str, classes: int, encoder: str, *, dropout: float, decoder_channels: tuple[int, ...]
+    name: str, classes: int, encoder: str, *, dropout: float, channels: tuple[int, ...], depth: int
 ) -> SmpNetwork:
     import segmentation_models_pytorch as smp
 
     _check_timm_name(encoder)
     common: dict[str, Any] = {"encoder_name": f"tu-{encoder}", "encoder_weights": None, "classes": classes}
-    stride = 32 if name == "unet" else 16
+    stride = 2**depth if name == "unet" else 16
     try:
         if name == "unet":
-            blocks = _five_blocks(decoder_channels)
-            net = _shorten(smp.Unet(**common, decoder_channels=blocks), decoder_channels, classes)
-            return SmpNetwork(net, stride=stride, dropout=dropout)
+            blocks = _blocks(channels, depth)
+            net = smp.Unet(**common, encoder_depth=depth, decoder_channels=blocks)
+            return SmpNetwork(_shorten(net, channels, classes), stride=stride, dropout=dropout)
         net = smp.DeepLabV3Plus(**common, encoder_output_stride=stride, decoder_aspp_dropout=dropout)
     except (TypeError, ValueError, AssertionError, NotImplementedError, RuntimeError) as error:
         raise _no_pyramid(encoder, stride) from error
     return SmpNetwork(net, stride=stride, dropout=0.0)
 
 
-def _five_blocks(decoder_channels: tuple[int, ...]) -> list[int]:
-    """smp builds five blocks; those that the params leave out are cut off again by :func:`_shorten`."""
-    if not 3 <= len(decoder_channels) <= 5 or min(decoder_channels) < 1:
+def _blocks(decoder_channels: tuple[int, ...], depth: int) -> list[int]:
+    """smp builds a block per scale; those that the params leave out are cut off again by :func:`_shorten`."""
+    if not 3 <= depth <= 5:
+        raise ParamsError(f"encoder_depth {depth}", expected="3 to 5", cure="set 5, or 4 for crops of 64 px")
+    if not 3 <= len(decoder_channels) <= depth or min(decoder_channels) < 1:
         raise ParamsError(
-            f"decoder_channels {list(decoder_channels)}", expected="3 to 5 positive numbers", cure="list five"
+            f"decoder_channels {list(decoder_channels)} for encoder_depth {depth}",
+            expected=f"3 to {depth} positive numbers",
+            cure=f"list {depth}",
         )
-    return [*decoder_channels, *decoder_channels[-1:] * (5 - len(decoder_channels))]
+    return [*decoder_channels, *decoder_channels[-1:] * (depth - len(decoder_channels))]
 
 
 def _shorten(unet: Any, decoder_channels: tuple[int, ...], classes: int) -> Any:
     """End the decoder after as many blocks as there are channels, and enlarge its logits to the full size."""
-    left_out = 5 - len(decoder_channels)
+    left_out = len(unet.decoder.blocks) - len(decoder_channels)
     if left_out:
         unet.decoder.blocks = unet.decoder.blocks[:-left_out]
         unet.segmentation_head = nn.Sequential(
@@ -343,3 +353,11 @@ def _shorten(unet: Any, decoder_channels: tuple[int, ...], classes: int) -> Any:
             nn.Upsample(scale_factor=2**left_out, mode="bilinear", align_corners=False),
         )
     return unet
+
+
+def _drop_deeper_blocks(timm_net: Any) -> None:
+    """Take away what lies below the last feature in use: timm's EfficientNets compute it all the same."""
+    folder, _, last = timm_net.feature_info.module_name()[-1].rpartition(".")  # "blocks.4"
+    blocks = getattr(timm_net, folder, None) if folder else None
+    if isinstance(blocks, nn.Sequential):
+        setattr(timm_net, folder, blocks[: int(last) + 1])

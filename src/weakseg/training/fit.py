@@ -121,11 +121,11 @@ def fit(
         normalise_over_ranks(model)
     optimiser = torch.optim.AdamW(parameter_groups, fused=True)  # on the CPU a third of the time of foreach
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _warm_cosine(plan))
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)
     averaged = copy.deepcopy(model).requires_grad_(False) if plan.ema > 0 else None
     if averaged is not None:
         averaged.to(accelerator.device)
-    if channels_last:
-        model = model.to(memory_format=torch.channels_last)
     take_step, optimiser = accelerator.prepare(_Step(model, step_loss), optimiser)
     result = FitResult(averaged if averaged is not None else model)
     start = _resume(resume_file, identity, model, averaged, optimiser, schedule, result)

@@ -13,7 +13,8 @@ from weakseg.training.checkpoints import load_checkpoint, load_weights, scheme_o
 def load_segmenter(path: Path) -> tuple[Segmenter, dict[str, Any]]:
     """(network in evaluation mode, the rest of its model file) from a file that segment@SOURCE wrote."""
     content = load_checkpoint(path)
-    params = NetworkParams.model_validate({**content["network"], "weights": "none"})
+    # files of before 2026-11-27 have no depth: all scales were in use
+    params = NetworkParams.model_validate({"encoder_depth": 5, **content["network"], "weights": "none"})
     model = segmenter_of(params, len(scheme_of(content)))
     load_weights(model, content["weights"], str(path))
     return model.eval(), content
@@ -29,4 +30,5 @@ def segmenter_of(params: NetworkParams, classes: int) -> Segmenter:
         width=params.width,
         dropout=params.dropout,
         decoder_channels=params.decoder_channels,
+        encoder_depth=params.encoder_depth,
     )
