@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo demo_seeds test slow check install dubai dubai_encdec clean
+.PHONY: demo demo_seeds test slow check install dubai dubai_encdec dubai_gpu clean
 
 # Two branches side by side, one thread each, beat one pipeline of two threads; twice, so that neither waits long for the
 # other. -s: each branch runs its own stages alone, in this order (two `dvc repro` that check one common stage block each
@@ -77,6 +77,9 @@ dubai: install  ## make dubai IMAGES=... LABELS=...
 
 dubai_encdec: install  ## make dubai_encdec IMAGES=... LABELS=...: the brief's networks
 	$(call real,dubai72_encdec,dubai_encdec)
+
+dubai_gpu: install  ## make dubai_gpu IMAGES=... LABELS=...: the brief's networks in full, on a GPU
+	$(call real,dubai72_gpu,dubai_gpu)
 
 demo_seeds: export WEAKSEG_THREADS ?= 1
 demo_seeds: install  ## make demo's table, and boxes, over three seeds

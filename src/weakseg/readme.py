@@ -24,6 +24,10 @@ SECTIONS = (
         "The same images, EncDecUnpool at an eighth of its width, from scratch (`make dubai_encdec`)",
         "reports/dubai72_encdec/results.md",
     ),
+    (
+        "The same images at full resolution, EncDecUnpool at full width, from scratch, one GPU (`make dubai_gpu`)",
+        "reports/dubai72_gpu/results.md",
+    ),
 )
 
 
