@@ -83,6 +83,45 @@ def test_a_row_makes_its_masks_again_in_a_place_of_its_own(workspace: Path) -> N
     assert not list((workspace / ".weakseg" / "ablation").glob("*"))
 
 
+def test_two_processes_share_a_table(workspace: Path) -> None:
+    tiles.run(workspace)
+    for stage in ("classifier", "cam"):
+        run_stage(workspace, stage)
+    again = Variant("again", "cam", {"pseudo.scores": (0.5,)}, ("pseudo@cam",))
+    rows = [Variant("plain", "pixel", {}), Variant("oracle", "full", {}), again]
+    begun: list[str] = []
+
+    def meanwhile(line: str) -> None:
+        """Another process trains and ends while this one has trained but not ended."""
+        if not begun:
+            begun.append(line)
+            run_ablation(workspace, rows, [0], lambda _line: None, only=["oracle", "again"])
+
+    run_ablation(workspace, rows, [0], meanwhile, only=["plain"])
+    written = json.loads((workspace / "reports" / "ablation.json").read_text())["rows"]
+    assert [row["name"] for row in written] == ["plain", "oracle", "again"]
+    assert len((workspace / "reports" / "ablation.md").read_text().splitlines()) == 5
+
+
+def test_rows_that_are_not_chosen_keep_what_their_killed_training_made(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiles.run(workspace)
+    for stage in ("classifier", "cam"):
+        run_stage(workspace, stage)
+    rows = [Variant("plain", "pixel", {}), Variant("again", "cam", {}, ("pseudo@cam",))]
+    with monkeypatch.context() as patch:
+        patch.setattr("weakseg.stages.ablation.train_segmenter", lambda *_args, **_options: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_ablation(workspace, rows, [0], lambda _line: None, only=["again"])
+    made = sorted((workspace / ".weakseg" / "ablation").rglob("done.txt"))
+    run_ablation(workspace, rows, [0], lambda _line: None, only=["plain"])
+    assert made
+    assert sorted((workspace / ".weakseg" / "ablation").rglob("done.txt")) == made
+    run_ablation(workspace, rows, [0], lambda _line: None)
+    assert not list((workspace / ".weakseg" / "ablation").glob("*"))
+
+
 def test_table_by_hand() -> None:
     rows = [
         {"name": "all", "source": "consistency", "seed": 0, "miou": 0.5, "iou": {"car": 0.2}},

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -29,6 +29,7 @@ from weakseg.stages.apart import kept_outputs, link_inputs, link_outputs, run_un
 from weakseg.stages.context import Context, open_context, write_report
 from weakseg.stages.evaluate import measure, predict_areas
 from weakseg.stages.segment import open_sources, train_segmenter
+from weakseg.tracking import file_lock
 from weakseg.training.machine import machine_from_environment
 
 
@@ -47,6 +48,15 @@ class Variant:
     source: Source
     changes: Mapping[str, Any]
     stages: tuple[str, ...] = ()
+
+
+class Wanted(NamedTuple):
+    """One training of a table; ``digest`` names all that its numbers depend on."""
+
+    variant: Variant
+    params: Params
+    seed: int
+    digest: str
 
 
 def load_variants(path: Path) -> list[Variant]:
@@ -114,25 +124,45 @@ def run_ablation(
     if strays:
         raise ParamsError(f"no row {', '.join(strays)}", expected="names in the table", cure="mend --only")
     base = open_context(root)
-    file = base.layout.report("ablation")
-    kept = json.loads(file.read_text())["rows"] if file.is_file() else []
-    rows: list[dict[str, Any]] = []
+    wanted: list[Wanted] = []
     for variant in variants:
         params = with_changes(base.params, variant.changes)
-        for seed in seeds:
-            digest = _digest(base, variant, params, seed)
-            found = next((row for row in kept if row["digest"] == digest), None)
-            if only and variant.name not in only and not found:
-                continue
-            row = found or _train_and_measure(base, variant, params, seed, digest)
-            rows.append({**row, "name": variant.name, "source": variant.source, "changes": dict(variant.changes)})
-            say(f"{variant.name}, seed {seed}: mIoU {row['miou']:.4f}" + (" (kept)" if found else ""))
-            known = {row["digest"] for row in rows}
-            write_report(file, {"rows": rows + [row for row in kept if row["digest"] not in known]})
-            file.with_suffix(".md").write_text(ablation_table(rows, base.scheme.names))
-        if variant.stages:
-            shutil.rmtree(_places(base) / _mask_digest(base, variant, params), ignore_errors=True)
+        wanted += [Wanted(variant, params, seed, _digest(base, variant, params, seed)) for seed in seeds]
+    rows: list[dict[str, Any]] = []
+    for variant in variants:
+        chosen = not only or variant.name in only
+        for one in (one for one in wanted if one.variant is variant):
+            found = _stored(base).get(one.digest)
+            if found or chosen:
+                row = found or _train_and_measure(base, one)
+                rows = _store(base, row, wanted)
+                say(f"{variant.name}, seed {one.seed}: mIoU {row['miou']:.4f}" + (" (kept)" if found else ""))
+        if variant.stages and chosen:
+            shutil.rmtree(_mask_place(base, variant, with_changes(base.params, variant.changes)), ignore_errors=True)
     return {"rows": rows}
+
+
+def _stored(base: Context) -> dict[str, dict[str, Any]]:
+    """Finished rows by digest."""
+    file = base.layout.report("ablation")
+    return {row["digest"]: row for row in json.loads(file.read_text())["rows"]} if file.is_file() else {}
+
+
+def _store(base: Context, row: dict[str, Any], wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
+    """Add a finished row to the report and the table, beside what other processes have added; the rows of the table."""
+    file = base.layout.report("ablation")
+    with file_lock(_places(base).with_suffix(".lock"), patience=60):
+        stored = {**_stored(base), row["digest"]: row}
+        rows = [
+            {**stored[one.digest], "name": one.variant.name, "source": one.variant.source}
+            | {"changes": dict(one.variant.changes)}
+            for one in wanted
+            if one.digest in stored
+        ]
+        known = {one.digest for one in wanted}
+        write_report(file, {"rows": rows + [row for digest, row in stored.items() if digest not in known]})
+        file.with_suffix(".md").write_text(ablation_table(rows, base.scheme.names))
+    return rows
 
 
 def ablation_table(rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> str:
@@ -176,7 +206,8 @@ def _mask_digest(context: Context, variant: Variant, params: Params) -> str:
     return hashlib.sha256(" ".join([inputs, *variant.stages, *sections]).encode()).hexdigest()[:16]
 
 
-def _train_and_measure(base: Context, variant: Variant, params: Params, seed: int, digest: str) -> dict[str, Any]:
+def _train_and_measure(base: Context, wanted: Wanted) -> dict[str, Any]:
+    variant, params, seed, digest = wanted
     layout = _place(base, variant, params, digest)
     context = Context(layout, params, machine_from_environment())
     started = time.monotonic()
@@ -195,10 +226,14 @@ def _place(base: Context, variant: Variant, params: Params, digest: str) -> Layo
     """Where a row is trained: links to the workspace and, if it has stages, what they made, once for all seeds."""
     if not variant.stages:
         return link_inputs(base.layout, _places(base) / digest, variant.source)
-    place = _places(base) / _mask_digest(base, variant, params)
+    place = _mask_place(base, variant, params)
     layout = link_outputs(base.layout, place, params, variant.stages)
     run_unfinished(place, variant.stages, place / "done.txt")
     return layout
+
+
+def _mask_place(base: Context, variant: Variant, params: Params) -> Path:
+    return _places(base) / _mask_digest(base, variant, params)
 
 
 def _places(base: Context) -> Path:
