@@ -4,9 +4,9 @@
     PYTHONPATH=src torchrun --standalone --nproc-per-node 1 benchmarks/gpu.py --config ... --only loop   # DDP over NCCL
 
 ``networks``: one training step (forward, backward, AdamW) and one inference batch, on data that is on the GPU already;
-the smallest of five means over as many steps as fit into a second; one Markdown row per network, float32 (as torch does it
-by default, convolutions in TF32) and bf16 in turn. ``loop``: the same bf16 training step of the config's network in :func:`weakseg.training.fit.fit`,
-with crops that loader processes cut from random areas; the median of its reports.
+the smallest of five means over as many steps as fit into a second; one Markdown row per network, float32 (as torch does
+it by default, convolutions in TF32) and bf16 in turn. ``loop``: the same bf16 training step of the config's network in
+:func:`weakseg.training.fit.fit`, with crops that loader processes cut from random areas; the median of its reports.
 """
 
 from __future__ import annotations
