@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -151,7 +152,7 @@ def _stored(base: Context) -> dict[str, dict[str, Any]]:
 def _store(base: Context, row: dict[str, Any], wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
     """Add a finished row to the report and the table, beside what other processes have added; the rows of the table."""
     file = base.layout.report("ablation")
-    with file_lock(_places(base).with_suffix(".lock"), patience=60):
+    with file_lock(_places(base).with_suffix(".lock"), patience=math.inf):  # held for milliseconds
         stored = {**_stored(base), row["digest"]: row}
         rows = [
             {**stored[one.digest], "name": one.variant.name, "source": one.variant.source}
