@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from weakseg.data import archives
 from weakseg.data.archives import Entry, Limits, list_source, local_file
 from weakseg.errors import DataError
 
@@ -115,3 +116,26 @@ def test_missing_and_empty_sources_are_reported(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     problem = list_source(tmp_path, LIMITS).problems[0]
     assert problem.startswith(f"no raster in {tmp_path}; expected files ending in .jpeg, .jpg")
+
+
+def test_unpacked_rasters_have_all_their_sidecars_under_names_that_are_looked_for(tmp_path: Path) -> None:
+    sidecars = {"top/B.TIF.AUX.XML": b"1", "top/b.PRJ": b"2", "top/b.aux.xml": b"3", "top/B.TFW": b"4"}
+    others = {"top/b.shp": b"5", "b.prj": b"6", "top/b2.tfw": b"7", "top/b.png.aux.xml": b"8"}
+    archive = make_zip(tmp_path / "z.zip", {"top/b.tif": b"one"} | sidecars | others)
+    with local_file(Entry(archive, "top/b.tif"), tmp_path / "scratch") as path:
+        found = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    assert found == {
+        "b.tif": b"one",
+        "b.tif.aux.xml": b"1",
+        "b.prj": b"2",
+        "b.aux.xml": b"3",
+        "b.tfw": b"4",
+    }
+
+
+def test_sidecars_that_unpack_to_much_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MAX_BYTES", 99)
+    archive = make_zip(tmp_path / "z.zip", {"a.tif": b"1", "a.tif.aux.xml": bytes(100)})
+    expected = r"member 'a\.tif\.aux\.xml' unpacks to 100 bytes; expected a sidecar of at most 99 bytes"
+    with pytest.raises(DataError, match=expected), local_file(Entry(archive, "a.tif"), tmp_path / "scratch"):
+        pass

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
 from rasterio.crs import CRS
 
@@ -144,6 +145,47 @@ def test_image_takes_the_place_of_its_label(tmp_path: Path) -> None:
     write_raster(tmp_path / "l" / "a_label.tif", ISPRS.to_colours(MASK), PLACED)
     run(tmp_path / "i", tmp_path / "l", tmp_path / "data")
     assert read_info(tmp_path / "data" / "images" / "a.tif").transform == ROTATED
+
+
+@pytest.mark.parametrize(("orientation", "shape"), [(3, (64, 96)), (6, (64, 64)), (6, (64, 96)), (8, (64, 96))])
+def test_masks_drawn_on_what_people_see_lie_on_it(tmp_path: Path, orientation: int, shape: tuple[int, int]) -> None:
+    seen, mask = np.full((*shape, 3), 60, np.uint8), np.full(shape, 2, np.uint8)
+    seen[:20, :20], mask[:20, :20] = 250, 1  # a white roof, upper left
+    stored = np.ascontiguousarray(np.rot90(seen, {3: 2, 6: 1, 8: -1}[orientation]))
+    exif = Image.Exif()
+    exif[274] = orientation
+    for folder in ("i", "l", "turned"):
+        (tmp_path / folder).mkdir()
+    Image.fromarray(stored).save(tmp_path / "i" / "a.jpg", quality=95, exif=exif)
+    Image.fromarray(mask).save(tmp_path / "l" / "a.png")
+    turned = np.ascontiguousarray(np.rot90(mask, {3: 2, 6: 1, 8: -1}[orientation]))
+    Image.fromarray(turned).save(tmp_path / "turned" / "a.tif", tiffinfo={274: orientation})
+    for labels in ("l", "turned"):
+        target = tmp_path / f"data_{labels}"
+        run(tmp_path / "i", tmp_path / labels, target)
+        image, label = read_image(target / "images" / "a.tif"), read_mask(target / "labels" / "a.tif", ISPRS)
+        assert image.shape[:2] == label.shape == shape
+        assert image[label == 1].mean() == pytest.approx(250, abs=0.5)
+
+
+def test_the_crs_of_a_sidecar_is_kept_from_folders_and_zips(tmp_path: Path) -> None:
+    layout = {"height": 6, "width": 8, "count": 3, "dtype": "uint8", "crs": CRS.from_epsg(25832)}
+    (tmp_path / "i").mkdir()
+    with rasterio.open(tmp_path / "i" / "a.png", "w", driver="PNG", transform=rasterio.Affine(*ROTATED), **layout) as f:
+        f.write(IMAGE.transpose(2, 0, 1))
+    assert files_of(tmp_path / "i") == ["a.png", "a.png.aux.xml"]
+    write_raster(tmp_path / "l" / "a.png", MASK)
+    members = {f"x/{name.upper()}": (tmp_path / "i" / name).read_bytes() for name in files_of(tmp_path / "i")}
+    archive = make_zip(tmp_path / "i.zip", members)
+    make_zip(tmp_path / "l.zip", {"A.PNG": (tmp_path / "l" / "a.png").read_bytes()})
+    run(tmp_path / "i", tmp_path / "l", tmp_path / "from_folder")
+    run(archive, tmp_path / "l.zip", tmp_path / "from_zip")
+    for kind, name in (("from_folder", "a"), ("from_zip", "A")):
+        for folder in ("images", "labels"):
+            info = read_info(tmp_path / kind / folder / f"{name}.tif")
+            assert info.transform == pytest.approx(ROTATED)
+            assert info.crs is not None
+            assert CRS.from_wkt(info.crs).to_epsg() == 25832
 
 
 def test_other_classes_with_an_ignored_index(tmp_path: Path) -> None:

@@ -20,10 +20,12 @@ from typing import Final
 
 from weakseg.data.formats import RASTER_SUFFIXES
 from weakseg.data.raster import MAX_PIXELS
+from weakseg.data.sidecars import MAX_BYTES, WORLD_SUFFIXES, sidecar_name
 from weakseg.errors import DataError
 
-SIDECAR_SUFFIXES: Final = frozenset({".tfw", ".tifw", ".tiffw", ".pgw", ".pngw", ".jgw", ".jpgw", ".jpegw", ".wld"})
-_SILENT_SUFFIXES: Final = SIDECAR_SUFFIXES | {".xml", ".prj", ".ovr", ".aux", ".txt", ".pdf", ".md", ".yaml", ".json"}
+_SILENT_SUFFIXES: Final = WORLD_SUFFIXES | frozenset(
+    {".xml", ".prj", ".msk", ".ovr", ".aux", ".txt", ".pdf", ".md", ".yaml", ".json"}
+)
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def list_source(source: Path, limits: Limits) -> Listing:
 
 @contextmanager
 def local_file(entry: Entry, scratch: Path) -> Iterator[Path]:
-    """A real file with the entry's pixels and its world file beside it; unpacked ones lie in ``scratch`` until the end.
+    """A real file with the entry's pixels and its sidecars beside it; unpacked ones lie in ``scratch`` until the end.
 
     Raises:
         DataError: the member is damaged.
@@ -163,18 +165,32 @@ def _what_is_wrong(member: zipfile.ZipInfo, limits: Limits) -> str | None:
 
 
 def _unpack(entry: Entry, scratch: Path) -> Path:
-    """Unpack a raster and its world files under their bare names; never more than the archive's table announced."""
+    """Unpack a raster and its sidecars under their bare names; never more than the archive's table announced."""
     wanted = PurePosixPath(entry.name)
     try:
         with zipfile.ZipFile(entry.source) as archive:
-            for name in archive.namelist():
-                member = PurePosixPath(name)
-                beside = member.parent == wanted.parent and member.stem.lower() == wanted.stem.lower()
-                if name == entry.name or (beside and member.suffix.lower() in SIDECAR_SUFFIXES):
-                    with archive.open(name) as packed, (scratch / member.name).open("wb") as file:
-                        shutil.copyfileobj(packed, file, 1 << 20)
+            for member in archive.infolist():
+                name = _target_name(member, wanted)
+                if name is None:
+                    continue
+                if name.endswith((".aux.xml", ".prj")) and member.file_size > MAX_BYTES:
+                    raise DataError(
+                        f"{entry.source}: member {member.filename!r} unpacks to {member.file_size} bytes",
+                        expected=f"a sidecar of at most {MAX_BYTES} bytes",
+                        cure="take it out of the archive",
+                    )
+                with archive.open(member) as packed, (scratch / name).open("wb") as file:
+                    shutil.copyfileobj(packed, file, 1 << 20)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise DataError(
             f"{entry}: cannot be unpacked ({error})", expected="a whole zip", cure="download it again"
         ) from error
     return scratch / wanted.name
+
+
+def _target_name(member: zipfile.ZipInfo, wanted: PurePosixPath) -> str | None:
+    """The bare name under which a member is unpacked for a raster; None for all but it and its sidecars."""
+    path = PurePosixPath(member.filename)
+    if path == wanted:
+        return path.name
+    return sidecar_name(wanted.name, path.name) if path.parent == wanted.parent and not member.is_dir() else None

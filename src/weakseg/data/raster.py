@@ -1,8 +1,9 @@
 """The only raster reader and writer of weakseg: GeoTIFF, PNG and JPEG with their world files, through rasterio.
 
 What this module settles once, for everybody: the format comes from the bytes (``formats``), the pixel count is
-checked before pixels are read, files that end early are refused, and rasterio's warning about rasters without a
-place on Earth is silenced, because such rasters are welcome here.
+checked before pixels are read, files that end early are refused, pixels come as people see them (``orientation``), the
+place on Earth from the file or the files beside it (``sidecars``), and rasterio's warning about rasters without one is
+silenced, because such rasters are welcome here.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from weakseg.classes import ClassScheme, Mask
 from weakseg.data.files import atomic_path
 from weakseg.data.formats import raster_driver, unreadable
 from weakseg.data.masks import class_table, decode_mask
+from weakseg.data.orientation import orientation_of, seen_shape, stored_window, turn
+from weakseg.data.sidecars import place_of
 from weakseg.errors import DataError
 
 if TYPE_CHECKING:
@@ -64,13 +67,18 @@ class RasterInfo:
 
 
 def read_info(path: Path, *, max_pixels: int = MAX_PIXELS) -> RasterInfo:
-    """Read the header of a raster (world files included) without its pixels; the errors are those of read_image."""
+    """Read the header of a raster (sidecars included) without its pixels; the errors are those of read_image.
+
+    Height and width are those of the pixels as :func:`read_image` turns them.
+    """
     with _opened(path, max_pixels) as file:
-        return _info(file)
+        return _info(path, file)
 
 
 def read_image(path: Path, *, bands: Sequence[int] | None = None, max_pixels: int = MAX_PIXELS) -> Image:
     """Read a whole image as uint8 (H, W, 3), channels in the order of the file or of ``bands``.
+
+    Pixels come as people see them: turned as the file's EXIF orientation says.
 
     Args:
         path: a GeoTIFF, PNG or JPEG with 8 bits per band.
@@ -78,7 +86,8 @@ def read_image(path: Path, *, bands: Sequence[int] | None = None, max_pixels: in
         max_pixels: the largest height x width that is opened at all.
 
     Raises:
-        DataError: no such file, not a raster, too many pixels, cut short, not uint8, or not 3 bands and no choice.
+        DataError: no such file, not a raster, too many pixels, cut short, not uint8, not 3 bands and no choice, or both
+            an orientation and a place on Earth.
     """
     with _opened(path, max_pixels) as file:
         return _read_rgb(path, file, bands, None)
@@ -94,11 +103,12 @@ def read_window(
     """
     row, column, height, width = window
     with _opened(path, None) as file:
-        inside = row >= 0 and column >= 0 and row + height <= file.height and column + width <= file.width
+        rows, columns = seen_shape(file.height, file.width, _orientation(path, file))
+        inside = row >= 0 and column >= 0 and row + height <= rows and column + width <= columns
         if not inside or height < 1 or width < 1 or height * width > max_pixels:
             raise DataError(
                 f"{path}: window at row {row}, column {column} of {height}x{width} px",
-                expected=f"1 to {max_pixels} px inside the raster of {file.height}x{file.width} px",
+                expected=f"1 to {max_pixels} px inside the raster of {rows}x{columns} px",
                 cure="clip the window",
             )
         return _read_rgb(path, file, bands, window)
@@ -211,27 +221,46 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error.__cause__ or error).split())
 
 
-def _info(file: DatasetReader) -> RasterInfo:
+def _info(path: Path, file: DatasetReader) -> RasterInfo:
+    height, width = seen_shape(file.height, file.width, _orientation(path, file))
+    crs, transform = place_of(path, file)
     return RasterInfo(
-        height=file.height,
-        width=file.width,
+        height=height,
+        width=width,
         bands=file.count,
         dtype=file.dtypes[0] if len(set(file.dtypes)) == 1 else "mixed",
-        crs=file.crs.to_wkt() if file.crs else None,
-        transform=None if file.transform.is_identity else tuple(file.transform)[:6],
+        crs=crs.to_wkt() if crs else None,
+        transform=tuple(transform)[:6] if transform else None,
         nodata=file.nodata,
     )
 
 
+def _orientation(path: Path, file: DatasetReader) -> int:
+    """1 to 8; with a place on Earth none but 1, because programs disagree which pixels the place is meant for."""
+    orientation = orientation_of(path)
+    if orientation != 1 and any(place_of(path, file)):
+        raise DataError(
+            f"{path}: has both EXIF orientation {orientation} and a place on Earth",
+            expected="one of them, because the place may be meant for the stored or for the turned pixels",
+            cure="remove the orientation if it is for the stored ones (exiftool -Orientation= FILE), or else the place",
+        )
+    return orientation
+
+
 def _read(path: Path, file: DatasetReader, bands: Sequence[int], window: Window | None) -> npt.NDArray[np.uint8]:
+    """uint8 (bands, H, W), turned as people see them; the window is one of the turned raster."""
     import rasterio
     from rasterio.errors import RasterioError
     from rasterio.windows import Window as Box
 
-    box = None if window is None else Box(window[1], window[0], window[3], window[2])
+    orientation = _orientation(path, file)
+    box = None
+    if window is not None:
+        row, column, height, width = stored_window(window, file.height, file.width, orientation)
+        box = Box(column, row, width, height)
     try:
         with rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True):
-            return np.asarray(file.read(list(bands), window=box))
+            return turn(np.asarray(file.read(list(bands), window=box)), orientation)
     except RasterioError as error:
         raise unreadable(path, _reason(error)) from error
 
