@@ -28,6 +28,12 @@ def test_round_trip_with_description(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["a.pt"]
 
 
+def test_equal_content_gives_equal_bytes_under_any_name(tmp_path: Path) -> None:
+    for name in ("a.pt", "b.pt"):
+        save_checkpoint(tmp_path / name, {"weights": {"w": torch.arange(3.0)}})
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
+
+
 class Evil:
     def __reduce__(self) -> tuple[object, ...]:
         return (Path.touch, (Path("evil"),))

@@ -89,17 +89,12 @@ def stop_in_step(wanted: int) -> Any:
     return step_loss
 
 
-def numbers(result: FitResult) -> list[dict[str, float]]:
-    """The history without wall-clock times."""
-    return [{k: v for k, v in row.items() if k != "train/seconds_per_step"} for row in result.history]
-
-
 def assert_same(one: FitResult, two: FitResult) -> None:
     first, second = one.model.state_dict(), two.model.state_dict()
     assert first.keys() == second.keys()
     for name in first:
         assert torch.equal(first[name], second[name]), name
-    assert numbers(one) == numbers(two)
+    assert one.history == two.history
 
 
 def weight_sum(net: nn.Module) -> dict[str, float]:
@@ -208,18 +203,19 @@ def test_history_is_the_mean_since_the_last_report(tmp_path: Path) -> None:
         losses.append(float(loss.detach()))
         return loss, {"double": 2 * loss.detach()}
 
-    seen: list[tuple[int, float]] = []
+    seen: list[tuple[int, float, bool]] = []
     result = train(
         tmp_path,
         plan={"steps": 5, "report_every": 2},
         step_loss=step_loss,
-        report=lambda row, step: seen.append((step, row["train/loss"])),
+        report=lambda row, step: seen.append((step, row["train/loss"], row["train/seconds_per_step"] > 0)),
     )
     assert [row["step"] for row in result.history] == [2, 4, 5]  # the last step always reports
     want = [sum(losses[:2]) / 2, sum(losses[2:4]) / 2, losses[4]]
     assert [row["train/loss"] for row in result.history] == pytest.approx(want)
     assert [row["train/double"] for row in result.history] == pytest.approx([2 * value for value in want])
-    assert seen == [(int(row["step"]), row["train/loss"]) for row in result.history]
+    assert seen == [(int(row["step"]), row["train/loss"], True) for row in result.history]
+    assert not any("seconds" in name for row in result.history for name in row)  # a report, no result
 
 
 def test_what_is_returned_is_the_average_where_there_is_one(tmp_path: Path) -> None:

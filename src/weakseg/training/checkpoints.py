@@ -23,9 +23,13 @@ FORMAT = 1
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write tensors and plain data (dict, list, str, numbers) whole or not at all."""
-    with atomic_path(path) as temporary:
-        torch.save({"format": FORMAT, **content}, temporary)
+    """Write tensors and plain data (dict, list, str, numbers) whole or not at all; equal content gives equal bytes.
+
+    Given a path, torch names a folder inside the archive after the file, which has a temporary name here; given an open
+    file it always takes the same name.
+    """
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        torch.save({"format": FORMAT, **content}, file)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -164,12 +164,11 @@ def fit(
             if last or (step + 1) % plan.report_every == 0:
                 row = {f"train/{name}": value / since for name, value in sums.items()}
                 row = machine.mean(row)
-                row["train/seconds_per_step"] = (time.monotonic() - clock) / since
                 if evaluate is not None:
                     row |= evaluate(result.model)
                 result.history.append({"step": float(step + 1), **row})
-                if report is not None and machine.is_main:
-                    report(row, step + 1)
+                if report is not None and machine.is_main:  # time is no result: it stays out of the history
+                    report(row | {"train/seconds_per_step": (time.monotonic() - clock) / since}, step + 1)
                 if on_report is not None and machine.is_main:
                     on_report(result.model, step + 1, row)
                 if not last and machine.is_main:
