@@ -99,7 +99,7 @@ def test_data_tags_shows_and_writes(workspace: Path) -> None:
     assert "wrote 80 tag crops of 5 areas" in invoke(workspace, "data", "tags", "--size", "16", "--write")
     lines = (workspace / "data" / "tags" / "tags.csv").read_text().splitlines()
     assert len(lines) == 81
-    assert lines[0] == "area,row,column,height,width,tags,unknown"
+    assert lines[0] == "area,row,column,height,width,tags,unknown,area_height,area_width"
 
 
 def dvc_hash(folder: Path) -> str:

@@ -19,15 +19,9 @@ from weakseg.data.boxes import BoxTable, boxes_from_mask, join_boxes, write_boxe
 from weakseg.data.files import atomic_path
 from weakseg.data.raster import RasterInfo, read_info, read_mask
 from weakseg.data.scenes import write_scenes
-from weakseg.data.tags import (
-    best_size,
-    count_classes,
-    tag_statistics,
-    tags_from_mask,
-    to_tag_windows,
-    window_grid,
-    write_tags,
-)
+from weakseg.data.tag_statistics import best_size, tag_statistics
+from weakseg.data.tag_table import write_tags
+from weakseg.data.tags import TagWindow, count_classes, tags_from_mask, to_tag_windows, window_grid
 from weakseg.errors import DataError, StageError
 from weakseg.layout import Layout
 from weakseg.params import load_params
@@ -87,7 +81,9 @@ def write_embedded(root: Path, *, seed: int, tag_size: int) -> None:
     shutil.rmtree(staging, ignore_errors=True)
     try:
         write_scenes(staging / "data", seed=seed)
-        write_mask_tags(staging, size=tag_size, min_share=0.0)
+        rows, _ = _mask_tags(staging, size=tag_size, min_share=0.0)
+        # without the sizes of the rasters: data.dvc holds the checksum of this file
+        write_tags(Layout(staging).tags_csv, rows, load_classes(Layout(staging).classes))
         layout.data.mkdir(parents=True, exist_ok=True)
         for child in (staging / "data").iterdir():
             os.replace(child, layout.data / child.name)
@@ -116,15 +112,23 @@ def _masks(root: Path, names: list[str]) -> Any:
 
 def write_mask_tags(root: Path, *, size: int, min_share: float) -> str:
     """Derive the tags of all areas from their masks and write data/tags/tags.csv, windows in px of the raw rasters."""
-    layout, names = Layout(root), area_names(root)
-    scheme = load_classes(layout.classes)
-    rows = []
+    layout = Layout(root)
+    rows, sizes = _mask_tags(root, size=size, min_share=min_share)
+    write_tags(layout.tags_csv, rows, load_classes(layout.classes), sizes)
+    return f"wrote {len(rows)} tag crops of {len(sizes)} areas to {layout.tags_csv}"
+
+
+def _mask_tags(root: Path, *, size: int, min_share: float) -> tuple[list[TagWindow], dict[str, tuple[int, int]]]:
+    """The tag crops of all masks, and the masks' heights and widths by area, px."""
+    names = area_names(root)
+    scheme = load_classes(Layout(root).classes)
+    rows, sizes = [], {}
     for name, mask in zip(names, _masks(root, names), strict=True):
         windows = window_grid(mask.shape[0], mask.shape[1], size)
         present, known = tags_from_mask(mask, windows, len(scheme), min_share=min_share)
         rows += to_tag_windows(name, windows, present, known, scheme)
-    write_tags(layout.tags_csv, rows)
-    return f"wrote {len(rows)} tag crops of {len(names)} areas to {layout.tags_csv}"
+        sizes[name] = (mask.shape[0], mask.shape[1])
+    return rows, sizes
 
 
 def import_box_files(root: Path, sources: list[Path], *, replace: bool) -> str:

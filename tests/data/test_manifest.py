@@ -76,8 +76,8 @@ def test_take_keeps_the_order_of_the_index() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("road car", "road bus", "names class 'bus'"),
-        ("roof,car", "roof,bus", "names class 'bus'"),
+        ("road car", "road bus", "unknown class 'bus'"),
+        ("roof,car", "roof,bus", "unknown class 'bus'"),
         ("holdout", "validation", r"splits \['validation'\]"),
         ("unknown", "unsure", "has columns"),
         ("007_0_8,007,holdout,0,8", "007_0_8,007,holdout,x,8", "row"),

@@ -1,9 +1,8 @@
-"""Windows, tags, rasters, CSV and statistics: by hand, by brute force, round trips, refusals."""
+"""Windows, tags and rasters: by hand, by brute force, refusals."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weakseg.classes import ISPRS, ClassScheme
+from weakseg.classes import ClassScheme
 from weakseg.data import tags
-from weakseg.data.tags import TagWindow
 from weakseg.errors import DataError, ParamsError
 
 ABC = ClassScheme(("a", "b", "c"), ((1, 1, 1), (2, 2, 2), (3, 3, 3)))
-AREAS = {"area1": (100, 120), "area2": (50, 50)}
 
 
 def patchwork(seed: int, height: int, width: int) -> npt.NDArray[np.uint8]:
@@ -147,146 +144,6 @@ def test_windows_inside_keeps_whole_windows_only() -> None:
     assert (local == -1).all()
 
 
-def test_csv_round_trip(tmp_path: Path) -> None:
-    mask = patchwork(5, 100, 120)
-    mask[:20, :20] = 255
-    windows = tags.window_grid(100, 120, 20)
-    present, known = tags.tags_from_mask(mask, windows, 3, min_share=20.0)
-    rows = tags.to_tag_windows("area1", windows, present, known, ABC)
-    assert {row.tagged for row in rows} == {True, False}
-    assert any(row.unknown for row in rows)
-    tags.write_tags(tmp_path / "tags.csv", rows)
-    back = tags.read_tags(tmp_path / "tags.csv", ABC, AREAS)
-    assert back == rows
-    again_present, again_known = tags.tag_arrays(back, ABC)
-    assert np.array_equal(again_present, present)
-    assert np.array_equal(again_known, known)
-
-
-def test_csv_text(tmp_path: Path) -> None:
-    path = tmp_path / "tags.csv"
-    tags.write_tags(path, [TagWindow("area1", 0, 10, 20, 30, ("a", "c"), ("b",)), TagWindow("area2", 0, 0, 5, 5)])
-    assert path.read_text() == ("area,row,column,height,width,tags,unknown\narea1,0,10,20,30,a c,b\narea2,0,0,5,5,,\n")
-
-
-def test_csv_by_hand_may_reorder_and_leave_unknown_out(tmp_path: Path) -> None:
-    path = tmp_path / "tags.csv"
-    path.write_text(
-        "\ufeffarea,tags,row,column,height,width\narea1,c a,0,0,10,10\narea1,,0,10,10,10\n", encoding="utf-8"
-    )
-    rows = tags.read_tags(path, ABC, AREAS)
-    assert rows[0] == TagWindow("area1", 0, 0, 10, 10, ("a", "c"))
-    assert [row.tagged for row in rows] == [True, False]
-    present, known = tags.tag_arrays(rows, ABC)
-    assert present.tolist() == [[True, False, True], [False] * 3]
-    assert known.tolist() == [[True] * 3, [False] * 3]
-    raster = tags.allowed_raster(100, 120, [row.window for row in rows], present, known)
-    assert [raster[0, 0], raster[0, 10], raster[50, 50]] == [0b101, 0b111, 0b111]
-
-
-def test_csv_empty_tags_with_unknown_means_the_others_are_absent(tmp_path: Path) -> None:
-    path = tmp_path / "tags.csv"
-    path.write_text("area,row,column,height,width,tags,unknown\narea1,0,0,10,10,,b\n")
-    present, known = tags.tag_arrays(tags.read_tags(path, ABC, AREAS), ABC)
-    assert (present.tolist(), known.tolist()) == ([[False] * 3], [[True, False, True]])
-
-
-def test_csv_lists_every_problem_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "tags.csv"
-    path.write_text(
-        "area,row,column,height,width,tags,unknown\n"
-        "area1,0,0,10,10,a,\n"
-        "area1,0,0,10,10,b,\n"
-        "area9,0,0,10,10,a,\n"
-        "area2,45,0,10,10,a,\n"
-        "area1,x,0,10,10,a,\n"
-        "area1,0,20,10,10,a lawn,\n"
-        "area1,0,30,10,10,a,a\n"
-        "area1,0,40,10,10,a,,surplus\n"
-        "area1,0,50\n"
-    )
-    with pytest.raises(DataError) as caught:
-        tags.read_tags(path, ABC, AREAS)
-    text = str(caught.value)
-    assert "\n" not in text
-    for part in (
-        "8 problems",
-        "area area1: window (0, 0, 10, 10) 2 times",
-        "line 4: unknown area 'area9'",
-        "line 5: window at row 45, column 0, 10x10 px is not a rectangle inside 50x50 px",
-        "line 6: row, column, height and width must be whole numbers",
-        "line 7: unknown class 'lawn'",
-        "line 8: class 'a' 2 times",
-        "line 9: more cells than columns",
-        "line 10: row, column",
-        "mend the lines",
-    ):
-        assert part in text
-
-
-def test_csv_refuses_other_files(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no file"):
-        tags.read_tags(tmp_path / "none.csv", ABC, AREAS)
-    path = tmp_path / "other.csv"
-    path.write_text("image,label\n1,2\n")
-    with pytest.raises(DataError, match="lacks the columns area, row"):
-        tags.read_tags(path, ABC, AREAS)
-    path.write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(DataError, match="unreadable"):
-        tags.read_tags(path, ABC, AREAS)
-
-
 def test_naming_refuses_windows_without_any_class() -> None:
     with pytest.raises(DataError, match="an empty row means no tags"):
         tags.to_tag_windows("area1", [(0, 0, 5, 5)], np.zeros((1, 3), bool), np.ones((1, 3), bool), ABC)
-
-
-def test_statistics_by_hand() -> None:
-    """Four crops of 10 px: {a}, {a, b}, {a, b, c}, nothing labelled."""
-    mask = np.zeros((20, 20), np.uint8)
-    mask[0, 10] = 1
-    mask[10, 0], mask[10, 1] = 1, 2
-    mask[10:, 10:] = 255
-    statistics = tags.tag_statistics([mask], ABC, sizes=(10, 20))
-    rate = statistics.classes["rate"]
-    assert [rate[10, name] for name in "abc"] == pytest.approx([1, 2 / 3, 1 / 3])
-    third = -(1 / 3) * math.log2(1 / 3) - (2 / 3) * math.log2(2 / 3)
-    assert [statistics.classes["entropy"][10, name] for name in "abc"] == pytest.approx([0, third, third])
-    row = statistics.sizes.loc[10]
-    assert (row["crops"], row["pixels"], row["classes_per_crop"]) == (3, 100, 2)
-    assert (row["single"], row["all"]) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
-    assert row["bits_per_crop"] == pytest.approx(2 * third)
-    assert row["mean_entropy"] == pytest.approx(2 * third / 3)
-    assert row["bits_per_pixel"] == pytest.approx(2 * third / 100)
-    assert statistics.together[10].loc["b"].tolist() == pytest.approx([2 / 3, 2 / 3, 1 / 3])
-    assert statistics.sizes.loc[20, "bits_per_crop"] == 0  # every class in the only crop: the tag says nothing
-    assert statistics.sizes.loc[20, "all"] == 1
-
-
-def test_statistics_pool_masks_and_leave_unknown_out() -> None:
-    first = np.zeros((10, 10), np.uint8)
-    second = first.copy()
-    second[0, 0] = 1  # 1 %: under the threshold, so unknown
-    statistics = tags.tag_statistics(iter([first, second]), ABC, sizes=(10,), min_share=2.0)
-    assert statistics.classes["rate"][10, "b"] == 0  # over the one crop where it is known
-    assert statistics.sizes.loc[10, "crops"] == 2
-    anything = tags.tag_statistics([first, second], ABC, sizes=(10,))
-    assert anything.classes["rate"][10, "b"] == 0.5
-    assert anything.classes["entropy"][10, "b"] == 1.0
-
-
-def test_best_size_weighs_tags_or_area() -> None:
-    """Blocks of 8 px: crops of 8 px hold one of two classes (1 bit each), 24 px both always, 4 px one as well."""
-    checks = (np.indices((48, 48)) // 8).sum(0) % 2
-    mask = checks.astype(np.uint8)
-    statistics = tags.tag_statistics([mask], ABC, sizes=(4, 8, 24))
-    assert statistics.sizes["bits_per_crop"].tolist() == pytest.approx([2, 2, 0])
-    assert tags.best_size(statistics) == 8  # of equals, the one with fewer tags
-    assert tags.best_size(statistics, "pixel") == 4
-    with pytest.raises(ParamsError, match="use crop"):
-        tags.best_size(statistics, "area")  # type: ignore[arg-type]
-
-
-def test_statistics_refuse_nothing() -> None:
-    with pytest.raises(DataError, match="import labels first"):
-        tags.tag_statistics([], ISPRS)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from weakseg.classes import ISPRS
 from weakseg.cli import app
 from weakseg.data.box_files import read_boxes
-from weakseg.data.tags import read_tags
+from weakseg.data.tag_table import read_tags
 from weakseg.errors import ParamsError
 from weakseg.layout import Layout
 from weakseg.params import BudgetParams, load_params

@@ -18,7 +18,8 @@ from weakseg.data.boxes import boxes_from_mask, write_boxes
 from weakseg.data.manifest import load_manifest
 from weakseg.data.raster import write_raster
 from weakseg.data.store import open_array
-from weakseg.data.tags import tags_from_mask, to_tag_windows, window_grid, write_tags
+from weakseg.data.tag_table import write_tags
+from weakseg.data.tags import tags_from_mask, to_tag_windows, window_grid
 from weakseg.layout import Layout
 from weakseg.weak.scores import load_scores
 
@@ -43,7 +44,7 @@ def add_areas(root: Path, paint: Callable[[int], Any]) -> None:
     for seed, area, windows in ((2, "t1", window_grid(64, 64, 16)), (3, "t2", window_grid(64, 64, 16)[:8])):
         present, known = tags_from_mask(paint(seed)[1], windows, len(ISPRS))
         rows += to_tag_windows(area, windows, present, known, ISPRS)
-    write_tags(root / "data" / "tags" / "tags.csv", rows)
+    write_tags(root / "data" / "tags" / "tags.csv", rows, ISPRS)
     boxes = boxes_from_mask("t1", paint(2)[1], ISPRS, ["car"])
     write_boxes(root / "data" / "boxes" / "boxes.json", boxes, ISPRS, {"t1": (64, 64)})
 

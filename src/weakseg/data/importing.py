@@ -24,6 +24,7 @@ from weakseg.classes import IGNORE, ISPRS, ClassScheme
 from weakseg.data.archives import Entry, Limits, Listing, list_source, local_file
 from weakseg.data.pairing import Pair, choose_entries, pair_up
 from weakseg.data.raster import RasterInfo, read_image, read_info, read_mask, write_raster
+from weakseg.data.tag_table import check_kept_tags, raster_sizes
 from weakseg.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
@@ -148,6 +149,9 @@ def import_dataset(
                 counts, pixels = counts + label_counts, pixels + image_pixels
         if problems:
             raise ImportProblems(problems)
+        check_kept_tags(
+            target / "tags" / "tags.csv", raster_sizes(target / "images"), raster_sizes(staging / "data" / "images")
+        )
         settings.classes.save(staging / "data" / "classes.yaml")
         _publish(staging, target)
     names = (*settings.classes.names, "ignore")

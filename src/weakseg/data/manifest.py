@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from weakseg.data.class_lists import join_names, split_names
 from weakseg.data.files import atomic_path
 from weakseg.errors import DataError
 
@@ -53,20 +54,24 @@ class TagCrops:
 
 
 def save_manifest(path: Path, crops: TagCrops, names: tuple[str, ...]) -> None:
-    """Write the table as CSV; class names stand in ``tags`` and ``unknown``, separated by spaces."""
+    """Write the table as CSV; class names stand in ``tags`` and ``unknown`` as in a tag CSV."""
     rows = [
         {
             "id": crops.ids[i],
             "area": crops.areas[i],
             "split": crops.splits[i],
             **dict(zip(("row", "column", "height", "width"), (int(v) for v in crops.windows[i]), strict=True)),
-            "tags": " ".join(name for name, here in zip(names, crops.present[i], strict=True) if here),
-            "unknown": " ".join(name for name, sure in zip(names, crops.known[i], strict=True) if not sure),
+            "tags": _join(names, crops.present[i]),
+            "unknown": _join(names, ~crops.known[i]),
         }
         for i in range(len(crops.ids))
     ]
     with atomic_path(path) as temporary:
         pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(temporary, index=False)
+
+
+def _join(names: tuple[str, ...], chosen: npt.NDArray[np.bool_]) -> str:
+    return join_names([name for name, here in zip(names, chosen, strict=True) if here], names)
 
 
 def load_manifest(path: Path, names: tuple[str, ...]) -> TagCrops:
@@ -94,10 +99,8 @@ def load_manifest(path: Path, names: tuple[str, ...]) -> TagCrops:
 
 
 def _parse(column: pd.Series[str], names: tuple[str, ...], path: Path) -> npt.NDArray[np.bool_]:
-    flags = np.zeros((len(column), len(names)), bool)
-    for row, text in enumerate(column):
-        for name in text.split():
-            if name not in names:
-                raise DataError(f"{path} names class {name!r}", expected=f"{', '.join(names)}", cure="rerun tiles")
-            flags[row, names.index(name)] = True
-    return flags
+    try:
+        lists = {text: split_names(text, names) for text in column.unique()}
+    except DataError as error:
+        raise DataError(f"{path}: {error.found}", expected=error.expected, cure="rerun tiles") from error
+    return np.array([[name in lists[text] for name in names] for text in column], bool).reshape(-1, len(names))

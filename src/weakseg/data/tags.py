@@ -1,25 +1,19 @@
-"""Crop tags: which classes occur in a rectangle of an area; from masks, from a CSV, and as rasters.
+"""Crop tags: which classes occur in a rectangle of an area; from masks and as rasters.
 
 A tag says present, absent or unknown for every class of one window. Windows may overlap, leave gaps and vary in size.
 """
 
 from __future__ import annotations
 
-import csv
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Final, Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from weakseg.classes import IGNORE, ClassScheme, Mask
-from weakseg.data.files import atomic_path
 from weakseg.errors import DataError, ParamsError
 
 Window = tuple[int, int, int, int]
@@ -27,9 +21,6 @@ Window = tuple[int, int, int, int]
 
 Bools = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
-COLUMNS: Final = ("area", "row", "column", "height", "width", "tags", "unknown")
-SIZES: Final = (50, 100, 128, 200, 300)
-_LISTED = 50
 
 
 @dataclass(frozen=True)
@@ -97,7 +88,7 @@ def count_classes(mask: Mask, windows: Sequence[Window], classes: int) -> Counts
             cure="use the class scheme that the mask was made with",
         )
     for window in windows:
-        _check_inside(window, mask.shape[0], mask.shape[1])
+        check_inside(window, mask.shape[0], mask.shape[1])
     top, left, height, width = np.array(windows, np.intp).reshape(-1, 4).T
     bottom, right = top + height, left + width
     counts = np.empty((len(windows), classes), np.int64)
@@ -107,7 +98,8 @@ def count_classes(mask: Mask, windows: Sequence[Window], classes: int) -> Counts
     return counts
 
 
-def _check_inside(window: Window, height: int, width: int) -> None:
+def check_inside(window: Window, height: int, width: int) -> None:
+    """Refuse (DataError) a window that is empty or leaves a raster of height x width px."""
     row, column, tall, wide = window
     if min(row, column) < 0 or min(tall, wide) < 1 or row + tall > height or column + wide > width:
         raise DataError(
@@ -136,21 +128,24 @@ def tags_from_mask(
     Returns:
         present, known: bool (N, C) each; present is False wherever known is.
     """
-    _check_share(min_share)
+    check_share(min_share)
     counts = count_classes(mask, windows, classes)
-    return _threshold(counts, _pixels(windows), min_share)
+    return tags_from_counts(counts, window_pixels(windows), min_share)
 
 
-def _check_share(min_share: float) -> None:
+def check_share(min_share: float) -> None:
+    """Refuse (ParamsError) what is no percentage below 100."""
     if not 0 <= min_share < 100:
         raise ParamsError(f"presence share {min_share}", expected="percent, 0 to below 100", cure="use 0 for any pixel")
 
 
-def _pixels(windows: Sequence[Window]) -> Counts:
+def window_pixels(windows: Sequence[Window]) -> Counts:
+    """Pixels of each window: int64 (N,)."""
     return np.array([height * width for _, _, height, width in windows], np.int64)
 
 
-def _threshold(counts: Counts, pixels: Counts, min_share: float) -> tuple[Bools, Bools]:
+def tags_from_counts(counts: Counts, pixels: Counts, min_share: float) -> tuple[Bools, Bools]:
+    """present and known, bool (N, C) each, from :func:`count_classes` and the windows' pixels (N,)."""
     present = counts * 100 > min_share * pixels[:, None]
     known = (present | (counts == 0)) & (counts.sum(1, keepdims=True) > 0)
     return present, known
@@ -181,7 +176,7 @@ def allowed_raster(
     bits = (possible.astype(np.int64) << np.arange(classes)).sum(1)
     raster = np.full((height, width), (1 << classes) - 1, np.int32)
     for window, value in zip(windows, bits, strict=True):
-        _check_inside(window, height, width)
+        check_inside(window, height, width)
         row, column, tall, wide = window
         raster[row : row + tall, column : column + wide] &= np.int32(value)
     return raster
@@ -191,7 +186,7 @@ def window_index(height: int, width: int, windows: Sequence[Window]) -> npt.NDAr
     """Index of the first window that covers each pixel, or -1: int32 (height, width)."""
     raster = np.full((height, width), -1, np.int32)
     for index, window in reversed(list(enumerate(windows))):
-        _check_inside(window, height, width)
+        check_inside(window, height, width)
         row, column, tall, wide = window
         raster[row : row + tall, column : column + wide] = index
     return raster
@@ -247,200 +242,3 @@ def tag_arrays(rows: Sequence[TagWindow], classes: ClassScheme) -> tuple[Bools, 
         present[index, [classes.index(name) for name in row.present]] = True
         known[index, [classes.index(name) for name in row.unknown]] = False
     return present, known
-
-
-def write_tags(path: Path, rows: Iterable[TagWindow]) -> None:
-    """Write a CSV that :func:`read_tags` reads back; class names are joined by spaces."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for row in rows:
-            writer.writerow([row.area, *row.window, " ".join(row.present), " ".join(row.unknown)])
-
-
-def read_tags(path: Path, classes: ClassScheme, areas: Mapping[str, tuple[int, int]]) -> list[TagWindow]:
-    """Read a tag CSV: ``area,row,column,height,width,tags,unknown``, in file order; ``unknown`` may be left out.
-
-    ``tags`` and ``unknown`` hold class names separated by spaces. Both empty: the window carries no tag (count the
-    rows with ``not row.tagged`` and report them). ``tags`` empty but not ``unknown``: the other classes are absent.
-
-    Args:
-        areas: height and width in px of each known area.
-
-    Raises:
-        DataError: one error that lists every problem with its line: missing column, unknown or repeated class, class
-            both present and unknown, unknown area, a number that is none, window outside its area, repeated window.
-    """
-    problems: list[str] = []
-    parsed = [_parse(line, record, classes, areas, problems) for line, record in _records(path)]
-    rows = [row for row in parsed if row is not None]
-    repeats = Counter((row.area, row.window) for row in rows)
-    problems += [f"area {area}: window {window} {n} times" for (area, window), n in repeats.items() if n > 1]
-    if problems:
-        rest = f", and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
-        raise DataError(
-            f"{path}: {len(problems)} problems: {', '.join(problems[:_LISTED])}{rest}",
-            expected=f"windows inside known areas, once each, with classes from {' '.join(classes.names)}",
-            cure="mend the lines",
-        )
-    return rows
-
-
-def _records(path: Path) -> list[tuple[int, dict[str, str | None]]]:
-    """(line number, cells by column name) of each row; cells that have no column come under ``further``."""
-    if not path.is_file():
-        raise DataError(f"no file {path}", expected="a CSV of tags", cure="run `weakseg data tags` or name the file")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restkey="further", strict=True)
-            missing = [name for name in COLUMNS[:-1] if name not in (reader.fieldnames or ())]
-            records = [(reader.line_num, record) for record in reader]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is unreadable ({error})", expected="a CSV in UTF-8", cure="save it again") from error
-    if missing:
-        raise DataError(
-            f"{path} lacks the columns {', '.join(missing)}",
-            expected=",".join(COLUMNS),
-            cure="add a header line with these names",
-        )
-    return records
-
-
-def _parse(
-    line: int,
-    record: Mapping[str, str | None],
-    classes: ClassScheme,
-    areas: Mapping[str, tuple[int, int]],
-    problems: list[str],
-) -> TagWindow | None:
-    """One row, or None after noting its problems."""
-    before = len(problems)
-    area = (record["area"] or "").strip()
-    if area not in areas:
-        problems.append(f"line {line}: unknown area {area!r}")
-    try:
-        row, column, height, width = (int(record[name] or "") for name in COLUMNS[1:5])
-        if area in areas:
-            _check_inside((row, column, height, width), *areas[area])
-    except ValueError:
-        problems.append(f"line {line}: row, column, height and width must be whole numbers")
-    except DataError as error:
-        problems.append(f"line {line}: {error.found} is not {error.expected}")
-    present, unknown = (record.get("tags") or "").split(), (record.get("unknown") or "").split()
-    named = Counter(present + unknown)
-    problems += [f"line {line}: unknown class {name!r}" for name in named if name not in classes.names]
-    problems += [f"line {line}: class {name!r} {count} times" for name, count in named.items() if count > 1]
-    if "further" in record:
-        problems.append(f"line {line}: more cells than columns")
-    if len(problems) > before:
-        return None
-    order = classes.names.index
-    return TagWindow(
-        area, row, column, height, width, tuple(sorted(present, key=order)), tuple(sorted(unknown, key=order))
-    )
-
-
-@dataclass(frozen=True)
-class TagStatistics:
-    """What tags of several crop sizes say.
-
-    Attributes:
-        classes: one row per (size, class): ``rate`` of crops that hold it, ``entropy`` of that in bits.
-        sizes: one row per size: ``crops`` (with tags), ``pixels`` (mean per crop), ``classes_per_crop``, ``single``
-            (share with one class), ``all`` (share with every class), ``mean_entropy`` (over classes, bits),
-            ``bits_per_crop`` (sum over classes), ``bits_per_pixel``.
-        together: per size a (C, C) table, share of the crops that hold both classes; its diagonal is the rate.
-    """
-
-    classes: pd.DataFrame
-    sizes: pd.DataFrame
-    together: dict[int, pd.DataFrame]
-
-
-def tag_statistics(
-    masks: Iterable[Mask], classes: ClassScheme, *, sizes: Sequence[int] = SIZES, min_share: float = 0.0
-) -> TagStatistics:
-    """Presence rate, entropy and co-occurrence of the tags that ``masks`` imply, per crop size.
-
-    Crops are those of :func:`window_grid`. A class's rate is over the crops where it is known, co-occurrence over the
-    crops where both are; crops without a labelled pixel count nowhere. Each mask is read once.
-
-    Args:
-        masks: uint8 (H, W) each.
-        sizes: crop sizes in px.
-        min_share: as in :func:`tags_from_mask`.
-    """
-    _check_share(min_share)
-    gathered: dict[int, list[tuple[Counts, Counts]]] = {size: [] for size in sizes}
-    for mask in masks:
-        grids = [window_grid(mask.shape[0], mask.shape[1], size) for size in sizes]
-        counts = count_classes(mask, [window for grid in grids for window in grid], len(classes))
-        ends = np.cumsum([len(grid) for grid in grids])
-        for size, grid, part in zip(sizes, grids, np.split(counts, ends[:-1]), strict=True):
-            gathered[size].append((part, _pixels(grid)))
-    if not all(gathered.values()):
-        raise DataError("no masks or no crop sizes", expected="one of each", cure="import labels first")
-    class_rows, size_rows, together = [], [], {}
-    for size, parts in gathered.items():
-        counts, pixels = (np.concatenate(column) for column in zip(*parts, strict=True))
-        present, known = _threshold(counts, pixels, min_share)
-        pairs = _rates(present, known)
-        entropy = _entropy(np.diagonal(pairs))
-        class_rows += [
-            {"size": size, "class": name, "rate": pairs[index, index], "entropy": entropy[index]}
-            for index, name in enumerate(classes.names)
-        ]
-        size_rows.append({"size": size, **_summary(present, known, pixels, entropy)})
-        together[size] = pd.DataFrame(pairs, index=list(classes.names), columns=list(classes.names))
-    return TagStatistics(
-        pd.DataFrame(class_rows).set_index(["size", "class"]), pd.DataFrame(size_rows).set_index("size"), together
-    )
-
-
-def _rates(present: Bools, known: Bools) -> npt.NDArray[np.float64]:
-    """Share of crops with both classes among those where both are known: (C, C), NaN where there are none."""
-    both = present.T.astype(np.int64) @ present.astype(np.int64)
-    judged = known.T.astype(np.int64) @ known.astype(np.int64)
-    return both / np.where(judged == 0, np.nan, judged)
-
-
-def _entropy(rates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Entropy in bits of yes-or-no tags of these rates; 0 at rates 0 and 1, NaN stays NaN."""
-    bits = np.zeros_like(rates)
-    for share in (rates, 1 - rates):
-        bits -= share * np.log2(np.where(share == 0, 1.0, share))
-    return bits
-
-
-def _summary(present: Bools, known: Bools, pixels: Counts, entropy: npt.NDArray[np.float64]) -> dict[str, float]:
-    tagged = known.any(1) | present.any(1)
-    held = present[tagged].sum(1)
-    crops = int(tagged.sum())
-    mean_pixels = float(pixels[tagged].mean()) if crops else float("nan")
-    bits = float(np.nansum(entropy))
-    return {
-        "crops": crops,
-        "pixels": mean_pixels,
-        "classes_per_crop": float(held.mean()) if crops else float("nan"),
-        "single": float((held == 1).mean()) if crops else float("nan"),
-        "all": float((held == present.shape[1]).mean()) if crops else float("nan"),
-        "mean_entropy": bits / present.shape[1],
-        "bits_per_crop": bits,
-        "bits_per_pixel": bits / mean_pixels,
-    }
-
-
-def best_size(statistics: TagStatistics, by: Literal["crop", "pixel"] = "crop") -> int:
-    """Crop size whose tags say most; the larger one of equals.
-
-    ``crop``, recommended: bits per crop, that is per tag decision paid for. It falls for large crops, where every class
-    is everywhere, and for small ones, where the rare class is nowhere. Near its top it is flat, so read the table too:
-    of sizes that say about as much per crop, a smaller one says it about fewer pixels. ``pixel``: bits per pixel, that
-    is per area tagged; it nearly always names the smallest size, so it is the choice only where tags cost nothing
-    (derived from an existing map, say). Both add the classes' entropies as if classes were independent: an upper limit.
-    """
-    column = {"crop": "bits_per_crop", "pixel": "bits_per_pixel"}.get(by)
-    if column is None:
-        raise ParamsError(f"criterion {by!r}", expected="crop or pixel", cure="use crop")
-    bits = statistics.sizes[column].sort_index(ascending=False)
-    return int(bits.index[int(bits.to_numpy().argmax())])

@@ -12,7 +12,8 @@ from weakseg.classes import ClassScheme
 from weakseg.data.box_files import read_boxes
 from weakseg.data.boxes import BoxTable, boxes_from_mask, join_boxes, write_boxes
 from weakseg.data.raster import read_mask
-from weakseg.data.tags import TagWindow, read_tags, tags_from_mask, to_tag_windows, window_grid, write_tags
+from weakseg.data.tag_table import read_tags, write_tags
+from weakseg.data.tags import TagWindow, tags_from_mask, to_tag_windows, window_grid
 from weakseg.errors import ParamsError
 from weakseg.label_cost import Labels
 from weakseg.layout import Layout
@@ -35,7 +36,7 @@ def prepare_workspace(
     for source in (layout.images, layout.labels, layout.classes):
         (place.data / source.name).symlink_to(source.resolve())
     crops = _share(tag_rows(layout, params, labelled, scheme, sizes), budget.tags, f"{budget.name}: tag crops")
-    write_tags(place.tags_csv, crops)
+    write_tags(place.tags_csv, crops, scheme, sizes)
     boxes = BoxTable()
     if budget.boxes > 0:
         table = box_table(layout, params, labelled, scheme, sizes)

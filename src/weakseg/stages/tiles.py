@@ -14,9 +14,10 @@ from weakseg.data.box_files import read_boxes
 from weakseg.data.boxes import BoxTable, box_bits, boxes_from_mask, join_boxes, scale_boxes, write_boxes
 from weakseg.data.gsd import common_gsd, save_gsd
 from weakseg.data.manifest import TagCrops, save_manifest
-from weakseg.data.raster import read_image, read_info, read_mask
+from weakseg.data.raster import read_image, read_mask
 from weakseg.data.store import save_areas, save_array
-from weakseg.data.tags import allowed_raster, read_tags, tag_arrays, tags_from_mask, window_grid, window_index
+from weakseg.data.tag_table import raster_sizes, read_tags
+from weakseg.data.tags import allowed_raster, tag_arrays, tags_from_mask, window_grid, window_index
 from weakseg.errors import DataError, ParamsError
 from weakseg.layout import Layout
 from weakseg.params import BoxesParams, TilesParams
@@ -116,8 +117,7 @@ def _csv_tags(layout: Layout, params: TilesParams, scheme: ClassScheme) -> dict[
 
 def raw_sizes(layout: Layout) -> dict[str, tuple[int, int]]:
     """Height and width of every raster of data/images, px."""
-    infos = {path.stem: read_info(path) for path in sorted(layout.images.iterdir()) if path.suffix in SUFFIXES}
-    return {area: (info.height, info.width) for area, info in infos.items()}
+    return raster_sizes(layout.images)
 
 
 def _drawn_boxes(layout: Layout, params: TilesParams, boxes: BoxesParams, scheme: ClassScheme) -> BoxTable | None:
