@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__") for path in FILES]
 
 LAYERS: dict[str, int] = {
-    **dict.fromkeys(("errors", "classes", "params", "layout", "allocation"), 0),
+    **dict.fromkeys(("errors", "classes", "config", "params", "layout", "allocation"), 0),
     "data": 1,
     **dict.fromkeys(("models", "losses", "metrics"), 2),
     **dict.fromkeys(("training", "weak", "inference", "figures"), 3),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlparse
 
+from weakseg.config import parse_yaml
 from weakseg.errors import ParamsError, TrackingError
 from weakseg.registry import champion_of
 from weakseg.tracking import connect, mlflow_errors, tracking_uri
@@ -79,9 +80,7 @@ def _local_folder(source: str) -> Path | None:
 
 def _weights_in(description: str, address: str) -> str:
     """The place of the model file, from the text of MLmodel."""
-    import yaml
-
-    artifacts = yaml.safe_load(description)["flavors"].get("python_function", {}).get("artifacts", {})
+    artifacts = parse_yaml(description)["flavors"].get("python_function", {}).get("artifacts", {})
     if "weights" not in artifacts:
         raise TrackingError(
             f"{address} holds no weights of weakseg",

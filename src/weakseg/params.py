@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from weakseg.config import load_yaml, set_value
 from weakseg.errors import ParamsError
 
 WeakSource = Literal["cam", "crf", "irnet", "single_stage", "teacher", "fused", "boxes"]
@@ -433,26 +433,14 @@ def load_params(path: Path) -> Params:
     """Read and check a params file; every fault is named by its path in the file."""
     if not path.is_file():
         raise ParamsError(f"no file {path}", expected="a params.yaml", cure="copy configs/demo.yaml there")
-    try:
-        raw: Any = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ParamsError(
-            f"{path} is not YAML ({error})".replace("\n", " "), expected="key: value lines", cure="mend it"
-        ) from error
-    return _validate(raw, str(path))
+    return _validate(load_yaml(path, ParamsError), str(path))
 
 
 def with_changes(params: Params, changes: Mapping[str, Any]) -> Params:
     """A copy of ``params`` with other values at paths such as ``segment.weak.batch``, checked like the file itself."""
     raw = params.model_dump()
     for path, value in changes.items():
-        *sections, key = path.split(".")
-        node: Any = raw
-        for section in sections:
-            node = node.get(section) if isinstance(node, dict) else None
-        if not isinstance(node, dict):
-            raise ParamsError(f"no section for {path}", expected="a path in params.yaml", cure="mend the path")
-        node[key] = value
+        set_value(raw, path, value)
     return _validate(raw, "changed params")
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 import weakseg
 from weakseg.classes import load_classes
+from weakseg.config import load_yaml, set_values
 from weakseg.data.box_files import import_boxes
 from weakseg.data.boxes import BoxTable, boxes_from_mask, join_boxes, write_boxes
 from weakseg.data.files import atomic_path
@@ -65,7 +65,7 @@ def ensure_data(root: Path) -> str:
     layout, pointer = Layout(root), root / "data.dvc"
     if layout.images.is_dir():
         return f"{layout.data} is there"
-    meta = (yaml.safe_load(pointer.read_text()) or {}).get("meta", {}) if pointer.is_file() else {}
+    meta = (load_yaml(pointer) or {}).get("meta", {}) if pointer.is_file() else {}
     if meta.get("generator") != "weakseg data synth":
         raise DataError(
             f"no {layout.images}", expected="data that data.dvc tracks", cure="run `dvc pull`, or `weakseg data import`"
@@ -192,7 +192,7 @@ def describe_tags(root: Path, *, min_share: float) -> str:
 
 
 def write_split(root: Path, counts: tuple[int, int, int], *, seed: int, every_class: bool, tries: int = 1000) -> str:
-    """Draw N1, N2 and validation areas and write the lists into params.yaml; comments of the file are lost, values not.
+    """Draw N1, N2 and validation areas and write the lists into params.yaml; all else in the file stays.
 
     With ``every_class`` the draw is repeated until N1 holds every class of the scheme. Areas without a mask can
     serve N2 alone: all of them go there, on top of those drawn.
@@ -217,9 +217,8 @@ def write_split(root: Path, counts: tuple[int, int, int], *, seed: int, every_cl
         "tags": sorted(drawn[ends[0] : ends[1]], key=names.index) + unlabelled,
         "validation": sorted(drawn[ends[1] : ends[2]], key=names.index),
     }
-    raw = yaml.safe_load(layout.params.read_text())
-    raw["tiles"]["areas"] = lists
+    text = set_values(layout.params.read_text(), {f"tiles.areas.{split}": areas for split, areas in lists.items()})
     with atomic_path(layout.params) as temporary:
-        temporary.write_text(yaml.safe_dump(raw, sort_keys=False))
-    load_params(layout.params)
+        temporary.write_text(text)
+        load_params(temporary)
     return "\n".join(f"{split}: {' '.join(areas)}" for split, areas in lists.items())

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
+from weakseg.config import load_yaml
 from weakseg.data.areas import open_area
 from weakseg.data.store import fingerprint, list_areas
 from weakseg.errors import ParamsError
@@ -66,7 +65,7 @@ def load_variants(path: Path) -> list[Variant]:
     Raises:
         ParamsError: no list, an unknown key, source or stage, a row without a name or one name twice.
     """
-    rows = yaml.safe_load(path.read_text())
+    rows = load_yaml(path, ParamsError)
     if not isinstance(rows, list) or not rows:
         raise ParamsError(f"no rows in {path}", expected="a list", cure="see configs/ablation.yaml")
     variants = []

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import yaml
-
+from weakseg.config import save_yaml
 from weakseg.errors import StageError
 from weakseg.layout import Layout
 from weakseg.params import WEAK_SOURCES, Params, Source
@@ -45,7 +44,7 @@ def link_outputs(layout: Layout, place: Path, params: Params, remade: Sequence[s
         remade: ``stage`` or ``stage@source``; what they make lies in folders of the place, never behind a link.
     """
     place.mkdir(parents=True, exist_ok=True)
-    (place / "params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False))
+    save_yaml(place / "params.yaml", params.model_dump(mode="json"))
     return _link(layout, place, kept_outputs(layout, remade))
 
 

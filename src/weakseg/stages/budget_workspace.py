@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
 import numpy as np
-import yaml
 
 from weakseg.classes import ClassScheme
+from weakseg.config import save_yaml
 from weakseg.data.box_files import read_boxes
 from weakseg.data.boxes import BoxTable, boxes_from_mask, join_boxes, write_boxes
 from weakseg.data.raster import read_mask
@@ -43,7 +43,7 @@ def prepare_workspace(
         areas = _share(sorted(table.searched), budget.boxes, f"{budget.name}: N2 areas with boxes")
         boxes = table.select(areas, params.boxes.classes)
         write_boxes(place.box_file, boxes, scheme, sizes)
-    place.params.write_text(yaml.safe_dump(budget_params(params, pixel, rest, budget, steps), sort_keys=False))
+    save_yaml(place.params, budget_params(params, pixel, rest, budget, steps))
     load_params(place.params)
     pixels = sum(sizes[area][0] * sizes[area][1] for area in pixel)
     return Labels(len(pixel), pixels, len(crops), boxes.count())

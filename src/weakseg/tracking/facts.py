@@ -12,6 +12,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from weakseg.config import load_yaml
+
 _STAGE_OUTPUTS = ("dvc.lock", "reports/**", "README.md")  # they change while a pipeline runs: not what we call dirty
 
 
@@ -38,12 +40,10 @@ def lasting(root: Path) -> Path:
 
 def data_hash(root: Path) -> str:
     """The md5 that DVC gave data/, or "" where there is no data.dvc."""
-    import yaml
-
     file = root / "data.dvc"
     if not file.is_file():
         return ""
-    outs = (yaml.safe_load(file.read_text()) or {}).get("outs") or [{}]
+    outs = (load_yaml(file) or {}).get("outs") or [{}]
     return str(outs[0].get("md5", ""))
 
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from weakseg.config import load_yaml
+from weakseg.errors import DataError
+
 _DIGEST = 36  # characters that MLflow keeps of a digest: an md5 with DVC's ".dir" fits exactly
 
 
@@ -85,11 +88,8 @@ def _overlap(a: str, b: str) -> bool:
 
 def _read(file: Path) -> dict[str, Any]:
     """A YAML file, {} where there is none. A broken one is DVC's business, never the end of a training."""
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster: a dvc.lock of all stages is long
     try:
-        content = yaml.load(file.read_bytes(), loader)
-    except (OSError, yaml.YAMLError):
+        content = load_yaml(file)
+    except (OSError, UnicodeError, DataError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from weakseg.config import set_values
 from weakseg.data.files import atomic_path
 from weakseg.params import load_params
-from weakseg.tuning.edit import set_values
 from weakseg.tuning.space import value_at
 from weakseg.tuning.study import best_trial
 

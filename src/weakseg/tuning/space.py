@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from weakseg.config import set_value
 from weakseg.errors import ParamsError
 from weakseg.params import Params, Range
 
@@ -53,11 +54,7 @@ def with_values(params: Params, values: Mapping[str, float]) -> Params:
     raw = params.model_dump()
     for path, value in values.items():
         value_at(params, path)
-        *parts, name = path.split(".")
-        node = raw
-        for part in parts:
-            node = node[part]
-        node[name] = value
+        set_value(raw, path, value)
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
