@@ -329,6 +329,8 @@ def promote(
     limits = load_params(Layout(context.obj).params).promote
     gates = Gates(limits.min_gain, limits.max_drop, limits.allowance)
     outcome = promote_source(context.obj, source, name=limits.model, gates=gates, alias=alias)
+    for warning in outcome.warnings:
+        typer.echo(f"warning: {warning}", err=True)
     for gate in outcome.results:
         typer.echo(f"{'passed' if gate.passed else 'FAILED'} {gate.name}: {gate.found}; expected {gate.expected}")
     if not outcome.moved:
@@ -357,8 +359,10 @@ def compare(
     b: Annotated[str, typer.Argument(help="The same.")],
 ) -> None:
     """Two evaluations with intervals (paired bootstrap over areas), or the last metrics of any two runs."""
-    from weakseg.stages.comparison import compare_evaluations
+    from weakseg.stages.comparison import card_warnings, compare_evaluations
 
+    for warning in card_warnings(context.obj):
+        typer.echo(f"warning: {warning}", err=True)
     if table := compare_evaluations(context.obj, a, b):
         typer.echo(table)
         return

@@ -26,6 +26,7 @@ from weakseg.tracking import connect, mlflow_errors, provenance
 
 ALIASES = ("challenger", "champion")
 PATIENCE = 60.0  # seconds that a promotion waits for another one
+CLASSES = "weakseg.classes"  # version tag: the order of the classes in its evaluation, as JSON
 _EVIDENCE, _PREVIOUS, _GATE = "weakseg.evidence", "weakseg.previous", "weakseg.gate"
 
 
@@ -69,13 +70,18 @@ class GateResult:
 
 @dataclass(frozen=True)
 class Promotion:
-    """The outcome of :func:`promote` or :func:`rollback`; ``previous`` is None where the alias was new."""
+    """The outcome of :func:`promote` or :func:`rollback`; ``previous`` is None where the alias was new.
+
+    Attributes:
+        warnings: sentences about versions that were there before.
+    """
 
     alias: str
     version: str
     previous: str | None
     moved: bool
     results: tuple[GateResult, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def failed(self) -> list[str]:
@@ -166,6 +172,24 @@ def champion_of(root: Path, name: str, *, alias: str = "champion") -> tuple[str,
     with mlflow_errors(root):
         version = _alias_version(connect(root), name, alias)
         return None if version is None else (version, _evidence(connect(root), name, version))
+
+
+def old_cards(root: Path, name: str) -> list[str]:
+    """A sentence for each version with an alias whose card was written before reports carried their classes.
+
+    Such a card took the order of the classes from the sorted names: where that is not the order of the class table, the
+    intervals in its rows are those of other classes. The version's metrics and tags are by name and right.
+    """
+    with mlflow_errors(root):
+        client = connect(root)
+        held = {alias: _alias_version(client, name, alias) for alias in ALIASES}
+        return [
+            f"the model card of version {version} of {name} ({alias}) was written before reports named the classes of "
+            "their matrices; expected each interval beside its own class, but its class rows may be wrong; register "
+            "the model again (`weakseg promote SOURCE`): the card of the new version is right"
+            for alias, version in held.items()
+            if version is not None and CLASSES not in client.get_model_version(name, version).tags
+        ]
 
 
 def promote(

@@ -12,8 +12,9 @@ import pytest
 import weakseg.tracking
 from weakseg.errors import StageError, TrackingError
 from weakseg.layout import Layout
-from weakseg.metrics import Interval
+from weakseg.metrics import Interval, Spread
 from weakseg.page.content import CostPoint, Row
+from weakseg.reports import EvaluationReport
 from weakseg.stages import page_content as content
 
 
@@ -21,10 +22,20 @@ def compared(source: str, **changes: Any) -> dict[str, Any]:
     """A row as the report stage compares it."""
     return {
         **{"source": source, "miou": 0.4, "iou": {"road": 0.4}, "oa": 0.7, "mf1": 0.5, "miou_eroded": 0.45},
-        **{"iou_batch_mean": 0.4, "spread": {"mean": 0.4, "low": 0.39, "high": 0.41, "count": 3}, "selection": "last"},
+        **{"iou_batch_mean": 0.4, "spread": Spread(0.4, 0.39, 0.41, 3), "selection": "last"},
         **{"gain": None, "gap_closed": None},
         **changes,
     }
+
+
+def evaluated(**changes: Any) -> EvaluationReport:
+    """A report of one class and one area, as it comes from JSON."""
+    content = {
+        **{"classes": ["road"], "miou": 0.5, "iou": {"road": 0.5}, "validation_data": "feed"},
+        **{"areas": {"v": {"confusion": [[1]], "miou": 0.5}}, "selection": "last", "steps": 10},
+        **changes,
+    }
+    return EvaluationReport.model_validate(content)
 
 
 def rows(*sources: str) -> list[Row]:
@@ -66,17 +77,16 @@ def test_label_costs(tmp_path: Path) -> None:
 
 
 def test_warnings() -> None:
-    good = {"selection": "last", "steps": 10, "validation_data": "x"}
+    good = evaluated()
     assert content.warnings({"pixel": good, "cam": good}, []) == []
-    said = content.warnings(
-        {"pixel": good, "cam": {"selection": "validation", "steps": 20, "validation_data": "y"}}, ["single_stage"]
-    )
+    other = evaluated(selection="validation", steps=20, validation_data="y")
+    said = content.warnings({"pixel": good, "cam": other}, ["single_stage"])
     for words, line in zip(("chosen on", "same state", "same number", "single stage"), said, strict=True):
         assert words in line
 
 
 def test_no_pictures_yet(tmp_path: Path) -> None:
-    reports = {"pixel": {"areas": {"v": {"miou": 0.5}}}}
+    reports = {"pixel": evaluated()}
     assert content.validation_scenes(Layout(tmp_path), ["pixel"], rows("pixel"), reports) == ([], ["pixel"])
     assert content.worst_scenes(Layout(tmp_path), "pixel") == []
 
@@ -84,7 +94,7 @@ def test_no_pictures_yet(tmp_path: Path) -> None:
 def test_facts_name_data_and_params(tmp_path: Path) -> None:
     (tmp_path / "data.dvc").write_text("outs:\n- md5: abc.dir\n  path: data\n")
     (tmp_path / "params.yaml").write_text("a: 1\n")
-    found = dict(content.facts(tmp_path, {"pixel": {"selection": "last", "steps": 10, "validation_data": "feed"}}))
+    found = dict(content.facts(tmp_path, {"pixel": evaluated()}))
     assert found["data, md5 in data.dvc"] == "abc.dir"
     assert found["params.yaml, md5"] == "e0ccdaf42c593022e15b18cc0e96d201"
     assert (found["validation areas, blake2b"], found["training steps"]) == ("feed", "10")
@@ -93,7 +103,7 @@ def test_facts_name_data_and_params(tmp_path: Path) -> None:
 
 
 def test_runs_are_named_only_if_they_are_the_reported_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reports = {"pixel": {"miou": 0.5}, "cam": {"miou": 0.4}, "crf": {"miou": 0.3}}
+    reports = {"pixel": evaluated(), "cam": evaluated(miou=0.4), "crf": evaluated(miou=0.3)}
     assert content.known_runs(tmp_path, reports) == {}  # tracking is off in tests
     assert list(tmp_path.iterdir()) == []  # not even a database was made
 

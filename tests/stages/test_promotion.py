@@ -17,6 +17,7 @@ from weakseg.cli import app
 from weakseg.errors import StageError
 from weakseg.metrics import scores_of
 from weakseg.registry import Gates, champion_of
+from weakseg.reports import EvaluationReport
 from weakseg.stages.context import open_context
 from weakseg.stages.promotion import evidence_of, promote_source
 from weakseg.stages.segment import save_segmenter
@@ -37,7 +38,8 @@ def test_a_source_that_was_not_evaluated_is_refused(workspace: Path) -> None:
 
 
 def test_null_in_a_report_is_a_class_that_is_nowhere() -> None:
-    evidence = evidence_of({"validation_data": "h", "miou": 0.5, "iou": {"car": None, "tree": 0.5}})
+    report = {**report_of({"car": 50, "tree": 50}), "iou": {"car": None, "tree": 0.5}}
+    evidence = evidence_of(EvaluationReport.model_validate(report))
     assert np.isnan(evidence.iou["car"])
     assert evidence.iou["tree"] == 0.5
 
@@ -49,7 +51,8 @@ def report_of(right: dict[str, int], validation: str = "data1") -> dict[str, Any
     areas = {f"v{i}": {"confusion": (matrix + np.diag([i, i])).tolist()} for i in range(3)}
     pooled = scores_of(sum(np.array(area["confusion"]) for area in areas.values()), tuple(names))
     return {
-        **{"validation_data": validation, "miou": pooled["miou"], "iou": pooled["iou"], "areas": areas},
+        **{"classes": names, "validation_data": validation},
+        **{"miou": pooled["miou"], "iou": pooled["iou"], "areas": areas},
         **{"miou_over_seeds": {"mean": pooled["miou"], "low": pooled["miou"], "high": pooled["miou"], "count": 1}},
         **{"selection": "last", "steps": 4},
     }

@@ -184,7 +184,7 @@ def test_two_recorded_evaluations_side_by_side(records: Records) -> None:
 def evaluation(right: int) -> dict[str, Any]:
     iou = right / (200 - right)
     areas = {area: {"confusion": [[right, 100 - right], [100 - right, right]]} for area in ("v1", "v2")}
-    return {"validation_data": "h", "miou": iou, "iou": {"a": iou, "b": iou}, "areas": areas}
+    return {"classes": ["a", "b"], "validation_data": "h", "miou": iou, "iou": {"a": iou, "b": iou}, "areas": areas}
 
 
 def test_the_paired_table_by_hand(workspace: Path) -> None:

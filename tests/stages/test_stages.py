@@ -23,6 +23,7 @@ from weakseg.errors import DataError, StageError
 from weakseg.layout import Layout
 from weakseg.metrics import Interval, confusion_matrix, scores_of
 from weakseg.params import ReportParams
+from weakseg.reports import AuditReport, EvaluationReport, parse_evaluation
 from weakseg.stages import report, segment, tiles
 from weakseg.stages.context import open_context
 from weakseg.training.checkpoints import load_checkpoint
@@ -184,6 +185,7 @@ def test_evaluate_scores_what_it_predicted(done: Layout) -> None:
     matrix = confusion_matrix(np.asarray(truth), np.asarray(guess), 5)
     want = scores_of(matrix, ISPRS.names)
     assert found["areas"]["v1"]["confusion"] == matrix.tolist()
+    assert found["classes"] == list(ISPRS.names)
     assert found["miou"] == pytest.approx(want["miou"])
     assert found["oa"] == pytest.approx(want["oa"])
     assert found["miou_over_seeds"] == {"mean": found["miou"], "low": found["miou"], "high": found["miou"], "count": 1}
@@ -334,16 +336,18 @@ def test_report_needs_task_i(workspace: Path) -> None:
 OPTIONS = ReportParams(draws=200, seed=0)
 
 
-def evaluated(right: int, wrong: int) -> dict[str, Any]:
+def evaluated(right: int, wrong: int, **changes: Any) -> EvaluationReport:
     """A report of three areas with two classes, ``right`` pixels on the diagonal, as it comes back from JSON."""
     matrix = [[right, wrong], [wrong, right]]
     iou = right / (right + 2 * wrong)
-    return {
+    content: dict[str, Any] = {
+        **{"classes": ["road", "car"], "validation_data": "h"},
         **{"miou": iou, "iou": {"road": iou, "car": None}, "oa": 0.5, "mf1": 0.5, "miou_eroded": None},
-        **{"iou_batch_mean": 0.5, "selection": "last"},
+        **{"iou_batch_mean": 0.5, "selection": "last", **changes},
         "miou_over_seeds": {"mean": iou, "low": iou - 0.01, "high": iou + 0.01, "count": 3},
         "areas": {name: {"confusion": matrix} for name in "abc"},
     }
+    return parse_evaluation(json.dumps(content), "a report", cure="none")
 
 
 def test_gain_and_gap_by_hand() -> None:
@@ -375,13 +379,14 @@ def test_table_shows_missing_numbers_as_dashes() -> None:
 
 
 def test_selection_on_validation_marks_the_table() -> None:
-    reports = {"pixel": evaluated(2, 1) | {"selection": "validation"}}
+    reports = {"pixel": evaluated(2, 1, selection="validation")}
     assert "chosen on the validation areas" in report.render([report.compare("pixel", reports, OPTIONS)], {})
 
 
 def test_audits_are_appended() -> None:
     rows = [report.compare("pixel", {"pixel": evaluated(2, 1)}, OPTIONS)]
-    audit = {"coverage": 0.75, "accuracy": None, "miou": 0.5, "iou": {"road": 0.5, "car": float("nan")}}
+    scores = {"coverage": 0.75, "accuracy": None, "miou": 0.5, "iou": {"road": 0.5, "car": float("nan")}}
+    audit = AuditReport.model_validate(scores)
     assert report.render(rows, {"cam": audit}).splitlines()[-1] == "| cam | 0.750 | - | 0.500 | 0.500 | - |"
 
 

@@ -16,6 +16,7 @@ from weakseg.data.store import open_array
 from weakseg.metrics import confusion_matrix, scores_of
 from weakseg.page.content import evenly
 from weakseg.params import WeakSource
+from weakseg.reports import AuditReport
 from weakseg.stages.context import Context, open_context, tracked, write_report
 from weakseg.stages.pictures import write_area
 from weakseg.stages.pseudo import choose_on_holdout, mask_of
@@ -42,7 +43,8 @@ def run(root: Path, method: WeakSource) -> None:
         rounds = [*earlier_rounds(context, areas), report] if method == "teacher" else []
         if len(rounds) > 1:
             report = {**report, "rounds": rounds}
-        write_report(layout.report("audit", method), report)
+        checked = AuditReport.model_validate({**report, "classes": scheme.names})
+        write_report(layout.report("audit", method), checked.model_dump(exclude_unset=True))
         table = sweep(context, method, areas) if areas else []
         curve = layout.sweep(method)
         with atomic_path(curve) as temporary:
@@ -95,7 +97,8 @@ def measure(context: Context, areas: Sequence[str], masks: Iterable[Mask]) -> di
         truths += np.bincount(truth[scored], minlength=count)
         labelled, total = labelled + int(inside.sum()), total + int(scored.sum())
     scores = scores_of(confusion, scheme.names)
-    iou = {n: (0.0 if v != v and truths[i] else v) for i, (n, v) in enumerate(scores["iou"].items())}
+    present = {name for name, pixels in zip(scheme.names, truths, strict=True) if pixels}
+    iou = {name: 0.0 if value != value and name in present else value for name, value in scores["iou"].items()}
     return {
         "miou": float(np.nanmean(list(iou.values()))) if total else float("nan"),
         "iou": iou,

@@ -24,6 +24,7 @@ from weakseg.errors import ParamsError
 from weakseg.label_cost import Labels, Point, advice, cost_hours, draw_curve, marginal_gains
 from weakseg.layout import Layout
 from weakseg.params import WEAK_SOURCES, BudgetParams, Params
+from weakseg.reports import order_among, read_evaluation
 from weakseg.stages.apart import run_unfinished
 from weakseg.stages.budget_workspace import prepare_workspace
 from weakseg.stages.context import open_context, tracked, write_report
@@ -96,9 +97,13 @@ def _store(layout: Layout, name: str, run: dict[str, Any]) -> None:
 
 
 def to_point(budget: BudgetParams, run: dict[str, Any], scheme: ClassScheme, params: Params) -> Point:
-    """A stored run at today's prices."""
+    """A stored run at today's prices, its matrices in the order of ``scheme``.
+
+    A run of before ``classes`` was written has the scheme's: its identity is a digest of data and class table.
+    """
     labels = Labels(**run["labels"])
-    areas = {name: np.array(matrix, np.int64) for name, matrix in run["areas"].items()}
+    order = order_among(run.get("classes", scheme.names), scheme.names, f"the budget {budget.name}")
+    areas = {name: np.array(matrix, np.int64)[np.ix_(order, order)] for name, matrix in run["areas"].items()}
     hours = cost_hours(labels, len(scheme), params.label_cost)
     return Point(budget.name, budget.source, labels, hours, tuple(run["seeds"]), areas)
 
@@ -139,13 +144,14 @@ def train_budget(
         done.write_text(json.dumps(vars(labels)) + "\n")
     run_unfinished(place.root, stages_of(budget.source), done)
     head = done.read_text().splitlines()[0]
-    report = json.loads(place.report("evaluate", budget.source).read_text())
+    report = read_evaluation(place.report("evaluate", budget.source))
     run = {
         "identity": identity,
         "labels": json.loads(head),
-        "steps": report["steps"],
-        "seeds": [seed["miou"] for seed in report["seeds"].values()],
-        "areas": {name: area["confusion"] for name, area in report["areas"].items()},
+        "steps": report.steps,
+        "seeds": [seed.miou for seed in report.seeds.values()],
+        "classes": report.classes,
+        "areas": report.confusions,
     }
     shutil.rmtree(place.root)
     return run

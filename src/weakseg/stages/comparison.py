@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from weakseg.errors import StageError
+from weakseg.errors import StageError, TrackingError
 from weakseg.layout import Layout
 from weakseg.metrics import paired_bootstrap, scores_of
 from weakseg.params import load_params
-from weakseg.stages.report import confusions
-from weakseg.tracking import read_artifact
+from weakseg.registry import old_cards
+from weakseg.reports import EvaluationReport, parse_evaluation, read_evaluation
+from weakseg.tracking import read_artifact, tracking_uri
 
 
 def compare_evaluations(root: Path, a: str, b: str) -> str | None:
@@ -26,7 +23,8 @@ def compare_evaluations(root: Path, a: str, b: str) -> str | None:
         b: the same; so two runs of one source can be compared, before and after a change.
 
     Returns:
-        The table, or None if one of the two runs is not an evaluation.
+        The table, or None if one of the two runs is not an evaluation. Its rows are ``a``'s classes in their order;
+        where ``b`` has them in another order, they are put side by side by name.
 
     Raises:
         StageError: if they saw different validation data or have different classes.
@@ -35,14 +33,13 @@ def compare_evaluations(root: Path, a: str, b: str) -> str | None:
     left, right = evaluation_of(root, a), evaluation_of(root, b)
     if left is None or right is None:
         return None
-    names = tuple(left["iou"])
-    if (left["validation_data"], names) != (right["validation_data"], tuple(right["iou"])):
-        raise StageError(
-            f"{a} and {b} saw different validation data or classes", expected="the same", cure="evaluate both again"
-        )
+    if left.validation_data != right.validation_data:
+        raise StageError(f"{a} and {b} saw different validation data", expected="the same", cure="evaluate both again")
+    names = left.classes
+    right = right.aligned_to(names, b)
     options = load_params(Layout(root).params).report
-    found = paired_bootstrap(confusions(left), confusions(right), names, draws=options.draws, seed=options.seed)
-    one, two = (scores_of(np.sum([*confusions(report).values()], axis=0), names) for report in (left, right))
+    found = paired_bootstrap(left.confusions, right.confusions, names, draws=options.draws, seed=options.seed)
+    one, two = (scores_of(report.pooled, names) for report in (left, right))
     rows = [("mIoU", one["miou"], two["miou"], found.miou)]
     rows += [(name, one["iou"][name], two["iou"][name], found.iou[name]) for name in names]
     lines = [f"{'':22} {_short(a):>14} {_short(b):>14}   {'b - a':>8}  95 % interval, paired over areas, seeds pooled"]
@@ -51,12 +48,27 @@ def compare_evaluations(root: Path, a: str, b: str) -> str | None:
     return "\n".join(lines)
 
 
-def evaluation_of(root: Path, name: str) -> dict[str, Any] | None:
+def evaluation_of(root: Path, name: str) -> EvaluationReport | None:
     """The report of a source in this workspace, or the one that a run has recorded; None if that is no evaluation."""
     file = Layout(root).report("evaluate", name)
-    text = file.read_text() if file.is_file() else read_artifact(root, name, "evaluate")
-    report: dict[str, Any] | None = json.loads(text) if text else None
-    return report
+    if file.is_file():
+        return read_evaluation(file)
+    text = read_artifact(root, name, "evaluate")
+    return parse_evaluation(text, f"the report of {name}", cure="evaluate that source again") if text else None
+
+
+def card_warnings(root: Path) -> list[str]:
+    """:func:`weakseg.registry.old_cards` of the workspace's registered model; [] where no registry is there or answers.
+
+    A database file that is not there yet is left alone: a comparison of two files makes none.
+    """
+    uri = tracking_uri(root)
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+        return []
+    try:
+        return old_cards(root, load_params(Layout(root).params).promote.model)
+    except TrackingError:  # the two evaluations may both be files here: they are compared without a server
+        return []
 
 
 def _short(name: str) -> str:

@@ -26,6 +26,7 @@ from weakseg.metrics import (
 )
 from weakseg.models.build import Segmenter
 from weakseg.params import EvaluateParams, Source
+from weakseg.reports import EvaluationReport
 from weakseg.stages.context import Context, open_context, tracked, write_report
 from weakseg.stages.pictures import write_pictures
 from weakseg.training.segmenters import load_segmenter
@@ -63,7 +64,8 @@ def run(root: Path, source: Source) -> None:
                 )
         if not context.machine.is_main:
             return
-        report = average(by_seed) | {
+        found = average(by_seed) | {
+            "classes": scheme.names,
             "areas": {
                 name: {**scores_of(matrix, scheme.names), "confusion": matrix} for name, matrix in pooled.items()
             },
@@ -74,17 +76,17 @@ def run(root: Path, source: Source) -> None:
             "seam_share": measure_seams(context, source, areas),
             "validation_data": fingerprint(layout.validation),
         }
-        write_report(layout.report("evaluate", source), report)
-        matrix = sum(pooled.values(), np.zeros((len(scheme),) * 2, np.int64))
-        write_confusion(layout.confusion(source), matrix, scheme)
-        flat = {"miou": report["miou"], "oa": report["oa"], "kappa": report["kappa"], "mf1": report["mf1"]}
-        log.log_metrics(flat | {f"iou/{name}": value for name, value in report["iou"].items()})
+        report = EvaluationReport.model_validate(found)
+        write_report(layout.report("evaluate", source), report.model_dump())
+        write_confusion(layout.confusion(source), report.pooled, scheme)
+        flat = {"miou": report.miou, "oa": report.oa, "kappa": report.kappa, "mf1": report.mf1}
+        log.log_metrics(flat | {f"iou/{name}": value for name, value in report.iou.items()})
         log.log_metrics({"seconds": time.monotonic() - started})
         log.log_artifact(layout.report("evaluate", source), "evaluate")  # `weakseg runs compare` reads it
         log.log_artifact(layout.confusion(source), "confusion")
-        drawn = draw_confusion(layout.predictions(source) / "confusion.png", matrix, scheme.names)
+        drawn = draw_confusion(layout.predictions(source) / "confusion.png", report.pooled, report.classes)
         log.log_artifact(drawn, "confusion")
-        log.log_dataset("validation", str(report["validation_data"]), str(layout.validation), context="evaluation")
+        log.log_dataset("validation", report.validation_data, str(layout.validation), context="evaluation")
         for picture in draw_overlays(context, source, areas):
             log.log_artifact(picture, "overlays")
 

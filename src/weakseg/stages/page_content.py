@@ -20,10 +20,11 @@ from weakseg.layout import Layout
 from weakseg.page.content import Audit, CostPoint, Curve, Layer, Page, Role, Row, Scene
 from weakseg.page.palette import SAFE, safe_scheme
 from weakseg.page.text import best_weak, number, plain, shown_first
+from weakseg.reports import AuditReport, EvaluationReport
 from weakseg.stages.context import Context
 from weakseg.stages.page_tuning import read_tuning
 
-Reports = Mapping[str, dict[str, Any]]
+Reports = Mapping[str, EvaluationReport]
 _PATIENCE = 60.0  # seconds for the tracking server to name its runs
 
 
@@ -32,14 +33,14 @@ def gather_page(
     rows: list[dict[str, Any]],
     labels: Mapping[str, str],
     reports: Reports,
-    audits: Reports,
+    audits: Mapping[str, AuditReport],
     runs: dict[str, str],
 ) -> Page:
     """Everything that ``weakseg.page.render`` needs.
 
     Args:
         rows: of the table, as ``compare`` makes them, with their labels in ``labels``.
-        reports, audits: reports/evaluate and reports/audit by source.
+        reports, audits: reports/evaluate by source and reports/audit by method; their matrices in the scheme's order.
         runs: what :func:`known_runs` found.
     """
     layout, scheme = context.layout, context.scheme
@@ -54,16 +55,16 @@ def gather_page(
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         scheme=safe_scheme(scheme),
         safe_colours=len(scheme) <= len(SAFE),
-        counts=(len(context.pixel_areas()), len(context.tag_areas()), len(reports["pixel"]["areas"])),
+        counts=(len(context.pixel_areas()), len(context.tag_areas()), len(reports["pixel"].areas)),
         rows=lines,
-        audits=[Audit(n, a["coverage"], a["accuracy"], a["miou"], a["iou"]) for n, a in audits.items()],
-        confusions={row.source: pooled_confusion(reports[row.source]) for row in lines},
+        audits=[Audit(n, a.coverage, a.accuracy, a.miou, dict(a.iou)) for n, a in audits.items()],
+        confusions={row.source: reports[row.source].pooled for row in lines},
         curves=curves,
         curve_name=curve_name,
         tuning=read_tuning(layout.reports / "tuning"),
         costs=read_costs(layout.report("label_cost")),
         validation=validation,
-        validation_all=len(reports["pixel"]["areas"]),
+        validation_all=len(reports["pixel"].areas),
         weak=weak_scenes(context, audits),
         weak_all=len(context.tag_areas()),
         worst={source: crops for source in featured if (crops := worst_scenes(layout, source))},
@@ -84,21 +85,15 @@ def row_of(row: dict[str, Any], label: str) -> Row:
         short={"task_i": "task (i)", "oracle": "oracle"}.get(role, plain(source)),
         role=role,
         miou=row["miou"],
-        low=spread["low"],
-        high=spread["high"],
-        seeds=spread["count"],
+        low=spread.low,
+        high=spread.high,
+        seeds=spread.count,
         iou=row["iou"],
         oa=row["oa"],
         miou_eroded=row["miou_eroded"],
         gain=row["gain"],
         gap=row["gap_closed"],
     )
-
-
-def pooled_confusion(report: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """int64 (C, C) over all areas and seeds of a report of evaluate."""
-    matrices = np.array([area["confusion"] for area in report["areas"].values()], np.int64)
-    return np.asarray(matrices.sum(0), np.int64)
 
 
 def validation_scenes(
@@ -108,14 +103,14 @@ def validation_scenes(
     shared = layout.pictures("evaluate", "pixel")
     names, scenes = {row.source: row.label for row in rows}, []
     missing = [source for source in order if not (layout.pictures("evaluate", source) / "maps").is_dir()]
-    for area in reports["pixel"]["areas"] if "pixel" not in missing else []:
+    for area in reports["pixel"].areas if "pixel" not in missing else []:
         layers = [
             Layer("image", "image", (shared / "images" / f"{area}.jpg").read_bytes()),
             Layer("truth", "truth", (shared / "truth" / f"{area}.png").read_bytes()),
         ]
         for source in order:
             if source not in missing:
-                note = f"mIoU {number(reports[source]['areas'][area]['miou'])}"
+                note = f"mIoU {number(reports[source].areas[area].miou)}"
                 data = (layout.pictures("evaluate", source) / "maps" / f"{area}.png").read_bytes()
                 layers.append(Layer(source, names[source], data, note))
         scenes.append(Scene(area, tuple(layers)))
@@ -214,10 +209,10 @@ def facts(root: Path, reports: Reports) -> list[tuple[str, str]]:
         "data, md5 in data.dvc": tags.get("weakseg.data_md5", ""),
         "dvc.lock before this stage, md5": tags.get("weakseg.dvc_lock", ""),
         "params.yaml, md5": tags.get("weakseg.params", ""),
-        "validation areas, blake2b": str(first.get("validation_data") or ""),
-        "training steps": str(first.get("steps") or ""),
+        "validation areas, blake2b": first.validation_data,
+        "training steps": str(first.steps or ""),
         "checkpoint used": {"last": "the last", "holdout": "the best on the hold-out inside N1"}.get(
-            first["selection"], first["selection"]
+            first.selection, first.selection
         ),
     }
     return [(name, value) for name, value in known.items() if value]
@@ -246,20 +241,20 @@ def _ask_runs(root: Path, reports: Reports, found: dict[str, str]) -> None:
     with contextlib.suppress(TrackingError):  # no such run, or a server that does not answer: then they are not known
         for source, report in reports.items():
             run = find_run(root, f"evaluate@{source}")
-            if report["miou"] is not None and abs(run.data.metrics.get("miou", np.inf) - report["miou"]) < 1e-9:
+            if abs(run.data.metrics.get("miou", np.inf) - report.miou) < 1e-9:
                 found[f"evaluate@{source}"] = run.info.run_id
 
 
 def warnings(reports: Reports, missing: list[str]) -> list[str]:
     """What makes the rows of this run hard to compare."""
     said = []
-    if any(report["selection"] == "validation" for report in reports.values()):
+    if any(report.selection == "validation" for report in reports.values()):
         said.append(
             "Checkpoints were chosen on the validation areas (the published protocol): compare with nothing else."
         )
-    if len({report.get("validation_data") for report in reports.values()}) > 1:
+    if len({report.validation_data for report in reports.values()}) > 1:
         said.append("Not all sources were evaluated on the same state of the validation data: evaluate them again.")
-    if len({report.get("steps") for report in reports.values()}) > 1:
+    if len({report.steps for report in reports.values()}) > 1:
         said.append("Not all networks were trained for the same number of steps.")
     if missing:
         said.append(

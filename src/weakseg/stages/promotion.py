@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 import math
 import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from weakseg.errors import DataError, StageError
 from weakseg.layout import Layout
 from weakseg.metrics import Comparison, Interval, bootstrap, paired_bootstrap
 from weakseg.params import Params, Source, load_params
 from weakseg.pyfunc import EVALUATION, save_pyfunc
-from weakseg.registry import Evidence, Gates, Promotion, champion_of, promote, register
-from weakseg.stages.report import confusions
+from weakseg.registry import CLASSES, Evidence, Gates, Promotion, champion_of, old_cards, promote, register
+from weakseg.reports import EvaluationReport, parse_evaluation, read_evaluation
 from weakseg.tracking import connect, create_run, data_hash, mlflow_errors
 
 
@@ -31,17 +31,22 @@ def promote_source(root: Path, source: Source, *, name: str, gates: Gates, alias
         gates: what it must show against the champion.
         alias: ``champion`` or ``challenger``.
 
+    Returns:
+        The outcome, with :func:`weakseg.registry.old_cards` as its warnings.
+
     Raises:
         StageError: if the source has not been evaluated.
+        DataError: if its report does not say the order of its classes.
         TrackingError: if MLflow does not answer, or another promotion came first.
     """
     layout, params = Layout(root), load_params(Layout(root).params)
     report = _read_report(layout.report("evaluate", source))
+    warnings = old_cards(root, name)
     champion = champion_of(root, name)
     against = champion[0] if champion else None
     gain = _gain(root, name, against, report, params) if against else None
     evidence, options = evidence_of(report), params.report
-    own = bootstrap(confusions(report), tuple(report["iou"]), draws=options.draws, seed=options.seed)
+    own = bootstrap(report.confusions, report.classes, draws=options.draws, seed=options.seed)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
         _save_model(layout, source, folder)
@@ -51,16 +56,16 @@ def promote_source(root: Path, source: Source, *, name: str, gates: Gates, alias
             name=name,
             run_id=create_run(root, f"promote@{source}", {"source": source}, numbers_of(evidence)),
             evidence=evidence,
-            tags={"weakseg.source": source},
+            tags={"weakseg.source": source, CLASSES: json.dumps(report.classes)},
             card=model_card(root, source, report, own, gain),
         )
-    return promote(root, name, version, alias=alias, gates=gates, gain=gain, against=against)
+    outcome = promote(root, name, version, alias=alias, gates=gates, gain=gain, against=against)
+    return replace(outcome, warnings=tuple(warnings))
 
 
-def evidence_of(report: dict[str, Any]) -> Evidence:
-    """What the gates look at; null in the report (a class that is nowhere) is NaN."""
-    iou = {name: math.nan if value is None else float(value) for name, value in report["iou"].items()}
-    return Evidence(str(report["validation_data"]), float(report["miou"]), iou)
+def evidence_of(report: EvaluationReport) -> Evidence:
+    """What the gates look at; NaN for a class that is nowhere."""
+    return Evidence(report.validation_data, report.miou, {name: report.iou[name] for name in report.classes})
 
 
 def numbers_of(evidence: Evidence) -> dict[str, float]:
@@ -69,7 +74,7 @@ def numbers_of(evidence: Evidence) -> dict[str, float]:
 
 
 def model_card(
-    root: Path, source: str, report: dict[str, Any], own: Comparison, gain: tuple[float, float] | None
+    root: Path, source: str, report: EvaluationReport, own: Comparison, gain: tuple[float, float] | None
 ) -> str:
     """Markdown: what the model is, its data, its numbers with intervals, its limits and licence.
 
@@ -78,21 +83,21 @@ def model_card(
         gain: interval of the mIoU gain over the champion.
     """
     interval = "no champion to compare with" if gain is None else f"[{gain[0]:+.4f}, {gain[1]:+.4f}]"
-    spread = report["miou_over_seeds"]
-    numbers = {"mIoU": (report["miou"], own.miou), **{n: (v, own.iou[n]) for n, v in report["iou"].items()}}
+    spread = report.miou_over_seeds
+    numbers = [("mIoU", report.miou, own.miou), *((n, report.iou[n], own.iou[n]) for n in report.classes)]
     return "\n".join(
         [
             f"# Land cover from source `{source}`",
-            f"mIoU {report['miou']:.4f} on {len(report['areas'])} validation areas, "
-            f"{spread['low']:.4f} to {spread['high']:.4f} over {spread['count']} seeds.",
+            f"mIoU {report.miou:.4f} on {len(report.areas)} validation areas, "
+            f"{spread.low:.4f} to {spread.high:.4f} over {spread.count} seeds.",
             f"Gain over the champion, paired bootstrap over areas, 95 %: {interval}.",
             "",
             "| class | IoU | 95 %, bootstrap over areas |",
             "|---|---|---|",
-            *(f"| {name} | {_number(value)} | {_limits(around)} |" for name, (value, around) in numbers.items()),
+            *(f"| {name} | {_number(value)} | {_limits(around)} |" for name, value, around in numbers),
             "",
-            f"- Data: {data_hash(root) or 'not under DVC'}; validation {report['validation_data']}.",
-            f"- Checkpoint chosen by: {report['selection']}; {report['steps']} steps; the first seed's network.",
+            f"- Data: {data_hash(root) or 'not under DVC'}; validation {report.validation_data}.",
+            f"- Checkpoint chosen by: {report.selection}; {report.steps} steps; the first seed's network.",
             "- Input: rows with `file` (GeoTIFF, PNG or JPEG with 8 bits per band, base64 in JSON) or `pixels` "
             "(H x W x 3 of 0 to 255), with the bands and the ground sampling of the training data.",
             "- Output: per row `classes` (H x W, indices into `names`, 255 without data), on request `confidence` "
@@ -104,38 +109,41 @@ def model_card(
     )
 
 
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"
+def _number(value: float) -> str:
+    return "none" if math.isnan(value) else f"{value:.3f}"
 
 
 def _limits(around: Interval) -> str:
     return "none" if math.isnan(around.low) else f"{around.low:.3f} to {around.high:.3f}"
 
 
-def _read_report(path: Path) -> dict[str, Any]:
+def _read_report(path: Path) -> EvaluationReport:
     if not path.is_file():
         raise StageError(
             f"no report {path}", expected="an evaluated source", cure=f"run `dvc repro evaluate@{path.stem}`"
         )
-    report: dict[str, Any] = json.loads(path.read_text())
-    return report
+    return read_evaluation(path)
 
 
-def _gain(root: Path, name: str, version: str, report: dict[str, Any], params: Params) -> tuple[float, float] | None:
-    """Interval of the mIoU gain over that version; None if it was evaluated on other areas (a gate says so)."""
+def _gain(root: Path, name: str, version: str, report: EvaluationReport, params: Params) -> tuple[float, float] | None:
+    """Interval of the mIoU gain over that version; None if it was evaluated on other areas (a gate says so).
+
+    A champion whose evaluation does not say the order of its classes can still be replaced: mIoU is the same in any.
+    """
     with tempfile.TemporaryDirectory() as scratch, mlflow_errors(root):
         client = connect(root)
         run_id = client.get_model_version(name, version).run_id
         file = client.download_artifacts(run_id, f"model/artifacts/{EVALUATION}.json", scratch)
-        before = json.loads(Path(file).read_text())
-    if before["validation_data"] != report["validation_data"]:
+        text = Path(file).read_text()
+    what = f"the evaluation of version {version} of {name}"
+    before = parse_evaluation(text, what, cure="register another version", any_order=True)
+    if before.validation_data != report.validation_data:
         return None
-    options = params.report
+    options, names = params.report, report.classes
     try:
-        compared = paired_bootstrap(
-            confusions(before), confusions(report), tuple(report["iou"]), draws=options.draws, seed=options.seed
-        )
-    except DataError:  # same data, other classes
+        matrices = before.aligned_to(names, what).confusions
+        compared = paired_bootstrap(matrices, report.confusions, names, draws=options.draws, seed=options.seed)
+    except (DataError, StageError):  # same data, other classes
         return None
     return compared.miou.low, compared.miou.high
 

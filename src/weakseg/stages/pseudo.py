@@ -34,7 +34,8 @@ def run(root: Path, method: WeakSource) -> None:
             "min_margin": dict(zip(names, chosen.min_margin, strict=True)),
         }
         holdout = {key: value for key, value in asdict(chosen).items() if key not in limits}
-        write_report(layout.report("pseudo", method), {**limits, "coverage": coverage, "holdout": holdout})
+        report = {**limits, "classes": names, "coverage": coverage, "holdout": holdout}  # class_iou is in their order
+        write_report(layout.report("pseudo", method), report)
         log.log_metrics({f"{key}/{name}": value for key, each in limits.items() for name, value in each.items()})
         log.log_metrics({"coverage": coverage, "holdout/miou": chosen.miou})
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import pandas as pd
 
 from weakseg.data.files import atomic_path
 from weakseg.errors import StageError
 from weakseg.figures import draw_confusion
 from weakseg.layout import Layout
-from weakseg.metrics import Confusion, Interval, gap_closed, paired_bootstrap
+from weakseg.metrics import Interval, gap_closed, paired_bootstrap
 from weakseg.page.render import render_page
 from weakseg.params import SOURCES, ReportParams
+from weakseg.reports import AuditReport, EvaluationReport, order_among, read_audit, read_evaluation
 from weakseg.stages.context import open_context, tracked, write_report
 from weakseg.stages.page_content import gather_page, known_runs
 
@@ -31,12 +28,13 @@ def run(root: Path) -> None:
     """Write reports/results.md, index.html and report.json from all reports/evaluate and reports/audit files."""
     context = open_context(root)
     layout = context.layout
-    reports = read_reports(layout, "evaluate")
-    if "pixel" not in reports:
+    if not layout.report("evaluate", "pixel").is_file():
         raise StageError("no report of source pixel", expected="task (i) in the table", cure="run `dvc repro`")
+    names = context.scheme.names
+    reports = read_evaluations(layout, names)
     runs = known_runs(root, reports)  # before our own run: its sender may have to make the database first
     with tracked(context, "report", context.params.report) as log:
-        audits = read_reports(layout, "audit")
+        audits = read_audits(layout, names)
         rows = [compare(name, reports, context.params.report) for name in SOURCES if name in reports]
         summary = {row["source"]: {k: v for k, v in row.items() if k != "source"} for row in rows}
         write_report(layout.report("report"), summary)
@@ -50,53 +48,59 @@ def run(root: Path) -> None:
             temporary.write_text(render_page(content))
         log.log_artifact(layout.page, "report")
         for name, report in reports.items():
-            pooled = sum(confusions(report).values(), np.zeros((len(report["iou"]),) * 2, np.int64))
-            classes = list(pd.read_csv(layout.confusion(name), index_col=0).index)
-            log.log_artifact(draw_confusion(layout.sheets("confusion") / f"{name}.png", pooled, classes), "confusion")
+            picture = layout.sheets("confusion") / f"{name}.png"
+            log.log_artifact(draw_confusion(picture, report.pooled, report.classes), "confusion")
         for row in rows:
             value = row["gap_closed"].value if row["gap_closed"] else float("nan")
             log.log_metrics({f"{row['source']}/miou": row["miou"], f"{row['source']}/gap_closed": value})
 
 
-def read_reports(layout: Layout, stage: str) -> dict[str, dict[str, Any]]:
-    """reports/<stage>/*.json by name."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted((layout.reports / stage).glob("*.json"))}
+def read_evaluations(layout: Layout, classes: Sequence[str]) -> dict[str, EvaluationReport]:
+    """reports/evaluate/*.json by source, in this order of the classes; StageError where a report has other classes."""
+    files = sorted((layout.reports / "evaluate").glob("*.json"))
+    return {file.stem: read_evaluation(file).aligned_to(classes, str(file)) for file in files}
 
 
-def confusions(report: dict[str, Any]) -> dict[str, Confusion]:
-    """Confusion matrix per validation area, summed over the seeds."""
-    return {name: np.array(area["confusion"], np.int64) for name, area in report["areas"].items()}
+def read_audits(layout: Layout, classes: Sequence[str]) -> dict[str, AuditReport]:
+    """reports/audit/*.json by method; StageError where a report has other classes."""
+    files = sorted((layout.reports / "audit").glob("*.json"))
+    audits = {file.stem: read_audit(file) for file in files}
+    for file in files:
+        order_among(list(audits[file.stem].iou), classes, str(file))
+    return audits
 
 
-def compare(source: str, reports: dict[str, dict[str, Any]], params: ReportParams) -> dict[str, Any]:
+def compare(source: str, reports: Mapping[str, EvaluationReport], params: ReportParams) -> dict[str, Any]:
     """One row of the table: metrics, difference to task (i) and share of the gap closed."""
-    report, names = reports[source], tuple(reports[source]["iou"])
+    report = reports[source]
+    names = report.classes
     row: dict[str, Any] = {
         "source": source,
-        "miou": report["miou"],
-        "iou": report["iou"],
-        "oa": report["oa"],
-        "mf1": report["mf1"],
-        "miou_eroded": report["miou_eroded"],
-        "iou_batch_mean": report["iou_batch_mean"],
-        "spread": report["miou_over_seeds"],
-        "selection": report["selection"],
+        "classes": names,
+        "miou": report.miou,
+        "iou": report.iou,
+        "oa": report.oa,
+        "mf1": report.mf1,
+        "miou_eroded": report.miou_eroded,
+        "iou_batch_mean": report.iou_batch_mean,
+        "spread": report.miou_over_seeds,
+        "selection": report.selection,
         "gain": None,
         "gap_closed": None,
     }
     if source == "pixel":
         return row
-    base, mine = confusions(reports["pixel"]), confusions(report)
+    base, mine = reports["pixel"].aligned_to(names, "pixel").confusions, report.confusions
     row["gain"] = paired_bootstrap(base, mine, names, draws=params.draws, seed=params.seed).miou
     if "full" in reports and source != "full":
-        oracle = confusions(reports["full"])
+        oracle = reports["full"].aligned_to(names, "full").confusions
         row["gap_closed"] = gap_closed(base, mine, oracle, names, draws=params.draws, seed=params.seed)
     return row
 
 
-def render(rows: list[dict[str, Any]], audits: dict[str, dict[str, Any]]) -> str:
+def render(rows: list[dict[str, Any]], audits: Mapping[str, AuditReport]) -> str:
     """The table as Markdown: segmentation rows, then the quality of the pseudo-masks."""
-    names = list(rows[0]["iou"])
+    names = rows[0]["classes"]
     head = [
         "source",
         "mIoU",
@@ -110,7 +114,7 @@ def render(rows: list[dict[str, Any]], audits: dict[str, dict[str, Any]]) -> str
     for row in rows:
         spread = row["spread"]
         cells = [label_of(row["source"]), _number(row["miou"])]
-        cells.append(f"{_number(spread['low'])} to {_number(spread['high'])} ({spread['count']})")
+        cells.append(f"{_number(spread.low)} to {_number(spread.high)} ({spread.count})")
         cells += [_number(row["iou"][name]) for name in names] + [_number(row["oa"]), _number(row["miou_eroded"])]
         lines.append(_line([*cells, _interval(row["gain"], signed=True), _percent(row["gap_closed"])]))
     text = "\n".join(lines) + "\n\nIntervals: 95 %, paired bootstrap over validation areas, seeds pooled.\n"
@@ -126,16 +130,16 @@ def render(rows: list[dict[str, Any]], audits: dict[str, dict[str, Any]]) -> str
         ]
         lines = [_line(head), _line(["---"] * len(head))]
         for name, audit in _audited(audits):
-            cells = [name, *(_number(audit[key]) for key in ("coverage", "accuracy", "miou"))]
-            lines.append(_line(cells + [_number(audit["iou"][n]) for n in names]))
+            cells = [name, *map(_number, (audit.coverage, audit.accuracy, audit.miou))]
+            lines.append(_line(cells + [_number(audit.iou[n]) for n in names]))
         text += "\n" + "\n".join(lines) + "\n"
     return text
 
 
-def _audited(audits: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _audited(audits: Mapping[str, AuditReport]) -> Iterator[tuple[str, AuditReport]]:
     """Methods and, before the masks in force, the earlier rounds of a method that has some."""
     for name, audit in audits.items():
-        yield from ((f"{name}, round {number}", row) for number, row in enumerate(audit.get("rounds", [])[:-1], 1))
+        yield from ((f"{name}, round {number}", row) for number, row in enumerate(audit.rounds[:-1], 1))
         yield name, audit
 
 
