@@ -63,7 +63,7 @@ install: .venv/installed
 
 requirements.lock: pyproject.toml
 	test -x $(UV) || { $(PYTHON) -m venv .tools && .tools/bin/pip install -q uv==0.13.8; }
-	$(UV) pip compile -q --universal --generate-hashes --no-header --all-extras --group dev --group bench \
+	$(UV) pip compile -q --universal --generate-hashes --no-header --all-extras --group dev --group docs --group bench \
 	  --python-version 3.11 pyproject.toml -o $@
 
 # real images in a workspace of their own; reports are copied to reports/ when the run has ended

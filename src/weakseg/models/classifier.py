@@ -309,26 +309,20 @@ def tag_metrics(tags: Flags, probabilities: Floats, thresholds: Floats) -> TagMe
 
 def average_precision(present: Flags, probabilities: Floats) -> float:
     """Sum of precision times step of recall over all thresholds of one class, (N,) each; NaN without a positive."""
-    if not present.any():
-        return float("nan")
-    hits, predicted, _ = _ranking(present, probabilities)
-    return float((hits / predicted * np.diff(hits, prepend=0)).sum() / hits[-1])
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(present, probabilities)) if present.any() else float("nan")
 
 
 def f1_thresholds(tags: Flags, probabilities: Floats) -> npt.NDArray[np.float64]:
     """The F1-optimal threshold (C,) per class, midway to the next lower probability; NaN for a class no crop has."""
-    thresholds = np.full(tags.shape[1], np.nan)
+    from sklearn.metrics import precision_recall_curve
+
+    best = np.full(tags.shape[1], np.nan)
     for c in np.flatnonzero(tags.any(0)):
-        hits, predicted, values = _ranking(tags[:, c], probabilities[:, c])
-        best = int(np.argmax(2 * hits / (predicted + hits[-1])))
-        lower = values[best + 1] if best + 1 < len(values) else 0.0
-        thresholds[c] = (values[best] + lower) / 2
-    return thresholds
-
-
-def _ranking(present: Flags, probabilities: Floats) -> tuple[Floats, Floats, Floats]:
-    # hits and predictions when everything from each distinct probability upwards counts as present, highest first
-    order = np.argsort(-probabilities, kind="stable")
-    values = probabilities[order].astype(np.float64)
-    last = np.append(np.flatnonzero(np.diff(values)), len(values) - 1)
-    return np.cumsum(present[order])[last].astype(np.float64), last + 1.0, values[last]
+        precision, recall, thresholds = precision_recall_curve(tags[:, c], probabilities[:, c].astype(np.float64))
+        f1 = np.round(2 * precision * recall / np.maximum(precision + recall, 1e-12), 12)  # equals stay equal
+        at = len(thresholds) - 1 - int(np.argmax(f1[:-1][::-1]))  # of equals the highest; the last point has no threshold
+        lower = thresholds[at - 1] if at else 0.0
+        best[c] = (thresholds[at] + lower) / 2
+    return best
