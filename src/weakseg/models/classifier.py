@@ -322,7 +322,7 @@ def f1_thresholds(tags: Flags, probabilities: Floats) -> npt.NDArray[np.float64]
     for c in np.flatnonzero(tags.any(0)):
         precision, recall, thresholds = precision_recall_curve(tags[:, c], probabilities[:, c].astype(np.float64))
         f1 = np.round(2 * precision * recall / np.maximum(precision + recall, 1e-12), 12)  # equals stay equal
-        at = len(thresholds) - 1 - int(np.argmax(f1[:-1][::-1]))  # of equals the highest; the last point has no threshold
+        at = len(thresholds) - 1 - int(np.argmax(f1[:-1][::-1]))  # of equals the highest one
         lower = thresholds[at - 1] if at else 0.0
         best[c] = (thresholds[at] + lower) / 2
     return best
