@@ -99,23 +99,39 @@ def import_(
     ignore: Annotated[str | None, typer.Option(help="Values of index masks that mean ignore, e.g. 5,6.")] = None,
     unlabelled: Annotated[bool, typer.Option("--allow-unlabelled", help="Take images without a mask too.")] = False,
     replace: Annotated[bool, typer.Option(help="Replace data that is there.")] = False,
+    image_pattern: Annotated[
+        str | None, typer.Option(help="Which part of an image's name is the area's, e.g. 'IMG_{area}_v2'.")
+    ] = None,
+    label_pattern: Annotated[str | None, typer.Option(help="The same for masks; regular expressions work too.")] = None,
+    resample: Annotated[
+        bool, typer.Option("--resample-labels", help="Bring masks from other grids to that of their image.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and draw the sheet; leave data/ as it is.")] = False,
 ) -> None:
     """Check every image and mask and bring them into the workspace's data/, or report all problems and do nothing."""
-    from weakseg.classes import load_classes
+    from weakseg.classes import ISPRS, load_classes
     from weakseg.data.importing import import_dataset
+    from weakseg.import_sheet import draw_import_sheet
     from weakseg.layout import Layout
 
+    layout, scheme = Layout(context.obj), load_classes(classes) if classes else ISPRS
     report = import_dataset(
         images,
         labels,
-        Layout(context.obj).data,
-        classes=load_classes(classes) if classes else None,
+        layout.data,
+        classes=scheme,
         bands=_numbers(bands) or None,
         ignore_values=_numbers(ignore),
         allow_unlabelled=unlabelled,
         replace=replace,
+        image_pattern=image_pattern,
+        label_pattern=label_pattern,
+        resample=resample,
+        dry_run=dry_run,
     )
     typer.echo(report)
+    sheet = draw_import_sheet(layout.import_sheet, report.previews, scheme, areas=len(report.areas))
+    typer.echo(f"{'nothing written; ' if dry_run else ''}look at {sheet}: does every mask lie on its image?")
 
 
 def _numbers(text: str | None) -> tuple[int, ...]:

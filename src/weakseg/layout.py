@@ -114,6 +114,11 @@ class Layout:
         return self.out / "sheets" / method
 
     @property
+    def import_sheet(self) -> Path:
+        """The contact sheet of the last import: outside data/, which is tracked as a whole."""
+        return self.out / "sheets" / "import.png"
+
+    @property
     def results(self) -> Path:
         return self.reports / "results.md"
 

@@ -267,6 +267,51 @@ def test_bombs_are_refused(tmp_path: Path) -> None:
     assert "unpacks to 500000 bytes" in lines[0]
 
 
+def test_labels_of_another_grid_are_resampled_when_asked(tmp_path: Path) -> None:
+    moved = (*ROTATED[:2], ROTATED[2] + 0.08, *ROTATED[3:5], ROTATED[5] + 0.03)  # one px along the rows
+    write_raster(tmp_path / "i" / "a.tif", IMAGE, PLACED)
+    write_raster(tmp_path / "l" / "a.tif", MASK, RasterInfo(6, 8, 1, "uint8", crs=PLACED.crs, transform=moved))
+    (problem,) = refused(tmp_path / "i", tmp_path / "l", tmp_path / "data")
+    assert f"lies 1.0 px off {tmp_path / 'i' / 'a.tif'}; expected the place of its image, to 0.1 px" in problem
+    report = run(tmp_path / "i", tmp_path / "l", tmp_path / "data", resample=True)
+    expected = np.full((6, 8), IGNORE, np.uint8)
+    expected[:, 1:] = MASK[:, :-1]
+    np.testing.assert_array_equal(read_mask(tmp_path / "data" / "labels" / "a.tif", ISPRS), expected)
+    assert read_info(tmp_path / "data" / "labels" / "a.tif").transform == ROTATED
+    assert report.resampled == (str(tmp_path / "l" / "a.tif"),)
+    assert f"1 labels resampled to their images, the first: {report.resampled[0]}" in str(report)
+
+
+def test_a_dry_run_reports_the_same_and_writes_nothing(tmp_path: Path) -> None:
+    images, labels = make_folders(tmp_path / "s")
+    before = files_of(tmp_path)
+    dry = run(images, labels, tmp_path / "data", dry_run=True)
+    assert files_of(tmp_path) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s"]
+    wet = run(images, labels, tmp_path / "data")
+    assert str(dry) == str(wet)
+    assert [preview.area for preview in dry.previews] == ["a", "b"]
+    np.testing.assert_array_equal(dry.previews[0].image, IMAGE)
+    np.testing.assert_array_equal(dry.previews[0].mask, MASK)
+    with pytest.raises(DataError, match="has data already"):
+        run(images, labels, tmp_path / "data", dry_run=True)
+    (labels / "a.png").unlink()
+    assert len(refused(images, labels, tmp_path / "s" / "data2", dry_run=True)) == 1
+
+
+def test_images_and_masks_of_one_folder_are_told_apart_by_patterns(tmp_path: Path) -> None:
+    for area in ("Süd", "2_10"):
+        write_raster(tmp_path / "s" / area / "rgb.tif", IMAGE)
+        write_raster(tmp_path / "s" / area / "truth.png", MASK)
+    write_raster(tmp_path / "s" / "2_10" / "height.tif", MASK)
+    options = {"image_pattern": "{area}/rgb", "label_pattern": "(?P<area>[^/]+)/truth"}
+    report = run(tmp_path / "s", tmp_path / "s", tmp_path / "data", **options)
+    assert report.areas == ("2_10", "Süd")
+    assert report.unused == (str(tmp_path / "s" / "2_10" / "height.tif"),)
+    with pytest.raises(DataError, match=r"pattern '\{area\}_x' fits none of 5 files"):
+        run(tmp_path / "s", tmp_path / "s", tmp_path / "other", image_pattern="{area}_x", label_pattern="{area}/truth")
+
+
 def test_labels_of_another_place_are_refused(tmp_path: Path) -> None:
     moved = (*ROTATED[:2], ROTATED[2] + 0.8, *ROTATED[3:])
     write_raster(tmp_path / "i" / "a.tif", IMAGE, PLACED)

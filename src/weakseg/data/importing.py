@@ -11,7 +11,7 @@ import dataclasses
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -21,8 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from weakseg.classes import IGNORE, ISPRS, ClassScheme
+from weakseg.data.alignment import align_label
 from weakseg.data.archives import Entry, Limits, Listing, list_source, local_file
+from weakseg.data.name_patterns import NamePattern
 from weakseg.data.pairing import Pair, choose_entries, pair_up
+from weakseg.data.previews import Preview, choose_previews, make_preview
 from weakseg.data.raster import RasterInfo, read_image, read_info, read_mask, write_raster
 from weakseg.data.tag_table import check_kept_tags, raster_sizes
 from weakseg.errors import DataError
@@ -43,6 +46,8 @@ class ImportReport:
         pixels: of all images.
         class_pixels: (name, labelled px) per class in index order, then ("ignore", px).
         unused: files of the sources that were not imported and are no known companions of rasters.
+        resampled: labels that were brought to the grid of their image.
+        previews: of some areas, small, as they were taken.
     """
 
     areas: tuple[str, ...]
@@ -51,6 +56,8 @@ class ImportReport:
     pixels: int
     class_pixels: tuple[tuple[str, int], ...]
     unused: tuple[str, ...]
+    resampled: tuple[str, ...] = ()
+    previews: tuple[Preview, ...] = ()
 
     def __str__(self) -> str:
         """For people: what came in, the share of each class, and what was left out."""
@@ -59,6 +66,8 @@ class ImportReport:
         lines = [f"{len(self.areas)} areas, {self.pixels:,} px", f"masks: {shares}"]
         if self.eroded:
             lines.append(f"{len(self.eroded)} areas also with eroded boundaries")
+        if self.resampled:
+            lines.append(f"{len(self.resampled)} labels resampled to their images, the first: {self.resampled[0]}")
         if self.unlabelled:
             lines.append(f"without a label: {', '.join(self.unlabelled)}")
         if self.unused:
@@ -90,6 +99,18 @@ class _Settings:
     bands: tuple[int, ...] | None
     ignore_values: tuple[int, ...]
     limits: Limits
+    resample: bool
+    dry: bool
+
+
+@dataclass
+class _Tally:
+    """What has been imported so far."""
+
+    counts: npt.NDArray[np.int64]
+    sizes: dict[str, tuple[int, int]]
+    resampled: list[str]
+    previews: list[Preview]
 
 
 @dataclass(frozen=True)
@@ -109,6 +130,10 @@ def import_dataset(
     ignore_values: tuple[int, ...] = (),
     allow_unlabelled: bool = False,
     replace: bool = False,
+    image_pattern: str | None = None,
+    label_pattern: str | None = None,
+    resample: bool = False,
+    dry_run: bool = False,
     limits: Limits | None = None,
     progress: bool = True,
 ) -> ImportReport:
@@ -127,6 +152,10 @@ def import_dataset(
         ignore_values: values of index masks, besides 255, that mean ignore.
         allow_unlabelled: accept images without a label, for areas whose tags come from a table.
         replace: give up the images, labels and classes.yaml that ``target`` has; its tags stay.
+        image_pattern, label_pattern: which files of the sources count and which part of their names is the area's
+            (``name_patterns``); by default all, and the name without endings and prefixes such as ``_mask``.
+        resample: bring labels from other grids to that of their image (``alignment``) instead of refusing them.
+        dry_run: check everything and write nothing.
         limits: guards against decompression bombs.
         progress: show a progress bar on stderr.
 
@@ -138,31 +167,33 @@ def import_dataset(
     from rich.console import Console
     from rich.progress import Progress
 
-    settings = _Settings(classes or ISPRS, bands, ignore_values, limits or Limits())
+    settings = _Settings(classes or ISPRS, bands, ignore_values, limits or Limits(), resample, dry_run)
     _check_target([images, *labels], target, may_replace=replace)
-    pairs, unused, problems = _collect(images, labels, settings.limits, allow_unlabelled)
-    counts, pixels = np.zeros(256, np.int64), 0
-    with _staging_folder(target) as staging:
+    patterns = [NamePattern(text) if text else None for text in (image_pattern, label_pattern)]
+    pairs, unused, problems = _collect(images, labels, settings.limits, patterns, allow_unlabelled)
+    shown = choose_previews([pair.area for pair in pairs])
+    tally = _Tally(np.zeros(256, np.int64), {}, [], [])
+    with _scratch_folder() if dry_run else _staging_folder(target) as staging:
         with Progress(console=Console(stderr=True), disable=not progress) as bar:
             for pair in bar.track(pairs, description="importing"):
-                label_counts, image_pixels = _import_pair(pair, staging, settings, problems)
-                counts, pixels = counts + label_counts, pixels + image_pixels
+                _import_pair(pair, staging, settings, problems, tally, show=pair.area in shown)
         if problems:
             raise ImportProblems(problems)
-        check_kept_tags(
-            target / "tags" / "tags.csv", raster_sizes(target / "images"), raster_sizes(staging / "data" / "images")
-        )
-        settings.classes.save(staging / "data" / "classes.yaml")
-        _publish(staging, target)
+        check_kept_tags(target / "tags" / "tags.csv", raster_sizes(target / "images"), tally.sizes)
+        if not dry_run:
+            settings.classes.save(staging / "data" / "classes.yaml")
+            _publish(staging, target)
     names = (*settings.classes.names, "ignore")
     indices = (*range(len(settings.classes)), IGNORE)
     return ImportReport(
         areas=tuple(pair.area for pair in pairs),
         unlabelled=tuple(pair.area for pair in pairs if pair.label is None),
         eroded=tuple(pair.area for pair in pairs if pair.eroded is not None),
-        pixels=pixels,
-        class_pixels=tuple((name, int(counts[index])) for name, index in zip(names, indices, strict=True)),
+        pixels=sum(height * width for height, width in tally.sizes.values()),
+        class_pixels=tuple((name, int(tally.counts[index])) for name, index in zip(names, indices, strict=True)),
         unused=unused,
+        resampled=tuple(tally.resampled),
+        previews=tuple(tally.previews),
     )
 
 
@@ -185,15 +216,24 @@ def _check_target(sources: Sequence[Path], target: Path, *, may_replace: bool) -
 
 
 def _collect(
-    images: Path, labels: Sequence[Path], limits: Limits, allow_unlabelled: bool
+    images: Path,
+    labels: Sequence[Path],
+    limits: Limits,
+    patterns: Sequence[NamePattern | None],
+    allow_unlabelled: bool,
 ) -> tuple[list[Pair], tuple[str, ...], list[str]]:
     """The pairs, the files that no pair uses, and the problems so far."""
     sources: dict[Path, Listing] = {source: list_source(source, limits) for source in [images, *labels]}
-    image_entries = choose_entries(sources[images].rasters, "image")
-    label_entries = [entry for source in labels for entry in choose_entries(sources[source].rasters, "label")]
+    for_images, for_labels = patterns
+    image_entries = choose_entries(sources[images].rasters, "image", for_images)
+    label_entries = [
+        entry for source in labels for entry in choose_entries(sources[source].rasters, "label", for_labels)
+    ]
     problems = [problem for listing in sources.values() for problem in listing.problems]
     # a source that cannot be listed would make every file of the others look lonely
-    pairs, lonely = pair_up(image_entries, label_entries, allow_unlabelled=allow_unlabelled)
+    pairs, lonely = pair_up(
+        image_entries, label_entries, allow_unlabelled=allow_unlabelled, image_name=for_images, label_name=for_labels
+    )
     both = sorted(str(entry) for entry in set(image_entries) & set(label_entries))
     if both:
         twice = DataError(
@@ -210,9 +250,9 @@ def _collect(
 
 
 def _import_pair(
-    pair: Pair, staging: Path, settings: _Settings, problems: list[str]
-) -> tuple[npt.NDArray[np.int64], int]:
-    """Check one area and stage it, unless there are problems by now; px per label value (256,), px of the image."""
+    pair: Pair, staging: Path, settings: _Settings, problems: list[str], tally: _Tally, *, show: bool
+) -> None:
+    """Check one area, and unless there are problems by now count it, stage it, and ``show`` it among the previews."""
 
     def read_label(path: Path) -> Pixels:
         classes, limit = settings.classes, settings.limits.pixels
@@ -228,20 +268,30 @@ def _import_pair(
         for folder, entry in (("labels", pair.label), ("labels_eroded", pair.eroded))
         if entry is not None
     }
-    for mask in masks.values():
-        problems += _disagreements(image, mask)
-    counts = np.zeros(256, np.int64)
-    if problems or image.pixels is None or image.info is None:
-        return counts, 0
     info = _place([image, *masks.values()])
-    write_raster(staging / "data" / "images" / f"{pair.area}.tif", image.pixels, info, compress=True)
-    for folder, mask in masks.items():
-        if mask.pixels is not None:
-            path, label_info = staging / "data" / folder / f"{pair.area}.tif", dataclasses.replace(info, nodata=IGNORE)
-            write_raster(path, mask.pixels, label_info, colours=settings.classes, compress=True)
-    if "labels" in masks and masks["labels"].pixels is not None:
-        counts = np.bincount(masks["labels"].pixels.ravel(), minlength=256)
-    return counts, image.info.height * image.info.width
+    aligned = {
+        folder: _align(image, mask, settings.resample, problems, tally.resampled) for folder, mask in masks.items()
+    }
+    if problems or image.pixels is None or info is None:
+        return
+    if not settings.dry:
+        _stage(staging / "data", pair.area, image.pixels, aligned, info, settings.classes)
+    mask = aligned.get("labels")
+    tally.sizes[pair.area] = (info.height, info.width)
+    if mask is not None:
+        tally.counts += np.bincount(mask.ravel(), minlength=256)
+    if show:
+        tally.previews.append(make_preview(pair.area, image.pixels, mask))
+
+
+def _stage(
+    folder: Path, area: str, image: Pixels, masks: Mapping[str, Pixels | None], info: RasterInfo, classes: ClassScheme
+) -> None:
+    write_raster(folder / "images" / f"{area}.tif", image, info, compress=True)
+    label_info = dataclasses.replace(info, nodata=IGNORE)
+    for kind, mask in masks.items():
+        if mask is not None:
+            write_raster(folder / kind / f"{area}.tif", mask, label_info, colours=classes, compress=True)
 
 
 def _load(entry: Entry, read: Callable[[Path], Pixels], scratch: Path, limits: Limits, problems: list[str]) -> _Loaded:
@@ -256,41 +306,34 @@ def _load(entry: Entry, read: Callable[[Path], Pixels], scratch: Path, limits: L
     return _Loaded(entry, info, pixels)
 
 
-def _disagreements(image: _Loaded, label: _Loaded) -> list[str]:
-    """Problems of a label with its image: another size, or another place on Earth (by more than a pixel)."""
-    if image.info is None or label.info is None:
-        return []
-    size, wanted = (f"{info.height}x{info.width} px" for info in (label.info, image.info))
-    if size != wanted:
-        cure = "export the label again, on the grid of the image"
-        return [str(DataError(f"{label.entry}: {size}", expected=f"{wanted} like {image.entry}", cure=cure))]
-    shift = _shift(image.info, label.info)
-    if shift > 1:
-        far = DataError(
-            f"{label.entry}: lies {shift:.1f} px off {image.entry}",
-            expected="the place of its image",
-            cure="mend the transform or world file of one of them",
-        )
-        return [str(far)]
-    return []
+def _align(image: _Loaded, label: _Loaded, resample: bool, problems: list[str], resampled: list[str]) -> Pixels | None:
+    """The mask on the grid of its image; None where that cannot be, and the reason is among the problems."""
+    if image.info is None or label.info is None or label.pixels is None:
+        return None
+    names = str(label.entry), str(image.entry)
+    try:
+        mask, changed = align_label(label.pixels, label.info, image.info, names=names, resample=resample)
+    except DataError as error:
+        problems.append(str(error))
+        return None
+    resampled += [str(label.entry)] if changed else []
+    return mask
 
 
-def _shift(image: RasterInfo, label: RasterInfo) -> float:
-    """Largest distance of the corners of two rasters, in px of the image; 0 where one has no place on Earth."""
-    if image.transform is None or label.transform is None:
-        return 0.0
-    corners = np.array([[x, y, 1] for x in (0, image.width) for y in (0, image.height)], np.float64)
-    here, there = (np.array(info.transform).reshape(2, 3) for info in (image, label))
-    offsets = corners @ (there - here).T @ np.linalg.pinv(here[:, :2]).T
-    return float(np.hypot(offsets[:, 0], offsets[:, 1]).max())
-
-
-def _place(rasters: Sequence[_Loaded]) -> RasterInfo:
-    """The image's header, crs and transform taken from its labels where it has none itself."""
+def _place(rasters: Sequence[_Loaded]) -> RasterInfo | None:
+    """The image's header, crs and transform taken from its labels where it has none itself; None without a header."""
     infos = [raster.info for raster in rasters if raster.info is not None]
+    if rasters[0].info is None:
+        return None
     crs = next((info.crs for info in infos if info.crs is not None), None)
     transform = next((info.transform for info in infos if info.transform is not None), None)
     return dataclasses.replace(infos[0], crs=crs, transform=transform)
+
+
+@contextmanager
+def _scratch_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="weakseg-") as folder:
+        yield Path(folder)
 
 
 @contextmanager
