@@ -84,8 +84,9 @@ class ImageSpec:
         elif self.kind.startswith("palette"):
             rgb = self.colour_table[rng.integers(1, len(self.colour_table), size)]
         elif self.kind in LOSSY:
-            rgb = np.kron(rng.integers(0, 256, (-(-size[0] // 4), -(-size[1] // 4), 3)), np.ones((4, 4, 1)))
-            rgb = rgb[: size[0], : size[1]]
+            # one hue, so that decoders need not agree on how they blend the hues of neighbours
+            light = np.kron(rng.integers(-60, 60, (-(-size[0] // 4), -(-size[1] // 4))), np.ones((4, 4)))
+            rgb = rng.integers(60, 196, 3) + light[: size[0], : size[1], None]
         else:
             rgb = rng.integers(0, 256, (*size, 3))
         rgb = rgb.astype(np.uint8)
@@ -248,15 +249,15 @@ def write_rasterio(
     }
     if place is not None and place.carrier == "tags":
         profile |= {"crs": place.crs, "transform": rasterio.Affine(*place.transform)}
-    with placeless(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_PAM_ENABLED=False):
-        with rasterio.open(path, "w", driver=driver, **profile, **options) as file:
-            if colours is not None:
-                file.colorinterp = colours
-            file.write(np.moveaxis(layers, -1, 0))
-            if table is not None:
-                file.write_colormap(1, {i: (*(int(v) for v in colour), 255) for i, colour in enumerate(table)})
-            if mask is not None:
-                file.write_mask(mask)
+    settings = rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_PAM_ENABLED=False)
+    with placeless(), settings, rasterio.open(path, "w", driver=driver, **profile, **options) as file:
+        if colours is not None:
+            file.colorinterp = colours
+        file.write(np.moveaxis(layers, -1, 0))
+        if table is not None:
+            file.write_colormap(1, {i: (*(int(v) for v in colour), 255) for i, colour in enumerate(table)})
+        if mask is not None:
+            file.write_mask(mask)
 
 
 @contextmanager
