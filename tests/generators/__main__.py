@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from tests.generators.drawn_boxes import box_cases, check_boxes
 from tests.generators.drawn_imports import check_import, import_cases
 from tests.generators.outcomes import count_cases
 
@@ -17,7 +18,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--failures", type=int, default=5, help="how many to print")
     chosen = parser.parse_args()
-    kinds = {"imports": (import_cases(), check_import)}
+    kinds = {"imports": (import_cases(), check_import), "boxes": (box_cases(), check_boxes)}
     wrong = 0
     for kind in chosen.kinds.split(","):
         strategy, check = kinds[kind]
