@@ -7,6 +7,7 @@ import sys
 
 from tests.generators.drawn_boxes import box_cases, check_boxes
 from tests.generators.drawn_imports import check_import, import_cases
+from tests.generators.drawn_predictions import check_prediction, predict_cases
 from tests.generators.outcomes import count_cases
 
 
@@ -18,7 +19,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--failures", type=int, default=5, help="how many to print")
     chosen = parser.parse_args()
-    kinds = {"imports": (import_cases(), check_import), "boxes": (box_cases(), check_boxes)}
+    kinds = {
+        "imports": (import_cases(), check_import),
+        "boxes": (box_cases(), check_boxes),
+        "predictions": (predict_cases(), check_prediction),
+    }
     wrong = 0
     for kind in chosen.kinds.split(","):
         strategy, check = kinds[kind]

@@ -38,10 +38,27 @@ WRITERS: dict[str, tuple[str, ...]] = {
     "four_bands": ("rasterio.tif", "tifffile.tif"),
     "uint16": ("rasterio.tif", "tifffile.tif"),
     "float32": ("rasterio.tif",),
+    "nan": ("rasterio.tif", "tifffile.tif"),
+    "infinity": ("rasterio.tif", "tifffile.tif"),
+    "float_nodata": ("rasterio.tif",),
+    "uint16_nodata": ("rasterio.tif",),
     "cmyk": ("pillow.jpg", "pillow.tif"),
     "lab": ("pillow.tif",),
 }
-HOLES = ("rgba_holes", "nodata", "mask_band", "transparent_colour", "palette_transparent", "grey_alpha")
+FLOATS = ("float32", "nan", "infinity", "float_nodata")
+WIDE = ("uint16", "uint16_nodata")
+HOLES = (
+    "nan",
+    "infinity",
+    "float_nodata",
+    "uint16_nodata",
+    "rgba_holes",
+    "nodata",
+    "mask_band",
+    "transparent_colour",
+    "palette_transparent",
+    "grey_alpha",
+)
 LOSSY = ("jpeg", "jpeg_in_tiff", "cmyk", "lab")
 
 
@@ -90,7 +107,7 @@ class ImageSpec:
         else:
             rgb = rng.integers(0, 256, (*size, 3))
         rgb = rgb.astype(np.uint8)
-        if self.kind in ("nodata", "transparent_colour"):
+        if self.kind in ("nodata", "transparent_colour", "uint16_nodata"):
             rgb[(rgb == 0).all(-1)] = (0, 0, 1)  # one band at the nodata value does not make a px invalid
             rgb[rng.random(size) < 0.1, :2] = 0
             rgb[..., 2] = np.maximum(rgb[..., 2], 1)
@@ -163,11 +180,26 @@ class ImageSpec:
             options["extrasamples"] = ["unassalpha"]
         elif self.kind == "four_bands":
             layers, options["extrasamples"] = _four_bands(layers), ["unspecified"]
-        elif self.kind == "uint16":
-            layers = layers.astype(np.uint16) * 257
+        layers = self._widened(layers)
         if options.pop("separate", False):
             layers, options["planarconfig"] = np.moveaxis(layers, -1, 0), "separate"
         write_tifffile(path, np.ascontiguousarray(layers), self.orientation, options)
+
+    def _widened(self, layers: Pixels) -> Pixels:
+        """Values of 16 bits (257 times what is seen) or floats (as seen), with what marks px without data."""
+        if self.kind in WIDE:
+            return layers.astype(np.uint16) * 257
+        if self.kind not in FLOATS:
+            return layers
+        floats = layers.astype(np.float32)
+        mark = {"nan": np.nan, "infinity": np.inf, "float_nodata": -9999}.get(self.kind, 0)
+        floats[~turn_to_stored(self.valid, self.orientation)] = mark
+        return floats
+
+    @property
+    def stretch(self) -> tuple[float, float] | None:
+        """What --stretch has to say."""
+        return (0, 65535) if self.kind in WIDE else (0, 255) if self.kind in FLOATS else None
 
     def _write_rasterio(self, path: Path, form: str) -> None:
         layers: Pixels = self._stored()
@@ -177,10 +209,9 @@ class ImageSpec:
             colours = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
         elif self.kind == "four_bands":
             layers = _four_bands(layers)
-        elif self.kind == "uint16":
-            layers = layers.astype(np.uint16) * 257
-        elif self.kind == "float32":
-            layers = layers.astype(np.float32)
+        elif self.kind in (*FLOATS, *WIDE):
+            layers = self._widened(layers)
+            options |= {"nodata": {"float_nodata": -9999, "uint16_nodata": 0}[self.kind]} if "_" in self.kind else {}
         elif self.kind == "palette":
             layers, options["table"] = _indices(layers, self.colour_table)[..., None], self.colour_table
         elif self.kind == "nodata":
