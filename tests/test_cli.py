@@ -10,12 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 import weakseg
 from weakseg.cli import STAGES, app
+from weakseg.data.raster import write_raster
 from weakseg.errors import ParamsError
 from weakseg.params import load_params
 
@@ -162,6 +164,22 @@ def test_images_without_a_mask_come_in_on_demand_and_serve_n2(workspace: Path) -
     assert areas.tags[-1] == "t2"
     assert len(areas.tags) == 2
     assert "t2" not in (*areas.pixel, *areas.validation)
+
+
+def test_import_ends_with_a_sheet_and_a_dry_run_writes_nothing_else(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    write_raster(tmp_path / "s" / "IMG_a_v2.png", image)
+    write_raster(tmp_path / "s" / "truth-a.png", np.zeros((8, 8), np.uint8))
+    words = ("data", "import", str(tmp_path / "s"), str(tmp_path / "s"))
+    words += ("--image-pattern", "IMG_{area}_v2", "--label-pattern", "truth-(?P<area>.*)")
+    sheet = tmp_path / "ws" / "out" / "sheets" / "import.png"
+    said = invoke(tmp_path / "ws", *words, "--dry-run")
+    assert f"nothing written; look at {sheet}: does every mask lie on its image?\n" in said
+    assert [p for p in (tmp_path / "ws").rglob("*") if p.is_file()] == [sheet]
+    before = sheet.read_bytes()
+    assert f"\nlook at {sheet}: does" in invoke(tmp_path / "ws", *words, "--resample-labels")
+    assert (tmp_path / "ws" / "data" / "images" / "a.tif").is_file()
+    assert sheet.read_bytes() == before
 
 
 def test_help_names_every_group() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 from rasterio.crs import CRS
 
 from weakseg.classes import IGNORE, ISPRS, ClassScheme
@@ -202,3 +203,18 @@ def test_what_cannot_be_written_is_refused_and_leaves_nothing(tmp_path: Path, im
     with pytest.raises(DataError, match=r"cannot write .*a\.tif"):
         write_raster(tmp_path / "a.tif", image)
     assert [file.name for file in tmp_path.iterdir()] == ["a.tif"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_palette_images_are_read_as_their_colours(tmp_path: Path, suffix: str) -> None:
+    colours = np.array([[200, 10, 20], [30, 210, 40], [50, 60, 220]], np.uint8)
+    indices = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
+    picture = Image.fromarray(indices).convert("P")
+    picture.putpalette(colours.ravel().tolist())
+    path = tmp_path / f"a{suffix}"
+    picture.save(path)
+    np.testing.assert_array_equal(read_image(path), colours[indices])
+    np.testing.assert_array_equal(read_image(path, bands=(3, 1, 2)), colours[indices][..., [2, 0, 1]])
+    np.testing.assert_array_equal(read_window(path, (1, 0, 1, 2)), colours[indices][1:, :2])
+    with pytest.raises(DataError, match=r"a palette raster with bands \(1, 1, 1\); expected 1, 2 and 3 in any order"):
+        read_image(path, bands=(1, 1, 1))

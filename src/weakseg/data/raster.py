@@ -24,6 +24,7 @@ from weakseg.data.files import atomic_path
 from weakseg.data.formats import raster_driver, unreadable
 from weakseg.data.masks import class_table, decode_mask
 from weakseg.data.orientation import orientation_of, seen_shape, stored_window, turn
+from weakseg.data.palette import read_palette
 from weakseg.data.sidecars import place_of
 from weakseg.errors import DataError
 
@@ -81,7 +82,7 @@ def read_image(path: Path, *, bands: Sequence[int] | None = None, max_pixels: in
     Pixels come as people see them: turned as the file's EXIF orientation says.
 
     Args:
-        path: a GeoTIFF, PNG or JPEG with 8 bits per band.
+        path: a GeoTIFF, PNG or JPEG with 8 bits per band; a palette raster is read as its colours.
         bands: three band numbers counted from 1, as GIS tools count; needed where the file has not exactly 3 bands.
         max_pixels: the largest height x width that is opened at all.
 
@@ -267,6 +268,10 @@ def _read(path: Path, file: DatasetReader, bands: Sequence[int], window: Window 
 
 def _read_rgb(path: Path, file: DatasetReader, bands: Sequence[int] | None, window: Window | None) -> Image:
     _check_dtype(path, file)
+    palette = read_palette(file, str(path))
+    if palette is not None:
+        order = _colour_order(path, bands)
+        return np.ascontiguousarray(palette.expand(_read(path, file, [1], window)[0])[..., order])
     if bands is None and file.count != 3:
         raise DataError(
             f"{path}: {file.count} band(s)", expected="3 bands", cure="choose three with bands, e.g. 4 1 2 for IRRG"
@@ -279,6 +284,18 @@ def _read_rgb(path: Path, file: DatasetReader, bands: Sequence[int] | None, wind
             cure="mend bands",
         )
     return np.ascontiguousarray(np.moveaxis(_read(path, file, chosen, window), 0, -1))
+
+
+def _colour_order(path: Path, bands: Sequence[int] | None) -> list[int]:
+    """Which of the red, green and blue of a palette raster come first, from 0; its indices alone are no picture."""
+    chosen = list(bands or (1, 2, 3))
+    if sorted(chosen) != [1, 2, 3]:
+        raise DataError(
+            f"{path}: a palette raster with bands {tuple(chosen)}",
+            expected="1, 2 and 3 in any order: the red, green and blue of its colours",
+            cure="leave bands away, or name all three",
+        )
+    return [band - 1 for band in chosen]
 
 
 def _read_colours(path: Path, file: DatasetReader) -> Image:
