@@ -88,6 +88,12 @@ def test_without_a_place_sizes_must_agree() -> None:
         assert "--resample" not in str(caught.value)
 
 
+def test_a_label_of_the_stored_pixels_of_a_turned_image_is_refused_with_the_reason() -> None:
+    image, mask = RasterInfo(6, 4, 3, "uint8", orientation=6), RasterInfo(4, 6, 1, "uint8")
+    with pytest.raises(DataError, match=r"4x6 px; expected 6x4 px .*of the stored pixels .*EXIF orientation 6"):
+        align_label(MASK, mask, image, names=NAMES)
+
+
 def test_equal_numbers_in_another_zone_lie_elsewhere() -> None:
     other = label(crs=UTM33.to_wkt())
     for resample in (False, True):

@@ -162,7 +162,10 @@ def test_masks_drawn_on_what_people_see_lie_on_it(tmp_path: Path, orientation: i
     Image.fromarray(turned).save(tmp_path / "turned" / "a.tif", tiffinfo={274: orientation})
     for labels in ("l", "turned"):
         target = tmp_path / f"data_{labels}"
-        run(tmp_path / "i", tmp_path / labels, target)
+        report = run(tmp_path / "i", tmp_path / labels, target)
+        assert report.turned[0] == str(tmp_path / "i" / "a.jpg")
+        assert len(report.turned) == (1 if labels == "l" else 2)
+        assert f"{len(report.turned)} files turned by their EXIF orientation" in str(report)
         image, label = read_image(target / "images" / "a.tif"), read_mask(target / "labels" / "a.tif", ISPRS)
         assert image.shape[:2] == label.shape == shape
         assert image[label == 1].mean() == pytest.approx(250, abs=0.5)

@@ -126,6 +126,8 @@ def _resampled(
 
 def _wrong_size(label: RasterInfo, image: RasterInfo, names: tuple[str, str], option: str) -> DataError:
     found, wanted = (f"{info.height}x{info.width} px" for info in (label, image))
+    if 1 != image.orientation != label.orientation and (label.height, label.width) == (image.width, image.height):
+        option += f", or see whether it is of the stored pixels (the image has EXIF orientation {image.orientation})"
     return DataError(f"{names[0]}: {found}", expected=f"{wanted} like {names[1]}", cure=f"{_CURE}{option}")
 
 

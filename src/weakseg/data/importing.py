@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -46,6 +46,7 @@ class ImportReport:
         pixels: of all images.
         class_pixels: (name, labelled px) per class in index order, then ("ignore", px).
         unused: files of the sources that were not imported and are no known companions of rasters.
+        turned: files whose pixels were turned as their EXIF orientation says.
         resampled: labels that were brought to the grid of their image.
         previews: of some areas, small, as they were taken.
     """
@@ -56,6 +57,7 @@ class ImportReport:
     pixels: int
     class_pixels: tuple[tuple[str, int], ...]
     unused: tuple[str, ...]
+    turned: tuple[str, ...] = ()
     resampled: tuple[str, ...] = ()
     previews: tuple[Preview, ...] = ()
 
@@ -66,6 +68,8 @@ class ImportReport:
         lines = [f"{len(self.areas)} areas, {self.pixels:,} px", f"masks: {shares}"]
         if self.eroded:
             lines.append(f"{len(self.eroded)} areas also with eroded boundaries")
+        if self.turned:
+            lines.append(f"{len(self.turned)} files turned by their EXIF orientation, the first: {self.turned[0]}")
         if self.resampled:
             lines.append(f"{len(self.resampled)} labels resampled to their images, the first: {self.resampled[0]}")
         if self.unlabelled:
@@ -108,9 +112,10 @@ class _Tally:
     """What has been imported so far."""
 
     counts: npt.NDArray[np.int64]
-    sizes: dict[str, tuple[int, int]]
-    resampled: list[str]
-    previews: list[Preview]
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    turned: list[str] = field(default_factory=list)
+    resampled: list[str] = field(default_factory=list)
+    previews: list[Preview] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -172,7 +177,7 @@ def import_dataset(
     patterns = [NamePattern(text) if text else None for text in (image_pattern, label_pattern)]
     pairs, unused, problems = _collect(images, labels, settings.limits, patterns, allow_unlabelled)
     shown = choose_previews([pair.area for pair in pairs])
-    tally = _Tally(np.zeros(256, np.int64), {}, [], [])
+    tally = _Tally(np.zeros(256, np.int64))
     with _scratch_folder() if dry_run else _staging_folder(target) as staging:
         with Progress(console=Console(stderr=True), disable=not progress) as bar:
             for pair in bar.track(pairs, description="importing"):
@@ -192,6 +197,7 @@ def import_dataset(
         pixels=sum(height * width for height, width in tally.sizes.values()),
         class_pixels=tuple((name, int(tally.counts[index])) for name, index in zip(names, indices, strict=True)),
         unused=unused,
+        turned=tuple(tally.turned),
         resampled=tuple(tally.resampled),
         previews=tuple(tally.previews),
     )
@@ -269,8 +275,9 @@ def _import_pair(
         if entry is not None
     }
     info = _place([image, *masks.values()])
+    placed = dataclasses.replace(image, info=info)
     aligned = {
-        folder: _align(image, mask, settings.resample, problems, tally.resampled) for folder, mask in masks.items()
+        folder: _align(placed, mask, settings.resample, problems, tally.resampled) for folder, mask in masks.items()
     }
     if problems or image.pixels is None or info is None:
         return
@@ -278,6 +285,9 @@ def _import_pair(
         _stage(staging / "data", pair.area, image.pixels, aligned, info, settings.classes)
     mask = aligned.get("labels")
     tally.sizes[pair.area] = (info.height, info.width)
+    tally.turned += [
+        str(each.entry) for each in (image, *masks.values()) if each.info is not None and each.info.orientation != 1
+    ]
     if mask is not None:
         tally.counts += np.bincount(mask.ravel(), minlength=256)
     if show:

@@ -51,6 +51,7 @@ class RasterInfo:
         transform: (a, b, c, d, e, f) with x = a*column + b*row + c and y = d*column + e*row + f at the upper left
             corner of a pixel, in units of the crs; rotated and sheared ones included. None: no place on Earth.
         nodata: the value that means "nothing here", None where the file names none.
+        orientation: the EXIF orientation, 1 to 8, by which the pixels are turned when they are read.
     """
 
     height: int
@@ -60,6 +61,7 @@ class RasterInfo:
     crs: str | None = None
     transform: Transform | None = None
     nodata: float | None = None
+    orientation: int = 1
 
     @property
     def georeferenced(self) -> bool:
@@ -223,7 +225,8 @@ def _reason(error: Exception) -> str:
 
 
 def _info(path: Path, file: DatasetReader) -> RasterInfo:
-    height, width = seen_shape(file.height, file.width, _orientation(path, file))
+    orientation = _orientation(path, file)
+    height, width = seen_shape(file.height, file.width, orientation)
     crs, transform = place_of(path, file)
     return RasterInfo(
         height=height,
@@ -233,6 +236,7 @@ def _info(path: Path, file: DatasetReader) -> RasterInfo:
         crs=crs.to_wkt() if crs else None,
         transform=tuple(transform)[:6] if transform else None,
         nodata=file.nodata,
+        orientation=orientation,
     )
 
 
