@@ -32,7 +32,7 @@ SCRIPTS = {  # run by path, never imported by us: what they need is there when t
 TORCH_IN_DATA = {"data.augment", "data.dataset", "data.tag_dataset"}
 LAZY = {
     *("mlflow", "timm", "segmentation_models_pytorch", "torchvision", "matplotlib", "rasterio", "sklearn"),
-    *("pydensecrf", "optuna", "onnx", "onnxruntime", "plotly", "geopandas", "dvc"),
+    *("pydensecrf", "optuna", "onnx", "onnxruntime", "plotly", "geopandas", "shapely", "pyogrio", "dvc"),
 }
 
 

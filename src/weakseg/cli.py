@@ -166,9 +166,13 @@ def tags(
 @data_app.command()
 def boxes(
     context: typer.Context,
-    sources: Annotated[list[Path] | None, typer.Argument(help="COCO JSON or GeoJSON files, or folders.")] = None,
+    sources: Annotated[
+        list[Path] | None, typer.Argument(help="COCO JSON, GeoJSON, .gpkg, .shp, .fgb; or folders.")
+    ] = None,
     from_masks: Annotated[str | None, typer.Option(help="Derive boxes of these classes: car,building.")] = None,
     min_pixels: Annotated[int, typer.Option(min=1, help="With --from-masks: smaller objects get no box.")] = 1,
+    single_objects: Annotated[bool, typer.Option(help="COCO's iscrowd 1 is one object drawn as a mask.")] = False,
+    skip_classes: Annotated[str, typer.Option(help="Leave these classes of the files out: lorry,bus.")] = "",
     replace: Annotated[bool, typer.Option(help="Replace boxes that are there.")] = False,
 ) -> None:
     """Check bounding boxes and bring them into data/boxes/, or report all problems and do nothing."""
@@ -184,7 +188,9 @@ def boxes(
         names = tuple(name.strip() for name in from_masks.split(","))
         typer.echo(write_mask_boxes(context.obj, names, min_pixels=min_pixels, replace=replace))
     else:
-        typer.echo(import_box_files(context.obj, sources or [], replace=replace))
+        skipped = tuple(name.strip() for name in skip_classes.split(",") if name.strip())
+        options = {"single_objects": single_objects, "replace": replace}
+        typer.echo(import_box_files(context.obj, sources or [], skip_classes=skipped, **options))
 
 
 @data_app.command()

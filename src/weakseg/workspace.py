@@ -131,12 +131,21 @@ def _mask_tags(root: Path, *, size: int, min_share: float) -> tuple[list[TagWind
     return rows, sizes
 
 
-def import_box_files(root: Path, sources: list[Path], *, replace: bool) -> str:
+def import_box_files(
+    root: Path, sources: list[Path], *, single_objects: bool, skip_classes: tuple[str, ...], replace: bool
+) -> str:
     """Check the user's box files and bring them into data/boxes/boxes.json, or report all problems and do nothing."""
     layout = Layout(root)
-    scheme = load_classes(layout.classes)
-    table = import_boxes(sources, layout.box_file, scheme, _image_infos(layout), replace=replace)
-    return _describe_boxes(table, layout.box_file)
+    found = import_boxes(
+        sources,
+        layout.box_file,
+        load_classes(layout.classes),
+        _image_infos(layout),
+        single_objects=single_objects,
+        skip_classes=skip_classes,
+        replace=replace,
+    )
+    return "\n".join([_describe_boxes(found, layout.box_file), *(f"note: {notice}" for notice in found.notices)])
 
 
 def write_mask_boxes(root: Path, classes: tuple[str, ...], *, min_pixels: int, replace: bool) -> str:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from weakseg.classes import IGNORE, ISPRS
 from weakseg.cli import app
 from weakseg.data.box_files import read_boxes
+from weakseg.data.raster import RasterInfo, read_image, write_raster
 from weakseg.data.store import open_array, save_array
 from weakseg.errors import DataError, ParamsError
 from weakseg.layout import Layout
@@ -118,6 +119,56 @@ def test_the_users_boxes_are_scaled_and_constrain_the_tags(workspace: Path) -> N
     table = read_boxes(layout.boxes / "boxes.json", ISPRS, dict.fromkeys(SIZES, (32, 32)))
     assert [found.window for found in table.of("t1")] == [(10, 5, 2, 4)]
     assert "t2" not in table.searched
+
+
+def test_an_object_across_a_seam_is_forbidden_nowhere(workspace: Path) -> None:
+    """Two neighbours of 64 px, t1 and t2, a car of rows 20 to 30, columns 50 to 80 of both together, another in t2."""
+    from rasterio.crs import CRS
+
+    layout, gsd, left, top = Layout(workspace), 0.5, 500000.0, 5300000.0
+    for index, area in enumerate(("t1", "t2")):
+        place = (gsd, 0.0, left + 32 * index, 0.0, -gsd, top)
+        path = layout.images / f"{area}.tif"
+        write_raster(path, read_image(path), RasterInfo(64, 64, 3, "uint8", CRS.from_epsg(25832).to_wkt(), place))
+    rings = []
+    for c0, r0, c1, r1 in ((50, 20, 80, 30), (100, 40, 110, 44), (4, 50, 12, 54)):
+        x0, x1, y0, y1 = left + gsd * c0, left + gsd * c1, top - gsd * r0, top - gsd * r1
+        rings.append([[[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]])
+    dissolved = {"type": "MultiPolygon", "coordinates": rings}
+    features = [{"type": "Feature", "properties": {"CLASS": "car", "area": 81.5}, "geometry": dissolved}]
+    crs = {"type": "EPSG", "properties": {"code": 25832}}
+    source = workspace / "cars.geojson"
+    source.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": features}))
+    assert "wrote 4 boxes of 2 areas" in cli(workspace, "data", "boxes", str(source)).output
+    edit(workspace, "boxes", source="file", classes=["car"], complete=["car"])
+    run(workspace, "tiles")
+    before = {area: np.array(open_array(layout.tiles / "allowed", area)) for area in ("t1", "t2")}
+    edit(workspace, "boxes", constrain=True)
+    run(workspace, "tiles")
+    for area, boxes in (("t1", [(20, 50, 30, 64), (50, 4, 54, 12)]), ("t2", [(20, 0, 30, 16), (40, 36, 44, 46)])):
+        inside = np.zeros((64, 64), bool)
+        for r0, c0, r1, c1 in boxes:
+            inside[r0:r1, c0:c1] = True
+        wanted = np.where(inside, before[area], before[area] & ~np.int32(1 << CAR))
+        assert np.array_equal(open_array(layout.tiles / "allowed", area), wanted)
+
+
+def test_the_command_says_what_it_left_out(workspace: Path) -> None:
+    rows = [{"image_id": 1, "category_id": number, "bbox": [9, 9, 4, 4 + number], "iscrowd": 1} for number in (1, 2)]
+    categories = [{"id": 1, "name": "car"}, {"id": 2, "name": "lorry"}]
+    source = workspace / "masks.json"
+    images = [{"id": 1, "file_name": "0a1b2c3d-t1.png"}]
+    source.write_text(json.dumps({"images": images, "categories": categories, "annotations": rows}))
+    refused = cli(workspace, "data", "boxes", str(source))
+    assert "categories lorry; expected classes of" in str(refused.exception)
+    result = cli(workspace, "data", "boxes", str(source), "--skip-classes", "lorry,bus")
+    assert "car: 0 boxes, median side 0 px, 1 crowd regions" in result.output
+    assert "2 annotation(s) with iscrowd or ignore are read as regions" in result.output
+    assert "1 of lorry left out" in result.output
+    more = ("--skip-classes", "lorry", "--single-objects", "--replace")
+    assert (
+        "car: 1 boxes, median side 4 px, 0 crowd regions" in cli(workspace, "data", "boxes", str(source), *more).output
+    )
 
 
 def test_boxes_alone_leave_the_rest_unknown_and_lose_against_tags(workspace: Path) -> None:

@@ -1,174 +1,225 @@
-"""Boxes from GeoJSON features: polygons on the ground, or in pixels, become upright rectangles of pixels."""
+"""Features of GeoJSON, GeoPackage, Shapefile and FlatGeobuf: properties, polygons one by one, and their CRS."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from weakseg.classes import ClassScheme
-from weakseg.data.boxes import Box, BoxTable, fit_window
-from weakseg.data.raster import RasterInfo
+import numpy as np
+
+from weakseg.data.box_reading import BoxReading
 from weakseg.errors import DataError
 
-CLASS_KEYS: Final = ("class", "label", "category", "name")  # properties that may name the class, first match
+if TYPE_CHECKING:
+    from shapely import Geometry, Polygon
+
 LONGITUDE_LATITUDE: Final = "OGC:CRS84"  # what RFC 7946 prescribes where no crs is named
-Points = list[tuple[float, float]]
-Edges = tuple[float, float, float, float]
-Problems = list[str]
+VECTOR_SUFFIXES: Final = (".gpkg", ".shp", ".fgb")
 
 
 @dataclass(frozen=True)
-class _Source:
-    """A feature collection as it is read: its file, its crs (None: none named), the rasters and the problems so far."""
+class Feature:
+    """One feature that has a place.
+
+    Attributes:
+        place: file and number, for messages.
+        properties: keys in lower case; those without a value are left out.
+        parts: its polygons, each one object, valid and with an area.
+    """
+
+    place: str
+    properties: Mapping[str, Any]
+    parts: tuple[Polygon, ...]
+
+
+@dataclass(frozen=True)
+class FeatureFile:
+    """A file of features.
+
+    Attributes:
+        file: its path.
+        crs: what its coordinates are of, as a text that GDAL knows; None where a file that should name one does not.
+        stated: whether the file says so itself.
+        features: those with a place.
+        areas, classes: names in the members ``areas`` and ``classes`` of a GeoJSON collection.
+    """
 
     file: Path
     crs: str | None
-    areas: Mapping[str, RasterInfo]
-    problems: Problems
+    stated: bool
+    features: tuple[Feature, ...]
+    areas: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
-def read_features(
-    file: Path, content: dict[str, Any], scheme: ClassScheme, areas: Mapping[str, RasterInfo], problems: Problems
-) -> BoxTable:
-    """Boxes of a FeatureCollection; problems are appended, each with the number of its feature.
-
-    A feature is one object: a Polygon or MultiPolygon (its upright hull is the box, cut at the rim of the raster), with
-    the class in the property ``class``, ``label``, ``category`` or ``name``; ``crowd: true`` makes it a crowd region.
-    Its area is the property ``area``, or else the area that the file is named after, or else the one whose raster holds
-    the middle of the box. Searched areas: those with a feature, the one the file is named after, and those of a member
-    ``areas`` of the collection; searched classes: those of the features and of a member ``classes``.
-    """
-    source = _Source(file, _crs_name(content), areas, problems)
+def read_geojson(file: Path, content: dict[str, Any], reading: BoxReading) -> FeatureFile:
+    """Features of a GeoJSON FeatureCollection, of RFC 7946 or with the older member ``crs``."""
     rows = content.get("features")
     if not isinstance(rows, list):
-        problems.append(f"{file}: features is not a list")
-        return BoxTable()
-    boxes = [box for number, row in enumerate(rows) if (box := _feature_box(number, row, source, scheme)) is not None]
-    more = {key: content.get(key) or [] for key in ("areas", "classes")}
-    for key, known in (("areas", set(areas)), ("classes", set(scheme.names))):
-        listed = [str(name) for name in (more[key] if isinstance(more[key], list) else [more[key]])]
-        problems += [f"{file}: {key} names {name!r}, which is unknown" for name in listed if name not in known]
-        more[key] = [name for name in listed if name in known]
-    own = [file.stem] if file.stem in areas else []
-    named = {box.name for box in boxes} | set(more["classes"])
-    classes = tuple(name for name in scheme.names if name in named)
-    return BoxTable(tuple(boxes), dict.fromkeys([*own, *more["areas"], *(box.area for box in boxes)], classes))
-
-
-def _crs_name(content: dict[str, Any]) -> str | None:
-    member = content.get("crs")
+        reading.problems.append(f"{file}: features is not a list")
+        rows = []
+    shapes: list[tuple[dict[str, Any], Geometry | None]] = []
+    numbers = []
+    for number, row in enumerate(rows):
+        try:
+            shapes.append(_parse(row))
+            numbers.append(number)
+        except DataError as error:
+            reading.problems.append(f"{file}: feature {number}: {error}")
+    crs = None
     try:
-        return str(member["properties"]["name"]) if member else None
-    except (TypeError, KeyError):
-        return str(member)  # refused when it is used
-
-
-def _feature_box(number: int, row: Any, source: _Source, scheme: ClassScheme) -> Box | None:
-    place = f"{source.file}: feature {number}"
-    properties = (row.get("properties") or {}) if isinstance(row, dict) else None
-    geometry = (row.get("geometry") or {}) if isinstance(row, dict) else None
-    if not isinstance(properties, dict) or not isinstance(geometry, dict):
-        source.problems.append(f"{place}: no object with properties and geometry")
-        return None
-    name = next((properties[key] for key in CLASS_KEYS if properties.get(key) is not None), None)
-    if name not in scheme.names:
-        known = ", ".join(scheme.names)
-        source.problems.append(f"{place}: class {name!r}; expected a property {CLASS_KEYS[0]} of {known}")
-        return None
-    try:
-        points = list(_points(geometry))
-        if not points:
-            raise DataError("no corners", expected="a polygon", cure="draw a rectangle")
-        area = _area_of(properties, points, source)
-        info = source.areas[area]
-        edges = _to_pixels(_project(points, source.crs, info.crs), info)
+        crs = crs_name(content.get("crs"))
     except DataError as error:
-        source.problems.append(f"{place}: {error}")
-        return None
-    window = fit_window(edges, (info.height, info.width), slack=math.inf if info.georeferenced else 1.0)
-    if isinstance(window, str):
-        source.problems.append(f"{place}: {window}")
-        return None
-    return Box(area, *window, str(name), bool(properties.get("crowd", False)))
+        reading.problems.append(f"{file}: {error}")
+    features = _features(file, numbers, shapes, reading)
+    areas, classes = (_listed(content.get(key)) for key in ("areas", "classes"))
+    return FeatureFile(file, crs or LONGITUDE_LATITUDE, crs is not None, features, areas, classes)
 
 
-def _points(geometry: dict[str, Any]) -> Iterator[tuple[float, float]]:
-    """The corners of a Polygon or MultiPolygon."""
-    kind, rings = geometry.get("type"), geometry.get("coordinates")
-    if kind not in ("Polygon", "MultiPolygon") or not isinstance(rings, list) or not rings:
-        raise DataError(f"geometry {kind}", expected="a Polygon or MultiPolygon with corners", cure="draw a rectangle")
+def read_vector(file: Path, reading: BoxReading) -> FeatureFile:
+    """Features of all layers of a GeoPackage, Shapefile or FlatGeobuf; layers of more than one CRS are refused."""
+    import shapely
+    from pyogrio import list_layers, raw
+    from pyogrio.errors import DataLayerError, DataSourceError
+
+    shapes: list[tuple[dict[str, Any], Geometry | None]] = []
+    systems: set[str | None] = set()
     try:
-        rings = [ring for polygon in rings for ring in polygon] if kind == "MultiPolygon" else rings
-        for ring in rings:
-            for x, y, *_ in ring:
-                if not (math.isfinite(x) and math.isfinite(y)):
-                    raise ValueError(f"({x}, {y})")
-                yield float(x), float(y)
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"a corner that is none ({error})", expected="pairs of numbers", cure="export it again"
-        ) from error
+        for layer, kind in list_layers(file):
+            if kind is not None:  # a table without places
+                meta, _, outlines, columns = raw.read(file, layer=layer)
+                systems.add(meta["crs"])
+                rows = zip(*(column.tolist() for column in columns), strict=True) if columns else ((),) * len(outlines)
+                keyed = (dict(zip(meta["fields"], row, strict=True)) for row in rows)
+                shapes += zip(keyed, shapely.from_wkb(outlines), strict=True)
+    except (DataSourceError, DataLayerError, shapely.errors.ShapelyError, ValueError) as error:
+        reading.refuse(f"{file}: {' '.join(str(error).split())}", expected="polygons", cure="export it again")
+    if len(systems) > 1:
+        reading.refuse(f"{file}: layers in {len(systems)} CRSs", expected="one CRS", cure="export a layer of its own")
+    crs = next(iter(systems), None)
+    return FeatureFile(file, crs, crs is not None, _features(file, range(len(shapes)), shapes, reading))
 
 
-def _area_of(properties: dict[str, Any], points: Points, source: _Source) -> str:
-    named = properties.get("area")
-    if named is not None or source.file.stem in source.areas:
-        area = source.file.stem if named is None else str(named)
-        if area not in source.areas:
-            raise DataError(f"area {area!r}", expected="an area of data/images", cure="mend the property area")
-        return area
-    moved: dict[str | None, Points] = {}  # rasters of one survey share their crs
-    for area, info in source.areas.items():
-        if info.georeferenced:
-            if info.crs not in moved:
-                moved[info.crs] = _project(points, source.crs, info.crs)
-            left, top, right, bottom = _to_pixels(moved[info.crs], info)
-            column, row = (left + right) / 2, (top + bottom) / 2
-            if 0 <= column < info.width and 0 <= row < info.height:
-                return area
+def crs_name(member: Any) -> str | None:
+    """The CRS that a member ``crs`` names, or None without one; its kinds name, EPSG and OGC, a bare text or number.
+
+    >>> crs_name({"type": "EPSG", "properties": {"code": 25832}}), crs_name("EPSG:3857")
+    ('EPSG:25832', 'EPSG:3857')
+    """
+    properties = member.get("properties") if isinstance(member, dict) else {"name": member}
+    properties = properties if isinstance(properties, dict) else {}
+    if member is None:
+        return None
+    for key in ("name", "code", "urn"):
+        value = properties.get(key)
+        if (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, str) and value.isdigit()):
+            return f"EPSG:{value}"
+        if isinstance(value, str) and value.strip():
+            return value.strip()
     raise DataError(
-        "in no raster",
-        expected="a property area, a file named after its area, or a place inside a raster that knows where it lies",
-        cure="name the area, and check the crs of the file",
+        f"crs {member}",
+        expected='{"type": "name", "properties": {"name": "EPSG:25832"}}',
+        cure="name the CRS like this",
     )
 
 
-def _to_pixels(points: Points, info: RasterInfo) -> Edges:
-    """Left, upper, right and lower edge, px of the raster, of corners in its map units (px where it has no place)."""
-    a, b, c, d, e, f = info.transform or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-    determinant = a * e - b * d
-    columns = [(e * (x - c) - b * (y - f)) / determinant for x, y in points]
-    rows = [(a * (y - f) - d * (x - c)) / determinant for x, y in points]
-    return min(columns), min(rows), max(columns), max(rows)
+def _parse(row: Any) -> tuple[dict[str, Any], Geometry | None]:
+    """Properties and geometry of a GeoJSON feature."""
+    from shapely.errors import ShapelyError
+    from shapely.geometry import shape
 
-
-def _project(points: Points, source: str | None, target: str | None) -> Points:
-    """Corners in the crs of the file (None: longitude and latitude) -> in that of a raster (None: they are already)."""
-    if target is None:
-        return points
-    from rasterio.warp import transform
-
-    source = source or LONGITUDE_LATITUDE
+    properties = (row.get("properties") or {}) if isinstance(row, dict) else None
+    geometry = row.get("geometry") if isinstance(row, dict) else None
+    if not isinstance(properties, dict) or not isinstance(geometry, dict | None):
+        raise DataError("no object with properties and geometry", expected="a Feature", cure="export the file again")
+    if geometry is None:
+        return properties, None
+    kind = geometry.get("type")
+    if not (geometry.get("coordinates") or geometry.get("geometries")):
+        raise DataError(f"geometry {kind} without coordinates", expected="corners", cure="draw it, or remove it")
     try:
-        xs, ys = transform(_crs(source), _crs(target), *zip(*points, strict=True))[:2]
-    except Exception as error:  # rasterio passes errors of GDAL and PROJ on that have no public class
+        with np.errstate(invalid="ignore"):  # corners that are no numbers are refused later
+            return properties, shape(geometry)
+    except (ShapelyError, TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
         raise DataError(
-            f"coordinates {points[0]} in {source} ({' '.join(str(error).split())})",
-            expected="a place on Earth, in a crs that GDAL knows",
-            cure="name the file's crs; without one they are longitude and latitude",
+            f"a corner that is none in geometry {kind} ({' '.join(str(error).split())})",
+            expected="rings of pairs of numbers",
+            cure="export the file again",
         ) from error
-    moved = list(zip(xs, ys, strict=True))
-    if not all(math.isfinite(value) for point in moved for value in point):
-        raise DataError(f"coordinates {points[0]} in {source}", expected="a place on Earth", cure="name the file's crs")
-    return moved
 
 
-@lru_cache(maxsize=64)
-def _crs(text: str) -> Any:
-    from rasterio.crs import CRS
+def _features(
+    file: Path,
+    numbers: Sequence[int],
+    shapes: Sequence[tuple[dict[str, Any], Geometry | None]],
+    reading: BoxReading,
+) -> tuple[Feature, ...]:
+    features, placeless, others = [], 0, 0
+    for number, (properties, geometry) in zip(numbers, shapes, strict=True):
+        place = f"{file}: feature {number}"
+        if geometry is None:
+            placeless += 1
+            continue
+        try:
+            parts, dropped = polygons_of(geometry)
+            features.append(Feature(place, _lower_keys(properties), parts))
+            others += dropped
+        except DataError as error:
+            reading.problems.append(f"{place}: {error}")
+    if placeless:
+        reading.notices.append(f"{file}: {placeless} feature(s) without a geometry skipped")
+    if others:
+        reading.notices.append(f"{file}: {others} point(s) and line(s) of geometry collections skipped")
+    return tuple(features)
 
-    return CRS.from_user_input(text)
+
+def polygons_of(geometry: Geometry) -> tuple[tuple[Polygon, ...], int]:
+    """Valid polygons of a Polygon, MultiPolygon or GeometryCollection, and how many other parts were dropped.
+
+    A ring that crosses itself becomes the polygons that it encloses, still one object: a MultiPolygon in its place.
+    """
+    import shapely
+
+    whole = shapely.force_2d(geometry)
+    if not all(math.isfinite(value) for value in shapely.get_coordinates(whole).ravel().tolist()):
+        raise DataError("a corner that is none (not finite)", expected="numbers", cure="export the file again")
+    pieces = [whole]
+    while any(hasattr(piece, "geoms") for piece in pieces):
+        pieces = [part for piece in pieces for part in (piece.geoms if hasattr(piece, "geoms") else [piece])]
+    polygons = [piece for piece in pieces if piece.geom_type == "Polygon" and not piece.is_empty]
+    if not polygons:
+        kind = "no corners in geometry" if whole.is_empty else "geometry"
+        raise DataError(
+            f"{kind} {geometry.geom_type}", expected="a Polygon or MultiPolygon with corners", cure="draw a rectangle"
+        )
+    valid = [part if part.is_valid else shapely.make_valid(part, method="structure") for part in polygons]
+    flat = next((part for part, mended in zip(polygons, valid, strict=True) if mended.area <= 0), None)
+    if flat is not None:
+        left, top, right, bottom = flat.bounds
+        raise DataError(
+            f"a polygon without an area, x {left:g} to {right:g}, y {top:g} to {bottom:g}",
+            expected="width and height",
+            cure="draw it again, or remove it",
+        )
+    return tuple(valid), len(pieces) - len(polygons)
+
+
+def _lower_keys(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys in lower case, values that are null, NaN or empty left out; two spellings of a key must agree."""
+    found: dict[str, Any] = {}
+    for key, value in properties.items():
+        if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+            continue
+        small = str(key).lower()
+        if small in found and found[small] != value:
+            raise DataError(f"{key} {value!r} beside {small} {found[small]!r}", expected="one", cure="remove one")
+        found[small] = value
+    return found
+
+
+def _listed(member: Any) -> tuple[str, ...]:
+    values = member if isinstance(member, list) else [member] if member else []
+    return tuple(str(value) for value in values)
