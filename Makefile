@@ -13,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo demo_seeds test slow check install dubai dubai_encdec dubai_gpu clean
+.PHONY: demo results demo_seeds test slow check install dubai dubai_encdec dubai_gpu clean
 
 # Two branches side by side, one thread each, beat one pipeline of two threads; twice, so that neither waits long for the
 # other. -s: each branch runs its own stages alone, in this order (two `dvc repro` that check one common stage block each
@@ -38,8 +38,11 @@ demo: install  ## the embedded scenes through the whole pipeline; results in rep
 	$(call both,$(FROM_TAGS),$(FROM_PIXELS))
 	$(call both,$(STUDENTS),$(OTHERS))
 	$(RUN) dvc repro
-	$(RUN) python -m weakseg readme
 	@cat reports/results.md
+
+results: install  ## keep what make demo found, for git; write the tables of README.md and docs/results.md
+	$(RUN) python -m weakseg results results/demo
+	$(RUN) python -m weakseg readme
 
 test: install  ## the default test suite
 	$(RUN) pytest -n 2
@@ -66,13 +69,13 @@ requirements.lock: pyproject.toml
 	$(UV) pip compile -q --universal --generate-hashes --no-header --all-extras --group dev --group docs --group bench \
 	  --python-version 3.11 pyproject.toml -o $@
 
-# real images in a workspace of their own; reports are copied to reports/ when the run has ended
+# real images in a workspace of their own; what is worth keeping goes to results/ when the run has ended
 define real
 	test -f work/$(1)/params.yaml || $(RUN) python -m weakseg --root work/$(1) init --config configs/$(2).yaml
 	test -d work/$(1)/data/images || $(RUN) python -m weakseg --root work/$(1) data import $(IMAGES) $(LABELS) \
 	  --classes configs/dubai_classes.yaml --ignore 5
 	cd work/$(1) && ../../$(RUN) dvc repro
-	mkdir -p reports/$(1) && cp -r work/$(1)/reports/. reports/$(1)/
+	$(RUN) python -m weakseg --root work/$(1) results results/$(1)
 endef
 
 dubai: install  ## make dubai IMAGES=... LABELS=...
@@ -90,7 +93,7 @@ demo_seeds: install  ## make demo's table, and boxes, over three seeds
 	sed -i -e 's/^  seeds: .*/  seeds: [0, 1, 2]/' -e 's/^  # boxes:/  boxes:/' work/demo_seeds/params.yaml
 	$(RUN) python -m weakseg --root work/demo_seeds data ensure
 	cd work/demo_seeds && ../../$(RUN) dvc repro
-	mkdir -p reports/demo_seeds && cp -r work/demo_seeds/reports/. reports/demo_seeds/
+	$(RUN) python -m weakseg --root work/demo_seeds results results/demo_seeds
 
 clean:  ## remove what the pipeline made; data and environment stay
 	rm -rf out mlruns mlflow.db

@@ -335,7 +335,7 @@ def test_mlflow_run_trains_tunes_evaluates_promotes_and_predicts(clone: Clone) -
     entry("evaluate", source="pixel")
     assert 0 <= json.loads((reports / "evaluate" / "pixel.json").read_text())["miou"] <= 1
     entry("promote", source="pixel", alias="challenger")
-    (line,) = (reports / "promotions.jsonl").read_text().splitlines()
+    (line,) = (clone.root / "results" / "promotions.jsonl").read_text().splitlines()
     assert (json.loads(line)["action"], json.loads(line)["alias"]) == ("promote", "challenger")
     entry("predict", model=str(model), image="data/images/v1.tif", output="out/v1.tif")
     assert (clone.root / "out" / "v1.tif").is_file()

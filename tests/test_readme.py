@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -10,35 +11,67 @@ import typer.main
 
 from weakseg.cli import app
 from weakseg.errors import DataError
-from weakseg.readme import BEGIN, END, results_block, update_readme
+from weakseg.readme import BEGIN, END, headline, tables, update_documents
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def test_results_block_is_what_the_reports_say() -> None:
-    assert results_block(ROOT) in TEXT, "run `weakseg readme`"
+@pytest.mark.parametrize(("page", "block"), [("README.md", headline(ROOT)), ("docs/results.md", tables(ROOT))])
+def test_generated_tables_are_what_results_say(page: str, block: str) -> None:
+    assert f"{BEGIN}\n\n{block}\n\n{END}" in (ROOT / page).read_text(), "run `weakseg readme`"
 
 
-def test_update_replaces_the_block_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / "README.md").write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    (tmp_path / "reports").mkdir()
-    (tmp_path / "reports" / "results.md").write_text("| a table |\n")
-    assert update_readme(tmp_path)
-    text = (tmp_path / "README.md").read_text()
-    assert text.startswith("before\n" + BEGIN)
-    assert text.endswith(END + "\nafter\n")
-    assert "| a table |" in text
-    assert "old" not in text
-    assert "No report at `reports/dubai72_encdec/results.md` yet." in text
-    assert not update_readme(tmp_path)
+ROWS = {
+    "pixel": {"miou": 0.4, "spread": {"low": 0.38, "high": 0.42, "count": 3}},
+    "cam": {"miou": 0.41, "spread": {"low": 0.4, "high": 0.42, "count": 3}},
+    "fused": {
+        "miou": 0.48,
+        "spread": {"low": 0.47, "high": 0.49, "count": 3},
+        "gain": {"value": 0.08, "low": 0.05, "high": 0.1},
+        "gap_closed": {"value": 0.8, "low": 0.7, "high": 0.9},
+    },
+    "full": {"miou": 0.5, "spread": {"low": 0.5, "high": 0.5, "count": 1}},
+}
+
+
+def folder_of_results(root: Path) -> Path:
+    (root / "docs").mkdir()
+    for page in ("README.md", "docs/results.md"):
+        (root / page).write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    folder = root / "results" / "dubai72"
+    folder.mkdir(parents=True)
+    (folder / "report.json").write_text(json.dumps(ROWS))
+    (folder / "results.md").write_text("| a table |\n")
+    (folder / "machine.json").write_text('{"date": "2026-11-28", "gpu": "none"}')
+    return root
+
+
+def test_update_replaces_the_blocks_and_nothing_else(tmp_path: Path) -> None:
+    root = folder_of_results(tmp_path)
+    assert [path.name for path in update_documents(root)] == ["README.md", "results.md"]
+    readme, results = ((root / page).read_text() for page in ("README.md", "docs/results.md"))
+    for text in (readme, results):
+        assert text.startswith("before\n" + BEGIN)
+        assert text.endswith(END + "\nafter\n")
+        assert "old" not in text
+    assert "0.400 (0.380 to 0.420) | **0.480 (0.470 to 0.490)** (fused) | 0.500 |" in readme
+    assert "| +0.080 [+0.050, +0.100] | **80 %** [70, 90] |" in readme
+    assert "no `results/demo_seeds/report.json` yet" in readme
+    assert "| a table |\n\nMade with: date 2026-11-28; gpu none." in results
+    assert "No `results/dubai72_gpu/results.md` yet." in results
+    assert update_documents(root) == []
 
 
 def test_a_readme_without_the_block_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "README.md").write_text("nothing here\n")
+    (folder_of_results(tmp_path) / "README.md").write_text("nothing here\n")
     with pytest.raises(DataError, match="no results block"):
-        update_readme(tmp_path)
+        update_documents(tmp_path)
+
+
+def test_the_readme_is_short() -> None:
+    assert len(TEXT.splitlines()) <= 150
 
 
 def commands_in(text: str) -> list[str]:
@@ -84,7 +117,7 @@ def test_every_picture_is_shown_and_small() -> None:
         for page in PAGES
         for target in re.findall(r"!\[[^]]+\]\(([^)]+)\)", page.read_text())
     }
-    pictures = set((ROOT / "docs" / "pictures").iterdir())
+    pictures = {*(ROOT / "docs" / "pictures").iterdir(), ROOT / "results" / "demo" / "maps.jpg"}
     assert pictures == shown
     for picture in pictures:
         assert picture.stat().st_size < 300_000, picture.name

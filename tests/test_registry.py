@@ -248,7 +248,7 @@ def test_a_damaged_log_is_refused_before_anything_moves(
 ) -> None:
     _, two = rising(root, "damaged", 2)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
-    (tmp_path / "reports").mkdir()
+    (tmp_path / "results").mkdir()
     promotion_log(tmp_path).write_text("{torn")
     with pytest.raises(StageError, match=r"promotions\.jsonl.*restore it from git"):
         rollback(tmp_path, "damaged")

@@ -237,12 +237,22 @@ def label_cost(
 
 
 @app.command()
-def readme(context: typer.Context) -> None:
-    """Rewrite the results block of README.md from the reports, and draw its picture."""
-    from weakseg.readme import draw_picture, update_readme
+def results(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="Where to keep the run, for instance results/demo.")],
+) -> None:
+    """Keep a finished run: its tables, numbers and maps, and the machine that made them, for git."""
+    from weakseg.results import save_results
 
-    typer.echo("README.md updated" if update_readme(context.obj) else "README.md is up to date")
-    typer.echo(f"picture: {draw_picture(context.obj) or 'nothing predicted yet'}")
+    typer.echo(f"{folder}: {', '.join(save_results(context.obj, folder))}")
+
+
+@app.command()
+def readme(context: typer.Context) -> None:
+    """Rewrite the generated tables of README.md and docs/results.md from results/."""
+    from weakseg.readme import update_documents
+
+    typer.echo("\n".join(map(str, update_documents(context.obj))) or "nothing to change")
 
 
 @runs_app.command()

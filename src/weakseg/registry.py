@@ -1,7 +1,7 @@
 """MLflow model registry: register an evaluated model, move an alias only through gates, roll back.
 
 The alias ``champion`` is the model in use, ``challenger`` the next one. Every move is written to the version's tags (so
-it can be undone from any machine) and appended to ``reports/promotions.jsonl`` (so that git keeps the history).
+it can be undone from any machine) and appended to ``results/promotions.jsonl`` (so that git keeps the history).
 Promotions that race, on one machine or on many, wait for each other: whoever moves an alias first makes a registered
 model ``<name>.lock``, which the registry allows once, and deletes it afterwards. Then the alias is compared with the
 champion that the gates were checked against, and the later promotion is refused.
@@ -205,7 +205,7 @@ def promote(
     """Check the gates against the champion and move ``alias`` to ``version`` if all pass.
 
     Args:
-        root: the workspace: its server and its ``reports/promotions.jsonl``.
+        root: the workspace: its server and its ``results/promotions.jsonl``.
         name: the registered model.
         version: the candidate.
         alias: ``champion`` or ``challenger``; the gates compare with the champion in both cases.
@@ -272,7 +272,7 @@ def rollback(root: Path, name: str, *, alias: str = "champion") -> Promotion:
 
 def promotion_log(root: Path) -> Path:
     """The append-only log: one JSON object per line, for moves, refusals and rollbacks."""
-    return root / "reports" / "promotions.jsonl"
+    return root / "results" / "promotions.jsonl"
 
 
 def _move(client: Any, name: str, outcome: Promotion) -> None:

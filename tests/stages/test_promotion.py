@@ -93,7 +93,7 @@ def test_promotion_refusal_and_rollback_as_typed_over_http(
     monkeypatch.delenv("MLFLOW_RUN_ID")
     assert command("rollback") == (0, "champion is version 1 again, was 3\n")
 
-    log = [json.loads(line) for line in (workspace / "reports" / "promotions.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in (workspace / "results" / "promotions.jsonl").read_text().splitlines()]
     assert [(line["action"], line["version"]) for line in log] == [
         *(("promote", "1"), ("refuse", "2"), ("promote", "3"), ("rollback", "1"))
     ]
