@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import numpy as np
 import pytest
@@ -61,6 +62,23 @@ def test_world_files_with_the_crs_in_a_prj(tmp_path: Path, raster: str, world: s
     assert epsg(path) == 25832
 
 
+@pytest.mark.parametrize("world", [".tfw", ".tifw", ".tiffw", ".wld", ".TIFW"])
+@pytest.mark.parametrize("raster", ["a.tif", "a.TIF", "a.tiff"])
+def test_world_files_beside_a_sidecar_that_holds_only_the_crs(tmp_path: Path, raster: str, world: str) -> None:
+    path = picture(tmp_path / raster)
+    (tmp_path / f"a{world}").write_text(WORLD)
+    assert read_info(path).transform == pytest.approx(PLACE)
+    path.with_name(f"{raster}.aux.xml").write_text(f"<PAMDataset><SRS>{escape(UTM.to_wkt())}</SRS></PAMDataset>")
+    assert read_info(path).transform == pytest.approx(PLACE)
+    assert epsg(path) == 25832
+
+
+def test_the_world_file_of_another_format_is_that_of_another_raster(tmp_path: Path) -> None:
+    (tmp_path / "a.tfw").write_text(WORLD)
+    assert read_info(picture(tmp_path / "a.jpg")).transform is None
+    assert read_info(picture(tmp_path / "a.tif")).transform == pytest.approx(PLACE)
+
+
 def test_a_prj_may_hold_a_code_and_counts_only_for_rasters_with_a_transform(tmp_path: Path) -> None:
     path = picture(tmp_path / "a.png")
     (tmp_path / "a.prj").write_text("EPSG:25832\n")
@@ -72,6 +90,7 @@ def test_a_prj_may_hold_a_code_and_counts_only_for_rasters_with_a_transform(tmp_
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
+        ("a.tifw", "0.3\n0\n0\n", "no world file of six numbers"),
         ("a.prj", "nonsense", "no coordinate reference system"),
         ("a.prj", 'PROJCS["half', "no coordinate reference system"),
         ("a.aux.xml", "<PAMDataset>", "no element found"),
@@ -80,8 +99,9 @@ def test_a_prj_may_hold_a_code_and_counts_only_for_rasters_with_a_transform(tmp_
     ],
 )
 def test_sidecars_that_cannot_be_used_are_refused(tmp_path: Path, name: str, text: str, reason: str) -> None:
-    path = picture(tmp_path / "a.png")
-    (tmp_path / "a.pgw").write_text(WORLD)
+    path = picture(tmp_path / ("a.tif" if name == "a.tifw" else "a.png"))
+    if name != "a.tifw":
+        (tmp_path / "a.pgw").write_text(WORLD)
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError) as caught:
         read_info(path)

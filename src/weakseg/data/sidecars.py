@@ -1,7 +1,8 @@
 """Files beside a raster that say where it lies, as far as GDAL leaves them out.
 
-GDAL itself reads world files (``.tfw``, ``.pgw``, ``.wld``, ..., of either case) and ``NAME.png.aux.xml``. Left to this
-module: ``NAME.aux.xml``, upper-case ``.AUX.XML``, and the ``.prj`` beside a world file, which names its CRS.
+GDAL itself reads ``NAME.png.aux.xml`` and most world files (``.tfw``, ``.pgw``, ``.wld``, of either case). Left to this
+module: ``NAME.aux.xml``, upper-case ``.AUX.XML``, world files whose ending GDAL does not expect (``.tifw`` beside a
+``.tiff``) or that it passes over, and the ``.prj`` beside a world file, which names its CRS.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def place_of(path: Path, file: DatasetReader) -> tuple[CRS | None, Affine | None
     transform = None if file.transform.is_identity else file.transform
     if crs is None or transform is None:
         other_crs, other_transform = _read_aux(path)
-        crs, transform = crs or other_crs, transform or other_transform
+        crs, transform = crs or other_crs, transform or other_transform or _read_world(path)
     if crs is None and transform is not None:
         crs = next((_read_prj(beside) for beside in _present(path, [path.stem], ".prj")), None)
     return crs, transform
@@ -83,6 +84,20 @@ def _read_aux(path: Path) -> tuple[CRS | None, Affine | None]:
         if crs is not None or transform is not None:
             return crs, transform
     return None, None
+
+
+def _read_world(path: Path) -> Affine | None:
+    """The transform of a world file of the raster's format: six lines, of the centre of the first px."""
+    from affine import loadsw
+
+    initial = path.suffix[1:2].lower()  # "a.tfw" beside "a.jpg" is that of another raster, "a.tif"
+    for suffix in sorted(s for s in WORLD_SUFFIXES if s == ".wld" or s[1] == initial):
+        for beside in _present(path, [path.stem], suffix):
+            try:
+                return loadsw(beside.read_text())
+            except ValueError as error:
+                raise _unusable(beside, "no world file of six numbers") from error
+    return None
 
 
 def _parse_transform(beside: Path, text: str) -> Affine:
