@@ -113,6 +113,8 @@ def test_two_categories_of_one_class(tmp_path: Path) -> None:
     [
         {"file_name": "area1.png"},
         {"file_name": "images\\area1_RGB.tif"},
+        {"file_name": "IMG_area1.jpg"},
+        {"file_name": "IMG_area1_jpg.rf.3f2a7c0db1e94c5.jpg"},
         {"file_name": "area1_png.rf.3f2a7c0db1e94c5.jpg", "extra": {"name": "area1.png"}},
         {"file_name": "area1_png.rf.3f2a7c0db1e94c5.jpg"},
         {"file_name": "train/area1_tif.rf.AbC09.jpg"},

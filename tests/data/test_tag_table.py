@@ -88,6 +88,7 @@ OTHER = TagWindow("area2", 0, 0, 5, 5, ("c",))
         (HEADER, 'area1,0,10,20,30,"a,b",', 'area2,0,0,5,5,"c,",'),
         (HEADER, 'area1,0,10,20,30,"b;a",', "area2,0,0,5,5,c;,"),
         (HEADER, "area1.tif,0,10,20,30,a b,", "images\\area2.PNG,0,0,5,5,c,"),
+        (HEADER, "IMG_area1.jpg,0,10,20,30,a b,", "area2_m.png,0,0,5,5,c,"),
         (HEADER, "area1_RGB.tif,0,10,20,30,a b,", "top_mosaic_09cm_area2.tif,0,0,5,5,c,"),
         (HEADER, "area1,0.0,10.0,20.0,30.0,a b,nan", "area2,0,0,5,5,c,<NA>"),
         (HEADER.replace(",", ";"), "area1;0,0;10,0;20,0;30,0;a b;", "area2;0;0;5;5;c;"),

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from weakseg.data.box_reading import BoxReading, read_flag, shorten
 from weakseg.data.boxes import Box, BoxTable, fit_window
 from weakseg.data.coco_shapes import Edges, is_finite, outline_edges, turned_edges
-from weakseg.data.pairing import area_name
+from weakseg.data.pairing import area_name, bare_name
 from weakseg.errors import DataError
 
 SLACK: Final = 1.0  # px by which a box may leave its raster or an outline its box: rounding of annotation programs
@@ -168,7 +168,7 @@ def _read_image(
 def _image_area(name: str, image: dict[str, Any], reading: BoxReading) -> str:
     """The area of an image: its own name if there is such a raster, else the name that it had before its upload."""
     own = Path(name.replace("\\", "/")).stem
-    for stem in (own, area_name(own)):
+    for stem in (own, area_name(own), bare_name(own)):
         area = reading.find_area(stem)
         if area is not None:
             return area
@@ -176,7 +176,8 @@ def _image_area(name: str, image: dict[str, Any], reading: BoxReading) -> str:
     stems = [*_earlier_names(name)]
     if isinstance(extra, dict) and isinstance(extra.get("name"), str):
         stems += [Path(extra["name"]).stem, extra["name"], *_earlier_names(extra["name"])]
-    found = {area: stem for stem in stems for part in (stem, area_name(stem)) if (area := reading.find_area(part))}
+    parts = [(stem, part) for stem in stems for part in (stem, area_name(stem), bare_name(stem))]
+    found = {area: stem for stem, part in parts if (area := reading.find_area(part))}
     if len(found) > 1:
         raise DataError(f"{name} is {' or '.join(found)}", expected="one image", cure="write file_name as it was")
     if not found:

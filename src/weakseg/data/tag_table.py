@@ -15,7 +15,7 @@ from typing import Final
 from weakseg.classes import ClassScheme
 from weakseg.data.class_lists import did_you_mean, join_names, split_names
 from weakseg.data.files import atomic_path
-from weakseg.data.pairing import area_name
+from weakseg.data.pairing import area_name, bare_name
 from weakseg.data.raster import read_info
 from weakseg.data.tags import TagWindow, check_inside
 from weakseg.errors import DataError
@@ -186,7 +186,7 @@ def _area(text: str, areas: Sizes, problems: list[str]) -> str | None:
     """The area that is named so, or whose file is; None after noting why there is none."""
     file = PurePosixPath(text.replace("\\", "/"))
     stem = file.stem if file.suffix.casefold() in RASTERS else file.name
-    forms = [unicodedata.normalize("NFC", form) for form in (text, stem, area_name(stem))]
+    forms = [unicodedata.normalize("NFC", form) for form in (text, stem, area_name(stem), bare_name(stem))]
     found = [area for area in areas if unicodedata.normalize("NFC", area) in forms]
     if text in areas and text == file.name and file.suffix.casefold() not in RASTERS:
         found = [text]
