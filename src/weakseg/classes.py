@@ -6,9 +6,12 @@ Layer 0: no torch.
 
 from __future__ import annotations
 
+import dataclasses
+import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +20,8 @@ import yaml
 from weakseg.errors import DataError
 
 IGNORE: Final = 255
+READY: Final = Path(__file__).parent / "configs" / "classes"  # class files of public data sets
+_NAMED: Final = 8  # so many unknown colours are named one by one
 
 Colour = tuple[int, int, int]
 Mask = npt.NDArray[np.uint8]
@@ -27,14 +32,19 @@ class ClassScheme:
     """Class names with their RGB colours, in index order, and the colours that mean "ignore".
 
     Attributes:
-        names: scored classes, index order, 1 to 32 of them (tags travel as bits of an int32).
+        names: scored classes, index order, 1 to 31 of them (tags travel as bits of an int32).
         colours: one (R, G, B) in 0..255 per name, all different.
         ignored: (name, colour) pairs that become ``IGNORE``, e.g. ISPRS clutter and eroded borders.
+        values: the id of each class in label files that come from outside; none: its index. Masks of a workspace hold
+            indices, whatever the files they came from held.
+        ignored_values: likewise for each of ``ignored``, None where an entry is known by its colour alone; or none.
     """
 
     names: tuple[str, ...]
     colours: tuple[Colour, ...]
     ignored: tuple[tuple[str, Colour], ...] = ()
+    values: tuple[int, ...] = ()
+    ignored_values: tuple[int | None, ...] = ()
 
     def __post_init__(self) -> None:
         everything = list(self.colours) + [colour for _, colour in self.ignored]
@@ -48,6 +58,19 @@ class ClassScheme:
             raise DataError(
                 f"repeated name or colour among {self.names} {everything}",
                 expected="each once",
+                cure="mend classes.yaml",
+            )
+        for name in (*self.names, *(name for name, _ in self.ignored)):
+            _check_name(name)
+        self._check_values()
+
+    def _check_values(self) -> None:
+        ids = [*self.values, *(value for value in self.ignored_values if value is not None)]
+        missing = len(self.values) not in (0, len(self.names)) or (ids and not self.values)
+        if missing or len(self.ignored_values) not in (0, len(self.ignored)) or len(set(ids)) != len(ids):
+            raise DataError(
+                f"values {ids} for {', '.join(self.names)}",
+                expected="no `value:` at all, or one for every class (an ignored entry may go without), each once",
                 cure="mend classes.yaml",
             )
 
@@ -70,32 +93,66 @@ class ClassScheme:
             table[IGNORE] = self.ignored[0][1]
         return table[mask]
 
-    def to_indices(self, rgb: npt.NDArray[np.uint8]) -> Mask:
-        """RGB (H, W, 3) uint8 -> index mask (H, W) uint8; an unknown colour raises with its count and place."""
+    def colour_codes(self) -> dict[Colour, int]:
+        """Colour -> class index, or ``IGNORE`` for the colours of ``ignored``."""
+        return dict.fromkeys((colour for _, colour in self.ignored), IGNORE) | {
+            colour: index for index, colour in enumerate(self.colours)
+        }
+
+    def value_codes(self) -> dict[int, int]:
+        """Id in a label file -> class index, or ``IGNORE`` for the ids of ``ignored``; empty without ``values``."""
+        ignored = (value for value in self.ignored_values if value is not None)
+        return dict.fromkeys(ignored, IGNORE) | {value: index for index, value in enumerate(self.values)}
+
+    def by_index(self) -> ClassScheme:
+        """The same classes without ``values``: the scheme of masks that hold indices, as those of a workspace do."""
+        return dataclasses.replace(self, values=(), ignored_values=())
+
+    def to_indices(self, rgb: npt.NDArray[np.uint8], *, ignored: npt.NDArray[np.bool_] | None = None) -> Mask:
+        """RGB (H, W, 3) uint8 -> index mask (H, W) uint8; each unknown colour is named with its count and place.
+
+        Pixels of ``ignored`` (H, W) become ``IGNORE``, whatever their colour.
+        """
         codes = rgb[..., 0].astype(np.int32) << 16 | rgb[..., 1].astype(np.int32) << 8 | rgb[..., 2]
         mask = np.full(codes.shape, IGNORE, np.uint8)
-        known = np.zeros(codes.shape, bool)
-        pairs = [(colour, index) for index, colour in enumerate(self.colours)]
-        pairs += [(colour, IGNORE) for _, colour in self.ignored]
-        for (red, green, blue), index in pairs:
+        known = np.zeros(codes.shape, bool) if ignored is None else ignored.copy()
+        for (red, green, blue), index in self.colour_codes().items():
             here = codes == (red << 16 | green << 8 | blue)
             mask[here] = index
             known |= here
+        if ignored is not None:
+            mask[ignored] = IGNORE
         if not known.all():
-            rows, columns = np.nonzero(~known)
-            first = tuple(int(value) for value in rgb[rows[0], columns[0]])
-            raise DataError(
-                f"{rows.size} px of unknown colours, first {first} at row {rows[0]}, column {columns[0]}",
-                expected=f"the colours of {', '.join(self.names + tuple(name for name, _ in self.ignored))}",
-                cure="mend the mask, or name the colour in classes.yaml",
-            )
+            raise self.unknown_colours(codes, ~known)
         return mask
 
+    def unknown_colours(self, codes: npt.NDArray[Any], unknown: npt.NDArray[np.bool_]) -> DataError:
+        """The error for pixels (H, W) bool of colours that the scheme lacks; ``codes`` are R << 16 | G << 8 | B."""
+        colours, counts = np.unique(codes[unknown], return_counts=True)
+        places = [tuple(int(at) for at in np.argwhere(unknown & (codes == code))[0]) for code in colours[:_NAMED]]
+        strays = sorted(zip(places, colours[:_NAMED].tolist(), counts[:_NAMED].tolist(), strict=True))
+        texts = [
+            f"{(code >> 16, code >> 8 & 255, code & 255)} at row {row}, column {column}"
+            + (f" ({count} px)" if len(colours) > 1 else "")
+            for (row, column), code, count in strays
+        ]
+        more = f" and {len(colours) - _NAMED} more colours" if len(colours) > _NAMED else ""
+        return DataError(
+            f"{int(unknown.sum())} px of unknown colours, first {', then '.join(texts)}{more}",
+            expected=f"the colours of {', '.join(self.names + tuple(name for name, _ in self.ignored))}",
+            cure="mend the mask, or name the colour in classes.yaml",
+        )
+
     def save(self, path: Path) -> None:
-        """Write classes.yaml: ``classes: [{name, colour}]`` and ``ignored: [{name, colour}]``."""
+        """Write classes.yaml: ``classes: [{name, colour}]`` and ``ignored``, with ``value`` where it is given."""
+        rows: list[dict[str, Any]]
         rows = [{"name": n, "colour": list(c)} for n, c in zip(self.names, self.colours, strict=True)]
-        ignored = [{"name": n, "colour": list(c)} for n, c in self.ignored]
-        path.write_text(yaml.safe_dump({"classes": rows, "ignored": ignored}, sort_keys=False))
+        ignored: list[dict[str, Any]] = [{"name": n, "colour": list(c)} for n, c in self.ignored]
+        for entries, values in ((rows, self.values), (ignored, self.ignored_values)):
+            for entry, value in zip(entries, values, strict=False):
+                entry |= {} if value is None else {"value": value}
+        text = yaml.safe_dump({"classes": rows, "ignored": ignored}, sort_keys=False, allow_unicode=True)
+        path.write_text(text, encoding="utf-8")
 
 
 def load_classes(path: Path) -> ClassScheme:
@@ -103,27 +160,75 @@ def load_classes(path: Path) -> ClassScheme:
     if not path.is_file():
         raise DataError(f"no file {path}", expected="a classes.yaml", cure="run `weakseg data import` or `data ensure`")
     try:
-        raw = yaml.safe_load(path.read_text())
-        names, colours = _columns(raw["classes"])
-        ignored_names, ignored_colours = _columns(raw.get("ignored") or [])
+        raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        _check_keys(raw, ("classes", "ignored"))
+        rows, ignored = ([_entry(row) for row in entries] for entries in (raw["classes"], raw.get("ignored") or []))
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"{path} is not a class table ({type(error).__name__}: {error})".replace("\n", " "),
-            expected="classes: [{name: NAME, colour: [R, G, B]}, ...] and optionally ignored: [...]",
+            expected="classes: [{name: NAME, colour: [R, G, B]}, ...] and optionally ignored: [...], value: ID in both",
             cure="mend the file",
         ) from error
-    return ClassScheme(names, colours, tuple(zip(ignored_names, ignored_colours, strict=True)))
+    try:
+        return _scheme(rows, ignored)
+    except DataError as error:
+        raise DataError(f"{path}: {error.found}", expected=error.expected, cure=error.cure) from error
 
 
-def _columns(rows: list[dict[str, object]]) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
-    names, colours = [], []
-    for row in rows:
-        red, green, blue = (int(value) for value in row["colour"])  # type: ignore[attr-defined]
-        if not all(0 <= value <= 255 for value in (red, green, blue)):
-            raise ValueError(f"colour {row['colour']} outside 0..255")
-        names.append(str(row["name"]))
-        colours.append((red, green, blue))
-    return tuple(names), tuple(colours)
+def find_classes(name: str) -> ClassScheme:
+    """A class scheme by the path of a classes.yaml, or by the name of one that weakseg has, e.g. ``loveda``."""
+    path = Path(name)
+    ready = {file.stem: file for file in sorted(READY.glob("*.yaml"))}
+    if path.is_file() or (path.suffix and name not in ready) or path.parent != Path():
+        return load_classes(path)
+    if name not in ready:
+        raise DataError(f"classes {name!r}", expected=f"a file, or one of {', '.join(ready)}", cure="mend the name")
+    return load_classes(ready[name])
+
+
+_Entry = tuple[str, Colour, int | None]
+
+
+def _scheme(rows: list[_Entry], ignored: list[_Entry]) -> ClassScheme:
+    values = [value for _, _, value in rows if value is not None]
+    ids = tuple(value for _, _, value in ignored)
+    return ClassScheme(
+        tuple(name for name, _, _ in rows),
+        tuple(colour for _, colour, _ in rows),
+        tuple((name, colour) for name, colour, _ in ignored),
+        tuple(values),
+        ids if any(value is not None for value in ids) else (),
+    )
+
+
+def _entry(row: Mapping[str, Any]) -> _Entry:
+    _check_keys(row, ("name", "colour", "value"))
+    name, colour, value = row["name"], row["colour"], row.get("value")
+    if not isinstance(name, str | int) or isinstance(name, bool):  # YAML reads no, yes and 2024-01-01 as no text
+        raise ValueError(f"name {name!r} is no text, put it in quotes")
+    if len(colour) != 3 or not all(type(part) is int and 0 <= part <= 255 for part in colour):
+        raise ValueError(f"colour {colour} is not three whole numbers of 0..255")
+    if value is not None and type(value) is not int:
+        raise ValueError(f"value {value!r} is no whole number")
+    red, green, blue = colour
+    # programs write the same letter as one or as two code points: one of them, so that tags and boxes find the class
+    return unicodedata.normalize("NFC", str(name)), (red, green, blue), value
+
+
+def _check_keys(row: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    strange = [str(key) for key in row.keys() - set(known)]
+    if strange:
+        raise ValueError(f"unknown key {', '.join(sorted(strange))}")
+
+
+def _check_name(name: str) -> None:
+    """Refuse what no table, tag list or file name can carry; blanks inside, brackets and umlauts are fine."""
+    if not name or name != name.strip() or any(unicodedata.category(letter)[0] == "C" for letter in name):
+        raise DataError(
+            f"class name {name!r}",
+            expected="a name without control characters and without blanks at its ends",
+            cure="mend classes.yaml",
+        )
 
 
 ISPRS: Final = ClassScheme(

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -94,9 +94,21 @@ def import_(
     context: typer.Context,
     images: Annotated[Path, typer.Argument(help="Zip or folder of images.")],
     labels: Annotated[list[Path], typer.Argument(help="Zips or folders of masks; eroded ones end in _noBoundary.")],
-    classes: Annotated[Path | None, typer.Option(help="classes.yaml of the masks; ISPRS without it.")] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="classes.yaml of the masks, or a known set such as loveda; ISPRS without it.")
+    ] = None,
     bands: Annotated[str | None, typer.Option(help="Three bands to read, from 1, e.g. 4,1,2.")] = None,
-    ignore: Annotated[str | None, typer.Option(help="Values of index masks that mean ignore, e.g. 5,6.")] = None,
+    ignore: Annotated[str | None, typer.Option(help="Values of one-band masks that mean ignore, e.g. 5,6.")] = None,
+    masks_hold: Annotated[
+        Literal["indices", "values", "colours"] | None,
+        typer.Option(help="What one-band masks hold, where that can be read two ways."),
+    ] = None,
+    lossy_masks: Annotated[
+        bool, typer.Option("--lossy-masks", help="Take JPEG masks if all values are known.")
+    ] = False,
+    nodata_is_class: Annotated[
+        bool, typer.Option("--nodata-is-class", help="Read nodata values of masks like others.")
+    ] = False,
     unlabelled: Annotated[bool, typer.Option("--allow-unlabelled", help="Take images without a mask too.")] = False,
     replace: Annotated[bool, typer.Option(help="Replace data that is there.")] = False,
     image_pattern: Annotated[
@@ -109,12 +121,12 @@ def import_(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and draw the sheet; leave data/ as it is.")] = False,
 ) -> None:
     """Check every image and mask and bring them into the workspace's data/, or report all problems and do nothing."""
-    from weakseg.classes import ISPRS, load_classes
+    from weakseg.classes import ISPRS, find_classes
     from weakseg.data.importing import import_dataset
     from weakseg.import_sheet import draw_import_sheet
     from weakseg.layout import Layout
 
-    layout, scheme = Layout(context.obj), load_classes(classes) if classes else ISPRS
+    layout, scheme = Layout(context.obj), find_classes(classes) if classes else ISPRS
     report = import_dataset(
         images,
         labels,
@@ -122,6 +134,9 @@ def import_(
         classes=scheme,
         bands=_numbers(bands) or None,
         ignore_values=_numbers(ignore),
+        masks_hold=masks_hold,
+        lossy_masks=lossy_masks,
+        nodata_is_class=nodata_is_class,
         allow_unlabelled=unlabelled,
         replace=replace,
         image_pattern=image_pattern,

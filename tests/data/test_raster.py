@@ -173,15 +173,17 @@ def test_ignore_survives_a_table_where_it_looks_like_a_class(tmp_path: Path) -> 
     np.testing.assert_array_equal(read_mask(tmp_path / "a.tif", scheme), mask)
 
 
-def test_mask_with_alpha_must_be_opaque(tmp_path: Path) -> None:
+def test_transparent_pixels_of_a_mask_are_ignore(tmp_path: Path) -> None:
     layers = np.full((4, 2, 2), 255, np.uint8)
     path = save(tmp_path / "a.png", layers, "PNG")
     assert read_mask(path, ISPRS).tolist() == [[0, 0], [0, 0]]
     layers[3, 0, 0] = 0
-    with pytest.raises(DataError, match="an alpha band that is not opaque"):
-        read_mask(save(tmp_path / "b.png", layers, "PNG"), ISPRS)
+    assert read_mask(save(tmp_path / "b.png", layers, "PNG"), ISPRS).tolist() == [[IGNORE, 0], [0, 0]]
+    layers[3, 0, 1] = 100
+    with pytest.raises(DataError, match="an alpha band that is neither 0 nor 255 at 1 px"):
+        read_mask(save(tmp_path / "c.png", layers, "PNG"), ISPRS)
     with pytest.raises(DataError, match="5 bands; expected a label with 1 band of indices or 3 of colours"):
-        read_mask(save(tmp_path / "c.tif", np.zeros((5, 2, 2), np.uint8)), ISPRS)
+        read_mask(save(tmp_path / "d.tif", np.zeros((5, 2, 2), np.uint8)), ISPRS)
 
 
 def test_mask_errors_name_the_file(tmp_path: Path) -> None:

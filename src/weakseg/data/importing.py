@@ -23,10 +23,12 @@ import numpy.typing as npt
 from weakseg.classes import IGNORE, ISPRS, ClassScheme
 from weakseg.data.alignment import align_label
 from weakseg.data.archives import Entry, Limits, Listing, list_source, local_file
+from weakseg.data.mask_readings import Holds, describe_codes, mixed_readings
+from weakseg.data.masks import MaskOptions
 from weakseg.data.name_patterns import NamePattern
 from weakseg.data.pairing import Pair, choose_entries, pair_up
 from weakseg.data.previews import Preview, choose_previews, make_preview
-from weakseg.data.raster import RasterInfo, read_image, read_info, read_mask, write_raster
+from weakseg.data.raster import RasterInfo, read_image, read_info, read_label, write_raster
 from weakseg.data.tag_table import check_kept_tags, raster_sizes
 from weakseg.errors import DataError
 
@@ -46,6 +48,7 @@ class ImportReport:
         pixels: of all images.
         class_pixels: (name, labelled px) per class in index order, then ("ignore", px).
         unused: files of the sources that were not imported and are no known companions of rasters.
+        codes: how the numbers of one-band labels were read; empty where their colours said it all.
         turned: files whose pixels were turned as their EXIF orientation says.
         resampled: labels that were brought to the grid of their image.
         previews: of some areas, small, as they were taken.
@@ -57,6 +60,7 @@ class ImportReport:
     pixels: int
     class_pixels: tuple[tuple[str, int], ...]
     unused: tuple[str, ...]
+    codes: str = ""
     turned: tuple[str, ...] = ()
     resampled: tuple[str, ...] = ()
     previews: tuple[Preview, ...] = ()
@@ -66,6 +70,8 @@ class ImportReport:
         total = max(sum(count for _, count in self.class_pixels), 1)
         shares = ", ".join(f"{name} {count / total:.1%}" for name, count in self.class_pixels)
         lines = [f"{len(self.areas)} areas, {self.pixels:,} px", f"masks: {shares}"]
+        if self.codes:
+            lines.append(self.codes)
         if self.eroded:
             lines.append(f"{len(self.eroded)} areas also with eroded boundaries")
         if self.turned:
@@ -101,7 +107,7 @@ class ImportProblems(DataError):  # noqa: N818 - it holds problems
 class _Settings:
     classes: ClassScheme
     bands: tuple[int, ...] | None
-    ignore_values: tuple[int, ...]
+    masks: MaskOptions
     limits: Limits
     resample: bool
     dry: bool
@@ -116,6 +122,7 @@ class _Tally:
     turned: list[str] = field(default_factory=list)
     resampled: list[str] = field(default_factory=list)
     previews: list[Preview] = field(default_factory=list)
+    readings: dict[Holds, str] = field(default_factory=dict)  # of one-band labels without colours, with a first file
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,9 @@ def import_dataset(
     classes: ClassScheme | None = None,
     bands: tuple[int, ...] | None = None,
     ignore_values: tuple[int, ...] = (),
+    masks_hold: Holds | None = None,
+    lossy_masks: bool = False,
+    nodata_is_class: bool = False,
     allow_unlabelled: bool = False,
     replace: bool = False,
     image_pattern: str | None = None,
@@ -154,7 +164,11 @@ def import_dataset(
         target: usually ``data/``; made if missing.
         classes: names and colours of the labels; ISPRS by default.
         bands: three bands of the images, counted from 1; needed where they have not exactly three.
-        ignore_values: values of index masks, besides 255, that mean ignore.
+        ignore_values: values of one-band labels that mean ignore.
+        masks_hold: what the values of one-band labels are ("indices", "values" of classes.yaml, "colours"); needed
+            where a file can be read in two ways.
+        lossy_masks: take labels whose compression changes values, if each value is still one of the scheme.
+        nodata_is_class: values that a label's header calls nodata are values like others.
         allow_unlabelled: accept images without a label, for areas whose tags come from a table.
         replace: give up the images, labels and classes.yaml that ``target`` has; its tags stay.
         image_pattern, label_pattern: which files of the sources count and which part of their names is the area's
@@ -172,7 +186,8 @@ def import_dataset(
     from rich.console import Console
     from rich.progress import Progress
 
-    settings = _Settings(classes or ISPRS, bands, ignore_values, limits or Limits(), resample, dry_run)
+    masks = MaskOptions(masks_hold, ignore_values, lossy=lossy_masks, nodata_is_class=nodata_is_class)
+    settings = _Settings(classes or ISPRS, bands, masks, limits or Limits(), resample, dry_run)
     _check_target([images, *labels], target, may_replace=replace)
     patterns = [NamePattern(text) if text else None for text in (image_pattern, label_pattern)]
     pairs, unused, problems = _collect(images, labels, settings.limits, patterns, allow_unlabelled)
@@ -182,11 +197,12 @@ def import_dataset(
         with Progress(console=Console(stderr=True), disable=not progress) as bar:
             for pair in bar.track(pairs, description="importing"):
                 _import_pair(pair, staging, settings, problems, tally, show=pair.area in shown)
+        problems += mixed_readings(tally.readings)
         if problems:
             raise ImportProblems(problems)
         check_kept_tags(target / "tags" / "tags.csv", raster_sizes(target / "images"), tally.sizes)
         if not dry_run:
-            settings.classes.save(staging / "data" / "classes.yaml")
+            settings.classes.by_index().save(staging / "data" / "classes.yaml")
             _publish(staging, target)
     names = (*settings.classes.names, "ignore")
     indices = (*range(len(settings.classes)), IGNORE)
@@ -196,6 +212,7 @@ def import_dataset(
         eroded=tuple(pair.area for pair in pairs if pair.eroded is not None),
         pixels=sum(height * width for height, width in tally.sizes.values()),
         class_pixels=tuple((name, int(tally.counts[index])) for name, index in zip(names, indices, strict=True)),
+        codes=describe_codes(tally.readings, settings.classes),
         unused=unused,
         turned=tuple(tally.turned),
         resampled=tuple(tally.resampled),
@@ -260,9 +277,11 @@ def _import_pair(
 ) -> None:
     """Check one area, and unless there are problems by now count it, stage it, and ``show`` it among the previews."""
 
-    def read_label(path: Path) -> Pixels:
-        classes, limit = settings.classes, settings.limits.pixels
-        return read_mask(path, classes, ignore_values=settings.ignore_values, max_pixels=limit)
+    def read_drawn(path: Path) -> Pixels:
+        label = read_label(path, settings.classes, settings.masks, max_pixels=settings.limits.pixels)
+        if label.holds is not None:
+            tally.readings.setdefault(label.holds, path.name)
+        return label.mask
 
     def read_picture(path: Path) -> Pixels:
         return read_image(path, bands=settings.bands, max_pixels=settings.limits.pixels)
@@ -270,7 +289,7 @@ def _import_pair(
     scratch = staging / "scratch"
     image = _load(pair.image, read_picture, scratch, settings.limits, problems)
     masks = {
-        folder: _load(entry, read_label, scratch, settings.limits, problems)
+        folder: _load(entry, read_drawn, scratch, settings.limits, problems)
         for folder, entry in (("labels", pair.label), ("labels_eroded", pair.eroded))
         if entry is not None
     }

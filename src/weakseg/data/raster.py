@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from weakseg.classes import ClassScheme, Mask
+from weakseg.classes import IGNORE, ClassScheme, Mask
 from weakseg.data.files import atomic_path
 from weakseg.data.formats import raster_driver, unreadable
-from weakseg.data.masks import class_table, decode_mask
+from weakseg.data.label_bands import check_lossless, label_pixels
+from weakseg.data.masks import Label, MaskOptions, class_table, decode_mask
 from weakseg.data.orientation import orientation_of, seen_shape, stored_window, turn
 from weakseg.data.palette import read_palette
 from weakseg.data.sidecars import place_of
@@ -117,23 +118,30 @@ def read_window(
         return _read_rgb(path, file, bands, window)
 
 
-def read_mask(
-    path: Path, classes: ClassScheme, *, ignore_values: Sequence[int] = (), max_pixels: int = MAX_PIXELS
-) -> Mask:
-    """Read a label raster as an index mask: uint8 (H, W), class index or 255 (``IGNORE``).
+def read_mask(path: Path, classes: ClassScheme, *, max_pixels: int = MAX_PIXELS) -> Mask:
+    """Read a label raster as an index mask: uint8 (H, W), class index or 255 (``IGNORE``); see read_label."""
+    return read_label(path, classes, max_pixels=max_pixels).mask
 
-    Three bands are colours (a fourth may be an alpha band that is opaque everywhere), one band is indices;
-    ``masks.decode_mask`` has the rules, ``classes`` and ``ignore_values``. The errors are those of read_image and of
-    decode_mask, with the path.
+
+def read_label(
+    path: Path, classes: ClassScheme, options: MaskOptions | None = None, *, max_pixels: int = MAX_PIXELS
+) -> Label:
+    """Read a label raster as an index mask: uint8 (H, W), class index or 255 (``IGNORE``), and what the file held.
+
+    Three bands are colours, one band is indices, ids or colours; a further band may be alpha. ``masks.decode_mask``
+    has the rules. The errors are those of read_image and of decode_mask, with the path; a file that was compressed
+    with loss is one, unless ``options`` allow it.
     """
+    options = options or MaskOptions()
     with _opened(path, max_pixels) as file:
-        _check_dtype(path, file)
-        if file.count == 1:
-            values, table = _read(path, file, [1], None)[0], _colour_table(file)
-        else:
-            values, table = _read_colours(path, file), None
+        if not options.lossy:
+            check_lossless(path, file)
+        orientation = _orientation(path, file)
+        pixels = label_pixels(
+            path, file, read=lambda bands: _read(path, file, bands, None), see=lambda mask: turn(mask, orientation)
+        )
     try:
-        return decode_mask(values, classes, table=table, ignore_values=ignore_values)
+        return decode_mask(pixels, classes, options)
     except DataError as error:
         raise DataError(f"{path}: {error.found}", expected=error.expected, cure=error.cure) from error
 
@@ -153,7 +161,7 @@ def write_raster(
         array: (H, W) or (H, W, bands), a dtype that the format knows.
         info: where to take crs, transform and nodata from, usually that of the image the array belongs to; its size
             must fit, its bands and dtype do not matter.
-        colours: give an index mask (H, W) uint8 the colours of these classes, as a colour table.
+        colours: give an index mask (H, W) uint8 the colours of these classes, as a colour table, and nodata 255.
         compress: ``.tif`` only: 512 px tiles and lossless compression.
 
     Raises:
@@ -170,6 +178,8 @@ def write_raster(
     if info is not None:
         profile |= {"crs": CRS.from_wkt(info.crs) if info.crs else None, "nodata": _fitting(info.nodata, array.dtype)}
         profile |= {"transform": rasterio.Affine(*info.transform)} if info.transform else {}
+    if colours is not None:
+        profile["nodata"] = IGNORE  # its colour may be that of a class
     if compress:
         predictor = 3 if array.dtype.kind == "f" else 2
         profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "predictor": predictor}
@@ -302,18 +312,6 @@ def _colour_order(path: Path, bands: Sequence[int] | None) -> list[int]:
     return [band - 1 for band in chosen]
 
 
-def _read_colours(path: Path, file: DatasetReader) -> Image:
-    from rasterio.enums import ColorInterp
-
-    alpha = file.count == 4 and file.colorinterp[3] == ColorInterp.alpha
-    if file.count != 3 and not (alpha and bool((_read(path, file, [4], None) == 255).all())):
-        found = "an alpha band that is not opaque" if alpha else f"{file.count} bands"
-        raise DataError(
-            f"{path}: {found}", expected="a label with 1 band of indices or 3 of colours", cure="export the label again"
-        )
-    return np.ascontiguousarray(np.moveaxis(_read(path, file, (1, 2, 3), None), 0, -1))
-
-
 def _check_dtype(path: Path, file: DatasetReader) -> None:
     if set(file.dtypes) != {"uint8"}:
         raise DataError(
@@ -321,15 +319,6 @@ def _check_dtype(path: Path, file: DatasetReader) -> None:
             expected="uint8 (8 bits per band)",
             cure="convert it, e.g. gdal_translate -ot Byte (with -scale for an image)",
         )
-
-
-def _colour_table(file: DatasetReader) -> Image | None:
-    """The colours (256, 3) uint8 of a one-band raster with a colour table."""
-    try:
-        table = file.colormap(1)
-    except ValueError:  # rasterio's way to say that there is none
-        return None
-    return np.array([table.get(value, (0, 0, 0, 0))[:3] for value in range(256)], np.uint8)
 
 
 def _check_writable(path: Path, array: npt.NDArray[Any], info: RasterInfo | None, colours: ClassScheme | None) -> None:
