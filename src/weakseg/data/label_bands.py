@@ -109,7 +109,7 @@ def _mask_band(file: DatasetReader, see: Turn) -> Bools | None:
     flags = file.mask_flag_enums[0]
     if MaskFlags.per_dataset not in flags or MaskFlags.nodata in flags:
         return None
-    return see(file.read_masks(1)) != 0
+    return np.asarray(see(file.read_masks(1)) != 0)
 
 
 def _colour_table(file: DatasetReader, name: str) -> Table | None:
