@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
+from weakseg.config import parse_yaml, save_yaml
 from weakseg.errors import DataError
 
 IGNORE: Final = 255
@@ -151,8 +151,7 @@ class ClassScheme:
         for entries, values in ((rows, self.values), (ignored, self.ignored_values)):
             for entry, value in zip(entries, values, strict=False):
                 entry |= {} if value is None else {"value": value}
-        text = yaml.safe_dump({"classes": rows, "ignored": ignored}, sort_keys=False, allow_unicode=True)
-        path.write_text(text, encoding="utf-8")
+        save_yaml(path, {"classes": rows, "ignored": ignored})
 
 
 def load_classes(path: Path) -> ClassScheme:
@@ -160,10 +159,10 @@ def load_classes(path: Path) -> ClassScheme:
     if not path.is_file():
         raise DataError(f"no file {path}", expected="a classes.yaml", cure="run `weakseg data import` or `data ensure`")
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        raw = parse_yaml(path.read_text(encoding="utf-8-sig"), str(path))
         _check_keys(raw, ("classes", "ignored"))
         rows, ignored = ([_entry(row) for row in entries] for entries in (raw["classes"], raw.get("ignored") or []))
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (DataError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"{path} is not a class table ({type(error).__name__}: {error})".replace("\n", " "),
             expected="classes: [{name: NAME, colour: [R, G, B]}, ...] and optionally ignored: [...], value: ID in both",
@@ -204,7 +203,7 @@ def _scheme(rows: list[_Entry], ignored: list[_Entry]) -> ClassScheme:
 def _entry(row: Mapping[str, Any]) -> _Entry:
     _check_keys(row, ("name", "colour", "value"))
     name, colour, value = row["name"], row["colour"], row.get("value")
-    if not isinstance(name, str | int) or isinstance(name, bool):  # YAML reads no, yes and 2024-01-01 as no text
+    if not isinstance(name, str | int) or isinstance(name, bool):
         raise ValueError(f"name {name!r} is no text, put it in quotes")
     if len(colour) != 3 or not all(type(part) is int and 0 <= part <= 255 for part in colour):
         raise ValueError(f"colour {colour} is not three whole numbers of 0..255")

@@ -110,6 +110,15 @@ def test_masks_of_one_delivery_are_read_one_way(tmp_path: Path) -> None:
     drawn = np.array([[0, 1], [1, 1]], np.uint8)
     with pytest.raises(ImportProblems, match=re.escape("a.png holds indices, b.png holds colours; expected one kind")):
         bring_in(tmp_path, {"a.png": drawn, "b.png": drawn * 255}, BINARY)
+    # a picture with nothing but the black of ignore, saved as grey by a program that saves space
+    Image.fromarray(ISPRS.to_colours(drawn)).save(tmp_path / "gt" / "a.png")
+    Image.fromarray(drawn * 0).save(tmp_path / "gt" / "b.png")
+    with pytest.raises(ImportProblems, match=re.escape("a.png holds colours, b.png holds indices; expected one kind")):
+        run(tmp_path, ISPRS)
+    assert (
+        shares(run(tmp_path, ISPRS, masks_hold="colours")) == "impervious_surface 12.5%, building 37.5%, ignore 50.0%"
+    )
+    assert shares(run(tmp_path, ISPRS, masks_hold="indices")) == "impervious_surface 62.5%, building 37.5%"
 
 
 def test_masks_saved_as_jpeg_are_refused(tmp_path: Path) -> None:

@@ -109,6 +109,11 @@ def test_grey_colours_that_look_like_indices_are_not_guessed() -> None:
     assert decode([0, 1, 2], GREYS, holds="indices") == [0, 1, 2]
     assert decode([0, 1, 2], GREYS, holds="colours") == [255, 0, 1]
     with pytest.raises(DataError, match="two ways"):
+        decode([0, 0], GREYS)
+    assert decode([0, 0], ISPRS) == [0, 0]  # the other reading would label nothing
+    with pytest.raises(DataError, match="two ways"):
+        decode([255, 255], ISPRS)
+    with pytest.raises(DataError, match="two ways"):
         decode([0, 255], ISPRS)  # impervious surface and ignore, or boundary and impervious surface
 
 
@@ -240,8 +245,7 @@ def test_indices_in_three_equal_bands_only_if_told() -> None:
     with pytest.raises(DataError, match=r"1 px of unknown colours, first \(1, 1, 1\)"):
         decode_rgb(rgb, TWO)
     assert decode_rgb(rgb, TWO, holds="indices") == [[0, 1]]
-    with pytest.raises(DataError, match="three bands of colours where masks hold indices"):
-        decode_rgb(TWO.to_colours(np.zeros((1, 2), np.uint8)), TWO, holds="indices")
+    assert decode_rgb(TWO.to_colours(np.array([[0, 1]], np.uint8)), TWO, holds="indices") == [[0, 1]]  # colours anyway
 
 
 def test_unknown_colours_are_counted_and_placed() -> None:

@@ -122,7 +122,9 @@ class _Tally:
     turned: list[str] = field(default_factory=list)
     resampled: list[str] = field(default_factory=list)
     previews: list[Preview] = field(default_factory=list)
-    readings: dict[Holds, str] = field(default_factory=dict)  # of one-band labels without colours, with a first file
+    readings: dict[Holds, str] = field(
+        default_factory=dict
+    )  # of labels that no colour table explains, with a first file
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,7 @@ def import_dataset(
         with Progress(console=Console(stderr=True), disable=not progress) as bar:
             for pair in bar.track(pairs, description="importing"):
                 _import_pair(pair, staging, settings, problems, tally, show=pair.area in shown)
-        problems += mixed_readings(tally.readings)
+        problems += [] if masks_hold else mixed_readings(tally.readings)
         if problems:
             raise ImportProblems(problems)
         check_kept_tags(target / "tags" / "tags.csv", raster_sizes(target / "images"), tally.sizes)

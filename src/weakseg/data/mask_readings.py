@@ -97,11 +97,17 @@ def out_of_range(found: str, reading: Reading, classes: ClassScheme) -> DataErro
 
 
 def mixed_readings(readings: Mapping[Holds, str]) -> list[str]:
-    """The problem of labels of one delivery that were read in different ways, as (what they hold -> a first file)."""
+    """The problem of labels of one delivery that were read in different ways, as (what they hold -> a first file).
+
+    One of them may be a picture that a program has saved as grey because it happens to have no other colour.
+    """
     if len(readings) < 2:
         return []
     files = ", ".join(f"{file} holds {holds}" for holds, file in readings.items())
-    expected, cure = "one kind of masks", "say which with --masks-hold (masks_hold), or import them one after the other"
+    expected, cure = (
+        "one kind of masks",
+        "export them alike, or say what one-band masks hold with --masks-hold (masks_hold)",
+    )
     return [str(DataError(files, expected=expected, cure=cure))]
 
 
@@ -109,6 +115,8 @@ def describe_codes(readings: Mapping[Holds, str], classes: ClassScheme) -> str:
     """For people: what the numbers in the labels were taken for."""
     texts = []
     for holds in readings:
+        if holds == "colours" and not _all_grey(classes):
+            continue  # pictures, whose colours need no words
         codes = {"indices": {index: index for index in range(len(classes))}, "values": classes.value_codes()}
         grey = {red: code for (red, green, blue), code in classes.colour_codes().items() if red == green == blue}
         taken = Reading(holds, codes.get(holds, grey))
@@ -184,6 +192,8 @@ def _from_grey(
 ) -> tuple[Reading, ...]:
     """Readings of a band without colours of its own: ids, or grey values that are colours of the scheme."""
     fitting = [reading for reading in (ids, colours) if reading.covers(used) and not _taken(reading, ignored)]
+    if len(fitting) == 2 and not _all_grey(classes) and all(colours.codes[value] == IGNORE for value in used):
+        fitting = [ids]  # the grey colours of such a scheme would label nothing at all: no use of a label
     if len(fitting) == 2 and any(ids.codes[value] != colours.codes[value] for value in used):
         raise _two_ways(used, classes, ids, colours)
     return tuple(fitting) or (ids,)  # of ids that do not fit, the caller names the values that are out of range

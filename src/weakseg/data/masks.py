@@ -55,7 +55,7 @@ class LabelPixels:
 
 @dataclass(frozen=True)
 class Label:
-    """An index mask, uint8 (H, W), and what the file held: None where only one reading exists or all agree."""
+    """An index mask, uint8 (H, W), and what the file held: None where its colour table says so or readings agree."""
 
     mask: Mask
     holds: Holds | None
@@ -74,9 +74,9 @@ def decode_mask(pixels: LabelPixels, classes: ClassScheme, options: MaskOptions 
     options = options or MaskOptions()
     values, valid = pixels.values, pixels.valid
     if values.ndim == 3:
-        if options.holds in (None, "colours"):
-            return Label(_decode_colours(pixels, classes, options), None)
-        values = _one_of_three(values, options.holds)
+        if options.holds in (None, "colours") or not (values == values[..., :1]).all():
+            return Label(_decode_colours(pixels, classes, options), "colours")
+        values = np.ascontiguousarray(values[..., 0])  # a grey picture in three equal bands
     values, valid = _whole_numbers(values, valid, pixels.nodata)
     empty = set() if options.nodata_is_class else _empty_values(pixels)
     counts = _count(values, valid)
@@ -109,17 +109,6 @@ def _decode_colours(pixels: LabelPixels, classes: ClassScheme, options: MaskOpti
             raise _nodata_is_class(f"{pixels.nodata}", int(here.sum()), classes.names[code])
         ignored = here if ignored is None else ignored | here
     return classes.to_indices(pixels.values, ignored=ignored)
-
-
-def _one_of_three(values: Numbers, holds: Holds) -> Numbers:
-    """The band that a grey picture saved in three equal bands stands for."""
-    if not (values == values[..., :1]).all():
-        raise DataError(
-            f"three bands of colours where masks hold {holds}",
-            expected="one band, or three equal ones",
-            cure="leave out --masks-hold (masks_hold)",
-        )
-    return np.ascontiguousarray(values[..., 0])
 
 
 def _whole_numbers(values: Numbers, valid: Bools | None, nodata: float | Colour | None) -> tuple[Numbers, Bools | None]:
