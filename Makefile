@@ -73,7 +73,7 @@ requirements.lock: pyproject.toml
 define real
 	test -f work/$(1)/params.yaml || $(RUN) python -m weakseg --root work/$(1) init --config configs/$(2).yaml
 	test -d work/$(1)/data/images || $(RUN) python -m weakseg --root work/$(1) data import $(IMAGES) $(LABELS) \
-	  --classes configs/dubai_classes.yaml --ignore 5
+	  --classes dubai
 	cd work/$(1) && ../../$(RUN) dvc repro
 	$(RUN) python -m weakseg --root work/$(1) results results/$(1)
 endef

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weakseg.classes import ISPRS, load_classes
+from weakseg.classes import ISPRS, find_classes
 from weakseg.errors import DataError, StageError
 from weakseg.metrics import scores_of
 from weakseg.reports import (
@@ -131,7 +131,7 @@ def test_an_order_is_found_only_where_it_is_the_one(data: st.DataObject) -> None
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
 def test_committed_results_name_the_classes_of_their_data(path: Path) -> None:
     dubai = path.parent.name.startswith("dubai")
-    names = load_classes(PROJECT / "configs" / "dubai_classes.yaml").names if dubai else ISPRS.names
+    names = find_classes("dubai").names if dubai else ISPRS.names
     for row in json.loads(path.read_text()).values():
         assert tuple(row["classes"]) == names
         assert set(row["iou"]) == set(names)

@@ -176,13 +176,14 @@ def load_classes(path: Path) -> ClassScheme:
 
 def find_classes(name: str) -> ClassScheme:
     """A class scheme by the path of a classes.yaml, or by the name of one that weakseg has, e.g. ``loveda``."""
-    path = Path(name)
-    ready = {file.stem: file for file in sorted(READY.glob("*.yaml"))}
-    if path.is_file() or (path.suffix and name not in ready) or path.parent != Path():
+    path, ready = Path(name), {file.stem: file for file in sorted(READY.glob("*.yaml"))}
+    key = name.lower().replace("-", "_").replace(".", "_")
+    if path.is_file() or (key not in ready and path.suffix in (".yaml", ".yml")):
         return load_classes(path)
-    if name not in ready:
-        raise DataError(f"classes {name!r}", expected=f"a file, or one of {', '.join(ready)}", cure="mend the name")
-    return load_classes(ready[name])
+    if key not in ready:
+        expected = f"the path of a classes.yaml, or one of {', '.join(ready)}"
+        raise DataError(f"classes {name!r}", expected=expected, cure="mend the name")
+    return load_classes(ready[key])
 
 
 _Entry = tuple[str, Colour, int | None]
