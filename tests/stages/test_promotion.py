@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from weakseg.classes import ISPRS
 from weakseg.cli import app
 from weakseg.errors import StageError
 from weakseg.metrics import scores_of
-from weakseg.registry import Gates, champion_of
+from weakseg.registry import CLASSES, Gates, champion_of
 from weakseg.reports import EvaluationReport
 from weakseg.stages.context import open_context
 from weakseg.stages.promotion import evidence_of, promote_source
@@ -119,3 +120,51 @@ def test_promotion_refusal_and_rollback_as_typed_over_http(
     info = get_model_info(folder)
     assert info.signature is not None
     assert info.saved_input_example_info is not None
+
+
+def test_a_model_with_a_card_of_before_says_so(
+    workspace: Path, mlflow_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As `promote` left it when reports did not carry their classes: no tag, and an evaluation without the list.
+
+    The next `promote` and `runs compare` say so; the model can be replaced all the same, and then nothing is said.
+    """
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+    params = yaml.safe_load((workspace / "params.yaml").read_text())
+    params["promote"] |= {"model": "older"}
+    (workspace / "params.yaml").write_text(yaml.safe_dump(params))
+    (workspace / "out" / "tiles").mkdir(parents=True)
+    ISPRS.save(workspace / "out" / "tiles" / "classes.yaml")
+    context = open_context(workspace)
+    network = segmenter_of(context.params.segment.network, len(ISPRS))
+    save_segmenter(context.layout.checkpoints("pixel") / "seed0.pt", network, context)
+    for name, right in (("pixel", 50), ("cam", 90)):
+        file = context.layout.report("evaluate", name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(report_of({"tree": right, "car": right})))
+
+    def command(*words: str) -> Any:
+        done = CliRunner().invoke(app, ["--root", str(workspace), *words], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done
+
+    assert "warning: the model card" not in command("promote", "pixel").output
+    client = connect(workspace)
+    first = client.get_model_version("older", "1")
+    assert json.loads(first.tags[CLASSES]) == ["tree", "car"]
+    client.delete_model_version_tag("older", "1", CLASSES)
+    old = {key: value for key, value in report_of({"tree": 50, "car": 50}).items() if key != "classes"}
+    (tmp_path / "evaluation.json").write_text(json.dumps(old))
+    client.log_artifact(first.run_id, str(tmp_path / "evaluation.json"), "model/artifacts")
+
+    said = "warning: the model card of version 1 of older (champion) was written before reports named the classes"
+    compared = command("runs", "compare", "pixel", "cam")
+    assert [line for line in compared.stderr.splitlines() if line.startswith(said)]  # beside what MLflow logs
+    assert compared.stdout.splitlines()[2].startswith("tree ")
+    (workspace / "reports" / "evaluate" / "cam.json").rename(workspace / "reports" / "evaluate" / "pixel.json")
+    promoted = command("promote", "pixel")
+    (line,) = [line for line in promoted.stderr.splitlines() if line.startswith("warning")]
+    assert line.startswith(said)
+    assert "may be wrong; register the model again (`weakseg promote SOURCE`)" in line
+    assert promoted.stdout.splitlines()[-1] == "champion is now version 2, before 1"
+    assert said not in command("runs", "compare", "pixel", "pixel").output

@@ -155,6 +155,13 @@ def test_evaluations_keep_their_report_and_figures(records: Records) -> None:
     report = json.loads(Layout(records.root).report("evaluate", "pixel").read_text())
     assert run.data.metrics["miou"] == pytest.approx(report["miou"])
     assert json.loads(records.artefact(run, "evaluate/pixel.json").read_text()) == report
+    first = records.runs["evaluate@pixel"][0]  # of one seed: the metric of a class is its row's and column's
+    old = json.loads(records.artefact(first, "evaluate/pixel.json").read_text())
+    assert old["classes"] == list(ISPRS.names)
+    matrix = np.array(old["areas"]["v1"]["confusion"])
+    for index, name in enumerate(ISPRS.names):
+        union = matrix[index].sum() + matrix[:, index].sum() - matrix[index, index]
+        assert first.data.metrics[f"iou/{name}"] == pytest.approx(matrix[index, index] / union)
     table = records.artefact(run, "confusion/pixel.csv").read_text().splitlines()
     assert len(table) == 1 + 5
     for name in ("confusion/confusion.png", "overlays/v1.png"):

@@ -43,7 +43,7 @@ def run(root: Path, method: WeakSource) -> None:
         rounds = [*earlier_rounds(context, areas), report] if method == "teacher" else []
         if len(rounds) > 1:
             report = {**report, "rounds": rounds}
-        checked = AuditReport.model_validate({**report, "classes": scheme.names})
+        checked = AuditReport.model_validate(report)
         write_report(layout.report("audit", method), checked.model_dump(exclude_unset=True))
         table = sweep(context, method, areas) if areas else []
         curve = layout.sweep(method)
@@ -100,6 +100,7 @@ def measure(context: Context, areas: Sequence[str], masks: Iterable[Mask]) -> di
     present = {name for name, pixels in zip(scheme.names, truths, strict=True) if pixels}
     iou = {name: 0.0 if value != value and name in present else value for name, value in scores["iou"].items()}
     return {
+        "classes": scheme.names,
         "miou": float(np.nanmean(list(iou.values()))) if total else float("nan"),
         "iou": iou,
         "accuracy": scores["oa"],
