@@ -17,7 +17,7 @@ from weakseg.config import load_yaml, set_values
 from weakseg.data.box_files import import_boxes
 from weakseg.data.boxes import BoxTable, boxes_from_mask, join_boxes, write_boxes
 from weakseg.data.files import atomic_path
-from weakseg.data.raster import RasterInfo, read_info, read_mask
+from weakseg.data.raster import RasterInfo, read_info, read_mask, read_valid
 from weakseg.data.scenes import write_scenes
 from weakseg.data.tag_statistics import best_size, tag_statistics
 from weakseg.data.tag_table import write_tags
@@ -120,12 +120,14 @@ def write_mask_tags(root: Path, *, size: int, min_share: float) -> str:
 
 def _mask_tags(root: Path, *, size: int, min_share: float) -> tuple[list[TagWindow], dict[str, tuple[int, int]]]:
     """The tag crops of all masks, and the masks' heights and widths by area, px."""
-    names = area_names(root)
+    names, folder = area_names(root), Layout(root).images
+    images = {path.stem: path for path in folder.iterdir()} if folder.is_dir() else {}
     scheme = load_classes(Layout(root).classes)
     rows, sizes = [], {}
     for name, mask in zip(names, _masks(root, names), strict=True):
         windows = window_grid(mask.shape[0], mask.shape[1], size)
-        present, known = tags_from_mask(mask, windows, len(scheme), min_share=min_share)
+        valid = read_valid(images[name]) if name in images else None
+        present, known = tags_from_mask(mask, windows, len(scheme), min_share=min_share, valid=valid)
         rows += to_tag_windows(name, windows, present, known, scheme)
         sizes[name] = (mask.shape[0], mask.shape[1])
     return rows, sizes

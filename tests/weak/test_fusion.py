@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from weakseg.errors import DataError
-from weakseg.weak.fusion import EXPERT_FLOOR, allowed_planes, claim_missing, constrain_scores, expert_shares, fuse
+from weakseg.weak.fusion import (
+    EXPERT_FLOOR, align_scores, allowed_planes, claim_missing, constrain_scores, expert_shares, fuse, silence_ignored,
+)  # fmt: skip
 from weakseg.weak.scores import ScoreMaps, check_scores
 
 
@@ -37,9 +39,35 @@ def test_constrained_scores_by_hand() -> None:
     check_scores(found, "x")
 
 
-def test_contradicting_tags_constrain_nothing() -> None:
-    found = constrain_scores(pixels((0.5, 0.3, 0.2)), bits(0))
-    assert found.scores[:, 0, 0] == pytest.approx([0.5, 0.3, 0.2], abs=1e-5)
+def test_where_no_class_is_allowed_all_scores_are_0() -> None:
+    """No image data, or tags that contradict each other."""
+    found = constrain_scores(pixels((0.5, 0.3, 0.2), (0.5, 0.3, 0.2)), bits(0, 1))
+    assert found.scores[:, 0].T.tolist() == [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
+    assert found.present.tolist() == [True, False, False]
+    check_scores(found, "x")
+    plain = maps((0.5, 0.3, 0.2), (0.5, 0.3, 0.2))
+    assert silence_ignored(plain, bits(7, 1)) is plain
+    assert silence_ignored(plain, bits(7, 0)).scores[:, 0, 1].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_ignored_pixels_shift_no_shares() -> None:
+    """Aligned scores of the others are as if the ignored pixels were not there."""
+    typical, given = np.array([0.6, 0.3, 0.1], np.float32), ((0.8, 0.15, 0.05), (0.7, 0.2, 0.1))
+    alone = align_scores(constrain_scores(pixels(*given), bits(7, 3)), bits(7, 3), typical)
+    beside = bits(7, 3, 0, 0)
+    found = align_scores(constrain_scores(pixels(*given, (0.1, 0.1, 0.8), (0.0, 0.0, 1.0)), beside), beside, typical)
+    assert found.scores[:, :, :2] == pytest.approx(alone.scores, abs=1e-6)
+    assert not found.scores[:, :, 2:].any()
+
+
+def test_an_ignored_pixel_wins_and_claims_nothing() -> None:
+    """Class 0 has no score at the ignored pixel, yet comes first there; it must claim elsewhere."""
+    allowed = bits(0, 7)
+    given = constrain_scores(pixels((1.0, 0.0, 0.0), (0.3, 0.7, 0.0)), allowed)
+    window, present = np.array([(0, 0, 1, 2)], np.int64), np.array([[True, True, False]])
+    found, claims = claim_missing(given, window, present, allowed=allowed)
+    assert claims == 1
+    assert found.scores[:, 0].T == pytest.approx(np.array([[0, 0, 0], [0.7, 0.3, 0]]), abs=1e-5)
 
 
 def claim(scores: np.ndarray, *tags: int) -> tuple[np.ndarray, int]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from weakseg.losses import consistency_loss, tag_loss
 from weakseg.weak.selftrain import (
     Targets,
     align,
@@ -61,7 +62,7 @@ def test_targets_by_hand() -> None:
     """Confident, unconfident, certain by its only tag, tipped over by the tags, and contradictory tags."""
     given = pixels((0.9, 0.1, 0.0), (0.6, 0.4, 0.0), (0.9, 0.1, 0.0), (0.5, 0.4, 0.1), (1.0, 0.0, 0.0))
     targets = make_targets(given, bits(7, 7, 2, 6, 0), bits(0, 0, 1, 1, -1).long(), confidence=0.75, adaptive=False)
-    assert targets.label.tolist() == [[[0, 0, 1, 1, 0]]]
+    assert targets.label.tolist() == [[[0, 0, 1, 1, 255]]]
     assert targets.weight.tolist() == [[[1.0, 0.0, 1.0, 1.0, 0.0]]]
     assert targets.allowed.tolist() == [[[7, 7, 2, 6, 0]]]
     assert targets.windows.tolist() == [[[0, 0, 1, 1, -1]]]
@@ -155,13 +156,54 @@ def test_expected_shares_by_hand() -> None:
     assert found[1].tolist() == pytest.approx([0.6, 0.3, 0.1])
 
 
+def test_pixels_without_an_allowed_class_change_no_mean_and_no_target() -> None:
+    """Targets, shares and the loss of the others are as if these pixels, or a whole crop of them, were not there."""
+    given = [(0.8, 0.15, 0.05), (0.3, 0.6, 0.1)]
+    strange = [(0.0, 0.0, 1.0), (0.1, 0.0, 0.9)]
+    typical, options = torch.tensor([0.6, 0.3, 0.1]), {"confidence": 0.7, "adaptive": True}
+    some, none = bits(7, 3), bits(0, 0)
+    mixed = torch.cat([torch.cat([some, none], 2), torch.cat([none, none], 2)])
+    values = torch.cat([pixels(*given, *strange), pixels(*strange, *strange)])
+    windows = torch.zeros(2, 1, 4, dtype=torch.int64)
+    alone = make_targets(pixels(*given), some, windows[:1, :, :2], shares=expected_shares(some, typical), **options)
+    found = make_targets(values, mixed, windows, shares=expected_shares(mixed, typical), **options)
+    assert torch.equal(found.label[0, 0, :2], alone.label[0, 0])
+    assert torch.equal(found.weight[0, 0, :2], alone.weight[0, 0])
+    assert (found.label[mixed == 0] == 255).all()
+    assert not found.weight[mixed == 0].any()
+    assert expected_shares(mixed, typical)[0].tolist() == pytest.approx(expected_shares(some, typical)[0].tolist())
+    assert expected_shares(mixed, typical)[1].tolist() == [0.0, 0.0, 0.0]
+    logits = values.clamp(min=1e-3).log().requires_grad_()
+    loss = share_loss(logits, mixed, expected_shares(mixed, typical))
+    wanted = share_loss(pixels(*given).clamp(min=1e-3).log(), some, expected_shares(some, typical))
+    assert loss.item() == pytest.approx(wanted.item(), abs=1e-6)
+    loss.backward()
+    assert logits.grad is not None
+    assert not logits.grad.movedim(1, -1)[mixed == 0].any()
+
+
+def test_a_batch_without_any_allowed_class_teaches_nothing() -> None:
+    logits, allowed = torch.zeros(1, 3, 1, 2, requires_grad=True), bits(0, 0)
+    typical = torch.tensor([0.6, 0.3, 0.1])
+    targets = make_targets(
+        logits.softmax(1).detach(), allowed, bits(-1, -1).long(), confidence=0.5, adaptive=True,
+        shares=expected_shares(allowed, typical),
+    )  # fmt: skip
+    loss = share_loss(logits, allowed, expected_shares(allowed, typical))
+    loss = loss + consistency_loss(logits, targets.label, targets.weight) + tag_loss(logits, allowed)
+    assert loss.item() == 0.0
+    loss.backward()
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
 def test_align_raises_what_falls_short_and_lowers_nothing_directly() -> None:
     given = pixels((0.8, 0.15, 0.05), (0.8, 0.15, 0.05))
-    raised = align(given, torch.tensor([[0.5, 0.48, 0.02]]))[0, :, 0, 0]
+    raised = align(given, torch.tensor([[0.5, 0.48, 0.02]]), bits(7, 7))[0, :, 0, 0]
     odds = 0.48 / 0.15
     total = 0.8 + 0.15 * odds + 0.05
     assert raised.tolist() == pytest.approx([0.8 / total, 0.15 * odds / total, 0.05 / total], rel=1e-5)
-    assert align(given, torch.tensor([[0.5, 0.48, 0.02]]), limit=1.0)[0, :, 0, 0].tolist() == pytest.approx(
+    assert align(given, torch.tensor([[0.5, 0.48, 0.02]]), bits(7, 7), limit=1.0)[0, :, 0, 0].tolist() == pytest.approx(
         [0.8, 0.15, 0.05]
     )
 

@@ -38,7 +38,8 @@ class Pool:
         begins: first step that draws from this pool.
         crop: side in px.
         scale: range of zoom factors; 2 shows half the ground at twice the size.
-        min_labelled: share of labelled pixels below which a plain draw is repeated (hold-out blocks are unlabelled).
+        min_labelled: share of labelled pixels, or of pixels with image data where there is no mask, below which a plain
+            draw is repeated (hold-out blocks are unlabelled).
         paste: copy-paste of a rare class, or None.
     """
 
@@ -116,16 +117,24 @@ def draw_crop(pool: Pool, rng: np.random.Generator) -> Crop:
         height, width = area.image.shape[:2]
         top = _start(row, side, height, rng)
         left = _start(column, side, width, rng)
-        if favoured or area.mask is None or attempt == TRIES - 1:
+        here = (slice(top, top + side), slice(left, left + side))
+        taught = _taught(area, here)
+        if favoured or taught is None or attempt == TRIES - 1:
             break
-        cut = area.mask[top : top + side, left : left + side]
-        if np.count_nonzero(cut != IGNORE) >= pool.min_labelled * cut.size:
+        if np.count_nonzero(taught) >= pool.min_labelled * taught.size:
             break
     crop = _cut(area, top, left, side, pool.crop, pool.classes)
     if pool.paste is not None:
         image, mask = paste_class(crop.image, crop.mask, pool.paste, rng)
         crop = crop._replace(image=image, mask=mask)
     return _turn(crop, rng)
+
+
+def _taught(area: Area, here: tuple[slice, slice]) -> npt.NDArray[np.bool_] | None:
+    """Pixels of a cut that are labelled; without a mask those where some class is allowed, None where all are."""
+    if area.mask is not None:
+        return np.asarray(area.mask[here] != IGNORE)
+    return None if area.allowed is None else np.asarray(area.allowed[here] != 0)
 
 
 def _start(pixel: int, side: int, length: int, rng: np.random.Generator) -> int:

@@ -97,6 +97,29 @@ def read_image(path: Path, *, bands: Sequence[int] | None = None, max_pixels: in
         return _read_rgb(path, file, bands, None)
 
 
+def read_valid(
+    path: Path, *, bands: Sequence[int] | None = None, max_pixels: int = MAX_PIXELS
+) -> npt.NDArray[np.bool_] | None:
+    """Where an image has data, bool (H, W), turned as :func:`read_image` turns it; None where it has data everywhere.
+
+    No data is what the file marks so in all of the three bands (``bands`` as there): by its nodata value, an alpha of 0
+    or its mask; and a transparent colour of a palette. ``predict`` writes 255 at the same pixels.
+    """
+    from rasterio.enums import MaskFlags
+
+    with _opened(path, max_pixels) as file:
+        palette = read_palette(file, str(path))
+        if all(MaskFlags.all_valid in flags for flags in file.mask_flag_enums) and not (
+            palette and palette.transparent
+        ):
+            return None
+        chosen = [1] if palette is not None else [band for band in bands or (1, 2, 3) if band <= file.count]
+        valid = (_read(path, file, chosen, None, masks=True) != 0).any(0)
+        if palette is not None and palette.transparent:
+            valid &= palette.opaque(_read(path, file, [1], None)[0])
+    return None if valid.all() else np.ascontiguousarray(valid)
+
+
 def read_window(
     path: Path, window: Window, *, bands: Sequence[int] | None = None, max_pixels: int = MAX_PIXELS
 ) -> Image:
@@ -153,6 +176,7 @@ def write_raster(
     *,
     colours: ClassScheme | None = None,
     compress: bool = False,
+    valid: npt.NDArray[np.bool_] | None = None,
 ) -> None:
     """Write a ``.tif`` or ``.png``, whole or not at all.
 
@@ -163,6 +187,7 @@ def write_raster(
             must fit, its bands and dtype do not matter.
         colours: give an index mask (H, W) uint8 the colours of these classes, as a colour table, and nodata 255.
         compress: ``.tif`` only: 512 px tiles and lossless compression.
+        valid: ``.tif`` only: bool (H, W), where there is data, for the file's own mask; it replaces a nodata value.
 
     Raises:
         DataError: shape and ``info`` disagree, an unknown suffix, a place on Earth that a PNG cannot hold, or the
@@ -180,16 +205,21 @@ def write_raster(
         profile |= {"transform": rasterio.Affine(*info.transform)} if info.transform else {}
     if colours is not None:
         profile["nodata"] = IGNORE  # its colour may be that of a class
+    if valid is not None:
+        profile["nodata"] = None  # programs disagree which of two marks counts
     if compress:
         predictor = 3 if array.dtype.kind == "f" else 2
         profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "predictor": predictor}
         profile["zlevel"] = 1  # measured on aerial images: half the time of the usual level 6, 6 % larger
     try:
         # no .aux.xml beside the temporary name: it would be left behind
-        with atomic_path(path) as temporary, _quiet(), rasterio.Env(GDAL_PAM_ENABLED=False):
+        settings = rasterio.Env(GDAL_PAM_ENABLED=False, GDAL_TIFF_INTERNAL_MASK=True)
+        with atomic_path(path) as temporary, _quiet(), settings:
             driver = _WRITERS[path.suffix.lower()]
             with rasterio.open(temporary, "w", driver=driver, dtype=array.dtype.name, **profile) as file:
                 file.write(layers)
+                if valid is not None:
+                    file.write_mask(valid)
                 if colours is not None:
                     file.write_colormap(1, class_table(colours))
     except (RasterioError, OSError) as error:
@@ -200,11 +230,12 @@ def write_raster(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence rasterio where a raster lies nowhere on Earth; the only place that does."""
-    from rasterio.errors import NotGeoreferencedWarning
+    """Silence rasterio where a raster lies nowhere on Earth, or has a nodata value and an alpha band."""
+    from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        warnings.simplefilter("ignore", NodataShadowWarning)  # nodata wins over alpha, as everywhere in GDAL
         yield
 
 
@@ -262,8 +293,13 @@ def _orientation(path: Path, file: DatasetReader) -> int:
     return orientation
 
 
-def _read(path: Path, file: DatasetReader, bands: Sequence[int], window: Window | None) -> npt.NDArray[np.uint8]:
-    """uint8 (bands, H, W), turned as people see them; the window is one of the turned raster."""
+def _read(
+    path: Path, file: DatasetReader, bands: Sequence[int], window: Window | None, *, masks: bool = False
+) -> npt.NDArray[np.uint8]:
+    """uint8 (bands, H, W), turned as people see them; the window is one of the turned raster.
+
+    ``masks``: not the pixels but GDAL's masks of them, 0 where there is no data.
+    """
     import rasterio
     from rasterio.errors import RasterioError
     from rasterio.windows import Window as Box
@@ -275,7 +311,8 @@ def _read(path: Path, file: DatasetReader, bands: Sequence[int], window: Window 
         box = Box(column, row, width, height)
     try:
         with rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True):
-            return turn(np.asarray(file.read(list(bands), window=box)), orientation)
+            layers = (file.read_masks if masks else file.read)(list(bands), window=box)
+            return turn(np.asarray(layers), orientation)
     except RasterioError as error:
         raise unreadable(path, _reason(error)) from error
 

@@ -110,27 +110,30 @@ def check_inside(window: Window, height: int, width: int) -> None:
 
 
 def tags_from_mask(
-    mask: Mask, windows: Sequence[Window], classes: int, *, min_share: float = 0.0
+    mask: Mask, windows: Sequence[Window], classes: int, *, min_share: float = 0.0, valid: Bools | None = None
 ) -> tuple[Bools, Bools]:
     """Tags of the windows as a mask implies them.
 
-    A class is present where it covers more than ``min_share`` percent of the window's pixels, ignored ones included; at
-    0, the default and the brief's choice, any pixel will do. A class that occurs but does not reach the share is not
-    tagged and not known either: were it called absent, the tag would forbid pixels that are there (deviation from the
-    brief's authors, who call it absent). A window with no labelled pixel knows nothing.
+    A class is present where it covers more than ``min_share`` percent of the window's pixels, ignored ones included but
+    not those without image data; at 0, the default and the brief's choice, any pixel will do. A class that occurs but
+    does not reach the share is not tagged and not known either: were it called absent, the tag would forbid pixels that
+    are there (deviation from the brief's authors, who call it absent). A window with no labelled pixel knows nothing.
 
     Args:
         mask: uint8 (H, W), 255 = ignore.
         windows: N rectangles inside the mask.
         classes: C.
         min_share: percent, 0 to below 100.
+        valid: bool (H, W), where the image has data, None: everywhere; the mask is 255 elsewhere.
 
     Returns:
         present, known: bool (N, C) each; present is False wherever known is.
     """
     check_share(min_share)
     counts = count_classes(mask, windows, classes)
-    return tags_from_counts(counts, window_pixels(windows), min_share)
+    return tags_from_counts(
+        counts, window_pixels(windows) if valid is None else valid_pixels(valid, windows), min_share
+    )
 
 
 def check_share(min_share: float) -> None:
@@ -142,6 +145,11 @@ def check_share(min_share: float) -> None:
 def window_pixels(windows: Sequence[Window]) -> Counts:
     """Pixels of each window: int64 (N,)."""
     return np.array([height * width for _, _, height, width in windows], np.int64)
+
+
+def valid_pixels(valid: Bools, windows: Sequence[Window]) -> Counts:
+    """Pixels with image data in each window: int64 (N,); ``valid`` bool (H, W)."""
+    return count_classes(np.where(valid, np.uint8(0), np.uint8(IGNORE)), windows, 1)[:, 0]
 
 
 def tags_from_counts(counts: Counts, pixels: Counts, min_share: float) -> tuple[Bools, Bools]:

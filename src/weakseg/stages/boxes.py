@@ -14,7 +14,7 @@ from weakseg.data.boxes import BoxTable, box_bits
 from weakseg.data.store import open_array
 from weakseg.stages.context import Context, open_context, tracked, write_report
 from weakseg.weak.boxes import BoxOptions, fill_boxes
-from weakseg.weak.fusion import allowed_planes, claim_missing, fuse
+from weakseg.weak.fusion import allowed_planes, claim_missing, fuse, silence_ignored
 from weakseg.weak.scores import ScoreMaps, load_scores, save_scores
 
 
@@ -56,11 +56,11 @@ def map_area(context: Context, table: BoxTable, area: str) -> dict[str, Any]:
     height, width = image.shape[:2]
     mine = table.of(area)
     complete = [name for name in table.searched.get(area, ()) if name in params.complete]
-    allowed = np.asarray(open_array(layout.tiles / "allowed", area))
-    allowed = allowed & box_bits(height, width, mine, complete, scheme)
+    tagged = np.asarray(open_array(layout.tiles / "allowed", area))
+    allowed = tagged & box_bits(height, width, mine, complete, scheme)
     planes = allowed_planes(allowed, len(scheme))
     drawn = [(box.window, scheme.index(box.name)) for box in mine if not box.crowd]
-    usable = [(window, label) for window, label in drawn if _inside(planes[label], window).any()]
+    usable = [(window, label) for window, label in drawn if _inside(planes[label] & (tagged != 0), window).any()]
     windows, labels = [window for window, _ in usable], [label for _, label in usable]
     options = BoxOptions(refiner=params.refiner, colour=context.params.crf.bilateral_srgb)
     filled = fill_boxes(image, windows, labels, len(scheme), options)
@@ -71,8 +71,8 @@ def map_area(context: Context, table: BoxTable, area: str) -> dict[str, Any]:
         scores = filled.maps.scores * planes
         maps = ScoreMaps(scores, np.asarray(scores.any((1, 2))))
     present = np.eye(len(scheme), dtype=bool)[np.array(labels, np.int64)]
-    maps, claims = claim_missing(maps, np.array(windows, np.int64).reshape(-1, 4), present)
-    save_scores(layout.scores("boxes") / f"{area}.npz", maps)
+    maps, claims = claim_missing(maps, np.array(windows, np.int64).reshape(-1, 4), present, allowed=tagged)
+    save_scores(layout.scores("boxes") / f"{area}.npz", silence_ignored(maps, tagged))
     overlaps = _holdout_overlap(context, area, filled.maps)
     counts = {"kept_whole": filled.kept_whole, "contradicted": len(drawn) - len(usable), "claims": claims}
     return counts | {"overlaps": overlaps}

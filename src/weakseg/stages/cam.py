@@ -15,6 +15,7 @@ from weakseg.params import CamParams
 from weakseg.stages.classifier import load_classifier, predict_crops
 from weakseg.stages.context import Context, open_context, tracked
 from weakseg.weak.cam import LID_COMPAT, CamOptions, area_cam, resolve_labels
+from weakseg.weak.fusion import silence_ignored
 from weakseg.weak.scores import ScoreMaps, save_scores
 
 
@@ -79,5 +80,6 @@ def map_area(
             batch_size=params.classifier.optimiser.batch,
             probabilities=probabilities,
         )
-    save_scores(layout.scores("cam") / f"{area}.npz", maps)
+    allowed = np.asarray(open_array(layout.tiles / "allowed", area))
+    save_scores(layout.scores("cam") / f"{area}.npz", silence_ignored(maps, allowed))
     return len(tagged), int((~tagged).sum())

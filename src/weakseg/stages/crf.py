@@ -12,6 +12,7 @@ from weakseg.data.store import open_array
 from weakseg.params import CrfParams
 from weakseg.stages.context import Context, open_context, tracked
 from weakseg.weak.crf import CrfOptions, RefineOptions, refine_many
+from weakseg.weak.fusion import silence_ignored
 from weakseg.weak.pool import usable_cores
 from weakseg.weak.scores import ScoreMaps, load_scores, save_scores
 
@@ -36,7 +37,11 @@ def run(root: Path) -> None:
 
 
 def where_known(context: Context, area: str, maps: ScoreMaps) -> ScoreMaps:
-    """The maps without what the CRF guesses where no tag lies and its input is silent: in partly tagged areas."""
+    """The maps without what the CRF guesses where no tag lies and its input is silent, or where no class is allowed.
+
+    The one is the case in partly tagged areas, the other where the image has no data.
+    """
+    maps = silence_ignored(maps, np.asarray(open_array(context.layout.tiles / "allowed", area)))
     silent = np.asarray(open_array(context.layout.tiles / "windows", area)) < 0
     if silent.any():
         silent &= ~load_scores(context.layout.scores("cam") / f"{area}.npz").scores.any(0)

@@ -12,7 +12,7 @@ from weakseg.data.store import open_array
 from weakseg.errors import StageError
 from weakseg.metrics import confusion_matrix, scores_of
 from weakseg.stages.context import Context, open_context, tracked, write_report
-from weakseg.weak.fusion import fuse
+from weakseg.weak.fusion import fuse, silence_ignored
 from weakseg.weak.scores import ScoreMaps, load_scores, save_scores
 
 
@@ -47,7 +47,8 @@ def fuse_area(context: Context, area: str, weights: tuple[float, ...]) -> ScoreM
     layout = context.layout
     experts = [load_scores(layout.scores(name) / f"{area}.npz") for name in context.params.fused.experts]
     allowed = np.asarray(open_array(layout.tiles / "allowed", area))
-    return fuse(load_scores(layout.scores("teacher") / f"{area}.npz"), experts, weights, allowed)
+    fused = fuse(load_scores(layout.scores("teacher") / f"{area}.npz"), experts, weights, allowed)
+    return silence_ignored(fused, allowed)
 
 
 def holdout_miou(context: Context, weights: tuple[float, ...]) -> float:

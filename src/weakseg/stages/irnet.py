@@ -30,7 +30,7 @@ from weakseg.training.checkpoints import save_checkpoint
 from weakseg.training.fit import Batch, TrainState, fit
 from weakseg.training.seeds import seed_everything, step_generator
 from weakseg.weak.affinity import Drift, boundary_of_area, walk_area
-from weakseg.weak.fusion import allowed_planes
+from weakseg.weak.fusion import allowed_planes, silence_ignored
 from weakseg.weak.pseudo import pseudo_mask
 from weakseg.weak.scores import load_scores, save_scores
 
@@ -176,7 +176,8 @@ def _walk(context: Context, area: str, options: IrnetOptions) -> tuple[Any, Drif
     layout = context.layout
     maps = load_scores(layout.scores("crf") / f"{area}.npz")
     boundary = torch.from_numpy(open_array(layout.scores("irnet") / "boundaries", area).astype(np.float32))
-    return walk_area(maps, boundary.to(context.machine.torch_device()), options)
+    walked, drift = walk_area(maps, boundary.to(context.machine.torch_device()), options)
+    return silence_ignored(walked, np.asarray(open_array(layout.tiles / "allowed", area))), drift
 
 
 def walk_one(context: Context, area: str, options: IrnetOptions) -> Drift:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from weakseg.classes import ClassScheme, Mask
+from weakseg.classes import IGNORE, ClassScheme, Mask
 from weakseg.data.store import open_array
 from weakseg.errors import StageError
 from weakseg.figures import Picture, draw_sheet, heat, legend, shrink
@@ -68,7 +68,8 @@ def _score_row(layout: Layout, scheme: ClassScheme, name: str, area: str) -> lis
 
 
 def _winner(maps: ScoreMaps, allowed: np.ndarray, classes: int) -> Mask:
-    return np.asarray(np.where(allowed_planes(allowed, classes), maps.scores, -1).argmax(0), np.uint8)
+    winner = np.where(allowed_planes(allowed, classes), maps.scores, -1).argmax(0)
+    return np.asarray(np.where(allowed == 0, IGNORE, winner), np.uint8)
 
 
 def _colours(scheme: ClassScheme, mask: Mask) -> Picture:

@@ -52,12 +52,13 @@ def predict_area(context: Context, model: Segmenter, area: str) -> int:
     image = np.asarray(open_array(layout.tiles / "images", area))
     probabilities = predict(context, model, image, DIHEDRAL if context.params.teacher.views else PLAIN)
     crops = context.crops().select(area=area)
-    maps = constrain_scores(probabilities, np.asarray(open_array(layout.tiles / "allowed", area)))
+    allowed = np.asarray(open_array(layout.tiles / "allowed", area))
+    maps = constrain_scores(probabilities, allowed)
     if context.params.teacher.align:
         labelled = context.open_areas(context.pixel_areas(), masks=layout.tiles / "labels")
         typical = typical_shares(labelled, len(context.scheme), context.params.tiles.tag_size)
-        maps = align_scores(maps, np.asarray(open_array(layout.tiles / "allowed", area)), typical.numpy())
-    maps, claims = claim_missing(maps, crops.windows, crops.present)
+        maps = align_scores(maps, allowed, typical.numpy())
+    maps, claims = claim_missing(maps, crops.windows, crops.present, allowed=allowed)
     save_scores(layout.scores("teacher") / f"{area}.npz", maps)
     return claims
 

@@ -14,10 +14,10 @@ from weakseg.data.box_files import read_boxes
 from weakseg.data.boxes import BoxTable, box_bits, boxes_from_mask, join_boxes, scale_boxes, write_boxes
 from weakseg.data.gsd import common_gsd, save_gsd
 from weakseg.data.manifest import TagCrops, save_manifest
-from weakseg.data.raster import read_image, read_mask
+from weakseg.data.raster import read_image, read_mask, read_valid
 from weakseg.data.store import save_areas, save_array
 from weakseg.data.tag_table import raster_sizes, read_tags
-from weakseg.data.tags import allowed_raster, tag_arrays, tags_from_mask, window_grid, window_index
+from weakseg.data.tags import allowed_raster, tag_arrays, tags_from_mask, valid_pixels, window_grid, window_index
 from weakseg.errors import DataError, ParamsError
 from weakseg.layout import Layout
 from weakseg.params import BoxesParams, TilesParams
@@ -26,6 +26,8 @@ from weakseg.stages.context import open_context, tracked
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg")
 Tags = tuple[list[tuple[int, int, int, int]], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
 """Windows of one area with present and known, bool (N, C)."""
+Valid = npt.NDArray[np.bool_]
+"""Where an image has data, bool (H, W)."""
 
 
 def run(root: Path) -> None:
@@ -44,15 +46,16 @@ def run(root: Path) -> None:
         drawn = _drawn_boxes(layout, params, box_params, scheme)
         for split in ("pixel", "tags"):
             for area in getattr(params.areas, split):
-                image, mask = load_pair(layout, area, scheme, params.scale, labelled=_needs_mask(layout, area, split))
+                labelled = _needs_mask(layout, area, split)
+                image, mask, valid = load_pair(layout, area, scheme, params.scale, labelled=labelled)
                 sizes.append((area, split, *image.shape[:2]))
                 save_array(layout.tiles / "images", area, image)
-                tags = _tags_of(area, image, mask, csv, params, scheme, always_from_mask=split == "pixel")
+                tags = _tags_of(area, mask, valid, csv, params, scheme, always_from_mask=split == "pixel")
                 boxes.append(_boxes_of(area, mask, drawn if split == "tags" else None, box_params, scheme))
                 possible = _possible(boxes[-1], area, mask.shape, box_params, scheme)
-                tables.append(_save_tags(layout, area, image, tags, split, params, mask, possible))
+                tables.append(_save_tags(layout, area, valid, tags, split, params, mask, possible))
         for area in params.areas.validation:
-            image, mask = load_pair(layout, area, scheme, params.scale, labelled=True)
+            image, mask, _ = load_pair(layout, area, scheme, params.scale, labelled=True)
             save_array(layout.validation / "images", area, image)
             save_array(layout.validation / "labels", area, mask)
         save_areas(layout.tiles, sizes)
@@ -68,9 +71,13 @@ def run(root: Path) -> None:
 
 def load_pair(
     layout: Layout, area: str, scheme: ClassScheme, scale: float, *, labelled: bool
-) -> tuple[npt.NDArray[np.uint8], Mask]:
-    """Image (H, W, 3) and mask (H, W) of an area, resampled; the mask is all 255 where ``labelled`` is False."""
-    image = read_image(find_raster(layout.images, area))
+) -> tuple[npt.NDArray[np.uint8], Mask, Valid]:
+    """Image (H, W, 3), mask and where the image has data, bool, (H, W) each, of an area, resampled.
+
+    The mask is 255 where there are no data, and everywhere where ``labelled`` is False.
+    """
+    source = find_raster(layout.images, area)
+    image, valid = read_image(source), read_valid(source)
     mask = np.full(image.shape[:2], IGNORE, np.uint8)
     if labelled:
         mask = read_mask(find_raster(layout.labels, area), scheme)
@@ -78,11 +85,16 @@ def load_pair(
             raise DataError(
                 f"{area}: mask {mask.shape}", expected=f"{image.shape[:2]} like its image", cure="import again"
             )
-    if scale == 1:
-        return image, mask
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return cv2.resize(image, size, interpolation=how), cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    if scale != 1:
+        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        image = cv2.resize(image, size, interpolation=how)
+        mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
+        if valid is not None:  # a pixel that is mixed from some without data has none
+            valid = cv2.resize(valid.astype(np.float32), size, interpolation=how) > 0.999
+    if valid is None:
+        return image, mask, np.ones(mask.shape, bool)
+    return image, np.where(valid, mask, np.uint8(IGNORE)), valid
 
 
 def find_raster(folder: Path, area: str) -> Path:
@@ -161,25 +173,31 @@ def _scale_window(window: tuple[int, int, int, int], scale: float, size: tuple[i
 
 def _tags_of(
     area: str,
-    image: npt.NDArray[np.uint8],
     mask: Mask,
+    valid: Valid,
     csv: dict[str, Tags],
     params: TilesParams,
     scheme: ClassScheme,
     *,
     always_from_mask: bool,
 ) -> Tags:
-    """Tags of an area: from the user's CSV, or derived from its mask (N1 always: its tags are known)."""
+    """Tags of an area: from the user's CSV, or derived from its mask (N1 always: its tags are known).
+
+    Windows without any image data are left out.
+    """
     if area in csv and not always_from_mask:
-        return csv[area]
-    windows = window_grid(image.shape[0], image.shape[1], params.tag_size)
-    return windows, *tags_from_mask(mask, windows, len(scheme), min_share=params.tag_min_share)
+        windows, present, known = csv[area]
+    else:
+        windows = window_grid(mask.shape[0], mask.shape[1], params.tag_size)
+        present, known = tags_from_mask(mask, windows, len(scheme), min_share=params.tag_min_share, valid=valid)
+    seen = np.flatnonzero(valid_pixels(valid, windows))
+    return [windows[index] for index in seen], present[seen], known[seen]
 
 
 def _save_tags(
     layout: Layout,
     area: str,
-    image: npt.NDArray[np.uint8],
+    valid: Valid,
     tags: Tags,
     split: str,
     params: TilesParams,
@@ -188,13 +206,16 @@ def _save_tags(
 ) -> TagCrops:
     """Write the tag rasters, within ``possible`` class bits, and the masks where they belong.
 
+    Where the image has no data no class is allowed, and no tag crop lies.
+
     Returns the area's rows of the tile table.
     """
     windows, present, known = tags
-    height, width = image.shape[:2]
+    height, width = valid.shape
     allowed = allowed_raster(height, width, windows, present, known)
-    save_array(layout.tiles / "allowed", area, allowed if possible is None else allowed & possible)
-    save_array(layout.tiles / "windows", area, window_index(height, width, windows))
+    allowed = allowed if possible is None else allowed & possible
+    save_array(layout.tiles / "allowed", area, np.where(valid, allowed, np.int32(0)))
+    save_array(layout.tiles / "windows", area, np.where(valid, window_index(height, width, windows), np.int32(-1)))
     splits = [split] * len(windows)
     if split == "tags":
         save_array(layout.hidden, area, mask)

@@ -24,11 +24,24 @@ def allowed_planes(allowed: npt.NDArray[np.int32], classes: int) -> npt.NDArray[
     return np.asarray(planes)
 
 
+def silence_ignored(maps: ScoreMaps, allowed: npt.NDArray[np.int32]) -> ScoreMaps:
+    """The maps with scores of 0 where no class is allowed: no image data there, or tags that contradict each other."""
+    ignored = allowed == 0
+    if not ignored.any():
+        return maps
+    scores = np.where(ignored, 0, maps.scores)
+    return ScoreMaps(scores, maps.present & scores.any((1, 2)))
+
+
 def constrain_scores(probabilities: Floats, allowed: npt.NDArray[np.int32]) -> ScoreMaps:
-    """Probabilities (C, H, W) with classes that no tag allows set to zero and the rest renormalised."""
+    """Probabilities (C, H, W) with classes that no tag allows set to zero and the rest renormalised.
+
+    Where no class is allowed all are zero.
+    """
     planes = allowed_planes(allowed, probabilities.shape[0])
     kept = (probabilities + 1e-6) * planes
-    return ScoreMaps((kept / kept.sum(0, keepdims=True)).astype(np.float32), np.asarray(planes.any((1, 2))))
+    maps = ScoreMaps((kept / kept.sum(0, keepdims=True)).astype(np.float32), np.asarray(planes.any((1, 2))))
+    return silence_ignored(maps, allowed)
 
 
 def normalise_in_crops(maps: ScoreMaps, windows: npt.NDArray[np.int64], present: npt.NDArray[np.bool_]) -> ScoreMaps:
@@ -57,23 +70,38 @@ def normalise_in_crops(maps: ScoreMaps, windows: npt.NDArray[np.int64], present:
 def align_scores(maps: ScoreMaps, allowed: npt.NDArray[np.int32], typical: npt.NDArray[np.float32]) -> ScoreMaps:
     """Constrained probabilities of one area with under-represented classes raised to the share their tags let expect.
 
-    The whole-area form of :func:`weakseg.weak.selftrain.align`; ``typical`` (C,) as there.
+    The whole-area form of :func:`weakseg.weak.selftrain.align`; ``typical`` (C,) as there. Pixels where no class is
+    allowed count nowhere.
     """
     parts = allowed_planes(allowed, len(typical)) * typical[:, None, None]
-    expected = (parts / parts.sum(0, keepdims=True)).mean((1, 2))
-    factor = np.clip(expected / np.maximum(maps.scores.mean((1, 2)), 1e-6), 1.0, ALIGN_LIMIT)
+    expected = _mean_over(parts / parts.sum(0, keepdims=True), allowed != 0)
+    factor = np.clip(expected / np.maximum(_mean_over(maps.scores, allowed != 0), 1e-6), 1.0, ALIGN_LIMIT)
     raised = maps.scores * factor[:, None, None]
-    return ScoreMaps((raised / raised.sum(0, keepdims=True)).astype(np.float32), maps.present)
+    total = raised.sum(0, keepdims=True)
+    return ScoreMaps((raised / np.where(total > 0, total, 1)).astype(np.float32), maps.present)
+
+
+def _mean_over(planes: npt.NDArray[np.floating], here: npt.NDArray[np.bool_]) -> npt.NDArray[np.floating]:
+    """Mean (C,) of planes (C, H, W) over some of their pixels, 0 over none."""
+    if here.all():
+        return np.asarray(planes.mean((1, 2)))
+    return np.asarray(planes.sum((1, 2), where=here) / max(1, np.count_nonzero(here)))
 
 
 def claim_missing(
-    maps: ScoreMaps, windows: npt.NDArray[np.int64], present: npt.NDArray[np.bool_]
+    maps: ScoreMaps,
+    windows: npt.NDArray[np.int64],
+    present: npt.NDArray[np.bool_],
+    *,
+    allowed: npt.NDArray[np.int32] | None = None,
 ) -> tuple[ScoreMaps, int]:
     """Let every tagged class win somewhere in its tag crop: it takes its best pixels from their winners.
 
     Args:
         maps: tag-constrained probabilities of one area.
         windows: int (N, 4) tag crops; present: bool (N, C) their tags.
+        allowed: int32 (H, W) class bits; pixels where no class is allowed are won and claimed by none. None: there are
+            none of these.
 
     Returns:
         New maps, in which at the claimed pixels the class and the former winner have swapped their probabilities (so
@@ -84,12 +112,14 @@ def claim_missing(
     for (row, column, height, width), tags in zip(windows, present, strict=True):
         part = scores[:, row : row + height, column : column + width]
         winners = part.argmax(0)
+        if allowed is not None:
+            winners[allowed[row : row + height, column : column + width] == 0] = -1
         taken = np.zeros(winners.size, bool)  # by another claim, which this one must not undo
         for index in np.flatnonzero(tags):
             if (winners == index).any():
                 continue
             plane = np.where(taken, 0, part[index].ravel())
-            count = max(1, round(CLAIM_SHARE * plane.size))
+            count = max(1, round(CLAIM_SHARE * np.count_nonzero(winners >= 0)))
             best = np.argpartition(plane, -count)[-count:]
             best = best[plane[best] >= CLAIM_FLOOR]
             if len(best):

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from weakseg.classes import IGNORE
+
 
 def allowed_channels(allowed: Tensor, classes: int) -> Tensor:
     """Class bits int32 (B, H, W) -> bool (B, C, H, W)."""
@@ -36,7 +38,7 @@ class Targets:
     """What a student is taught on weak crops.
 
     Attributes:
-        label: int64 (B, H, W), the most probable allowed class.
+        label: int64 (B, H, W), the most probable allowed class, 255 where none is allowed.
         weight: float32 (B, H, W), 1 where the teacher is sure enough, else 0.
         allowed: int32 (B, H, W) class bits.
         windows: int64 (B, H, W) number of the tag crop, -1 where none is seen whole.
@@ -51,6 +53,8 @@ class Targets:
 def expected_shares(allowed: Tensor, typical: Tensor) -> Tensor:
     """Class shares (B, C) that the tags let expect in each crop: what a tagged class typically covers, split per pixel.
 
+    Pixels where no class is allowed (no image data, contradicting tags) count nowhere; a crop of these alone has zeros.
+
     Args:
         allowed: int32 (B, H, W) class bits.
         typical: (C,), mean share of a tag crop that the class covers where it is present, measured on N1.
@@ -58,17 +62,39 @@ def expected_shares(allowed: Tensor, typical: Tensor) -> Tensor:
     channels = allowed_channels(allowed, len(typical))
     channels = channels | ~channels.any(1, keepdim=True)
     parts = channels * typical.to(allowed.device).view(1, -1, 1, 1)
-    return (parts / parts.sum(1, keepdim=True)).mean((2, 3))
+    return _crop_means(parts / parts.sum(1, keepdim=True), allowed)
 
 
-def align(constrained: Tensor, shares: Tensor, limit: float = 4.0) -> Tensor:
+def _crop_means(planes: Tensor, allowed: Tensor) -> Tensor:
+    """Mean (B, C) of planes (B, C, H, W) over the pixels where a class is allowed, 0 in crops without any."""
+    here = (allowed != 0).unsqueeze(1)
+    if bool(here.all()):
+        return planes.mean((2, 3))
+    return (planes * here).sum((2, 3)) / here.sum((2, 3)).clamp(min=1)
+
+
+def _batch_mean(planes: Tensor, allowed: Tensor) -> Tensor:
+    """Mean (C,) of planes (B, C, H, W); of those crops that have pixels where a class is allowed, over these pixels."""
+    if bool((allowed != 0).all()):
+        return planes.mean((0, 2, 3))
+    return _mean_of_crops(_crop_means(planes, allowed), allowed)
+
+
+def _mean_of_crops(values: Tensor, allowed: Tensor) -> Tensor:
+    """Mean (C,) of values (B, C) over the crops that have a pixel where a class is allowed; zeros without any."""
+    seen = (allowed != 0).any(2).any(1)
+    return values.mean(0) if bool(seen.all()) else values[seen].sum(0) / seen.sum().clamp(min=1)
+
+
+def align(constrained: Tensor, shares: Tensor, allowed: Tensor, limit: float = 4.0) -> Tensor:
     """Raise the classes that constrained probabilities (B, C, H, W) give less than their expected shares (B, C).
 
     Distribution alignment (Berthelot et al., ReMixMatch, ICLR 2020) with shares from the tags instead of the labelled
     set, and one-sided: a class that gets more than expected keeps its odds, because the expected share of a rare class
-    (cars) is too uncertain to take pixels away from it.
+    (cars) is too uncertain to take pixels away from it. Pixels where no class is allowed count nowhere.
     """
-    factor = (shares.mean(0) / constrained.mean((0, 2, 3)).clamp(min=1e-6)).clamp(1.0, limit)
+    wanted, given = _mean_of_crops(shares, allowed), _batch_mean(constrained, allowed)
+    factor = (wanted / given.clamp(min=1e-6)).clamp(1.0, limit)
     raised = constrained * factor.view(1, -1, 1, 1)
     return raised / raised.sum(1, keepdim=True)
 
@@ -80,7 +106,8 @@ def share_loss(logits: Tensor, allowed: Tensor, shares: Tensor) -> Tensor:
 
     Learning from label proportions (Ardehaly and Culotta 2017); the proportions are :func:`expected_shares`.
     """
-    predicted, expected = constrain(logits.softmax(1), allowed).mean((0, 2, 3)), shares.mean(0)
+    predicted = _batch_mean(constrain(logits.softmax(1), allowed), allowed)
+    expected = _mean_of_crops(shares, allowed)
     return (expected * (expected.clamp(min=1e-8) / predicted.clamp(min=1e-8)).log()).sum()
 
 
@@ -103,13 +130,15 @@ def make_targets(
     """
     constrained = constrain(probabilities, allowed)
     if shares is not None:
-        constrained = align(constrained, shares)
+        constrained = align(constrained, shares, allowed)
+    here = allowed != 0
     best, label = constrained.max(1)
     thresholds = torch.full((probabilities.shape[1],), confidence, device=best.device)
     if adaptive:
-        thresholds = confidence * _relative_confidence(best, label, probabilities.shape[1]).clamp(min=0.5)
-    sure = (best >= thresholds[label]) & (allowed != 0)
-    return Targets(label, sure.float(), allowed, windows)
+        relative = _relative_confidence(best[here], label[here], probabilities.shape[1])
+        thresholds = confidence * relative.clamp(min=0.5)
+    sure = (best >= thresholds[label]) & here
+    return Targets(torch.where(here, label, IGNORE), sure.float(), allowed, windows)
 
 
 def no_targets(allowed: Tensor, windows: Tensor) -> Targets:
