@@ -7,7 +7,14 @@ import pytest
 
 from weakseg.errors import DataError
 from weakseg.weak.fusion import (
-    EXPERT_FLOOR, align_scores, allowed_planes, claim_missing, constrain_scores, expert_shares, fuse, silence_ignored,
+    EXPERT_FLOOR,
+    align_scores,
+    allowed_planes,
+    claim_missing,
+    constrain_scores,
+    expert_shares,
+    fuse,
+    silence_ignored,
 )  # fmt: skip
 from weakseg.weak.scores import ScoreMaps, check_scores
 
@@ -67,7 +74,7 @@ def test_an_ignored_pixel_wins_and_claims_nothing() -> None:
     window, present = np.array([(0, 0, 1, 2)], np.int64), np.array([[True, True, False]])
     found, claims = claim_missing(given, window, present, allowed=allowed)
     assert claims == 1
-    assert found.scores[:, 0].T == pytest.approx(np.array([[0, 0, 0], [0.7, 0.3, 0]]), abs=1e-5)
+    assert pytest.approx(np.array([[0, 0, 0], [0.7, 0.3, 0]]), abs=1e-5) == found.scores[:, 0].T
 
 
 def claim(scores: np.ndarray, *tags: int) -> tuple[np.ndarray, int]:

@@ -28,7 +28,7 @@ from weakseg.data.masks import MaskOptions
 from weakseg.data.name_patterns import NamePattern
 from weakseg.data.pairing import Pair, choose_entries, pair_up
 from weakseg.data.previews import Preview, choose_previews, make_preview
-from weakseg.data.raster import RasterInfo, read_image, read_info, read_label, write_raster
+from weakseg.data.raster import RasterInfo, read_image, read_info, read_label, read_valid, write_raster
 from weakseg.data.tag_table import check_kept_tags, raster_sizes
 from weakseg.errors import DataError
 
@@ -132,6 +132,7 @@ class _Loaded:
     entry: Entry
     info: RasterInfo | None
     pixels: Pixels | None
+    valid: npt.NDArray[np.bool_] | None = None  # where an image has data, None: everywhere
 
 
 def import_dataset(
@@ -288,8 +289,11 @@ def _import_pair(
     def read_picture(path: Path) -> Pixels:
         return read_image(path, bands=settings.bands, max_pixels=settings.limits.pixels)
 
+    def read_marks(path: Path) -> npt.NDArray[np.bool_] | None:
+        return read_valid(path, bands=settings.bands, max_pixels=settings.limits.pixels)
+
     scratch = staging / "scratch"
-    image = _load(pair.image, read_picture, scratch, settings.limits, problems)
+    image = _load(pair.image, read_picture, scratch, settings.limits, problems, read_marks)
     masks = {
         folder: _load(entry, read_drawn, scratch, settings.limits, problems)
         for folder, entry in (("labels", pair.label), ("labels_eroded", pair.eroded))
@@ -303,7 +307,7 @@ def _import_pair(
     if problems or image.pixels is None or info is None:
         return
     if not settings.dry:
-        _stage(staging / "data", pair.area, image.pixels, aligned, info, settings.classes)
+        _stage(staging / "data", pair.area, image.pixels, image.valid, aligned, info, settings.classes)
     mask = aligned.get("labels")
     tally.sizes[pair.area] = (info.height, info.width)
     tally.turned += [
@@ -316,29 +320,45 @@ def _import_pair(
 
 
 def _stage(
-    folder: Path, area: str, image: Pixels, masks: Mapping[str, Pixels | None], info: RasterInfo, classes: ClassScheme
+    folder: Path,
+    area: str,
+    image: Pixels,
+    valid: npt.NDArray[np.bool_] | None,
+    masks: Mapping[str, Pixels | None],
+    info: RasterInfo,
+    classes: ClassScheme,
 ) -> None:
-    write_raster(folder / "images" / f"{area}.tif", image, info, compress=True)
+    """Write an area. ``valid`` alone says where the image has data: a nodata value may be one of other bands."""
+    image_info = dataclasses.replace(info, nodata=None)
+    write_raster(folder / "images" / f"{area}.tif", image, image_info, compress=True, valid=valid)
     label_info = dataclasses.replace(info, nodata=IGNORE)
     for kind, mask in masks.items():
         if mask is not None:
             write_raster(folder / kind / f"{area}.tif", mask, label_info, colours=classes, compress=True)
 
 
-def _load(entry: Entry, read: Callable[[Path], Pixels], scratch: Path, limits: Limits, problems: list[str]) -> _Loaded:
+def _load(
+    entry: Entry,
+    read: Callable[[Path], Pixels],
+    scratch: Path,
+    limits: Limits,
+    problems: list[str],
+    read_marks: Callable[[Path], npt.NDArray[np.bool_] | None] | None = None,
+) -> _Loaded:
     """Header and pixels of an entry; where either cannot be had it is None, and the reason is among the problems."""
-    info = pixels = None
+    info = pixels = valid = None
     try:
         with local_file(entry, scratch) as path:
             info = read_info(path, max_pixels=limits.pixels)
             pixels = read(path)
+            valid = read_marks(path) if read_marks else None
     except DataError as error:
         problems.append(str(error).replace(str(scratch / PurePosixPath(entry.name).name), str(entry)))
-    return _Loaded(entry, info, pixels)
+    return _Loaded(entry, info, pixels, valid)
 
 
 def _align(image: _Loaded, label: _Loaded, resample: bool, problems: list[str], resampled: list[str]) -> Pixels | None:
-    """The mask on the grid of its image; None where that cannot be, and the reason is among the problems."""
+    """The mask on the grid of its image, 255 where that has no data; None after noting why it cannot be had."""
     if image.info is None or label.info is None or label.pixels is None:
         return None
     names = str(label.entry), str(image.entry)
@@ -348,7 +368,7 @@ def _align(image: _Loaded, label: _Loaded, resample: bool, problems: list[str], 
         problems.append(str(error))
         return None
     resampled += [str(label.entry)] if changed else []
-    return mask
+    return mask if image.valid is None else np.where(image.valid, mask, np.uint8(IGNORE))
 
 
 def _place(rasters: Sequence[_Loaded]) -> RasterInfo | None:

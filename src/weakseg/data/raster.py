@@ -109,13 +109,12 @@ def read_valid(
 
     with _opened(path, max_pixels) as file:
         palette = read_palette(file, str(path))
-        if all(MaskFlags.all_valid in flags for flags in file.mask_flag_enums) and not (
-            palette and palette.transparent
-        ):
+        transparent = palette is not None and palette.transparent
+        if not transparent and all(MaskFlags.all_valid in flags for flags in file.mask_flag_enums):
             return None
         chosen = [1] if palette is not None else [band for band in bands or (1, 2, 3) if band <= file.count]
         valid = (_read(path, file, chosen, None, masks=True) != 0).any(0)
-        if palette is not None and palette.transparent:
+        if palette is not None and transparent:
             valid &= palette.opaque(_read(path, file, [1], None)[0])
     return None if valid.all() else np.ascontiguousarray(valid)
 
