@@ -211,3 +211,19 @@ def test_paste_reaches_the_crop() -> None:
 
 def equal(one: dict[str, dict[str, torch.Tensor]], two: dict[str, dict[str, torch.Tensor]]) -> bool:
     return all(torch.equal(one[pool][name], two[pool][name]) for pool in one for name in one[pool])
+
+
+def test_crops_of_areas_without_masks_are_drawn_where_there_are_data() -> None:
+    """The left half allows no class; without it the draws are those of an area that knows nothing of tags."""
+    image = np.zeros((SIDE, SIDE, 3), np.uint8)
+    allowed = np.full((SIDE, SIDE), 7, np.int32)
+    allowed[:, :30] = 0
+    collared, free = pool_of(Area(image, allowed=allowed), crop=16), pool_of(Area(image), crop=16)
+    shares = [(draw_crop(collared, np.random.default_rng(seed)).allowed != 0).mean() for seed in range(60)]
+    assert min(shares) >= 0.25
+    assert min((draw_crop(free, np.random.default_rng(seed)).allowed != 0).mean() for seed in range(60)) == 1.0
+    everywhere = pool_of(Area(coordinate_area().image, allowed=np.full((SIDE, SIDE), 7, np.int32)), crop=16)
+    plain = pool_of(Area(coordinate_area().image), crop=16)
+    for seed in range(20):
+        one, other = (draw_crop(pool, np.random.default_rng(seed)) for pool in (everywhere, plain))
+        assert np.array_equal(one.image, other.image)
