@@ -11,7 +11,7 @@ from weakseg.classes import ClassScheme
 from weakseg.config import save_yaml
 from weakseg.data.box_files import read_boxes
 from weakseg.data.boxes import BoxTable, boxes_from_mask, join_boxes, write_boxes
-from weakseg.data.raster import read_mask
+from weakseg.data.raster import read_mask, read_valid
 from weakseg.data.tag_table import read_tags, write_tags
 from weakseg.data.tags import TagWindow, tags_from_mask, to_tag_windows, window_grid
 from weakseg.errors import ParamsError
@@ -93,7 +93,8 @@ def tag_rows(
             if _has_mask(layout, area):
                 mask = read_mask(find_raster(layout.labels, area), scheme)
                 windows = window_grid(mask.shape[0], mask.shape[1], size)
-                present, known = tags_from_mask(mask, windows, len(scheme), min_share=tiles.tag_min_share)
+                valid = read_valid(find_raster(layout.images, area))
+                present, known = tags_from_mask(mask, windows, len(scheme), min_share=tiles.tag_min_share, valid=valid)
                 rows += to_tag_windows(area, windows, present, known, scheme)
     return [row for row in rows if row.area in areas and row.tagged]
 
