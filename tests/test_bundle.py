@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 from rasterio.control import GroundControlPoint
 from tests.test_large_rasters import sparse
 from tests.test_prediction import CPU, ROTATED, UTM, model_file, picture, read, save
@@ -73,6 +74,8 @@ PLACES: dict[str, dict[str, object]] = {
     "utm": UTM,
     "rotated": ROTATED,
     "degrees": {"crs": "EPSG:4326", "transform": rasterio.Affine(1e-6, 0, 8.9, 0, -1e-6, 48.9)},
+    "Web Mercator": {"crs": "EPSG:3857", "transform": rasterio.Affine(0.1, 0, 1e6, 0, -0.1, 6.8e6)},
+    "feet": {"crs": "EPSG:2263", "transform": rasterio.Affine(0.4, 0, 984250, 0, -0.4, 200000)},
     "control points": {"gcps": POINTS, "crs": "EPSG:25832"},
     "CRS without a place": {"crs": "EPSG:25832"},
     "BigTIFF, big-endian": {**UTM, "BIGTIFF": "YES", "ENDIANNESS": "BIG"},
@@ -102,6 +105,27 @@ def test_small_rasters_and_whole_tiles(tmp_path: Path, bundle: Path, script: Scr
     assert_same_map(tmp_path / "alone.tif", tmp_path / "ours.tif")
 
 
+def test_sidecars_palettes_and_floats_are_read_as_weakseg_reads_them(
+    tmp_path: Path, bundle: Path, script: Script
+) -> None:
+    colours = Image.fromarray(np.moveaxis(picture(70, 90), 0, -1)).quantize(40)
+    colours.save(tmp_path / "a!b [1].png", transparency=bytes(3 * [255] + [0] + 36 * [255]))
+    (tmp_path / "a!b [1].pgw").write_text("0.1\n0\n0\n-0.1\n500000\n5762000\n")
+    (tmp_path / "a!b [1].prj").write_text(rasterio.crs.CRS.from_epsg(3857).to_wkt(version="WKT1_ESRI"))
+    floats = picture(70, 90).astype(np.float32)
+    floats[:, :20], floats[1, 30], floats[2, 40] = np.nan, np.inf, np.nan
+    save(tmp_path / "f.tif", floats, **UTM)
+    for name, options in (("a!b [1].png", {"bands": (3, 1, 2)}), ("f.tif", {"stretch": (0.0, 200.0)})):
+        told = [word for key, value in options.items() for word in (f"--{key}", ",".join(map(str, value)))]
+        script(tmp_path / name, tmp_path / "alone.tif", *told)
+        predict_raster(bundle, tmp_path / name, tmp_path / "ours.tif", window=64, machine=CPU, **options)
+        assert_same_map(tmp_path / "alone.tif", tmp_path / "ours.tif")
+        lost = np.asarray(colours) == 3 if name.endswith("png") else ~np.isfinite(floats).all(0)
+        np.testing.assert_array_equal(read(tmp_path / "alone.tif")[0] == IGNORE, lost)
+    with pytest.raises(SystemExit, match="a palette raster: --bands takes its red, green and blue"):
+        script(tmp_path / "a!b [1].png", tmp_path / "alone.tif", "--bands", "1,1,1")
+
+
 def test_bands_bits_and_alpha(tmp_path: Path, bundle: Path, script: Script) -> None:
     deep = picture(90, 130, 4).astype(np.uint16) * 16
     source = save(tmp_path / "a.tif", deep, **UTM)
@@ -122,7 +146,7 @@ def test_bands_bits_and_alpha(tmp_path: Path, bundle: Path, script: Script) -> N
 def test_another_sampling_distance_is_refused_where_asked(tmp_path: Path, script: Script) -> None:
     source, nowhere = save(tmp_path / "a.tif", picture(40, 40), **ROTATED), save(tmp_path / "b.tif", picture(40, 40))
     target = tmp_path / "o.tif"
-    with pytest.raises(SystemExit, match=r"0\.08544 m per px, the training 0\.1 m: pass --gsd resample or ignore"):
+    with pytest.raises(SystemExit, match=r"0\.08547 m per px, the training 0\.1 m: pass --gsd resample or ignore"):
         script(source, target, "--gsd", "refuse")
     for policy in ("refuse", "resample"):
         with pytest.raises(SystemExit, match=r"b\.tif has no ground sampling distance in metres"):

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from PIL import Image
 from torch import Tensor
 
 from weakseg.classes import IGNORE, ISPRS
 from weakseg.data.augment import IMAGENET
 from weakseg.data.resampling import plan_axis
 from weakseg.data.spool import Spool
-from weakseg.data.streaming import BLOCK, inspect_source, list_sources, open_reader
+from weakseg.data.streaming import BLOCK, inspect_source, open_reader
 from weakseg.encoding import back_to_raster, encode_maps, in_bands
 from weakseg.errors import DataError, ParamsError, WeightsError
 from weakseg.inference import DIHEDRAL, PLAIN, predict_scene
@@ -162,6 +163,26 @@ def test_the_place_colours_and_names_are_kept(tmp_path: Path, place: dict[str, o
             assert (file.descriptions, file.scales) == (ISPRS.names, (1 / 254,) * 5)
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize(("name", "driver"), [("a.png", "PNG"), ("a.jpg", "JPEG"), ("a.tif", "GTiff")])
+def test_a_place_in_a_sidecar_reaches_the_map(tmp_path: Path, name: str, driver: str) -> None:
+    """Cases 07 and 18: GDAL's .aux.xml of a PNG or JPEG, and ArcGIS's baseline TIFF with a world file."""
+    baseline = {"profile": "BASELINE", "tfw": "YES"} if driver == "GTiff" else {}
+    source = save(tmp_path / name, picture(40, 50), driver, **UTM, **baseline)
+    before = {path.name for path in tmp_path.iterdir()}
+    assert f"{name}.aux.xml" in before
+    run_predictor(predictor(), inspect_source(source, None), tmp_path / "o.tif", SMALL)
+    with rasterio.open(tmp_path / "o.tif") as file:
+        assert (file.crs.to_epsg(), file.transform) == (25832, UTM["transform"])
+    assert {path.name for path in tmp_path.iterdir()} == before | {"o.tif"}
+    for beside in tmp_path.glob("a.*w"):
+        beside.unlink()
+    (tmp_path / f"{name}.aux.xml").unlink()
+    run_predictor(predictor(), inspect_source(source, None), tmp_path / "o.tif", SMALL)  # a map of before is not kept
+    with rasterio.open(tmp_path / "o.tif") as file:
+        assert (file.crs, file.transform.is_identity) == (None, True)
+
+
 def test_one_four_and_eight_bands_need_a_choice_and_take_it(tmp_path: Path) -> None:
     for bands in (1, 4, 8):
         layers = picture(40, 50, bands)
@@ -249,6 +270,47 @@ def test_alpha_bands_mean_no_data_too(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(tmp_path / "o.tif")[0] == IGNORE, layers[3] == 0)
 
 
+@pytest.mark.parametrize("tag", [{}, {"nodata": float("nan")}, {"nodata": -9999.0}], ids=["untagged", "nan", "other"])
+def test_numbers_that_are_none_are_no_data(tmp_path: Path, tag: dict[str, float]) -> None:
+    """Case 12: a NaN border without a nodata tag became class 0."""
+    layers = picture(60, 90).astype(np.float32)
+    plain = linear(torch.from_numpy(layers)[None])[0].numpy().argmax(0)
+    layers[:, :, 70:] = np.nan
+    layers[0, 5], layers[1, 6], layers[2, 7] = np.inf, -np.inf, np.nan  # one band without a number is enough
+    source = inspect_source(save(tmp_path / "a.tif", layers, **tag), None, (0.0, 255.0))
+    run_predictor(predictor(), source, tmp_path / "o.tif", SMALL)
+    found, lost = read(tmp_path / "o.tif")[0], ~np.isfinite(layers).all(0)
+    assert lost.sum() == 60 * 20 + 3 * 70
+    np.testing.assert_array_equal(found, np.where(lost, IGNORE, plain))
+
+
+def test_a_palette_raster_is_read_as_its_colours(tmp_path: Path) -> None:
+    """Case 12: its map is that of the raster of its colours, on the same place."""
+    image = Image.fromarray(np.moveaxis(picture(80, 120), 0, -1)).quantize(200)
+    indices, colours = np.asarray(image), np.moveaxis(np.asarray(image.convert("RGB")), -1, 0)
+    table = {index: (*image.getpalette()[3 * index : 3 * index + 3], 255) for index in range(200)}
+    for name, driver in (("a.tif", "GTiff"), ("a.png", "PNG")):
+        with rasterio.open(
+            tmp_path / name, "w", driver=driver, count=1, height=80, width=120, dtype="uint8", **UTM
+        ) as file:
+            file.write(indices, 1)
+            file.write_colormap(1, table)
+    save(tmp_path / "rgb.tif", colours, **UTM)
+    for bands in (None, (3, 1, 2)):
+        run_predictor(predictor(), inspect_source(tmp_path / "rgb.tif", bands), tmp_path / "rgb_map.tif", SMALL)
+        for name in ("a.tif", "a.png"):
+            run_predictor(predictor(), inspect_source(tmp_path / name, bands), tmp_path / "o.tif", SMALL)
+            np.testing.assert_array_equal(read(tmp_path / "o.tif"), read(tmp_path / "rgb_map.tif"))
+            with rasterio.open(tmp_path / "o.tif") as file:
+                assert (file.crs.to_epsg(), file.transform) == (25832, UTM["transform"])
+    for bands in ((1, 1, 1), (1, 2), (1, 2, 4)):
+        with pytest.raises(DataError, match=r"a palette raster, --bands .*expected 1, 2 and 3 in any order"):
+            inspect_source(tmp_path / "a.tif", bands)
+    image.save(tmp_path / "clear.png", transparency=bytes(7 * [255] + [0] + 192 * [255]))
+    run_predictor(predictor(), inspect_source(tmp_path / "clear.png", None), tmp_path / "o.tif", SMALL)
+    np.testing.assert_array_equal(read(tmp_path / "o.tif")[0] == IGNORE, indices == 7)
+
+
 @pytest.mark.parametrize("shape", [(200, 301), (63, 1)])
 def test_resampled_windows_are_those_of_the_resampled_raster(tmp_path: Path, shape: tuple[int, int]) -> None:
     """The network sees what cv2 makes of the whole raster; the map is back on the raster's grid."""
@@ -332,10 +394,10 @@ def test_bands_of_another_model_are_thrown_away(tmp_path: Path) -> None:
 def test_the_sampling_distance_policies(tmp_path: Path) -> None:
     placed = inspect_source(save(tmp_path / "a.tif", picture(40, 40), **ROTATED), None)
     nowhere = inspect_source(save(tmp_path / "b.tif", picture(40, 40)), None)
-    here = (0.08**2 + 0.03**2) ** 0.5
-    assert placed.gsd == pytest.approx(here)
-    assert choose_scale(predictor(scale=0.5, gsd=0.3), placed, "resample") == pytest.approx(0.5 * here / 0.3)
-    assert choose_scale(predictor(scale=0.5, gsd=0.3), placed, "auto") == pytest.approx(0.5 * here / 0.3)
+    here = (0.08**2 + 0.03**2) ** 0.5 / 0.9996  # the scale of UTM at its central meridian, 3 km away
+    assert placed.gsd == pytest.approx(here, rel=1e-6)
+    assert choose_scale(predictor(scale=0.5, gsd=0.3), placed, "resample") == pytest.approx(0.5 * here / 0.3, rel=1e-6)
+    assert choose_scale(predictor(scale=0.5, gsd=0.3), placed, "auto") == pytest.approx(0.5 * here / 0.3, rel=1e-6)
     assert choose_scale(predictor(scale=0.5, gsd=0.3), placed, "ignore") == 0.5
     assert choose_scale(predictor(scale=0.5, gsd=here * 1.04), placed, "refuse") == 0.5
     assert (
@@ -374,12 +436,12 @@ def test_a_folder_and_a_pattern(tmp_path: Path) -> None:
     done = predict_rasters(model, str(scenes), tmp_path / "out", machine=CPU, options=options)
     assert [summary.target.name for summary in done] == ["a.tif", "b.tif"]
     assert sorted(p.name for p in (tmp_path / "c").iterdir()) == ["a.tif", "b.tif"]
-    assert [p.name for p in list_sources(str(scenes / "*.tif"))] == ["b.tif"]
-    with pytest.raises(DataError, match="no raster"):
-        list_sources(str(scenes / "*.jp2"))
-    save(scenes / "b.png", picture(40, 40), "PNG")
-    with pytest.raises(DataError, match="several rasters named b"):
-        list_sources(str(scenes))
+    save(scenes / "c.img", picture(40, 40), "HFA")
+    with pytest.raises(DataError, match=r"scenes: c\.img would not be read"):
+        predict_rasters(model, str(scenes), tmp_path / "all", machine=CPU, options=Options())
+    assert not (tmp_path / "all").exists()
+    done = predict_rasters(model, str(scenes), tmp_path / "all", skip_unread=True, machine=CPU, options=Options())
+    assert [summary.target.name for summary in done] == ["a.tif", "b.tif"]
 
 
 @pytest.mark.slow

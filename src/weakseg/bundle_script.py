@@ -19,6 +19,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import rasterio
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
+from rasterio.transform import from_gcps
+from rasterio.warp import transform as project
 from rasterio.windows import Window
 
 HERE = Path(__file__).resolve().parent
@@ -89,14 +93,18 @@ def blend_weights(height: int, width: int) -> np.ndarray:
 
 
 class Raster:
-    """The three bands of an open raster and where they hold data."""
+    """The three bands of an open raster and where they hold data; of a palette, the bands of its colours."""
 
     def __init__(self, file: Any, bands: list[int], stretch: list[float]) -> None:
         self.file, self.bands, self.stretch = file, bands, stretch
+        self.palette = palette_of(file)
 
     def pixels(self, place: Places) -> np.ndarray:
         """float32 (rows, columns, 3), 0 to 255."""
-        values = np.asarray(np.moveaxis(self.file.read(self.bands, window=_box(place)), 0, -1), np.float32)
+        if self.palette is None:
+            values = np.asarray(np.moveaxis(self._read(self.bands, place), 0, -1), np.float32)
+        else:
+            values = self._entries(place)[..., [band - 1 for band in self.bands]].astype(np.float32)
         if not self.stretch:
             return values
         low, high = self.stretch
@@ -104,8 +112,34 @@ class Raster:
         return np.asarray(np.rint(np.clip(scaled, 0, 255)), np.float32)
 
     def valid(self, place: Places) -> np.ndarray:
-        """bool (rows, columns): data in at least one of the bands."""
-        return np.asarray((self.file.read_masks(self.bands, window=_box(place)) != 0).any(axis=0))
+        """bool (rows, columns): data in at least one of the bands, a number in all of them, no transparent colour."""
+        if self.palette is not None:
+            return (self.file.read_masks(1, window=_box(place)) != 0) & (self._entries(place)[..., 3] != 0)
+        found = np.asarray((self.file.read_masks(self.bands, window=_box(place)) != 0).any(axis=0))
+        if any(self.file.dtypes[band - 1].startswith("float") for band in self.bands):
+            found &= np.isfinite(self._read(self.bands, place)).all(axis=0)
+        return found
+
+    def _read(self, bands: int | list[int], place: Places) -> np.ndarray:
+        return np.asarray(self.file.read(bands, window=_box(place)))
+
+    def _entries(self, place: Places) -> np.ndarray:
+        """Red, green, blue and alpha of every px of a palette raster."""
+        indices = self._read(1, place)
+        if self.palette is None or indices.max() >= len(self.palette):
+            sys.exit(f"{self.file.name}: palette index {indices.max()} is not in its colour table: export it again")
+        return np.asarray(self.palette[indices])
+
+
+def palette_of(file: Any) -> np.ndarray | None:
+    """The colour table uint8 (N, 4) of a raster of one band (or one and alpha), None where it has none."""
+    if file.count != 1 and not (file.count == 2 and file.colorinterp[1] == ColorInterp.alpha):
+        return None
+    try:
+        table = file.colormap(1)
+    except ValueError:
+        return None
+    return np.array([table.get(index, (0, 0, 0, 0)) for index in range(max(table) + 1)], np.uint8)
 
 
 def _box(place: Places) -> Window:
@@ -188,12 +222,38 @@ def _classes_of(sums: np.ndarray, low: int, rows: Axis, columns: Axis, which: tu
     return found
 
 
+def crs_of(file: Any) -> Any:
+    """The CRS of the file or its sidecars, else that of a .prj beside a raster with a world file."""
+    beside = Path(file.name).with_suffix(".prj")
+    if file.crs or file.transform.is_identity or not beside.is_file():
+        return file.crs
+    return CRS.from_wkt(beside.read_text(), morph_from_esri_dialect=True)
+
+
+def ground_distance(file: Any) -> float | None:
+    """True metres per px at the centre, the root of the area of a px; None where the file does not tell."""
+    points, crs = file.gcps
+    transform = from_gcps(points) if len(points) > 2 else file.transform
+    crs = crs if points else crs_of(file)
+    if crs is None or transform.is_identity:
+        return None
+    row, column, reach = file.height / 2, file.width / 2, min(50.0, max(file.height, file.width) / 2)
+    ends = [(column - reach, row), (column + reach, row), (column, row - reach), (column, row + reach)]
+    try:
+        (longitude,), (latitude,) = project(crs, "EPSG:4326", *([value] for value in transform @ (column, row)))
+        local = CRS.from_string(f"+proj=laea +lat_0={latitude:.9f} +lon_0={longitude:.9f} +datum=WGS84 +units=m")
+        places = np.array(project(crs, local, *zip(*(transform @ end for end in ends), strict=True)))
+    except Exception:  # PROJ's refusals have no public class in rasterio
+        return None
+    area = abs(np.linalg.det((places[:, 1::2] - places[:, ::2]) / (2 * reach)))
+    return math.sqrt(area) if math.isfinite(area) and area > 0 else None
+
+
 def choose_scale(file: Any, policy: str) -> float:
     """Network px per raster px, from the ground sampling distances of the training rasters and of this one."""
     settings = json.loads((HERE / "preprocessing.json").read_text())
     scale, trained = float(settings["scale"]), settings["gsd"]
-    placed = file.crs is not None and file.crs.is_projected and not file.transform.is_identity
-    here = file.crs.linear_units_factor[1] * math.sqrt(abs(file.transform.determinant)) if placed else None
+    here = ground_distance(file)
     if policy == "ignore" or (policy == "auto" and (trained is None or here is None)):
         return scale
     if trained is None or here is None:
@@ -209,6 +269,10 @@ def choose_scale(file: Any, policy: str) -> float:
 def check_raster(file: Any, bands: list[int], stretch: list[float]) -> list[int]:
     """The three bands to read."""
     chosen = bands or [1, 2, 3]
+    if palette_of(file) is not None:
+        if sorted(chosen) != [1, 2, 3]:
+            sys.exit(f"{file.name} is a palette raster: --bands takes its red, green and blue, 1, 2 and 3 in any order")
+        return chosen
     if len(chosen) != 3 or (file.count != 3 and not bands) or not 1 <= min(chosen) <= max(chosen) <= file.count:
         sys.exit(f"{file.name} has {file.count} band(s): choose three with --bands, for instance --bands 4,1,2")
     kinds = {file.dtypes[band - 1] for band in chosen}
@@ -227,7 +291,7 @@ def layout_of(file: Any) -> dict[str, Any]:
     if points:
         return layout | {"BIGTIFF": "IF_SAFER", "gcps": points, "crs": points_crs}
     place = {} if file.transform.is_identity else {"transform": file.transform}
-    return layout | {"BIGTIFF": "IF_SAFER", "crs": file.crs} | place
+    return layout | {"BIGTIFF": "IF_SAFER", "crs": crs_of(file)} | place
 
 
 def write_map(target: Path, raster: Raster, found: Iterator[np.ndarray], table: dict[str, Any]) -> np.ndarray:
@@ -280,10 +344,10 @@ def main() -> None:
     if options.window < 1 or not 0 <= options.overlap < 1 or options.batch < 1:
         sys.exit("--window and --batch take 1 or more, --overlap 0 to below 1")
     warnings.simplefilter("ignore")  # rasters without a place on Earth are welcome
-    table = json.loads((HERE / "classes.json").read_text())
+    table, place = json.loads((HERE / "classes.json").read_text()), Path(options.source)
     with (
         rasterio.Env(GDAL_CACHEMAX=128 << 20, GDAL_ERROR_ON_LIBJPEG_WARNING=True),
-        rasterio.open(options.source) as file,
+        rasterio.open(place.absolute() if place.exists() else options.source) as file,  # a file "a!b.tif" is a file
     ):
         if options.target.resolve() == Path(options.source).resolve() or options.target.suffix not in (".tif", ".tiff"):
             sys.exit(f"{options.target}: OUT is a name that ends in .tif, and not IN")

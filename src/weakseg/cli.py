@@ -449,6 +449,10 @@ def predict(
         str, typer.Option(help="At another ground sampling distance: auto | resample | refuse | ignore")
     ] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted map.")] = True,
+    skip_unread: Annotated[
+        bool,
+        typer.Option("--skip-unread", help="Of a folder, leave out the files that are not .tif, .png, .jpg or .vrt."),
+    ] = False,
 ) -> None:
     """Predict land-cover maps of whole rasters, window by window."""
     from weakseg.addresses import find_model
@@ -459,7 +463,7 @@ def predict(
     from weakseg.predictors import load_predictor
     from weakseg.training.machine import machine_from_environment
 
-    if polygons and (Path(where).is_dir() or any(mark in where for mark in "*?[")):
+    if polygons and (Path(where).is_dir() or (any(mark in where for mark in "*?[") and not Path(where).exists())):
         raise ParamsError("--polygons with several rasters", expected="one raster", cure="predict one by one")
     machine = machine_from_environment()
     options = Options(window, overlap, batch, probabilities, confidence, resume)
@@ -479,6 +483,7 @@ def predict(
         bands=chosen,
         stretch=(low_high[0], low_high[1]) if low_high else None,
         gsd=gsd,  # type: ignore[arg-type]  # predict_rasters refuses other words
+        skip_unread=skip_unread,
         machine=machine,
         options=options,
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from weakseg.classes import ClassScheme
 from weakseg.data.files import atomic_path
-from weakseg.data.streaming import gdal_settings, inspect_source
+from weakseg.data.streaming import gdal_settings, raster_tags
 from weakseg.errors import ParamsError
 
 
@@ -40,7 +40,7 @@ def write_polygons(
             expected="a .gpkg, tolerance >= 0 and min_pixels >= 1",
             cure="mend it",
         )
-    inspect_source(classes, (1, 1, 1))
+    raster_tags(classes)  # refuses what is no raster
     with gdal_settings(), rasterio.open(classes) as file:
         values, crs, transform = file.read(1), file.crs, file.transform
         valid = file.read_masks(1) != 0

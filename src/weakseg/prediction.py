@@ -21,8 +21,9 @@ import numpy as np
 
 from weakseg.classes import IGNORE, ClassScheme
 from weakseg.data.band_files import write_bands
+from weakseg.data.listing import list_sources
 from weakseg.data.spool import Spool, remove_leftovers
-from weakseg.data.streaming import BLOCK, Pixels, Source, inspect_source, list_sources, open_reader
+from weakseg.data.streaming import BLOCK, Pixels, Source, inspect_source, open_reader, raster_tags
 from weakseg.encoding import FULL, back_to_raster, encode_maps, in_bands
 from weakseg.inference import ONE_SCALE, PLAIN, View
 from weakseg.prediction_options import GsdPolicy, Options, check_options, choose_scale
@@ -96,16 +97,19 @@ def predict_rasters(
     bands: Sequence[int] | None = None,
     stretch: tuple[float, float] | None = None,
     gsd: GsdPolicy = "auto",
+    skip_unread: bool = False,
     machine: Machine,
     options: Options,
 ) -> list[Summary]:
     """Predict a file into the file ``target``, or a folder or pattern into the folder ``target``, one ``.tif`` each.
 
     All rasters are checked before the first is predicted. In a folder, ``options.probabilities`` and ``confidence`` are
-    folders too, and maps that are already there from the same model and options are left alone. Under torchrun the
-    processes share the rasters; each returns all summaries.
+    folders too, and maps that are already there from the same model and options are left alone. Files of a folder that
+    are no rasters by their suffix are refused unless ``skip_unread``. Under torchrun the processes share the rasters;
+    each returns all summaries.
     """
-    sources = [inspect_source(path, bands, stretch) for path in list_sources(where)]
+    listed = list_sources(where, skip_unread=skip_unread, outputs=options.outputs(target))
+    sources = [inspect_source(path, bands, stretch) for path in listed]
     predictor = load_predictor(model_file, views, machine, scales=scales)
     single = len(sources) == 1 and Path(where) == sources[0].path
     done = []
@@ -202,6 +206,8 @@ def _identity(predictor: Predictor, source: Source, options: Options, grid: Grid
         state and state.st_mtime_ns,
         source.bands,
         source.stretch,
+        source.masked,
+        [repr(source.profile.get(key)) for key in ("crs", "transform")],  # a sidecar may come or change
     )
     cut = (options.window, options.overlap, options.confidence is not None, options.probabilities is not None)
     text = repr((predictor.digest, predictor.scale, file, cut, grid.height, grid.width))
@@ -212,7 +218,7 @@ def _identity_in(path: Path) -> str | None:
     """The identity in a map that is already there."""
     if not path.is_file():
         return None
-    return inspect_source(path, (1, 1, 1)).tags.get(_IDENTITY)
+    return raster_tags(path).get(_IDENTITY)
 
 
 def _write_outputs(spool: Spool, scheme: ClassScheme, target: Path, options: Options, identity: str) -> None:

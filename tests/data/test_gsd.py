@@ -10,7 +10,7 @@ import rasterio
 
 from weakseg.data.gsd import common_gsd, load_gsd, save_gsd
 from weakseg.data.raster import RasterInfo, read_image, write_raster
-from weakseg.data.streaming import inspect_source
+from weakseg.data.streaming import inspect_source, raster_gsd
 from weakseg.errors import DataError
 from weakseg.inference import PLAIN
 from weakseg.prediction import predict_raster
@@ -23,12 +23,19 @@ from weakseg.training.checkpoints import load_checkpoint, save_checkpoint
 from weakseg.training.machine import Machine
 from weakseg.training.segmenters import segmenter_of
 
+UTM_SCALE = 0.9996  # of UTM at its central meridian; the rasters here lie 3 km beside it
 CPU = Machine(device="cpu", precision="no", quiet=True)
 
 
-def place(path: Path, image: np.ndarray, gsd: float, crs: str | None = "EPSG:25832") -> Path:
+def place(
+    path: Path,
+    image: np.ndarray,
+    gsd: float,
+    crs: str | None = "EPSG:25832",
+    origin: tuple[int, int] = (497000, 5420000),
+) -> Path:
     """Write an image turned by some degrees on the ground, with ``gsd`` units of its CRS per px."""
-    turned = rasterio.Affine.translation(497000, 5420000) @ rasterio.Affine.rotation(20) @ rasterio.Affine.scale(gsd)
+    turned = rasterio.Affine.translation(*origin) @ rasterio.Affine.rotation(20) @ rasterio.Affine.scale(gsd)
     wkt = rasterio.crs.CRS.from_string(crs).to_wkt() if crs else None
     height, width = image.shape[:2]
     write_raster(path, image, RasterInfo(height, width, 3, "uint8", wkt, tuple(turned)[:6]))
@@ -38,13 +45,13 @@ def place(path: Path, image: np.ndarray, gsd: float, crs: str | None = "EPSG:258
 def test_rasters_share_a_distance_or_have_none(tmp_path: Path) -> None:
     image = np.zeros((4, 6, 3), np.uint8)
     near, far = place(tmp_path / "a.tif", image, 0.09), place(tmp_path / "b.tif", image, 0.092)
-    feet = place(tmp_path / "c.tif", image, 0.3, crs="EPSG:2263")  # US survey feet
-    assert common_gsd([near, far]) == pytest.approx(0.091)
-    assert common_gsd([feet]) == pytest.approx(0.3 * 0.3048006096)
+    feet = place(tmp_path / "c.tif", image, 0.3, crs="EPSG:2263", origin=(984250, 200000))  # US survey feet
+    assert common_gsd([near, far]) == pytest.approx(0.091 / UTM_SCALE, rel=1e-6)
+    assert common_gsd([feet]) == pytest.approx(0.3 * 0.3048006096, rel=1e-4)
     assert common_gsd([near, feet]) == pytest.approx(0.0907, abs=1e-3)
     assert common_gsd([near, place(tmp_path / "d.tif", image, 0.1)]) is None
     assert common_gsd([near, place(tmp_path / "e.tif", image, 0.09, crs=None)]) is None
-    assert common_gsd([near, place(tmp_path / "f.tif", image, 1e-6, crs="EPSG:4326")]) is None
+    assert common_gsd([near, place(tmp_path / "f.tif", image, 0.09, crs="EPSG:4326")]) is None  # on no Earth
     assert common_gsd([]) is None
 
 
@@ -62,14 +69,14 @@ def test_it_travels_in_the_model_file_and_predict_obeys_it(workspace: Path) -> N
     tiles.run(workspace)
     context, file = open_context(workspace), workspace / "model.pt"
     save_segmenter(file, segmenter_of(context.params.segment.network, 5), context)
-    assert load_checkpoint(file)["gsd"] == pytest.approx(0.2)
+    assert load_checkpoint(file)["gsd"] == pytest.approx(0.2 / UTM_SCALE, rel=1e-6)
     predictor = load_predictor(file, PLAIN, CPU)
     fine = place(workspace / "fine.tif", np.zeros((40, 60, 3), np.uint8), 0.1)
-    assert choose_scale(predictor, inspect_source(fine, None), "auto") == pytest.approx(0.5)
+    assert choose_scale(predictor, inspect_source(fine, None), "auto") == pytest.approx(0.5, rel=1e-6)
     done = predict_raster(file, fine, workspace / "o.tif", window=16, overlap=0.0, machine=CPU)
     assert done.windows == 2 * 2  # 20 x 30 px for the network
-    assert inspect_source(workspace / "o.tif", (1, 1, 1)).gsd == pytest.approx(0.1)
-    with pytest.raises(DataError, match=r"0\.1 m per px; expected 0\.2 m as in training"):
+    assert raster_gsd(workspace / "o.tif") == pytest.approx(0.1 / UTM_SCALE, rel=1e-6)
+    with pytest.raises(DataError, match=r"0\.1 m per px; expected 0\.2001 m as in training"):
         predict_raster(file, fine, workspace / "p.tif", gsd="refuse", machine=CPU)
     old = {key: value for key, value in load_checkpoint(file).items() if key not in ("gsd", "format")}
     save_checkpoint(workspace / "old.pt", old)

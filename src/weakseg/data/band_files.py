@@ -43,8 +43,8 @@ def write_bands(
     try:
         with (
             atomic_path(path) as temporary,
-            gdal_settings(),
-            rasterio.open(temporary, "w", driver="GTiff", **layout) as file,
+            gdal_settings(sidecars=False),
+            rasterio.open(temporary.absolute(), "w", driver="GTiff", **layout) as file,
         ):
             row = 0
             for band in bands:

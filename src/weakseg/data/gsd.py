@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Final
 
 from weakseg.data.files import atomic_path
-from weakseg.data.streaming import inspect_source
+from weakseg.data.streaming import raster_gsd
 
 GSD_TOLERANCE: Final = 0.05  # share by which two ground sampling distances may differ and count as the same
 _NAME: Final = "sampling.json"
 
 
 def common_gsd(rasters: Iterable[Path]) -> float | None:
-    """Metres per px that all rasters share, their mean; None where one of them names none, or they differ by > 5 %."""
-    found = [inspect_source(path, (1, 1, 1)).gsd for path in rasters]
+    """True metres per px that all rasters share, their mean; None where one names none, or they differ by > 5 %."""
+    found = [raster_gsd(path) for path in rasters]
     known = [gsd for gsd in found if gsd is not None]
     if not known or len(known) < len(found) or max(known) > min(known) * (1 + GSD_TOLERANCE):
         return None

@@ -6,7 +6,6 @@ reads, because the user names the file on the command line.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from weakseg.data.formats import RASTER_SUFFIXES, raster_driver, unreadable
+from weakseg.data.georeference import distance_of, place_of
+from weakseg.data.palette import Palette, read_palette
 from weakseg.data.raster import Window
 from weakseg.errors import DataError, ParamsError
 
@@ -36,9 +37,10 @@ class Source:
     """A raster to predict, as far as its header tells.
 
     Attributes:
-        bands: the three that are read, from 1.
-        masked: some pixels may be invalid: nodata value, mask or alpha band.
-        gsd: metres per px, None where the file does not tell (no CRS, or one in degrees).
+        bands: the three that are read, from 1; of a palette raster, of the red, green and blue of its colours.
+        masked: some pixels may be invalid: nodata value, mask, alpha band, transparent colour, NaN or infinity.
+        gsd: true metres per px on the ground at the raster's centre, None where the file names no CRS or transform.
+        palette: its pixels are indices into a colour table.
         stretch: pixel values that become 0 and 255, None where pixels are uint8 and stay as they are.
         profile: crs, transform and ground control points, as rasterio takes them.
         tags: metadata of the file.
@@ -53,26 +55,45 @@ class Source:
     profile: Mapping[str, Any]
     tags: Mapping[str, str]
     stretch: tuple[float, float] | None = None
+    palette: bool = False
 
 
 class Reader:
     """An open raster; to be used from one thread at a time."""
 
     def __init__(self, file: DatasetReader, source: Source) -> None:
-        self._file = file
-        self._source = source
+        self._file, self._source = file, source
+        self._palette = read_palette(file, str(source.path)) if source.palette else None
+        self._floating = any(file.dtypes[band - 1].startswith("float") for band in self._bands)
+
+    @property
+    def _bands(self) -> list[int]:
+        return [1] if self._source.palette else list(self._source.bands)
 
     def pixels(self, window: Window) -> Pixels:
         """uint8 (height, width, 3) of a window (row, column, height, width)."""
-        values = np.moveaxis(np.asarray(self._read(self._file.read, window)), 0, -1)
+        layers = np.asarray(self._read(self._file.read, window))
+        if self._palette is not None:
+            values = self._palette.expand(layers[0])[..., [band - 1 for band in self._source.bands]]
+        else:
+            values = np.moveaxis(layers, 0, -1)
         return values if self._source.stretch is None else stretch_values(values, self._source.stretch)
 
     def valid(self, window: Window) -> npt.NDArray[np.bool_] | None:
-        """bool (height, width): valid in at least one of the three bands; None where all of the file is valid."""
+        """bool (height, width): None where all of the file is valid.
+
+        Valid is what the file's masks call so in at least one of the three bands, has a number in all of them, and
+        no transparent colour.
+        """
         if not self._source.masked:
             return None
         masks: Pixels = self._read(self._file.read_masks, window)
-        return np.asarray((masks != 0).any(axis=0), bool)
+        found = np.asarray((masks != 0).any(axis=0), bool)
+        if self._floating:  # NaN and infinity are no data with and without a nodata tag
+            found &= np.isfinite(self._read(self._file.read, window)).all(axis=0)
+        if self._palette is not None:
+            found &= self._palette.opaque(self._read(self._file.read, window)[0])
+        return found
 
     def _read(self, method: Any, window: Window) -> Any:
         from rasterio.errors import RasterioError
@@ -81,21 +102,24 @@ class Reader:
         row, column, height, width = window
         try:
             with gdal_settings():
-                return method(list(self._source.bands), window=Box(column, row, width, height))
+                return method(self._bands, window=Box(column, row, width, height))
         except RasterioError as error:
             raise unreadable(self._source.path, reason_of(error)) from error
 
 
 @contextmanager
-def gdal_settings() -> Iterator[None]:
-    """A bounded block cache, cut-off JPEGs as errors, and no warning about rasters without a place on Earth."""
+def gdal_settings(*, sidecars: bool = True) -> Iterator[None]:
+    """A bounded block cache, cut-off JPEGs as errors, and no warning about rasters without a place on Earth.
+
+    ``sidecars``: read (and, for what is written, write) ``.aux.xml`` files; a temporary name must leave none behind.
+    """
     import rasterio
     from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         warnings.simplefilter("ignore", NodataShadowWarning)  # nodata wins over alpha, as everywhere in GDAL
-        with rasterio.Env(GDAL_CACHEMAX=_CACHE, GDAL_ERROR_ON_LIBJPEG_WARNING=True, GDAL_PAM_ENABLED=False):
+        with rasterio.Env(GDAL_CACHEMAX=_CACHE, GDAL_ERROR_ON_LIBJPEG_WARNING=True, GDAL_PAM_ENABLED=sidecars):
             yield
 
 
@@ -128,19 +152,58 @@ def inspect_source(path: Path, bands: Sequence[int] | None, stretch: tuple[float
     if stretch is not None and not stretch[0] < stretch[1]:
         raise ParamsError(f"stretch {stretch[0]:g},{stretch[1]:g}", expected="LOW,HIGH with LOW < HIGH", cure="mend it")
     with _opened(path) as file:
-        from rasterio.enums import MaskFlags
+        palette = read_palette(file, str(path))
+        chosen = _choose_bands(path, file, bands) if palette is None else _choose_colours(path, bands)
+        if palette is None:
+            _check_dtype(path, file, chosen, stretch)
+        masked = _may_be_invalid(file, palette, chosen)
+        return Source(
+            path, file.height, file.width, chosen, masked, distance_of(file, path), place_of(file, path), file.tags(),
+            stretch, palette is not None,
+        )  # fmt: skip
 
-        chosen = _choose_bands(path, file, bands)
-        kinds = {file.dtypes[band - 1] for band in chosen}
-        if kinds != {"uint8"} and (stretch is None or any(kind.startswith("complex") for kind in kinds)):
-            raise DataError(
-                f"{path}: dtype {', '.join(sorted(kinds))}",
-                expected="uint8 (8 bits per band), scaled as the training images were",
-                cure="pass --stretch LOW,HIGH, or convert it with gdal_translate -ot Byte -scale LOW HIGH 0 255",
-            )
-        masked = any(MaskFlags.all_valid not in file.mask_flag_enums[band - 1] for band in chosen)
-        place, tags = _place(file), file.tags()
-        return Source(path, file.height, file.width, chosen, masked, _gsd(file), place, tags, stretch)
+
+def raster_gsd(path: Path) -> float | None:
+    """``Source.gsd`` of a raster of any bands and dtype."""
+    with _opened(path) as file:
+        return distance_of(file, path)
+
+
+def raster_tags(path: Path) -> Mapping[str, str]:
+    """``Source.tags`` of a raster of any bands and dtype."""
+    with _opened(path) as file:
+        return dict(file.tags())
+
+
+def _may_be_invalid(file: DatasetReader, palette: Palette | None, bands: Sequence[int]) -> bool:
+    from rasterio.enums import MaskFlags
+
+    read = [1] if palette is not None else bands
+    masked = any(MaskFlags.all_valid not in file.mask_flag_enums[band - 1] for band in read)
+    floating = any(file.dtypes[band - 1].startswith("float") for band in read)
+    return masked or floating or (palette is not None and palette.transparent)
+
+
+def _check_dtype(path: Path, file: DatasetReader, bands: Sequence[int], stretch: tuple[float, float] | None) -> None:
+    kinds = {file.dtypes[band - 1] for band in bands}
+    if kinds != {"uint8"} and (stretch is None or any(kind.startswith("complex") for kind in kinds)):
+        raise DataError(
+            f"{path}: dtype {', '.join(sorted(kinds))}",
+            expected="uint8 (8 bits per band), scaled as the training images were",
+            cure="pass --stretch LOW,HIGH, or convert it with gdal_translate -ot Byte -scale LOW HIGH 0 255",
+        )
+
+
+def _choose_colours(path: Path, bands: Sequence[int] | None) -> tuple[int, int, int]:
+    """The order of the colours of a palette raster; one number thrice means its indices, which are no picture."""
+    chosen = tuple(bands or (1, 2, 3))
+    if sorted(chosen) != [1, 2, 3]:
+        raise DataError(
+            f"{path}: a palette raster, --bands {','.join(map(str, chosen))}",
+            expected="1, 2 and 3 in any order: the red, green and blue of its colours",
+            cure="leave --bands away, or name all three",
+        )
+    return chosen[0], chosen[1], chosen[2]
 
 
 def _choose_bands(path: Path, file: DatasetReader, bands: Sequence[int] | None) -> tuple[int, int, int]:
@@ -154,21 +217,6 @@ def _choose_bands(path: Path, file: DatasetReader, bands: Sequence[int] | None) 
     return chosen[0], chosen[1], chosen[2]
 
 
-def _gsd(file: DatasetReader) -> float | None:
-    """Metres per px: the root of the area of a px, so that rotation does not matter."""
-    if file.crs is None or not file.crs.is_projected or file.transform.is_identity:
-        return None
-    return float(file.crs.linear_units_factor[1]) * math.sqrt(abs(file.transform.determinant))
-
-
-def _place(file: DatasetReader) -> dict[str, Any]:
-    points, points_crs = file.gcps
-    if points:
-        return {"gcps": points, "crs": points_crs}
-    place: dict[str, Any] = {"crs": file.crs} if file.crs else {}
-    return place if file.transform.is_identity else {**place, "transform": file.transform}
-
-
 @contextmanager
 def _opened(path: Path) -> Iterator[DatasetReader]:
     import rasterio
@@ -176,12 +224,12 @@ def _opened(path: Path) -> Iterator[DatasetReader]:
 
     # the formats of raster.py by their bytes, with its checks for cut-off files; the rest is left to GDAL
     if path.is_relative_to(IN_MEMORY):
-        driver = UPLOAD_DRIVERS[path.suffix]
+        driver = UPLOAD_DRIVERS.get(path.suffix, "GTiff")
     else:
         driver = raster_driver(path) if path.suffix.lower() in RASTER_SUFFIXES or not path.is_file() else None
     try:
         with gdal_settings():
-            file = rasterio.open(path, driver=driver)
+            file = rasterio.open(path.absolute(), driver=driver)  # a relative "GTIFF_DIR:1:a.tif" would be no file
     except RasterioError as error:
         raise DataError(
             f"{path}: cannot be opened ({reason_of(error)})",
@@ -195,24 +243,3 @@ def _opened(path: Path) -> Iterator[DatasetReader]:
 def reason_of(error: Exception) -> str:
     """GDAL's own words on one line: rasterio keeps them in the cause."""
     return " ".join(str(error.__cause__ or error).split())
-
-
-def list_sources(where: str) -> list[Path]:
-    """The rasters that a path names: a file, all rasters of a folder, or a pattern such as ``tiles/*.tif``, sorted."""
-    path = Path(where)
-    if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in RASTER_SUFFIXES | {".vrt"})
-    elif path.exists() or not any(mark in where for mark in "*?["):
-        return [path]
-    else:
-        found = sorted(p for p in Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))) if p.is_file())
-    if not found:
-        raise DataError(f"no raster at {where}", expected="a file, folder or pattern", cure="check the path")
-    twice = sorted({p.stem for p in found if sum(q.stem == p.stem for q in found) > 1})
-    if twice:
-        raise DataError(
-            f"{where}: several rasters named {', '.join(twice)}",
-            expected="names that differ",
-            cure="predict one by one",
-        )
-    return found

@@ -53,7 +53,7 @@ def encode_pixels(pixels: Any, name: str) -> bytes:
 
     image = _as_image(pixels, name)
     layout = {"height": image.shape[0], "width": image.shape[1], "count": image.shape[2], "dtype": "uint8"}
-    with gdal_settings(), MemoryFile() as memory:
+    with gdal_settings(sidecars=False), MemoryFile() as memory:
         with memory.open(driver="GTiff", interleave="pixel", **layout) as file:
             file.write(np.moveaxis(image, -1, 0))
         content: bytes = memory.read()
