@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +24,19 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from fastapi import FastAPI
 from rasterio.io import MemoryFile
 from torch import Tensor
 
-import weakseg
 from weakseg.classes import IGNORE, ISPRS
 from weakseg.data.streaming import inspect_source
-from weakseg.errors import DataError, ParamsError
+from weakseg.errors import DataError, ParamsError, TrackingError
 from weakseg.models.build import build_segmenter
 from weakseg.params import NetworkParams
 from weakseg.prediction import Options, predict_raster, run_predictor
 from weakseg.predictors import Predictor
 from weakseg.pyfunc import save_pyfunc
+from weakseg.request_guard import guard_requests, in_mlflow_server, shorten
 from weakseg.serving import Limits, MapService, TooLargeError, encode_png, limits_from_environment
 from weakseg.training.checkpoints import describe_model, save_checkpoint
 from weakseg.training.machine import Machine
@@ -228,6 +228,10 @@ def test_the_server_answers_files_and_arrays_with_predict_s_map(server: int, fol
     plain = {"predictions": [{"classes": classes, "names": names}]}
     assert invoke(server, rows({"pixels": IMAGE.tolist()})) == (200, plain)
     assert invoke(server, {"inputs": {"file": [file]}}) == (200, plain)
+    assert invoke(server, {"inputs": {"file": [file, file]}}) == (200, {"predictions": plain["predictions"] * 2})
+    assert invoke(server, {"inputs": {"file": file}}) == (200, plain)
+    assert invoke(server, {"inputs": {"pixels": [IMAGE.tolist()]}}) == (200, plain)
+    assert invoke(server, {"dataframe_split": {"columns": ["file"], "data": [[file]]}}) == (200, plain)
     assert invoke(server, rows({"file": other}, bands="1,2,3")) == (200, plain)
     deep = b64(geotiff(IMAGE.astype(np.uint16) * 8))
     assert invoke(server, rows({"file": deep}, stretch="0,2040")) == (200, plain)
@@ -247,10 +251,27 @@ BAD: dict[str, tuple[Any, int, str]] = {
     "cut off": (rows({"file": b64(encode_png(IMAGE)[:900])}), 400, "image 0: cannot be read (a PNG that ends early"),
     "four bands": (rows({"file": b64(encode_png(np.zeros((9, 9, 4), np.uint8)))}), 400, "image 0: 4 band(s)"),
     "one band": (rows({"pixels": np.zeros((9, 9, 1), int).tolist()}), 400, "image 0: 1 band(s); expected 3 bands"),
-    "no base64": ({"inputs": {"file": ["@@@"]}}, 400, "image 0: starts with b'@@@'"),
-    "a number": ({"inputs": {"file": [1e12]}}, 400, "image 0: starts with b'1000'"),
-    "half base64": (rows({"file": "abc"}), 400, "Incorrect padding"),
+    "no base64": ({"inputs": {"file": ["@@@"]}}, 400, "image 0: file is neither bytes nor base64 (3 characters)"),
+    "a number": ({"inputs": {"file": [1e12]}}, 400, "row 0 with neither file nor pixels"),
+    "no whole base64": (rows({"file": "abcde"}), 400, "image 0: file is neither bytes nor base64 (5 characters)"),
+    "two alphabets": (rows({"file": "ab+-"}), 400, "image 0: file is neither bytes nor base64"),
+    "half base64": (rows({"file": "abc"}), 400, "image 0: starts with b'i\\xb7'; expected a GeoTIFF, PNG or JPEG"),
+    "no file": (rows({"file": ""}), 400, "image 0: an empty file"),
+    "a data URI of text": (rows({"file": "data:text/plain,hello"}), 400, "image 0: a data URI that is not in base64"),
+    "a data URI of no image": (rows({"file": "data:;base64,aGVsbG8="}), 400, "image 0: starts with b'hell'"),
+    "channels first": (rows({"pixels": IMAGE.transpose(2, 0, 1).tolist()}), 400, "looks like channels first"),
+    "a batch": (rows({"pixels": IMAGE[None].tolist()}), 400, "shape (1, 40, 56, 3)"),
+    "ragged": (rows({"pixels": [[[1, 2, 3]], [[1, 2, 3], [4, 5, 6]]]}), 400, "rows of different lengths"),
+    "no pixels": (rows({"pixels": []}), 400, "image 0: rows of different lengths, or none"),
+    "16-bit values": (rows({"pixels": (IMAGE * np.int64(16)).tolist()}), 400, "16 to 4080; expected height x width"),
+    "negative": (rows({"pixels": [[[-1, 2, 3]]]}), 400, "-1 to 3; expected"),
+    "shares of white": (rows({"pixels": (IMAGE / 255).tolist()}), 400, "may be shares of white or very dark"),
+    "zeros and ones": (rows({"pixels": [[[0.0, 1.0, 1.0]]]}), 400, "times 255 and rounded if 1 is white"),
+    "NaN": (b'{"dataframe_records": [{"pixels": [[[NaN, 2.0, 3.0]]]}]}', 400, "with NaN or infinity"),
+    "null": (rows({"pixels": [[[None, 2, 3]]]}), 400, "of object"),
+    "words": (rows({"pixels": [[["1", "2", "3"]]]}), 400, "of <U1"),
     "fractions": (rows({"pixels": [[[0.5, 1, 2]]]}), 400, "whole numbers from 0 to 255"),
+    "XML": (b"<a/>", 400, "valid JSON"),
     "too many px": (rows({"file": b64(encode_png(np.zeros((201, 200, 3), np.uint8)))}), 413, "201 x 200 px; expected"),
     "too many px together": (
         rows(*[{"file": b64(encode_png(np.zeros((150, 150, 3), np.uint8)))}] * 2), 413, "image 1: 150 x 150 px"),
@@ -285,28 +306,90 @@ def test_a_body_of_unknown_length_is_refused(server: int) -> None:
     link.close()
 
 
-def test_a_fault_of_the_model_is_500_and_its_traceback_stays_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    from mlflow.exceptions import MlflowException
+@pytest.mark.parametrize(
+    "kind", ["data URI", "no padding", "url-safe", "line breaks", "escaped data URI", "whole floats"]
+)
+def test_what_can_be_read_in_one_way_only_is_read(server: int, kind: str) -> None:
+    content = geotiff(IMAGE)
+    content += bytes((1 - len(content)) % 3)  # so that there is padding to lose; a TIFF may end in zeros
+    file = b64(content)
+    assert file.endswith("==")
+    assert {"+", "/"} < set(file)
+    sent = {
+        "data URI": {"file": f"data:image/tiff;base64,{file}"},
+        "no padding": {"file": file.rstrip("=")},
+        "url-safe": {"file": base64.urlsafe_b64encode(content).decode()},
+        "line breaks": {"file": base64.encodebytes(content).decode()},
+        "escaped data URI": {"file": "data:image/tiff;base64," + file.replace("+", "%2B").replace("=", "%3D")},
+        "whole floats": {"pixels": IMAGE.astype(float).tolist()},
+    }[kind]
+    status, found = invoke(server, rows(sent))
+    assert (status, found) == invoke(server, rows({"file": file}))
+    assert status == 200
+    plain = invoke(server, rows({"pixels": IMAGE.tolist()}))
+    assert found == plain[1]
 
-    spec = spec_from_file_location("registered", Path(weakseg.__file__).parent / "stages" / "registered_model.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    fault = module._short(MlflowException("oh", stack_trace="Traceback: line 7"))
-    assert (fault.get_http_status_code(), json.loads(fault.serialize_as_json())["message"]) == (
-        500, "the model failed; its traceback is in the log of the server"
-    )  # fmt: skip
+
+def test_a_content_type_that_is_none_of_mlflow_s_is_one_sentence(server: int) -> None:
+    status, answer = invoke(server, b"hello", **{"Content-Type": "text/plain"})
+    assert (status, sorted(answer)) == (415, ["error_code", "message"])
+    assert "Got 'text/plain'" in answer["message"]
+
+
+def test_a_fault_of_the_model_is_500_and_its_traceback_stays_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    body = json.dumps({"error_code": "BAD_REQUEST", "message": "oh", "stack_trace": "Traceback: line 7"}).encode()
+    assert shorten(400, body) == (500, "BAD_REQUEST", "the model failed; its traceback is in the log of the server")
     assert "line 7" in caplog.text
-    wordy = module._short(MlflowException("two\nlines " + "x" * 999, error_code=4))
-    assert (len(wordy.sentence), wordy.sentence[:9]) == (300, "two lines")
+    assert shorten(504, b"Request took too long") == (504, "INTERNAL_ERROR", "Request took too long")
+    assert shorten(400, json.dumps({"message": "two\nlines " + "x" * 900}).encode())[2].startswith("two lines xxx")
+    assert len(shorten(400, json.dumps({"message": "x" * 900}).encode())[2]) == 300
+
+
+@pytest.fixture
+def in_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process looks like MLflow's scoring server, and FastAPI is as before afterwards."""
+    monkeypatch.setenv("__pyfunc_model_path__", "/model")
+    monkeypatch.delenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", raising=False)
+    monkeypatch.setattr("fastapi.FastAPI.__call__", FastAPI.__call__)
+
+
+@pytest.mark.usefixtures("in_server")
+def test_a_server_that_takes_no_guard_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def other_framework(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    guard_requests(Limits(content=10))
+    with monkeypatch.context() as patch:
+        patch.setattr("mlflow.pyfunc.scoring_server.init", lambda model: other_framework)
+        with pytest.raises(TrackingError, match=r"a body over the limit is let in\); expected mlflow>=3\.17,<3\.18; "):
+            guard_requests(Limits(content=10))
+    monkeypatch.delattr("mlflow.pyfunc.scoring_server.init")
+    with pytest.raises(TrackingError, match=r"MLflow 3\.\S+ takes no limits on requests \(AttributeError"):
+        guard_requests(Limits(content=10))
+
+
+def test_a_process_that_is_no_server_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = FastAPI.__call__
+    guard_requests(Limits(content=10))
+    assert FastAPI.__call__ is before
+    for sign in ("environment", "module", "command"):
+        with monkeypatch.context() as patch:
+            if sign == "environment":
+                patch.setenv("__pyfunc_model_path__", "/model")
+            elif sign == "module":
+                patch.setitem(sys.modules, "mlflow.pyfunc.scoring_server.app", json)
+            else:
+                patch.setitem(sys.modules, "uvicorn", json)
+                patch.setattr(sys, "argv", ["uvicorn", "mlflow.serving:app"])
+            assert in_mlflow_server()
+        assert not in_mlflow_server()
 
 
 def test_the_model_describes_its_requests(folder: Path) -> None:
     from mlflow.models import Model
 
     model = Model.load(str(folder / "model" / "MLmodel"))
-    assert str(model.signature.inputs) == "['file': binary (optional), 'pixels': Any (optional)]"
+    assert str(model.signature.inputs) == "['file': Any (optional), 'pixels': Any (optional)]"
     assert [spec.name for spec in model.signature.outputs] == ["classes", "names", "confidence"]
     assert [(spec.name, spec.default) for spec in model.signature.params] == [
         ("confidence", False), ("png", False), ("bands", ""), ("stretch", "")

@@ -114,7 +114,8 @@ class Raster:
     def valid(self, place: Places) -> np.ndarray:
         """bool (rows, columns): data in at least one of the bands, a number in all of them, no transparent colour."""
         if self.palette is not None:
-            return (self.file.read_masks(1, window=_box(place)) != 0) & (self._entries(place)[..., 3] != 0)
+            kept = self.file.read_masks(1, window=_box(place)) != 0
+            return np.asarray(kept & (self._entries(place)[..., 3] != 0))
         found = np.asarray((self.file.read_masks(self.bands, window=_box(place)) != 0).any(axis=0))
         if any(self.file.dtypes[band - 1].startswith("float") for band in self.bands):
             found &= np.isfinite(self._read(self.bands, place)).all(axis=0)

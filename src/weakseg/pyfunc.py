@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import tempfile
 import warnings
@@ -37,20 +38,24 @@ def save_pyfunc(weights: Path, evaluation: Path, folder: Path) -> None:
             artifacts={"weights": str(weights), EVALUATION: str(named)},
             code_paths=[str(package)],
             signature=_signature(),
-            input_example=pd.DataFrame({"file": [encode_png(_example())]}),
+            input_example=pd.DataFrame({"file": [base64.b64encode(encode_png(_example())).decode()]}),
             pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in _REQUIREMENTS],
         )
 
 
 def _signature() -> Any:
-    """Columns, because a request may bring files; ``pixels`` are checked by the model, MLflow would take minutes."""
+    """Columns, because a request may bring files.
+
+    Both are of any type and checked by the model: MLflow would drop the characters of a file that are not in its base64
+    alphabet (and with them bytes of a JPEG, in silence), and would take minutes over pixels.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import AnyType, Array
 
     flags = [ParamSpec(name, DataType.boolean, False) for name in ("confidence", "png")]
     return ModelSignature(
-        inputs=Schema([ColSpec(DataType.binary, "file", required=False), ColSpec(AnyType(), "pixels", required=False)]),
+        inputs=Schema([ColSpec(AnyType(), "file", required=False), ColSpec(AnyType(), "pixels", required=False)]),
         outputs=Schema(
             [
                 ColSpec(AnyType(), "classes"),

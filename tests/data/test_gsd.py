@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+import torch
 
+from weakseg.classes import ISPRS
 from weakseg.data.gsd import common_gsd, load_gsd, save_gsd
 from weakseg.data.raster import RasterInfo, read_image, write_raster
 from weakseg.data.streaming import inspect_source, raster_gsd
@@ -15,7 +18,7 @@ from weakseg.errors import DataError
 from weakseg.inference import PLAIN
 from weakseg.prediction import predict_raster
 from weakseg.prediction_options import choose_scale
-from weakseg.predictors import load_predictor
+from weakseg.predictors import Predictor, load_predictor
 from weakseg.stages import tiles
 from weakseg.stages.context import open_context
 from weakseg.stages.segment import save_segmenter
@@ -85,3 +88,25 @@ def test_it_travels_in_the_model_file_and_predict_obeys_it(workspace: Path) -> N
         predict_raster(workspace / "old.pt", fine, workspace / "q.tif", window=16, overlap=0.0, machine=CPU).windows
         == 12
     )
+
+
+def test_the_scale_is_right_in_web_mercator_and_with_sidecars(tmp_path: Path) -> None:
+    """Case 18: the same ground in UTM, in EPSG:3857 (0.3 m are 0.4873 units at 52 degrees), at 0.1 m, and as a PNG."""
+    unit = 0.3 / math.cos(math.radians(52))
+    layouts = {
+        "utm.tif": ("GTiff", "EPSG:25832", (0.3, 500000, 5762000), {}),
+        "mercator.tif": ("GTiff", "EPSG:3857", (unit, 1001875, 6800125), {}),
+        "fine.tif": ("GTiff", "EPSG:25832", (0.1, 500000, 5762000), {}),
+        "fine.png": ("PNG", "EPSG:25832", (0.1, 500000, 5762000), {}),
+        "arc.tif": ("GTiff", "EPSG:25832", (0.1, 500000, 5762000), {"profile": "BASELINE", "tfw": "YES"}),
+    }
+    trained = Predictor(lambda images: images.float(), ISPRS, 1.0, 0.3 / UTM_SCALE, torch.device("cpu"), "")
+    found = {}
+    for name, (driver, crs, (step, x, y), options) in layouts.items():
+        transform = rasterio.Affine(step, 0, x, 0, -step, y)
+        shape = {"count": 3, "height": 30, "width": 30, "dtype": "uint8", "crs": crs, "transform": transform}
+        with rasterio.open(tmp_path / name, "w", driver=driver, **shape, **options) as file:
+            file.write(np.zeros((3, 30, 30), np.uint8))
+        found[name] = choose_scale(trained, inspect_source(tmp_path / name, None), "auto")
+    expected = {"utm.tif": 1.0, "mercator.tif": 1.0, "fine.tif": 1 / 3, "fine.png": 1 / 3, "arc.tif": 1 / 3}
+    assert found == pytest.approx(expected, rel=1e-6)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import base64
-import functools
 import json
-import logging
-import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.protos.databricks_pb2 import BAD_REQUEST
-from mlflow.pyfunc import PythonModel, scoring_server
+from mlflow.pyfunc import PythonModel
 
 COLUMNS = ("file", "pixels")
 
@@ -37,6 +34,8 @@ class Refused(MlflowException):  # type: ignore[misc]
 class RegisteredSegmenter(PythonModel):  # type: ignore[misc]
     """Rows with a ``file`` (GeoTIFF, PNG or JPEG) or ``pixels`` (H x W x 3, 0..255) -> class maps of any H and W.
 
+    A file comes as bytes or in base64, of either alphabet, with or without its padding, or as a data URI.
+
     A row of the answer has ``classes`` (H x W, indices into ``names``, 255: no data) and, if the parameter
     ``confidence`` is true, ``confidence`` (H x W, probability times 254). With the parameter ``png`` both are grey PNGs
     in base64. The parameter ``bands`` chooses three bands, e.g. "4,1,2", and ``stretch`` says which two values of a
@@ -46,6 +45,7 @@ class RegisteredSegmenter(PythonModel):  # type: ignore[misc]
     def load_context(self, context: Any) -> None:
         from weakseg.inference import PLAIN
         from weakseg.predictors import load_predictor
+        from weakseg.request_guard import guard_requests
         from weakseg.serving import MapService, limits_from_environment
         from weakseg.training.machine import machine_from_environment
 
@@ -73,7 +73,7 @@ class RegisteredSegmenter(PythonModel):  # type: ignore[misc]
         if not rows:
             raise DataError("request without images", expected="rows with file or pixels", cure="name the column")
         encode = _base64_png if params.get("png") else _whole_numbers
-        for index, row in enumerate(rows):
+        for index, row in enumerate(image for given in rows for image in _images(given)):
             column, value = _given(row, index)
             name = f"image {index}"
             if column == "file":
@@ -84,6 +84,12 @@ class RegisteredSegmenter(PythonModel):  # type: ignore[misc]
             layers = {"classes": encode(answer.classes), "names": list(self.service.predictor.scheme.names)}
             answers.append(layers | ({"confidence": encode(answer.confidence)} if params.get("confidence") else {}))
         return answers
+
+
+def _images(row: Mapping[Any, Any]) -> list[Mapping[Any, Any]]:
+    """One row per image: the form {"inputs": {"file": [a, b]}} arrives as one row with a list."""
+    files = row.get("file")
+    return [{**row, "file": file} for file in files] if isinstance(files, list) and files else [row]
 
 
 def _given(row: Mapping[Any, Any], index: int) -> tuple[str, Any]:
@@ -103,23 +109,10 @@ def _given(row: Mapping[Any, Any], index: int) -> tuple[str, Any]:
 
 
 def _bytes(value: Any, index: int) -> bytes:
-    """MLflow decodes base64 in ``dataframe_records`` and ``dataframe_split``, but not in ``inputs``."""
-    from weakseg.errors import DataError
+    """The bytes of a file, or its base64 (a data URI too)."""
+    from weakseg.data.uploads import decode_file
 
-    try:
-        given = value.encode() if isinstance(value, str) else bytes(memoryview(value))
-        try:
-            return base64.b64decode(b"".join(given.split()), validate=True)
-        except ValueError:  # no image file is base64, so it is one
-            if isinstance(value, str):
-                raise
-            return given
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"image {index}: file is neither bytes nor base64",
-            expected="the bytes of a file in base64",
-            cure="encode it again",
-        ) from error
+    return decode_file(value, f"image {index}")
 
 
 def _numbers(params: Mapping[str, Any], name: str, kind: Callable[[str], Any]) -> tuple[Any, ...]:
@@ -142,53 +135,6 @@ def _base64_png(layer: Any) -> str:
 def _whole_numbers(layer: Any) -> list[list[int]]:
     numbers: list[list[int]] = layer.tolist()
     return numbers
-
-
-def guard_requests(limits: Any) -> None:
-    """Give the scoring server of this process a limit on bodies, and one sentence for every error.
-
-    MLflow has no setting for either: it reads bodies of any length, repeats them in its errors, and answers 400 with a
-    traceback where the model fails. This wraps the handler of requests, which is made after the model is loaded.
-    Outside a server, and in a release of MLflow without that handler, nothing happens; files are then measured once
-    they are there.
-    """
-    catch = getattr(scoring_server, "_async_catch_mlflow_exception", None)
-    if catch is None or scoring_server._SERVER_MODEL_PATH not in os.environ:
-        return
-
-    def catch_and_guard(handle: Callable[[Any], Awaitable[Any]]) -> Any:
-        @functools.wraps(handle)
-        async def guarded(request: Any) -> Any:
-            _check_body(request.headers.get("content-length", ""), limits)
-            try:
-                return await handle(request)
-            except MlflowException as error:
-                raise _short(error) from error
-
-        return catch(guarded)
-
-    scoring_server._async_catch_mlflow_exception = catch_and_guard
-
-
-def _check_body(length: str, limits: Any) -> None:
-    from weakseg.serving import TooLargeError, check_length
-
-    if not length.isdecimal():
-        raise Refused("request without a length; expected Content-Length; send that header", 411)
-    try:
-        check_length(int(length), limits)
-    except TooLargeError as error:
-        raise Refused(str(error), 413) from error
-
-
-def _short(error: MlflowException) -> Refused:
-    """Any error of MLflow as one line; a fault of ours goes to the log and is status 500."""
-    if isinstance(error, Refused):
-        return error
-    if "stack_trace" in error.json_kwargs:
-        logging.getLogger(__name__).error("the model failed\n%s", error.json_kwargs["stack_trace"])
-        return Refused("the model failed; its traceback is in the log of the server", 500)
-    return Refused(" ".join(error.message.split())[:300], error.get_http_status_code())
 
 
 set_model(RegisteredSegmenter())
