@@ -101,6 +101,7 @@ def test_an_import_keeps_the_marks_and_ignores_labels_there(tmp_path: Path, kind
     write_raster(labels / "a.png", mask)
     report = import_dataset(images, [labels], data, bands=(1, 2, 3), progress=False)
     assert dict(report.class_pixels)["ignore"] == (~VALID).sum() == 190
+    assert "190 px without image data are ignored, in 1 areas" in str(report)
     valid = read_valid(data / "images" / "a.tif")
     assert valid is not None
     assert np.array_equal(valid, VALID)

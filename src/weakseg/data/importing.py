@@ -49,6 +49,7 @@ class ImportReport:
         class_pixels: (name, labelled px) per class in index order, then ("ignore", px).
         unused: files of the sources that were not imported and are no known companions of rasters.
         codes: how the numbers of one-band labels were read; empty where their colours said it all.
+        blank: px without image data by area, of areas that have some; they count nowhere.
         turned: files whose pixels were turned as their EXIF orientation says.
         resampled: labels that were brought to the grid of their image.
         previews: of some areas, small, as they were taken.
@@ -61,6 +62,7 @@ class ImportReport:
     class_pixels: tuple[tuple[str, int], ...]
     unused: tuple[str, ...]
     codes: str = ""
+    blank: tuple[tuple[str, int], ...] = ()
     turned: tuple[str, ...] = ()
     resampled: tuple[str, ...] = ()
     previews: tuple[Preview, ...] = ()
@@ -74,6 +76,9 @@ class ImportReport:
             lines.append(self.codes)
         if self.eroded:
             lines.append(f"{len(self.eroded)} areas also with eroded boundaries")
+        if self.blank:
+            blank = sum(count for _, count in self.blank)
+            lines.append(f"{blank:,} px without image data are ignored, in {len(self.blank)} areas")
         if self.turned:
             lines.append(f"{len(self.turned)} files turned by their EXIF orientation, the first: {self.turned[0]}")
         if self.resampled:
@@ -119,6 +124,7 @@ class _Tally:
 
     counts: npt.NDArray[np.int64]
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    blank: dict[str, int] = field(default_factory=dict)
     turned: list[str] = field(default_factory=list)
     resampled: list[str] = field(default_factory=list)
     previews: list[Preview] = field(default_factory=list)
@@ -217,6 +223,7 @@ def import_dataset(
         class_pixels=tuple((name, int(tally.counts[index])) for name, index in zip(names, indices, strict=True)),
         codes=describe_codes(tally.readings, settings.classes),
         unused=unused,
+        blank=tuple(tally.blank.items()),
         turned=tuple(tally.turned),
         resampled=tuple(tally.resampled),
         previews=tuple(tally.previews),
@@ -310,6 +317,8 @@ def _import_pair(
         _stage(staging / "data", pair.area, image.pixels, image.valid, aligned, info, settings.classes)
     mask = aligned.get("labels")
     tally.sizes[pair.area] = (info.height, info.width)
+    if image.valid is not None:
+        tally.blank[pair.area] = int(np.count_nonzero(~image.valid))
     tally.turned += [
         str(each.entry) for each in (image, *masks.values()) if each.info is not None and each.info.orientation != 1
     ]
