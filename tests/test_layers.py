@@ -20,7 +20,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(("models", "losses", "metrics"), 2),
     **dict.fromkeys(("training", "weak", "inference", "figures", "import_sheet"), 3),
     **dict.fromkeys(("tracking", "registry", "report", "page", "readme", "export", "bundle_script", "serving"), 4),
-    **dict.fromkeys(("tuning", "sweeping", "prediction", "predictors", "promote", "polygons", "reports"), 4),
+    **dict.fromkeys(("tuning", "sweeping", "prediction", "predictors", "promote", "polygons", "reports", "results"), 4),
     **dict.fromkeys(("label_cost", "addresses", "demo", "encoding", "prediction_options", "pyfunc", "quantising"), 4),
     **dict.fromkeys(("stages", "workspace"), 5),
     **dict.fromkeys(("cli", "__main__"), 6),

@@ -23,6 +23,7 @@ from weakseg.reports import (
     read_audit,
     read_evaluation,
 )
+from weakseg.stages.report import label_of
 
 PROJECT = Path(__file__).parents[1]
 COMMITTED = sorted(PROJECT.glob("results/*/report.json"))
@@ -129,9 +130,21 @@ def test_an_order_is_found_only_where_it_is_the_one(data: st.DataObject) -> None
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
-def test_committed_results_name_the_classes_of_their_data(path: Path) -> None:
+def test_committed_tables_name_the_classes_of_their_data(path: Path) -> None:
+    """report.json has the order of the data's class table, and results.md every IoU under its own class's name."""
     dubai = path.parent.name.startswith("dubai")
     names = find_classes("dubai").names if dubai else ISPRS.names
-    for row in json.loads(path.read_text()).values():
+    lines = (path.parent / "results.md").read_text().split("\n\n")[0].splitlines()
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    shown = {cells[0]: dict(zip(head, cells, strict=True)) for cells in rows}
+    report = json.loads(path.read_text())
+    assert len(shown) == len(report)
+    for source, row in report.items():
         assert tuple(row["classes"]) == names
-        assert set(row["iou"]) == set(names)
+        for name in names:
+            assert shown[label_of(source)][name.replace("_", " ")] == f"{row['iou'][name]:.3f}"
+
+
+def test_committed_label_costs_name_their_classes() -> None:
+    runs = json.loads((PROJECT / "results" / "demo" / "label_cost.json").read_text())["runs"]
+    assert all(tuple(run["classes"]) == ISPRS.names for run in runs.values())
