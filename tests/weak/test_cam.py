@@ -326,6 +326,21 @@ def test_area_maps_are_normalised_per_window_over_its_classes() -> None:
     assert maps.scores[1, :12, 12:].max(0).argmax() >= 10
 
 
+def test_pixels_without_data_set_no_maximum() -> None:
+    """Red is strongest at the left rim, which has no data: the best of the rest reaches 1 instead."""
+    image, windows, tags = area()
+    net = colour_net([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
+    valid = np.ones(image.shape[:2], bool)
+    valid[:, :4] = False
+    plain = area_cam(net, image, windows, tags, PLAIN, context=0.25, batch_size=2)
+    maps = area_cam(net, image, windows, tags, PLAIN, context=0.25, batch_size=2, valid=valid)
+    assert not maps.scores[:, :, :4].any()
+    assert plain.scores[0, :12, 4:12].max() < 1 == maps.scores[0, :12, 4:12].max()
+    np.testing.assert_array_equal(maps.scores[:, :, 12:], plain.scores[:, :, 12:])
+    everywhere = area_cam(net, image, windows, tags, PLAIN, context=0.25, batch_size=2, valid=valid | True)
+    np.testing.assert_array_equal(everywhere.scores, plain.scores)
+
+
 def test_area_maps_do_not_depend_on_the_batch_size() -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (40, 56, 3), np.uint8)

@@ -63,6 +63,7 @@ def map_area(
     tagged = np.asarray(crops.present.any(1))
     use = np.arange(len(tagged)) if source != "given" else np.flatnonzero(tagged)
     shape = (len(context.scheme), *image.shape[:2])
+    allowed = np.asarray(open_array(layout.tiles / "allowed", area))
     maps = ScoreMaps(np.zeros(shape, np.float32), np.zeros(shape[0], bool))
     if len(use):
         windows, labels, probabilities = crops.windows[use], crops.present[use], None
@@ -79,7 +80,7 @@ def map_area(
             context=margin,
             batch_size=params.classifier.optimiser.batch,
             probabilities=probabilities,
+            valid=allowed != 0,
         )
-    allowed = np.asarray(open_array(layout.tiles / "allowed", area))
     save_scores(layout.scores("cam") / f"{area}.npz", silence_ignored(maps, allowed))
     return len(tagged), int((~tagged).sum())

@@ -339,6 +339,7 @@ def area_cam(
     context: float,
     batch_size: int,
     probabilities: Floats | None = None,
+    valid: Flags | None = None,
 ) -> ScoreMaps:
     """Maps of a whole area from its tag windows.
 
@@ -353,6 +354,7 @@ def area_cam(
             per window: see :func:`resolve_labels`.
         batch_size: windows per forward; times the number of flips and turns they are the images per batch.
         probabilities: (N, C), needed by ``times_probability``.
+        valid: bool (H, W); pixels where it is False stay 0 and set no maximum. None: all are True.
 
     Raises:
         DataError: windows outside the area, without tags, or a network with NaN weights.
@@ -373,8 +375,11 @@ def area_cam(
         for index, full in zip(part, maps, strict=True):
             row, column, height, width = (int(value) for value in windows[index])
             top, left = high // 2 - height // 2, wide // 2 - width // 2
-            centre = normalise_maps(full[None, :, top : top + height, left : left + width], options.normalise)[0]
-            values = centre.cpu().numpy()
+            centre = full[None, :, top : top + height, left : left + width]
+            if valid is not None:
+                seen = valid[row : row + height, column : column + width]
+                centre = centre * torch.from_numpy(np.ascontiguousarray(seen)).to(centre.device)
+            values = normalise_maps(centre, options.normalise)[0].cpu().numpy()
             if options.times_probability and probabilities is not None:
                 values = values * probabilities[index].astype(np.float32)[:, None, None]
             target = scores[:, row : row + height, column : column + width]
