@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from weakseg.classes import ISPRS
 from weakseg.data.box_files import ImportedBoxes, import_boxes
@@ -242,3 +245,65 @@ def test_a_turned_box_of_cvat_is_enclosed(tmp_path: Path) -> None:
     for turn, window in ((0.0, (8, 9, 4, 12)), (90.0, (4, 13, 12, 4)), (45.0, (4, 9, 12, 12))):
         found = read(tmp_path, coco(annotations=[row | {"attributes": {"rotation": turn}}]))
         assert found.boxes[0].window == window
+
+
+# ---- property: what was drawn, or a refusal -------------------------------------------------------------------------
+
+RENAMED = ("area1.png", "area1_png.rf.3f2a7c0d.jpg", "images/1/0a1b2c3d-area1.png", "set\\area1_RGB.tif")
+STYLES = ("bbox", "polygon", "counts", "both", "corners", "fractions")
+
+
+def annotate(style: str, x: float, y: float, w: float, h: float) -> dict[str, Any]:
+    """A rectangle in px as programs write it; the last two are wrong."""
+    outline = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+    if style == "counts":
+        mask = np.zeros((20, 30), bool)
+        mask[int(y) : int(y + h), int(x) : int(x + w)] = True
+        flat = np.concatenate([[False], mask.T.ravel()])
+        ends = [*np.flatnonzero(flat[1:] != flat[:-1]).tolist(), 600]
+        return {"segmentation": {"size": [20, 30], "counts": np.diff([0, *ends]).tolist()}, "iscrowd": 1}
+    return {
+        "bbox": {"bbox": [x, y, w, h], "segmentation": []},
+        "polygon": {"segmentation": outline},
+        "both": {"segmentation": outline, "bbox": [x, y, w, h]},
+        "corners": {"segmentation": outline, "bbox": [x, y, x + w, y + h]},
+        "fractions": {"segmentation": outline, "bbox": [x / 30, y / 20, w / 30, h / 20]},
+    }[style]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(3, 20), st.floats(3, 12), st.floats(2, 9), st.floats(2, 7)), min_size=1, max_size=4),
+    st.lists(st.sampled_from(STYLES), min_size=4, max_size=4),
+    st.sampled_from(RENAMED),
+    st.sampled_from((int, str, float)),
+    st.booleans(),
+    st.booleans(),
+)
+def test_boxes_are_what_was_drawn(
+    tmp_path_factory: pytest.TempPathFactory,
+    drawn: list[tuple[float, float, float, float]],
+    styles: list[str],
+    name: str,
+    kind: type,
+    whole: bool,
+    root: bool,
+) -> None:
+    rows, wanted = [], []
+    for (x, y, w, h), style in zip(drawn, styles, strict=False):
+        if whole or style == "counts":
+            x, y, w, h = int(x), int(y), int(w), int(h)
+        rows.append({"image_id": kind(1), "category_id": 1, **annotate(style, x, y, w, h)})
+        top, left = int(np.floor(y + 1e-3)), int(np.floor(x + 1e-3))
+        bottom, right = int(np.ceil(y + h - 1e-3)), int(np.ceil(x + w - 1e-3))
+        wanted.append((top, left, bottom - top, right - left))
+    categories = [{"id": kind(1), "name": "car", "supercategory": "cars"}]
+    categories += [{"id": kind(0), "name": "cars", "supercategory": "none"}] if root else []
+    content = coco(images=[{"id": 1, "file_name": name} | SIZE], categories=categories, annotations=rows)
+    folder = tmp_path_factory.mktemp("drawn")
+    if {"corners", "fractions"} & set(styles[: len(rows)]) or len(set(wanted)) < len(wanted):
+        refusal(folder, content, single_objects=True)
+        return
+    found = read(folder, content, single_objects=True)
+    assert [box.window for box in found.boxes] == wanted
+    assert found.searched == {"area1": ("car",)}

@@ -8,7 +8,7 @@ down) where it has no place. COCO counts pixels (:mod:`weakseg.data.coco`).
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Final
 
 from weakseg.classes import ClassScheme
 from weakseg.data.box_reading import BoxReading
-from weakseg.data.boxes import Box, BoxTable, covers, write_boxes
+from weakseg.data.boxes import Box, BoxTable, write_boxes
 from weakseg.data.coco import read_coco
 from weakseg.data.feature_boxes import place_features
 from weakseg.data.geojson import VECTOR_SUFFIXES, read_geojson, read_vector
@@ -119,17 +119,31 @@ def _reaching(boxes: Sequence[Box], searched: Mapping[str, tuple[str, ...]], rea
 
     Without them the class would be absent there. An object that has its box there too needs none.
     """
-    regions = []
-    for region in dict.fromkeys(reading.reaching):
-        mine = [box for box in boxes if box.area == region.area and box.name == region.name]
-        if region.name in searched.get(region.area, ()) and not any(covers(box, region) for box in mine):
-            regions.append(region)
+    drawn: dict[tuple[str, str], list[Box]] = defaultdict(list)
+    for box in boxes:
+        drawn[box.area, box.name].append(box)
+    regions = [
+        region
+        for region in dict.fromkeys(reading.reaching)
+        if region.name in searched.get(region.area, ())
+        and not any(_covers(box, region) for box in drawn[region.area, region.name])
+    ]
     if regions:
         reading.notices.append(
             f"{len(regions)} object(s) reach into rasters other than the one that they or their files name: "
             "their class stays possible there"
         )
     return regions
+
+
+def _covers(box: Box, other: Box) -> bool:
+    """Whether ``other``, of the same area, lies wholly in ``box``."""
+    left = box.row <= other.row and box.column <= other.column
+    return (
+        left
+        and box.row + box.height >= other.row + other.height
+        and box.column + box.width >= other.column + other.width
+    )
 
 
 def _files(source: Path, reading: BoxReading) -> list[Path]:

@@ -6,6 +6,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 from weakseg.classes import ClassScheme
@@ -52,9 +53,11 @@ class BoxReading:
 
     def find_area(self, name: str) -> str | None:
         """The area of this name, however its accents are encoded."""
-        if name in self.areas:
-            return name
-        return {unicodedata.normalize("NFC", area): area for area in self.areas}.get(unicodedata.normalize("NFC", name))
+        return name if name in self.areas else self._composed.get(unicodedata.normalize("NFC", name))
+
+    @cached_property
+    def _composed(self) -> dict[str, str]:
+        return {unicodedata.normalize("NFC", area): area for area in self.areas}
 
 
 def read_flag(value: Any) -> bool | None:

@@ -157,16 +157,6 @@ def fit_window(edges: tuple[float, float, float, float], size: tuple[int, int], 
     return upper, first, max(1, lower - upper), max(1, last - first)
 
 
-def covers(box: Box, other: Box) -> bool:
-    """Whether ``other``, of the same area, lies wholly in ``box``."""
-    return (
-        box.row <= other.row
-        and box.column <= other.column
-        and box.row + box.height >= other.row + other.height
-        and box.column + box.width >= other.column + other.width
-    )
-
-
 def scale_boxes(table: BoxTable, scale: float, sizes: Mapping[str, tuple[int, int]]) -> BoxTable:
     """Boxes in px of the raw rasters -> px of the resampled ones; never smaller than what they enclose.
 

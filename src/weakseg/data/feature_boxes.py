@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CLASS_KEYS: Final = ("class", "label", "category", "name")  # properties that may name the class, first match
 SLACK: Final = 1.0  # px by which a box in pixels may leave its raster: rounding of annotation programs
-PIECES: Final = 16  # of a side, when it is moved into another CRS, where it is a curve
+PIECE: Final = 500.0, 0.005  # m, degrees: sides are moved in such pieces, whose curve is less than 1 cm from its chord
 Shapes = npt.NDArray[np.object_]
 
 
@@ -150,14 +150,15 @@ def _on_earth(objects: list[_Object], source: FeatureFile, reading: BoxReading) 
         return objects
     wrong = [found for found in objects if not _in_degrees(found, reading)]
     given = f"its CRS, {source.crs}," if source.stated else "GeoJSON that names no crs"
-    for feature in dict.fromkeys(found.feature.place for found in wrong):
-        left, bottom, *_ = next(found.shape.bounds for found in wrong if found.feature.place == feature)
+    for found in {found.feature.place: found for found in reversed(wrong)}.values():
+        left, bottom, *_ = found.shape.bounds
         reading.refuse(
-            f"{feature}: coordinates ({left:g}, {bottom:g}) where {given} counts degrees of longitude and latitude",
+            f"{found.feature.place}: coordinates ({left:g}, {bottom:g}) "
+            f"where {given} counts degrees of longitude and latitude",
             expected="a place on Earth",
             cure='write the CRS that they are of into the file ("crs"), or export it in EPSG:4326',
         )
-    return [found for found in objects if found not in wrong]
+    return [found for found in objects if _in_degrees(found, reading)] if wrong else objects
 
 
 def _in_degrees(found: _Object, reading: BoxReading) -> bool:
@@ -303,8 +304,7 @@ def _project(shapes: Shapes, source: str | None, target: str | None) -> Shapes:
 
     if target is None or source is None or not len(shapes) or _crs(source) == _crs(target):
         return shapes
-    left, bottom, right, top = shapely.bounds(shapes).T
-    dense = shapely.segmentize(shapes, np.maximum(right - left, top - bottom) / PIECES)
+    dense = shapely.segmentize(shapes, PIECE[_crs(source).is_geographic])
 
     def move(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return np.column_stack(transform(_crs(source), _crs(target), *points.T.tolist())[:2])
