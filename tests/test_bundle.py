@@ -126,6 +126,14 @@ def test_sidecars_palettes_and_floats_are_read_as_weakseg_reads_them(
         script(tmp_path / "a!b [1].png", tmp_path / "alone.tif", "--bands", "1,1,1")
 
 
+def test_jpegs_to_be_turned_are_refused(tmp_path: Path, bundle: Path, script: Script) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(np.moveaxis(picture(30, 40), 0, -1)).save(tmp_path / "a.jpg", exif=exif)
+    with pytest.raises(SystemExit, match=r"a\.jpg is to be turned \(EXIF orientation 6\): turn it first"):
+        script(tmp_path / "a.jpg", tmp_path / "alone.tif")
+
+
 def test_bands_bits_and_alpha(tmp_path: Path, bundle: Path, script: Script) -> None:
     deep = picture(90, 130, 4).astype(np.uint16) * 16
     source = save(tmp_path / "a.tif", deep, **UTM)

@@ -270,6 +270,8 @@ def choose_scale(file: Any, policy: str) -> float:
 def check_raster(file: Any, bands: list[int], stretch: list[float]) -> list[int]:
     """The three bands to read."""
     chosen = bands or [1, 2, 3]
+    if (turn := file.tags().get("EXIF_Orientation", "1")) not in ("0", "1"):  # GDAL tells that of JPEGs
+        sys.exit(f"{file.name} is to be turned (EXIF orientation {turn}): turn it first (magick IN -auto-orient OUT)")
     if palette_of(file) is not None:
         if sorted(chosen) != [1, 2, 3]:
             sys.exit(f"{file.name} is a palette raster: --bands takes its red, green and blue, 1, 2 and 3 in any order")

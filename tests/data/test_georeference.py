@@ -117,7 +117,7 @@ def test_a_world_file_with_a_prj_places_every_format(
     assert source.profile["crs"].to_epsg() == 25832
     assert source.gsd == pytest.approx(0.1 / 0.9996, rel=1e-6)
     (tmp_path / prj).write_text("no CRS at all")
-    with pytest.raises(DataError, match=r"(?i)a.*\.prj: no coordinate reference system .* mend or remove it"):
+    with pytest.raises(DataError, match=r"(?i)a.*\.prj: cannot be used \(no coordinate reference system .* mend it"):
         inspect_source(path, None)
 
 

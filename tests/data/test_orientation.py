@@ -13,6 +13,8 @@ from rasterio.crs import CRS
 from weakseg.classes import ISPRS
 from weakseg.data.orientation import orientation_of, seen_shape, stored_window, turn
 from weakseg.data.raster import RasterInfo, read_image, read_info, read_mask, read_window, write_raster
+from weakseg.data.streaming import inspect_source, open_reader
+from weakseg.data.uploads import open_upload
 from weakseg.errors import DataError
 
 STORED = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
@@ -39,6 +41,30 @@ def test_images_are_turned_as_pillow_turns_them(tmp_path: Path, suffix: str, ori
     info = read_info(path)
     assert (info.height, info.width) == seen.shape[:2] == seen_shape(16, 24, orientation)
     np.testing.assert_array_equal(read_window(path, (1, 2, 5, 7)), found[1:6, 2:9])
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+@pytest.mark.parametrize("orientation", [1, 3, 5, 6])
+def test_rasters_to_predict_and_uploads_are_turned_too(tmp_path: Path, suffix: str, orientation: int) -> None:
+    path = write(tmp_path / f"a{suffix}", STORED, orientation)
+    seen = read_image(path)
+    with open_upload(path.read_bytes(), "body") as upload:
+        for source in (inspect_source(path, None), upload):
+            assert (source.height, source.width) == seen.shape[:2]
+            with open_reader(source) as reader:
+                np.testing.assert_array_equal(reader.pixels((0, 0, *seen.shape[:2])), seen)
+                np.testing.assert_array_equal(reader.pixels((3, 1, 6, 9)), seen[3:9, 1:10])
+
+
+def test_what_is_transparent_is_turned_with_the_pixels(tmp_path: Path) -> None:
+    alpha = np.full((16, 24, 1), 255, np.uint8)
+    alpha[:4] = 0
+    path = write(tmp_path / "a.png", np.concatenate([STORED, alpha], axis=2), 6)  # the upper edge goes to the right
+    with open_reader(inspect_source(path, (1, 2, 3))) as reader:
+        valid = reader.valid((0, 0, 24, 16))
+    assert valid is not None
+    assert valid[:, :12].all()
+    assert not valid[:, 12:].any()
 
 
 def test_masks_are_turned_by_their_own_tag(tmp_path: Path) -> None:
@@ -96,7 +122,7 @@ def test_a_missing_file_is_an_error_of_one_line(tmp_path: Path) -> None:
         orientation_of(tmp_path / "none.jpg")
 
 
-@pytest.mark.parametrize("reader", [read_info, read_image])
+@pytest.mark.parametrize("reader", [read_info, read_image, lambda path: inspect_source(path, None)])
 def test_an_orientation_with_a_place_on_earth_is_refused(tmp_path: Path, reader: object) -> None:
     path = write(tmp_path / "a.jpg", STORED, 6)
     (tmp_path / "a.jgw").write_text("0.3\n0\n0\n-0.3\n500000.15\n5299999.85\n")

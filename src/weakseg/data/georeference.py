@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from weakseg.errors import DataError
+from weakseg.data import sidecars
 
 if TYPE_CHECKING:
     from rasterio import Affine
@@ -18,41 +18,14 @@ if TYPE_CHECKING:
 _REACH: Final = 50.0  # px from the centre over which a pixel is measured: far above the noise of a projection's inverse
 
 
-def crs_of(file: DatasetReader, path: Path) -> CRS | None:
-    """The CRS that the file or GDAL's sidecars name, else that of a ``.prj`` beside a raster with a transform.
-
-    GDAL reads world files and ``.aux.xml`` itself, but not the ``.prj`` that other programs write beside a world file.
-
-    Raises:
-        DataError: a ``.prj`` that names no CRS.
-    """
-    from rasterio.crs import CRS
-    from rasterio.errors import CRSError
-
-    found = file.crs or None
-    if found is not None or file.transform.is_identity:
-        return found
-    for beside in (path.with_suffix(".prj"), path.with_suffix(".PRJ")):
-        if beside.is_file():
-            try:
-                return CRS.from_wkt(beside.read_text(), morph_from_esri_dialect=True)
-            except (CRSError, UnicodeDecodeError) as error:
-                raise DataError(
-                    f"{beside}: no coordinate reference system ({error})",
-                    expected="well-known text, as GIS programs write beside a world file",
-                    cure="mend or remove it",
-                ) from error
-    return None
-
-
 def place_of(file: DatasetReader, path: Path) -> dict[str, Any]:
-    """crs, transform and ground control points as rasterio takes them; only what is known."""
+    """crs, transform and ground control points as rasterio takes them; only what the file or its sidecars tell."""
     points, points_crs = file.gcps
     if points:
         return {"gcps": points, "crs": points_crs}
-    crs = crs_of(file, path)
+    crs, transform = sidecars.place_of(path, file)
     place: dict[str, Any] = {} if crs is None else {"crs": crs}
-    return place if file.transform.is_identity else {**place, "transform": file.transform}
+    return place if transform is None else {**place, "transform": transform}
 
 
 def distance_of(file: DatasetReader, path: Path) -> float | None:
@@ -60,9 +33,10 @@ def distance_of(file: DatasetReader, path: Path) -> float | None:
     from rasterio.transform import from_gcps
 
     points, points_crs = file.gcps
-    if not points:
-        return ground_distance(crs_of(file, path), file.transform, file.height, file.width)
-    return ground_distance(points_crs, from_gcps(points), file.height, file.width) if len(points) > 2 else None
+    if points:
+        return ground_distance(points_crs, from_gcps(points), file.height, file.width) if len(points) > 2 else None
+    crs, transform = sidecars.place_of(path, file)
+    return None if transform is None else ground_distance(crs, transform, file.height, file.width)
 
 
 def ground_distance(crs: CRS | None, transform: Affine, height: int, width: int) -> float | None:

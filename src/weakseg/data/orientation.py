@@ -80,6 +80,15 @@ def stored_window(window: Window, height: int, width: int, orientation: int) -> 
     return (column, row, columns, rows) if orientation in _SWAPPED else (row, column, rows, columns)
 
 
+def ambiguous_place(path: Path, orientation: int) -> DataError:
+    """The error for a file with a place on Earth too: GDAL means the stored pixels by it, other programs the turned."""
+    return DataError(
+        f"{path}: has both EXIF orientation {orientation} and a place on Earth",
+        expected="one of them, because the place may be meant for the stored or for the turned pixels",
+        cure="remove the orientation if it is for the stored ones (exiftool -Orientation= FILE), or else the place",
+    )
+
+
 def _in_tiff(file: BinaryIO) -> int:
     """The tag in the first directory of a TIFF, BigTIFF, or EXIF block."""
     head = file.read(16)

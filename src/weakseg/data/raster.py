@@ -24,7 +24,7 @@ from weakseg.data.files import atomic_path
 from weakseg.data.formats import raster_driver, unreadable
 from weakseg.data.label_bands import check_lossless, label_pixels
 from weakseg.data.masks import Label, MaskOptions, class_table, decode_mask
-from weakseg.data.orientation import orientation_of, seen_shape, stored_window, turn
+from weakseg.data.orientation import ambiguous_place, orientation_of, seen_shape, stored_window, turn
 from weakseg.data.palette import read_palette
 from weakseg.data.sidecars import place_of
 from weakseg.errors import DataError
@@ -284,11 +284,7 @@ def _orientation(path: Path, file: DatasetReader) -> int:
     """1 to 8; with a place on Earth none but 1, because programs disagree which pixels the place is meant for."""
     orientation = orientation_of(path)
     if orientation != 1 and any(place_of(path, file)):
-        raise DataError(
-            f"{path}: has both EXIF orientation {orientation} and a place on Earth",
-            expected="one of them, because the place may be meant for the stored or for the turned pixels",
-            cure="remove the orientation if it is for the stored ones (exiftool -Orientation= FILE), or else the place",
-        )
+        raise ambiguous_place(path, orientation)
     return orientation
 
 

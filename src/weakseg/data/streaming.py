@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from weakseg.data.formats import RASTER_SUFFIXES, raster_driver, unreadable
 from weakseg.data.georeference import distance_of, place_of
+from weakseg.data.orientation import ambiguous_place, orientation_of, seen_shape, stored_window, turn
 from weakseg.data.palette import Palette, read_palette
 from weakseg.data.raster import Window
 from weakseg.errors import DataError, ParamsError
@@ -41,6 +42,8 @@ class Source:
         masked: some pixels may be invalid: nodata value, mask, alpha band, transparent colour, NaN or infinity.
         gsd: true metres per px on the ground at the raster's centre, None where the file names no CRS or transform.
         palette: its pixels are indices into a colour table.
+        orientation: the EXIF orientation by which pixels are turned as they are read; height and width are those of
+            the turned raster.
         stretch: pixel values that become 0 and 255, None where pixels are uint8 and stay as they are.
         profile: crs, transform and ground control points, as rasterio takes them.
         tags: metadata of the file.
@@ -56,6 +59,18 @@ class Source:
     tags: Mapping[str, str]
     stretch: tuple[float, float] | None = None
     palette: bool = False
+    orientation: int = 1
+
+    def turned(self, orientation: int) -> Source:
+        """The same raster with an EXIF orientation that its file names.
+
+        Raises:
+            DataError: it has a place on Earth too.
+        """
+        if orientation != 1 and any(key in self.profile for key in ("transform", "gcps")):
+            raise ambiguous_place(self.path, orientation)
+        height, width = seen_shape(self.height, self.width, orientation)
+        return replace(self, height=height, width=width, orientation=orientation)
 
 
 class Reader:
@@ -99,10 +114,11 @@ class Reader:
         from rasterio.errors import RasterioError
         from rasterio.windows import Window as Box
 
-        row, column, height, width = window
+        turned = self._source.orientation
+        row, column, height, width = stored_window(window, self._file.height, self._file.width, turned)
         try:
             with gdal_settings():
-                return method(self._bands, window=Box(column, row, width, height))
+                return turn(method(self._bands, window=Box(column, row, width, height)), turned)
         except RasterioError as error:
             raise unreadable(self._source.path, reason_of(error)) from error
 
@@ -146,7 +162,8 @@ def inspect_source(path: Path, bands: Sequence[int] | None, stretch: tuple[float
             training images were converted.
 
     Raises:
-        DataError: no such file, not a raster, not uint8 and no ``stretch``, or not three bands and no ``bands``.
+        DataError: no such file, not a raster, not uint8 and no ``stretch``, not three bands and no ``bands``, or both
+            an EXIF orientation and a place on Earth.
         ParamsError: a stretch whose ends are not in order.
     """
     if stretch is not None and not stretch[0] < stretch[1]:
@@ -157,10 +174,11 @@ def inspect_source(path: Path, bands: Sequence[int] | None, stretch: tuple[float
         if palette is None:
             _check_dtype(path, file, chosen, stretch)
         masked = _may_be_invalid(file, palette, chosen)
-        return Source(
+        source = Source(
             path, file.height, file.width, chosen, masked, distance_of(file, path), place_of(file, path), file.tags(),
             stretch, palette is not None,
         )  # fmt: skip
+    return source if path.is_relative_to(IN_MEMORY) else source.turned(orientation_of(path))
 
 
 def raster_gsd(path: Path) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weakseg.data.formats import content_driver
+from weakseg.data.orientation import orientation_in
 from weakseg.data.streaming import UPLOAD_DRIVERS, Source, gdal_settings, inspect_source
 from weakseg.errors import DataError
 
@@ -37,7 +39,8 @@ def open_upload(
     driver = content_driver(name, content)
     with gdal_settings(), MemoryFile(content, ext=_SUFFIXES[driver]) as memory:
         try:
-            yield inspect_source(Path(memory.name), bands, stretch)
+            source = inspect_source(Path(memory.name), bands, stretch)
+            yield source.turned(orientation_in(io.BytesIO(content)))
         except DataError as error:
             if memory.name not in error.found:
                 raise
