@@ -22,6 +22,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(("tracking", "registry", "report", "page", "readme", "export", "bundle_script", "serving"), 4),
     **dict.fromkeys(("tuning", "sweeping", "prediction", "predictors", "promote", "polygons", "reports", "results"), 4),
     **dict.fromkeys(("label_cost", "addresses", "demo", "encoding", "prediction_options", "pyfunc", "quantising"), 4),
+    "request_guard": 4,
     **dict.fromkeys(("stages", "workspace"), 5),
     **dict.fromkeys(("cli", "__main__"), 6),
 }

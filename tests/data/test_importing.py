@@ -15,7 +15,7 @@ from PIL import Image
 from rasterio.crs import CRS
 
 from weakseg.classes import IGNORE, ISPRS, ClassScheme, load_classes
-from weakseg.data import importing
+from weakseg.data import importing, publishing
 from weakseg.data.archives import Limits
 from weakseg.data.importing import ImportProblems, ImportReport, import_dataset
 from weakseg.data.raster import RasterInfo, read_image, read_info, read_mask, write_raster
@@ -405,7 +405,7 @@ def test_an_interrupted_move_is_undone(
                 raise error
         real(origin, goal)
 
-    monkeypatch.setattr(importing.os, "replace", interrupted)
+    monkeypatch.setattr(publishing.os, "replace", interrupted)
     with pytest.raises((KeyboardInterrupt, DataError)):
         run(*more, target, replace=True)
     assert {name: (target / name).read_bytes() for name in files_of(target)} == before

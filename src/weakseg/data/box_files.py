@@ -20,7 +20,7 @@ from weakseg.data.boxes import Box, BoxTable, write_boxes
 from weakseg.data.coco import read_coco
 from weakseg.data.feature_boxes import place_features
 from weakseg.data.geojson import VECTOR_SUFFIXES, read_geojson, read_vector
-from weakseg.data.importing import ImportProblems
+from weakseg.data.import_report import ImportProblems
 from weakseg.data.raster import RasterInfo
 from weakseg.errors import DataError
 

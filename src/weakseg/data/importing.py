@@ -8,14 +8,9 @@ at the end, so that a target is never half-written.
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,89 +18,18 @@ import numpy.typing as npt
 from weakseg.classes import IGNORE, ISPRS, ClassScheme
 from weakseg.data.alignment import align_label
 from weakseg.data.archives import Entry, Limits, Listing, list_source, local_file
+from weakseg.data.import_report import ImportProblems, ImportReport
 from weakseg.data.mask_readings import Holds, describe_codes, mixed_readings
 from weakseg.data.masks import MaskOptions
 from weakseg.data.name_patterns import NamePattern
 from weakseg.data.pairing import Pair, choose_entries, pair_up
 from weakseg.data.previews import Preview, choose_previews, make_preview
+from weakseg.data.publishing import check_target, publish, scratch_folder, staging_folder
 from weakseg.data.raster import RasterInfo, read_image, read_info, read_label, read_valid, write_raster
 from weakseg.data.tag_table import check_kept_tags, raster_sizes
 from weakseg.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
-
-_OWNED: Final = ("images", "labels", "labels_eroded", "classes.yaml")
-
-
-@dataclass(frozen=True)
-class ImportReport:
-    """What an import has written.
-
-    Attributes:
-        areas: names of the areas, sorted.
-        unlabelled: those without a label.
-        eroded: those with a label with eroded boundaries.
-        pixels: of all images.
-        class_pixels: (name, labelled px) per class in index order, then ("ignore", px).
-        unused: files of the sources that were not imported and are no known companions of rasters.
-        codes: how the numbers of one-band labels were read; empty where their colours said it all.
-        blank: px without image data by area, of areas that have some; they count nowhere.
-        turned: files whose pixels were turned as their EXIF orientation says.
-        resampled: labels that were brought to the grid of their image.
-        previews: of some areas, small, as they were taken.
-    """
-
-    areas: tuple[str, ...]
-    unlabelled: tuple[str, ...]
-    eroded: tuple[str, ...]
-    pixels: int
-    class_pixels: tuple[tuple[str, int], ...]
-    unused: tuple[str, ...]
-    codes: str = ""
-    blank: tuple[tuple[str, int], ...] = ()
-    turned: tuple[str, ...] = ()
-    resampled: tuple[str, ...] = ()
-    previews: tuple[Preview, ...] = ()
-
-    def __str__(self) -> str:
-        """For people: what came in, the share of each class, and what was left out."""
-        total = max(sum(count for _, count in self.class_pixels), 1)
-        shares = ", ".join(f"{name} {count / total:.1%}" for name, count in self.class_pixels)
-        lines = [f"{len(self.areas)} areas, {self.pixels:,} px", f"masks: {shares}"]
-        if self.codes:
-            lines.append(self.codes)
-        if self.eroded:
-            lines.append(f"{len(self.eroded)} areas also with eroded boundaries")
-        if self.blank:
-            blank = sum(count for _, count in self.blank)
-            lines.append(f"{blank:,} px without image data are ignored, in {len(self.blank)} areas")
-        if self.turned:
-            lines.append(f"{len(self.turned)} files turned by their EXIF orientation, the first: {self.turned[0]}")
-        if self.resampled:
-            lines.append(f"{len(self.resampled)} labels resampled to their images, the first: {self.resampled[0]}")
-        if self.unlabelled:
-            lines.append(f"without a label: {', '.join(self.unlabelled)}")
-        if self.unused:
-            lines.append(f"{len(self.unused)} files not used, the first: {self.unused[0]}")
-        return "\n".join(lines)
-
-
-class ImportProblems(DataError):  # noqa: N818 - it holds problems
-    """Everything that is wrong with the sources of an import; its text has one line per problem.
-
-    Attributes:
-        problems: the lines.
-    """
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__(f"{len(self.problems)} problem(s)", expected="none", cure="mend the sources and import again")
-
-    def __str__(self) -> str:
-        return "\n".join(self.problems)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return ImportProblems, (self.problems,)
 
 
 @dataclass(frozen=True)
@@ -120,7 +44,7 @@ class _Settings:
 
 @dataclass
 class _Tally:
-    """What has been imported so far."""
+    """What has been imported so far; ``readings`` are of labels that no colour table explains, with a first file."""
 
     counts: npt.NDArray[np.int64]
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -128,9 +52,7 @@ class _Tally:
     turned: list[str] = field(default_factory=list)
     resampled: list[str] = field(default_factory=list)
     previews: list[Preview] = field(default_factory=list)
-    readings: dict[Holds, str] = field(
-        default_factory=dict
-    )  # of labels that no colour table explains, with a first file
+    readings: dict[Holds, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -197,12 +119,12 @@ def import_dataset(
 
     masks = MaskOptions(masks_hold, ignore_values, lossy=lossy_masks, nodata_is_class=nodata_is_class)
     settings = _Settings(classes or ISPRS, bands, masks, limits or Limits(), resample, dry_run)
-    _check_target([images, *labels], target, may_replace=replace)
+    check_target([images, *labels], target, may_replace=replace)
     patterns = [NamePattern(text) if text else None for text in (image_pattern, label_pattern)]
     pairs, unused, problems = _collect(images, labels, settings.limits, patterns, allow_unlabelled)
     shown = choose_previews([pair.area for pair in pairs])
     tally = _Tally(np.zeros(256, np.int64))
-    with _scratch_folder() if dry_run else _staging_folder(target) as staging:
+    with scratch_folder() if dry_run else staging_folder(target) as staging:
         with Progress(console=Console(stderr=True), disable=not progress) as bar:
             for pair in bar.track(pairs, description="importing"):
                 _import_pair(pair, staging, settings, problems, tally, show=pair.area in shown)
@@ -212,7 +134,7 @@ def import_dataset(
         check_kept_tags(target / "tags" / "tags.csv", raster_sizes(target / "images"), tally.sizes)
         if not dry_run:
             settings.classes.by_index().save(staging / "data" / "classes.yaml")
-            _publish(staging, target)
+            publish(staging, target)
     names = (*settings.classes.names, "ignore")
     indices = (*range(len(settings.classes)), IGNORE)
     return ImportReport(
@@ -228,24 +150,6 @@ def import_dataset(
         resampled=tuple(tally.resampled),
         previews=tuple(tally.previews),
     )
-
-
-def _check_target(sources: Sequence[Path], target: Path, *, may_replace: bool) -> None:
-    owned = [target / name for name in _OWNED]
-    full = [path for path in owned if path.is_file() or (path.is_dir() and any(path.iterdir()))]
-    if full and not may_replace:
-        raise DataError(
-            f"{target} has data already ({', '.join(path.name for path in full)})",
-            expected="a target without data",
-            cure="choose another target, or say that it may be replaced",
-        )
-    for source in sources:
-        if any(source.resolve().is_relative_to(path.resolve()) for path in owned):
-            raise DataError(
-                f"source {source} lies in the data of the target {target}",
-                expected="sources outside the target, which an import replaces",
-                cure="move the source, or choose another target",
-            )
 
 
 def _collect(
@@ -388,47 +292,3 @@ def _place(rasters: Sequence[_Loaded]) -> RasterInfo | None:
     crs = next((info.crs for info in infos if info.crs is not None), None)
     transform = next((info.transform for info in infos if info.transform is not None), None)
     return dataclasses.replace(infos[0], crs=crs, transform=transform)
-
-
-@contextmanager
-def _scratch_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="weakseg-") as folder:
-        yield Path(folder)
-
-
-@contextmanager
-def _staging_folder(target: Path) -> Iterator[Path]:
-    """A folder on the file system of the target (which may be a mount of its own), gone at the end whatever happens."""
-    parent = next(path for path in (target, *target.absolute().parents) if path.exists())
-    try:
-        staging = Path(tempfile.mkdtemp(prefix=".import-", dir=parent))
-        try:
-            (staging / "data").mkdir()
-            yield staging
-        finally:
-            shutil.rmtree(staging)
-    except OSError as error:
-        raise DataError(
-            f"import into {target} stopped ({error})",
-            expected="readable sources and a target folder with room and permission",
-            cure="make room, or choose another target",
-        ) from error
-
-
-def _publish(staging: Path, target: Path) -> None:
-    """Move what was staged into the target, what it replaces into the staging folder; all moves or none."""
-    old = staging / "old"
-    old.mkdir()
-    target.mkdir(parents=True, exist_ok=True)
-    moves: list[tuple[Path, Path]] = []
-    try:
-        for name in _OWNED:
-            for origin, goal in ((target / name, old / name), (staging / "data" / name, target / name)):
-                if origin.exists():
-                    moves.append((origin, goal))
-                    os.replace(origin, goal)
-    except BaseException:
-        for origin, goal in reversed(moves):
-            if goal.exists() and not origin.exists():
-                os.replace(goal, origin)
-        raise
