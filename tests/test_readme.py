@@ -1,4 +1,4 @@
-"""README: its results block is generated, its commands exist, its links lead somewhere."""
+"""README and docs/: generated blocks are current, commands exist, links and anchors lead somewhere."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+import yaml
 
 from weakseg.cli import app
 from weakseg.errors import DataError
@@ -15,7 +16,15 @@ from weakseg.readme import BEGIN, END, headline, tables, update_documents
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "benchmarks" / "README.md",
+]
+
+
+def page_name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
 
 
 @pytest.mark.parametrize(("page", "block"), [("README.md", headline(ROOT)), ("docs/results.md", tables(ROOT))])
@@ -80,7 +89,7 @@ def commands_in(text: str) -> list[str]:
     return [line.strip() for block in blocks for line in block.splitlines() if re.match(r"\S*weakseg\s", line.strip())]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_every_weakseg_command_exists_with_its_options(page: Path) -> None:
     for line in commands_in(page.read_text()):
         words = line.split()[1:]
@@ -99,11 +108,47 @@ def test_the_two_commands_are_targets_of_the_makefile() -> None:
     assert {"demo", "test", "check", "dubai"} <= targets
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_links_lead_to_files(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-        if not target.startswith("http"):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+def without_code(text: str) -> str:
+    return re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+
+
+def anchors(text: str) -> set[str]:
+    """Headings as GitHub and the built pages name them."""
+    headings = re.findall(r"^#+ (.+)$", without_code(text), flags=re.MULTILINE)
+    return {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip()) for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", without_code(page.read_text())):
+        if target.startswith("http"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), f"{page.name}: {target}"
+        assert not anchor or anchor in anchors(file.read_text()), f"{page.name}: {target}"
+
+
+def test_the_index_of_decisions_is_complete_and_in_order() -> None:
+    text = (ROOT / "docs" / "decisions.md").read_text()
+    index, _, entries = text.partition("\n## Index\n")[2].partition("\n## ")
+    listed = re.findall(r"^- \[(.+)\]\(#", index, flags=re.MULTILINE)
+    assert listed == re.findall(r"^### (.+)$", entries, flags=re.MULTILINE)
+    assert re.findall(r"^\*\*(.+)\*\*$", index, flags=re.MULTILINE) == re.findall(
+        r"^## (.+)$", "## " + entries, flags=re.MULTILINE
+    )
+    for entry in re.split(r"^### .+\n", entries, flags=re.MULTILINE)[1:]:
+        assert re.match(r"\n20\d\d-\d\d-\d\d\. ", entry), entry
+
+
+def test_the_changelog_begins_with_the_version_of_the_citation() -> None:
+    text = (ROOT / "CITATION.cff").read_text()
+    citation = yaml.safe_load(text)
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()  # what CFF 1.2.0 requires
+    assert citation["cff-version"] == "1.2.0"
+    newest = re.search(r"^## (\S+) \((\S+)\)$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert newest is not None
+    assert newest.groups() == (str(citation["version"]), str(citation["date-released"]))
 
 
 def test_configs_named_in_the_readme_exist() -> None:
