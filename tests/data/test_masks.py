@@ -152,6 +152,15 @@ def test_floats_with_fractions_are_refused_and_nan_is_empty() -> None:
     assert decode([1, -9999], TWO, dtype="float32", nodata=-9999.0) == [1, 255]
 
 
+def test_high_masks_are_read_to_their_end() -> None:
+    drawn = np.zeros((2500, 3), np.uint8)
+    drawn[2400:] = 1
+    assert np.array_equal(decode_mask(LabelPixels(drawn), BINARY).mask, drawn)
+    drawn[2499, 1] = 7
+    with pytest.raises(DataError, match="first 7 at row 2499, column 1"):
+        decode_mask(LabelPixels(drawn, valid=drawn != 9), BINARY)
+
+
 # colour tables
 
 

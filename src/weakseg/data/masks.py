@@ -16,6 +16,7 @@ from weakseg.errors import DataError
 Numbers = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
 
+_ROWS: Final = 1024
 _EXACT: Final = 2**53  # whole numbers up to here are exact in every float
 
 
@@ -149,10 +150,14 @@ def _empty_values(pixels: LabelPixels) -> set[int]:
 
 def _count(values: Numbers, valid: Bools | None) -> dict[int, int]:
     """Value -> px, ascending."""
-    chosen = values.ravel() if valid is None else values[valid]
     if values.dtype in (np.uint8, np.uint16):
-        counts = np.bincount(chosen)
+        counts = np.zeros(np.iinfo(values.dtype).max + 1, np.int64)
+        for top in range(0, len(values), _ROWS):  # bincount makes 8 bytes of each px
+            rows = slice(top, top + _ROWS)
+            chosen = values[rows].ravel() if valid is None else values[rows][valid[rows]]
+            counts += np.bincount(chosen, minlength=len(counts))
         return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    chosen = values.ravel() if valid is None else values[valid]
     found, numbers = np.unique(chosen, return_counts=True)
     return {int(value): int(number) for value, number in zip(found, numbers, strict=True)}
 
