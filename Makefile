@@ -34,7 +34,7 @@ demo: export WEAKSEG_THREADS ?= 1
 demo: export WEAKSEG_PIPELINE_RUN := demo-$(shell date +%s)
 demo: install  ## the embedded scenes through the whole pipeline; results in reports/results.md
 	$(RUN) python -m weakseg data ensure
-	$(REPRO) tiles
+	$(REPRO) code settings tiles
 	$(call both,$(FROM_TAGS),$(FROM_PIXELS))
 	$(call both,$(STUDENTS),$(OTHERS))
 	$(RUN) dvc repro
@@ -71,7 +71,7 @@ requirements.lock: pyproject.toml
 
 # real images in a workspace of their own; what is worth keeping goes to results/ when the run has ended
 define real
-	test -f work/$(1)/params.yaml || $(RUN) python -m weakseg --root work/$(1) init --config configs/$(2).yaml
+	test -f work/$(1)/params.yaml || $(RUN) python -m weakseg --root work/$(1) init --config $(2)
 	test -d work/$(1)/data/images || $(RUN) python -m weakseg --root work/$(1) data import $(IMAGES) $(LABELS) \
 	  --classes dubai
 	cd work/$(1) && ../../$(RUN) dvc repro
@@ -89,8 +89,7 @@ dubai_gpu: install  ## make dubai_gpu IMAGES=... LABELS=...: the brief's network
 
 demo_seeds: export WEAKSEG_THREADS ?= 1
 demo_seeds: install  ## make demo's table, and boxes, over three seeds
-	test -f work/demo_seeds/params.yaml || $(RUN) python -m weakseg --root work/demo_seeds init --config configs/demo.yaml
-	sed -i -e 's/^  seeds: .*/  seeds: [0, 1, 2]/' -e 's/^  # boxes:/  boxes:/' work/demo_seeds/params.yaml
+	test -f work/demo_seeds/params.yaml || $(RUN) python -m weakseg --root work/demo_seeds init --config demo_seeds
 	$(RUN) python -m weakseg --root work/demo_seeds data ensure
 	cd work/demo_seeds && ../../$(RUN) dvc repro
 	$(RUN) python -m weakseg --root work/demo_seeds results results/demo_seeds

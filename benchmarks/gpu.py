@@ -1,6 +1,6 @@
 """Throughput on a GPU: bf16 against float32, against segmentation-models-pytorch, and `fit` against a bare loop.
 
-    WEAKSEG_WORKERS=8 PYTHONPATH=src python benchmarks/gpu.py --config configs/dubai_gpu.yaml
+    WEAKSEG_WORKERS=8 PYTHONPATH=src python benchmarks/gpu.py --config dubai_gpu
     PYTHONPATH=src torchrun --standalone --nproc-per-node 1 benchmarks/gpu.py --config ... --only loop   # DDP over NCCL
 
 ``networks``: one training step (forward, backward, AdamW) and one inference batch, on data that is on the GPU already;
@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from weakseg.classes import ClassScheme
 from weakseg.data.areas import Area
 from weakseg.data.dataset import StepDataset
-from weakseg.params import Params, load_params
+from weakseg.params import Params
+from weakseg.presets import load_preset
 from weakseg.stages.single_stage import build as build_single_stage
 from weakseg.training.fit import fit
 from weakseg.training.machine import machine_from_environment
@@ -136,11 +137,12 @@ def loop(params: Params) -> None:
     favour = params.segment.favour.model_copy(update={"class_name": SCHEME.names[0]})
     segment = params.segment.model_copy(update={"optimiser": plan, "favour": favour, "class_weights": {}})
     model = segmenter_of(segment.network.model_copy(update={"weights": "none"}), len(SCHEME))
-    pools = build_pools("pixel", segment, SCHEME, areas, [], 0)
+    params = params.model_copy(update={"segment": segment})
+    pools = build_pools("pixel", params, SCHEME, areas, [], 0)
     with tempfile.TemporaryDirectory() as folder:
         result = fit(
             model,
-            segmentation_step("pixel", segment, SCHEME, model.preprocessing, 0),
+            segmentation_step("pixel", params, SCHEME, model.preprocessing, 0),
             parameter_groups=model.parameter_groups(plan.lr, weight_decay=plan.weight_decay),
             dataset=lambda rank, world: StepDataset(pools, seed=0, steps=STEPS, rank=rank, world=world),
             plan=plan,
@@ -160,10 +162,10 @@ def loop(params: Params) -> None:
 def main() -> None:
     """Read the arguments and print what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--config", required=True, help="preset or params file")
     parser.add_argument("--only", choices=["networks", "loop"])
     options = parser.parse_args()
-    params = load_params(options.config)
+    params = load_preset(options.config)
     if options.only != "loop":
         device = "cuda" if torch.cuda.is_available() else "cpu"
         print(torch.cuda.get_device_name() if device == "cuda" else "CPU")

@@ -31,7 +31,7 @@ from weakseg.stages.classifier import build
 from weakseg.stages.context import open_context
 from weakseg.training.checkpoints import save_checkpoint
 
-DEMO = Path(__file__).parents[1] / "configs" / "demo.yaml"
+DEMO = Path(__file__).parents[1] / "params.yaml"
 STAGES = (("cam", 1), ("crf", 1), ("crf", 2))  # with how many CRF processes
 TAG = 64  # px
 

@@ -45,8 +45,8 @@ def paint_area(seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 
 
 def tiny_params() -> dict[str, Any]:
-    """configs/demo.yaml cut down until a whole training takes a second."""
-    params: dict[str, Any] = yaml.safe_load((PROJECT / "configs" / "demo.yaml").read_text())
+    """params.yaml cut down until a whole training takes a second."""
+    params: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
     areas = {split: list(names) for split, names in AREAS.items()}
     params["tiles"] |= {
         "areas": areas,
@@ -58,7 +58,7 @@ def tiny_params() -> dict[str, Any]:
     segment["crop"] = 32
     segment["network"] |= {"name": "encdec_unpool", "weights": "none", "width": 16}
     segment["optimiser"] |= {"steps": 4, "batch": 4, "report_every": 2, "lr": 0.01}
-    segment["weak"] |= {"batch": 2, "start": 0.0, "ramp": 0.5}
+    params["students"] |= {"batch": 2, "start": 0.0, "ramp": 0.5}
     params["evaluate"] |= {"window": 48, "batch": 2, "batch_mean_tile": 32, "erosion": 1}
     params["teacher"] |= {"views": False}
     params["pseudo"] |= {"scores": [0.0, 0.5], "margins": [0.0, 0.1], "min_coverage": 0.1, "per_class": True}

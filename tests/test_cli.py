@@ -58,14 +58,14 @@ def test_error_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr == (
-        f"weakseg: no file {tmp_path / 'params.yaml'}; expected a params.yaml; copy configs/demo.yaml there\n"
+        f"weakseg: no file {tmp_path / 'params.yaml'}; expected a params.yaml; run `weakseg init --config demo`\n"
     )
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("stage", "nonsense"), r"stage nonsense; expected tiles \| classifier \| .*see dvc\.yaml"),
+        (("stage", "nonsense"), r"stage nonsense; expected code \| settings \| tiles \| .*see dvc\.yaml"),
         (("stage", "segment"), r"stage segment with source None; expected a source exactly for"),
         (("stage", "tiles", "pixel"), r"stage tiles with source pixel; expected a source exactly for"),
         (("stage", "segment", "banana"), r"stage segment with source banana; expected pixel \| full \| "),
@@ -90,7 +90,7 @@ def test_every_stage_has_a_run_function() -> None:
 
 def test_stage_runs_in_the_workspace(workspace: Path) -> None:
     invoke(workspace, "stage", "tiles")
-    assert sorted(path.name for path in (workspace / "out").iterdir()) == [*("boxes", "hidden", "tiles", "validation")]
+    assert sorted(path.name for path in (workspace / "out").iterdir()) == ["boxes", "labels", "tiles", "validation"]
 
 
 def test_data_tags_shows_and_writes(workspace: Path) -> None:

@@ -16,7 +16,7 @@ PROJECT = Path(__file__).parents[1]
 
 
 def test_rows_fit_the_params_and_cam_can_see_as_many_crops() -> None:
-    base = load_params(PROJECT / "configs" / "demo.yaml")
+    base = load_params(PROJECT / "params.yaml")
     rows = rows_of(base, ablations=True)
     changed = [with_changes(base, row.changes) for row in rows]
     assert sum(params == base for params in changed) == 2  # cam and single_stage as they are

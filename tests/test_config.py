@@ -92,6 +92,12 @@ def test_a_list_changes_and_the_comments_stay() -> None:
     assert changed_lines(after) == ["-  - 0", "-  - 1", "+  - 4", "+  - 5", "+  - 6"]
 
 
+@pytest.mark.parametrize("value", [[], (), [7]])
+def test_a_list_with_a_comment_may_become_empty(value: object) -> None:
+    after = set_values(TEXT, {"segment.seeds": list(value)})  # type: ignore[call-overload]
+    assert parse_yaml(after)["segment"]["seeds"] == list(value)  # type: ignore[call-overload]
+
+
 def test_a_missing_key_is_added_to_its_section() -> None:
     after = set_values(TEXT, {"segment.class_weights.low vegetation": 2.0, "segment.empty.x": 1e-5})
     assert changed_lines(after)[2:] == [
@@ -126,7 +132,7 @@ def test_values_by_path() -> None:
         get_value(tree, "e.0")
 
 
-WHOLE = [PROJECT / "params.yaml", *sorted(p for p in (PROJECT / "configs").glob("*.yaml") if "ablation" not in p.stem)]
+WHOLE = [PROJECT / "params.yaml", PROJECT / "src" / "weakseg" / "pipeline" / "base.yaml"]
 
 
 @pytest.mark.parametrize("path", WHOLE, ids=lambda path: path.name)

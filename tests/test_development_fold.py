@@ -8,14 +8,15 @@ import pytest
 from scripts.development_fold import fold_of
 
 from weakseg.errors import ParamsError
-from weakseg.params import load_params, with_changes
+from weakseg.params import with_changes
+from weakseg.presets import load_preset
 from weakseg.stages.ablation import load_variants
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def test_one_group_of_n2_validates_and_nothing_else() -> None:
-    base = load_params(CONFIGS / "dubai.yaml")
+    base = load_preset("dubai")
     fold = fold_of(base, "tile7_*", 100)
     assert fold.tiles.areas.pixel == base.tiles.areas.pixel
     assert {area[:5] for area in fold.tiles.areas.validation} == {"tile7"}
@@ -27,10 +28,10 @@ def test_one_group_of_n2_validates_and_nothing_else() -> None:
 @pytest.mark.parametrize(("pattern", "count"), [("tile9_*", 0), ("*", 27)])
 def test_a_pattern_without_or_with_all_areas_is_refused(pattern: str, count: int) -> None:
     with pytest.raises(ParamsError, match=f"matches {count} of 27 tagged areas"):
-        fold_of(load_params(CONFIGS / "dubai.yaml"), pattern, None)
+        fold_of(load_preset("dubai"), pattern, None)
 
 
 def test_the_committed_rows_fit_the_config() -> None:
-    base = load_params(CONFIGS / "dubai.yaml")
+    base = load_preset("dubai")
     for variant in load_variants(CONFIGS / "dubai_ablation.yaml"):
         assert (with_changes(base, variant.changes) != base) == bool(variant.changes), variant.name

@@ -15,12 +15,13 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__") for path in FILES]
 
 LAYERS: dict[str, int] = {
-    **dict.fromkeys(("errors", "classes", "config", "params", "layout", "allocation"), 0),
+    **dict.fromkeys(("errors", "classes", "config", "params", "settings", "layout", "allocation"), 0),
     "data": 1,
     **dict.fromkeys(("models", "losses", "metrics"), 2),
     **dict.fromkeys(("training", "weak", "inference", "figures", "import_sheet"), 3),
     **dict.fromkeys(("tracking", "registry", "report", "page", "readme", "export", "bundle_script", "serving"), 4),
     **dict.fromkeys(("tuning", "sweeping", "prediction", "predictors", "promote", "polygons", "reports", "results"), 4),
+    **dict.fromkeys(("presets", "import_graph"), 4),
     **dict.fromkeys(("label_cost", "addresses", "demo", "encoding", "prediction_options", "pyfunc", "quantising"), 4),
     "request_guard": 4,
     **dict.fromkeys(("stages", "workspace"), 5),

@@ -95,7 +95,7 @@ def test_files_that_are_no_params(tmp_path: Path, text: str) -> None:
 
 
 def test_missing_file_names_the_cure(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match=r"copy configs/demo\.yaml there"):
+    with pytest.raises(ParamsError, match=r"run `weakseg init --config demo`"):
         load_params(tmp_path / "params.yaml")
 
 

@@ -151,7 +151,7 @@ def test_a_directory_remote_brings_data_and_outputs_back(clone: Clone, tmp_path:
     clone.dvc("remote", "add", "--local", "-d", "folder", str(tmp_path / "remote"))
     assert "pushed" in clone.dvc("push")
     clone.forget()
-    clone.dvc("pull", "data", "tiles")
+    clone.dvc("pull", "data", "code", "tiles")
     assert {folder: clone.files(folder) for folder in ("data", "out")} == before
 
 
@@ -194,11 +194,7 @@ def test_an_s3_remote_brings_data_and_outputs_back(clone: Clone, s3: str) -> Non
     digest = yaml.safe_load((clone.root / "data.dvc").read_text())["outs"][0]["md5"]
     assert f"weakseg/files/md5/{digest[:2]}/{digest[2:]}" in stored
     clone.forget()
-    clone.dvc(
-        "pull",
-        "data",
-        "tiles",
-    )
+    clone.dvc("pull", "data", "code", "tiles")
     assert {folder: clone.files(folder) for folder in ("data", "out")} == before
     assert "up to date" in clone.dvc("repro", "tiles")
     assert "password" not in clone.git("diff")
@@ -223,7 +219,7 @@ def test_an_experiment_reruns_what_depends_on_it_and_can_be_compared(clone: Clon
     inputs = {line["name"]: line["digest"] for line in second["lines"] if line["op"] == "dataset"}
     recorded = {out["path"]: out["md5"] for out in lock["tiles"]["outs"]}
     data = yaml.safe_load((clone.root / "data.dvc").read_text())["outs"][0]["md5"]
-    assert inputs == {"data": data, "out/tiles": recorded["out/tiles"]}
+    assert inputs == {"data": data, **{path: recorded[path] for path in ("out/tiles", "out/labels/pixel")}}
 
     changes = json.loads(clone.dvc("metrics", "diff", "--json"))["reports/segment/pixel.json"]
     row = changes["seed0.holdout/miou"]

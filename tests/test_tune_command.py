@@ -47,7 +47,7 @@ def by_dropout(params: Params, report: Report) -> Metrics:
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A git repository with the demo's params and a study of three trials."""
     root = tmp_path_factory.mktemp("tune")
-    shutil.copy(PROJECT / "configs" / "demo.yaml", root / "params.yaml")
+    shutil.copy(PROJECT / "params.yaml", root / "params.yaml")
     git(root, "init", "-q")
     git(root, "add", "params.yaml")
     git(root, "commit", "-q", "-m", "params")
@@ -129,7 +129,7 @@ def test_every_trial_is_a_run_under_the_run_of_the_study(workspace: Path, monkey
 @pytest.mark.slow
 def test_twelve_trials_of_the_demo_fit_into_five_minutes_on_two_cores(tmp_path: Path) -> None:
     """By CPU seconds, so that other work on the machine does not count."""
-    shutil.copy(PROJECT / "configs" / "demo.yaml", tmp_path / "params.yaml")
+    shutil.copy(PROJECT / "params.yaml", tmp_path / "params.yaml")
     command(tmp_path, "data", "synth")
     tiles.run(tmp_path)
     environment = {**os.environ, "PYTHONPATH": str(PROJECT / "src"), "OMP_NUM_THREADS": "1"}

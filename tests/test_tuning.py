@@ -38,7 +38,7 @@ from weakseg.tuning import (
 from weakseg.tuning.space import baseline_values, value_at, with_values
 from weakseg.tuning.study import requeue_abandoned
 
-DEMO = Path(__file__).parents[1] / "configs" / "demo.yaml"
+DEMO = Path(__file__).parents[1] / "params.yaml"
 DROPOUT, WEIGHT, FAVOUR = "segment.network.dropout", "segment.class_weights.car", "segment.favour.probability"
 SPACE = {
     DROPOUT: Range(low=0.0, high=0.6, log=False),
@@ -102,7 +102,7 @@ def test_values_are_read_and_replaced_by_their_path(params: Params) -> None:
     assert params.segment.network.dropout == load_params(DEMO).segment.network.dropout
 
 
-@pytest.mark.parametrize("path", ["segment.optimiser.lr", "segment.augment.colour", "segment.weak.pseudo_weight.fused"])
+@pytest.mark.parametrize("path", ["segment.optimiser.lr", "segment.augment.colour", "students.pseudo_weight.fused"])
 def test_the_wider_space_of_the_docs_can_be_searched(tmp_path: Path, params: Params, path: str) -> None:
     """Learning rate, augmentation strength and pseudo-label weight, beside the three of the demo."""
     assert path in (Path(__file__).parents[1] / "docs" / "tuning.md").read_text()

@@ -24,6 +24,7 @@ app.add_typer(data_app, name="data")
 runs_app = typer.Typer(help="MLflow runs.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
 
+QUICK = ("code", "settings")  # write a few lines: no launcher, no torch
 ONE_PROCESS = ("tiles", "pseudo", "audit", "report")  # under torchrun the main process alone does these
 
 
@@ -51,17 +52,23 @@ def stage(
 
         if not machine_from_environment().is_main:
             return
-    elif (launcher := shlex.split(os.environ.get("WEAKSEG_LAUNCH", ""))) and "RANK" not in os.environ:
+    elif (launcher := _launcher()) and name not in QUICK and "RANK" not in os.environ:
         os.execvp(launcher[0], [*launcher, "-m", "weakseg", *sys.argv[1:]])
     run_stage(context.obj, name, source)
+
+
+def _launcher() -> list[str]:
+    return shlex.split(os.environ.get("WEAKSEG_LAUNCH", ""))
 
 
 @app.command()
 def init(
     context: typer.Context,
-    config: Annotated[Path, typer.Option(help="A whole params file, for instance configs/dubai.yaml.")],
+    config: Annotated[
+        str | None, typer.Option(help="A preset (base, demo, vaihingen, dubai) or a params file.")
+    ] = None,
 ) -> None:
-    """Make a workspace at --root: params.yaml from CONFIG, dvc.yaml, and a DVC repository of its own."""
+    """Make a workspace at --root: params.yaml from CONFIG, dvc.yaml, DVC's own folder. Without CONFIG: renew one."""
     from weakseg.workspace import create_workspace
 
     typer.echo(create_workspace(context.obj, config))

@@ -75,7 +75,13 @@ def set_value(tree: Any, path: str, value: Any) -> None:
     Raises:
         ParamsError: if a section on the way is missing.
     """
-    section, key = _place(tree, path)
+    put(*_place(tree, path), value)
+
+
+def put(section: Any, key: str, value: Any) -> None:
+    """``section[key] = value``. Before an empty list no comment stays: ruamel would put the brackets below it."""
+    if value == [] and hasattr(section, "ca"):
+        section.ca.items.pop(key, None)
     section[key] = value
 
 

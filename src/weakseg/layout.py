@@ -54,7 +54,7 @@ class Layout:
     @property
     def hidden(self) -> Path:
         """Pixel truth of N2: for audit and the oracle only."""
-        return self.out / "hidden"
+        return self.labels_of("full")
 
     @property
     def validation(self) -> Path:
@@ -74,8 +74,21 @@ class Layout:
         """ScoreMaps of the teacher's earlier rounds, a folder per round, named by its number from 1."""
         return self.scores("teacher") / "rounds"
 
+    def labels_of(self, source: str) -> Path:
+        """What a source gives the N2 areas: masks, or nothing but a table without rows (pixel and consistency)."""
+        return self.out / "labels" / source
+
     def pseudo(self, method: str) -> Path:
-        return self.out / "pseudo" / method
+        """Pseudo-masks of N2."""
+        return self.labels_of(method)
+
+    def code(self, stage: str) -> Path:
+        """Digest of the code that a stage can reach."""
+        return self.out / "code" / f"{stage}.txt"
+
+    def settings(self, stage: str, source: str = "") -> Path:
+        """What a training reads of params.yaml."""
+        return self.out / "settings" / (f"{stage}_{source}.yaml" if source else f"{stage}.yaml")
 
     def checkpoints(self, source: str) -> Path:
         return self.out / "checkpoints" / source

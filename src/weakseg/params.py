@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from weakseg.config import load_yaml, set_value
+from weakseg.config import find_anchors, parse_yaml, set_value
 from weakseg.errors import ParamsError
 
 WeakSource = Literal["cam", "crf", "irnet", "single_stage", "teacher", "fused", "boxes"]
@@ -246,8 +246,12 @@ class PseudoParams(Section):
 
 
 class ConsistencyParams(Section):
-    """Weak-to-strong consistency with tags (FixMatch / UniMatch form)."""
+    """Weak-to-strong consistency with tags (FixMatch / UniMatch form): losses and targets."""
 
+    weight: NotNegative
+    tag_weight: NotNegative
+    presence_weight: NotNegative
+    share_weight: NotNegative  # mean class shares against those the tags let expect
     confidence: Share  # of the teacher, for the most confident class; rarer ones get less
     align: bool  # raise classes that get less than the share their tags let expect
     adaptive: bool  # per-class thresholds scaled by the class's own mean confidence
@@ -266,21 +270,17 @@ class CopyPasteParams(Section):
     most: Count
 
 
-class WeakParams(Section):
-    """How weak crops enter the training of a segmentation network."""
+class StudentsParams(Section):
+    """How weak crops enter the training of a segmentation network: of all sources but ``pixel`` and ``full``."""
 
     batch: Count  # crops of N2 per step, on top of those of N1
     start: Share  # share of the steps before what is guessed (pseudo-masks, consistency) counts; tags count from 0 on
     ramp: Share  # share of the steps over which either weight grows to full
-    pseudo_weight: dict[str, NotNegative]  # per source of pseudo-masks
-    consistency_weight: NotNegative
-    tag_weight: NotNegative
-    presence_weight: NotNegative
-    share_weight: NotNegative  # mean class shares against those the tags let expect
+    pseudo_weight: dict[str, NotNegative]  # per source of pseudo-masks; 1 where none is named
 
 
 class SegmentParams(Section):
-    """The one segmentation stage, for every source of labels."""
+    """What the trainings of all sources of labels share."""
 
     seeds: tuple[int, ...] = Field(min_length=1)
     crop: Count
@@ -293,8 +293,6 @@ class SegmentParams(Section):
     dice: NotNegative
     lovasz: NotNegative
     selection: Literal["last", "holdout", "validation"]
-    weak: WeakParams
-    consistency: ConsistencyParams
 
 
 class EvaluateParams(Section):
@@ -384,21 +382,17 @@ class LabelCostParams(Section):
         return self
 
 
-LABELS: dict[str, str] = {"pixel": "tiles/labels", "full": "hidden", "consistency": "tiles/windows"}
-"""Where in out/ the labels of a source lie; those of the others in pseudo/<source>."""
-
-
 class Params(Section):
     """All sections of params.yaml, and what `dvc repro` runs.
 
     Attributes:
         methods: weak-label methods that get pseudo-masks and an audit.
-        sources: sources of labels that are trained on, evaluated and put into the table, with the folder in out/ that
-            holds their labels (dvc.yaml makes its stages from both).
+        sources: sources of labels that are trained on, evaluated and put into the table (dvc.yaml makes its stages from
+            both). Never empty: where DVC finds nothing to make stages from, a stage's name means the whole pipeline.
     """
 
     methods: tuple[WeakSource, ...]
-    sources: dict[Source, str]
+    sources: tuple[Source, ...] = Field(min_length=1)
     tiles: TilesParams
     classifier: ClassifierParams
     cam: CamParams
@@ -410,6 +404,8 @@ class Params(Section):
     boxes: BoxesParams
     pseudo: PseudoParams
     segment: SegmentParams
+    students: StudentsParams
+    consistency: ConsistencyParams
     evaluate: EvaluateParams
     report: ReportParams
     tune: TuneParams
@@ -418,39 +414,62 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _sources_have_labels(self) -> Params:
-        for source, folder in self.sources.items():
-            wanted = LABELS.get(source, f"pseudo/{source}")
-            if folder != wanted:
-                raise ValueError(f"sources.{source}: labels in {folder}, not in {wanted}")
+        for source in self.sources:
             if source in WEAK_SOURCES and source not in self.methods:
                 raise ValueError(f"sources names {source}, methods does not: it would have no pseudo-masks")
-        if len(set(self.methods)) != len(self.methods):
-            raise ValueError("a method is named twice")
+        for kind, names in (("method", self.methods), ("source", self.sources)):
+            if len(set(names)) != len(names):
+                raise ValueError(f"a {kind} is named twice")
         return self
 
 
 def load_params(path: Path) -> Params:
     """Read and check a params file; every fault is named by its path in the file."""
     if not path.is_file():
-        raise ParamsError(f"no file {path}", expected="a params.yaml", cure="copy configs/demo.yaml there")
-    return _validate(load_yaml(path, ParamsError), str(path))
+        raise ParamsError(f"no file {path}", expected="a params.yaml", cure="run `weakseg init --config demo`")
+    text = path.read_text(encoding="utf-8")
+    raw = parse_yaml(text, str(path), ParamsError)
+    _refuse_old(raw, str(path))
+    if "&" in text and (anchors := list(find_anchors(text))):
+        raise ParamsError(
+            f"{path}: sections share text through the anchor {anchors[0]}",
+            expected="every section written out: `dvc exp run -S` ends the sharing without a word",
+            cure="run `weakseg init` in the workspace, which writes them out",
+        )
+    return check_params(raw, str(path))
+
+
+def _refuse_old(raw: object, origin: str) -> None:
+    """A file of version 0.1 gets a sentence instead of a list of unknown keys."""
+    if not isinstance(raw, dict):
+        return
+    segment = raw.get("segment")
+    old = [f"segment.{name}" for name in ("weak", "consistency") if isinstance(segment, dict) and name in segment]
+    old += ["sources with folders"] * isinstance(raw.get("sources"), dict)
+    if old:
+        raise ParamsError(
+            f"{origin} has {', '.join(old)} as in version 0.1",
+            expected="the sections students and consistency beside segment, and sources as a list of names",
+            cure="run `weakseg init` in the workspace, which moves them",
+        )
 
 
 def with_changes(params: Params, changes: Mapping[str, Any]) -> Params:
-    """A copy of ``params`` with other values at paths such as ``segment.weak.batch``, checked like the file itself."""
+    """A copy of ``params`` with other values at paths such as ``students.batch``, checked like the file itself."""
     raw = params.model_dump()
     for path, value in changes.items():
         set_value(raw, path, value)
-    return _validate(raw, "changed params")
+    return check_params(raw, "changed params")
 
 
-def _validate(raw: object, origin: str) -> Params:
+def check_params(raw: object, origin: str) -> Params:
+    """The params that plain values are; ``origin`` names them in the error."""
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
         faults = "; ".join(_fault(fault["loc"], fault["msg"], fault["input"]) for fault in error.errors())
         raise ParamsError(
-            f"{origin}: {faults}", expected="the keys and types of configs/demo.yaml", cure="mend it"
+            f"{origin}: {faults}", expected="the keys and types of `weakseg init --config demo`", cure="mend it"
         ) from error
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 import weakseg
 from weakseg.classes import load_classes
-from weakseg.config import load_yaml, set_values
+from weakseg.config import dump_yaml, find_anchors, load_commented, load_yaml, parse_yaml, set_values
 from weakseg.data.box_files import import_boxes
 from weakseg.data.boxes import BoxTable, boxes_from_mask, join_boxes, write_boxes
 from weakseg.data.files import atomic_path
@@ -22,42 +22,83 @@ from weakseg.data.scenes import write_scenes
 from weakseg.data.tag_statistics import best_size, tag_statistics
 from weakseg.data.tag_table import write_tags
 from weakseg.data.tags import TagWindow, count_classes, tags_from_mask, to_tag_windows, window_grid
-from weakseg.errors import DataError, StageError
+from weakseg.errors import DataError, ParamsError, StageError
 from weakseg.layout import Layout
 from weakseg.params import load_params
+from weakseg.presets import PIPELINE, build_params, move_old
 
 PACKAGE = Path(weakseg.__file__).parent
-PIPELINE = PACKAGE.parents[1] / "dvc.yaml"
 GIT_IGNORES = "/data\n/out\n/.weakseg/\n/mlflow.db*\n/mlruns/\n/dvc_plots/\n"  # if the workspace becomes a repository
+DVC_IGNORES = "__pycache__/\n*.pyc\n"  # else every import would be a change of the code
 SUFFIXES = (".tif", ".tiff", ".png")
 
 
-def create_workspace(root: Path, config: Path) -> str:
-    """Fill ``root`` with params.yaml (a copy of ``config``), dvc.yaml and a DVC repository; returns what to do next.
+def create_workspace(root: Path, config: str | None) -> str:
+    """Fill ``root`` with params.yaml, dvc.yaml, a link to the code and a DVC repository; returns what to do next.
 
-    The dvc.yaml is the project's, its code dependencies pointing to the installed package. An existing params.yaml is
-    never overwritten.
+    Args:
+        root: a new workspace, or an old one to bring up to date, whose params.yaml keeps its values.
+        config: a preset or a params file (:func:`weakseg.presets.build_params`); None for an old workspace.
+
+    Raises:
+        StageError: ``config`` for an old workspace, or none for a new one.
+        ParamsError: ``config`` is no preset, or holds what the params refuse.
     """
-    load_params(config)
     layout = Layout(root)
+    if config is None:
+        return renew_workspace(layout)
     if layout.params.exists():
         raise StageError(f"{layout.params} is there", expected="a new workspace", cure="choose another --root")
-    if not PIPELINE.is_file():
-        raise StageError(f"no pipeline {PIPELINE}", expected="weakseg installed from its repository", cure="clone it")
+    text, said = build_params(config)
     root.mkdir(parents=True, exist_ok=True)
-    code = os.path.relpath(PACKAGE, root.resolve())
-    (root / "dvc.yaml").write_text(PIPELINE.read_text().replace("src/weakseg/", f"{code}/"))
-    (root / ".dvcignore").write_text("__pycache__/\n*.pyc\n")
+    layout.params.write_text(text)
     if not (root / ".gitignore").exists():
         (root / ".gitignore").write_text(GIT_IGNORES)
-    shutil.copy(config, layout.params)
+    _write_pipeline(root)
     dvc = [sys.executable, "-m", "dvc"]
     subprocess.run([*dvc, "init", "-q", "-f", "--no-scm"], cwd=root, check=True)
     for key in ("core.analytics", "core.check_update"):
         subprocess.run([*dvc, "config", key, "false"], cwd=root, check=True)
-    return (
+    (root / ".dvcignore").write_text(DVC_IGNORES)
+    made = (
         f"workspace {root} made. Next: weakseg --root {root} data import IMAGES LABELS, then `dvc repro` inside {root}"
     )
+    return f"{said}\n{made}" if said else made
+
+
+def renew_workspace(layout: Layout) -> str:
+    """Bring an old workspace's dvc.yaml, link to the code and params.yaml up to date; returns what was done.
+
+    Raises:
+        StageError: there is no params.yaml.
+    """
+    if not layout.params.is_file():
+        raise StageError(f"no {layout.params}", expected="a workspace to renew", cure="say --config for a new one")
+    text = layout.params.read_text(encoding="utf-8")
+    shared = "&" in text and bool(list(find_anchors(text)))
+    tree = parse_yaml(text, str(layout.params), ParamsError) if shared else load_commented(text)
+    moved = move_old(tree)
+    if moved or shared:
+        with atomic_path(layout.params) as temporary:
+            temporary.write_text(dump_yaml(tree))
+            load_params(temporary)
+        moved += ["what anchors shared is written out, and comments are gone"] * shared
+    load_params(layout.params)
+    _write_pipeline(layout.root)
+    return f"renewed dvc.yaml of {layout.root}" + (f"; params.yaml: {', '.join(moved)}" if moved else "")
+
+
+def _write_pipeline(root: Path) -> None:
+    """dvc.yaml as the package has it, and src/weakseg, the code that it names, as a link to the package."""
+    shutil.copyfile(PIPELINE / "dvc.yaml", root / "dvc.yaml")
+    link = root / "src" / PACKAGE.name
+    if link.resolve() == PACKAGE.resolve():
+        return
+    if link.exists() and not link.is_symlink():
+        raise StageError(f"{link} is there", expected="a link to the installed weakseg", cure="move it away")
+    link.unlink(missing_ok=True)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(os.path.relpath(PACKAGE, link.parent.resolve()), target_is_directory=True)
 
 
 def ensure_data(root: Path) -> str:

@@ -17,7 +17,7 @@ PROJECT = Path(__file__).parents[2]
 
 def test_the_committed_rows_fit_the_demo() -> None:
     variants = load_variants(PROJECT / "configs" / "ablation.yaml")
-    base = load_params(PROJECT / "configs" / "demo.yaml")
+    base = load_params(PROJECT / "params.yaml")
     assert variants[0] == Variant("consistency with tags", "consistency", {})
     changed = [with_changes(base, variant.changes) for variant in variants]
     assert all((params != base) == bool(variant.changes) for params, variant in zip(changed, variants, strict=True))
@@ -42,9 +42,9 @@ def test_bad_rows_are_refused(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_changes_are_checked_like_the_file() -> None:
-    base = load_params(PROJECT / "configs" / "demo.yaml")
-    assert with_changes(base, {"segment.weak.batch": 9}).segment.weak.batch == 9
-    for path, value in (("segment.weka.batch", 9), ("segment.weak.batch", -1), ("segment.weak.bach", 9)):
+    base = load_params(PROJECT / "params.yaml")
+    assert with_changes(base, {"students.batch": 9}).students.batch == 9
+    for path, value in (("studnets.batch", 9), ("students.batch", -1), ("students.bach", 9)):
         with pytest.raises(ParamsError, match=path.split(".")[-1]):
             with_changes(base, {path: value})
 

@@ -60,7 +60,7 @@ def slim(raw: dict[str, Any]) -> None:
     raw["fused"] |= {"weights": [1.0]}
     for section in ("classifier", "irnet", "single_stage", "segment"):
         raw[section]["optimiser"] |= SLIM
-    raw["segment"]["weak"] |= {"batch": 4}
+    raw["students"] |= {"batch": 4}
 
 
 @pytest.fixture(scope="module")

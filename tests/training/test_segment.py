@@ -17,7 +17,7 @@ from weakseg.data.dataset import StepDataset
 from weakseg.data.tags import allowed_raster, tags_from_mask, window_grid, window_index
 from weakseg.errors import DataError
 from weakseg.losses import cross_entropy
-from weakseg.params import SegmentParams
+from weakseg.params import Params
 from weakseg.training.fit import TrainState
 from weakseg.training.segment import _ramp, build_pools, class_weights, segmentation_step, typical_shares
 
@@ -25,18 +25,19 @@ RAW = Preprocessing((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 @pytest.fixture
-def params(tiny: Callable[[], dict[str, Any]]) -> Callable[..., SegmentParams]:
-    """SegmentParams with changes given as dotted names, ``.`` written ``__``."""
+def params(tiny: Callable[[], dict[str, Any]]) -> Callable[..., Params]:
+    """Params with changes given as dotted names, ``.`` written ``__``; names without a section are of ``segment``."""
 
-    def make(**changes: Any) -> SegmentParams:
-        raw = tiny()["segment"]
-        raw["augment"]["colour"] = 0.0
+    def make(**changes: Any) -> Params:
+        raw = tiny()
+        raw["segment"]["augment"]["colour"] = 0.0
         for name, value in changes.items():
-            place, *path = raw, *name.split("__")
+            path = name.split("__")
+            place = raw if path[0] in raw else raw["segment"]
             for key in path[:-1]:
                 place = place[key]
             place[path[-1]] = value
-        return SegmentParams.model_validate(raw)
+        return Params.model_validate(raw)
 
     return make
 
@@ -58,7 +59,7 @@ def test_class_weights() -> None:
         class_weights({"bus": 1.0}, ISPRS)
 
 
-def test_weak_crops_come_on_top_of_pixel_crops(params: Callable[..., SegmentParams], areas: list[Area]) -> None:
+def test_weak_crops_come_on_top_of_pixel_crops(params: Callable[..., Params], areas: list[Area]) -> None:
     plain = build_pools("pixel", params(), ISPRS, areas[:1], areas[1:], 0)
     both = build_pools("consistency", params(), ISPRS, areas[:1], areas[1:], 0)
     assert {name: pool.count for name, pool in plain.items()} == {"pixel": 4}
@@ -68,7 +69,7 @@ def test_weak_crops_come_on_top_of_pixel_crops(params: Callable[..., SegmentPara
     }
 
 
-def test_favoured_class_and_copy_paste(params: Callable[..., SegmentParams], areas: list[Area]) -> None:
+def test_favoured_class_and_copy_paste(params: Callable[..., Params], areas: list[Area]) -> None:
     pools = build_pools("pixel", params(copy_paste__probability=0.5), ISPRS, areas[:1], [], 0)
     mask = areas[0].mask
     assert mask is not None
@@ -123,7 +124,7 @@ def logits_of(image: Tensor) -> Tensor:
     return Fixed()(image.float() / 255)
 
 
-def test_pixel_step_is_weighted_cross_entropy(params: Callable[..., SegmentParams]) -> None:
+def test_pixel_step_is_weighted_cross_entropy(params: Callable[..., Params]) -> None:
     given = {"pixel": batch()["pixel"]}
     step = segmentation_step("pixel", params(), ISPRS, RAW, 0)
     loss, logs = step(TrainState(Fixed(), None, 2, 4), given)
@@ -134,10 +135,10 @@ def test_pixel_step_is_weighted_cross_entropy(params: Callable[..., SegmentParam
     assert not logs["pixel"].requires_grad
 
 
-def test_pseudo_step_by_hand(params: Callable[..., SegmentParams]) -> None:
+def test_pseudo_step_by_hand(params: Callable[..., Params]) -> None:
     given, weights = batch(), torch.tensor([1.0, 1, 1, 1, 2])
     model = Fixed()
-    options = params(weak__start=0.0, weak__ramp=1.0)  # half way at step 2 of 4
+    options = params(students__start=0.0, students__ramp=1.0)  # half way at step 2 of 4
     loss, logs = segmentation_step("cam", options, ISPRS, RAW, 0)(TrainState(model, None, 2, 4), given)
     truth = cross_entropy(logits_of(given["pixel"]["image"]), given["pixel"]["mask"], weights)
     weak = cross_entropy(logits_of(given["weak"]["image"]), given["weak"]["mask"], weights)
@@ -146,16 +147,16 @@ def test_pseudo_step_by_hand(params: Callable[..., SegmentParams]) -> None:
     assert model.seen == [4]  # one pass over both
 
 
-def test_pseudo_masks_wait_for_their_start_tags_do_not(params: Callable[..., SegmentParams], areas: list[Area]) -> None:
+def test_pseudo_masks_wait_for_their_start_tags_do_not(params: Callable[..., Params], areas: list[Area]) -> None:
     """Every step has 4 crops of N1, the same ones whenever the weak crops begin."""
-    late = StepDataset(build_pools("cam", params(weak__start=0.5), ISPRS, areas[:1], areas[1:], 0), seed=0, steps=4)
+    late = StepDataset(build_pools("cam", params(students__start=0.5), ISPRS, areas[:1], areas[1:], 0), seed=0, steps=4)
     assert [{name: len(part["image"]) for name, part in late[step].items()} for step in range(4)] == [
         {"pixel": 4},
         {"pixel": 4},
         {"pixel": 4, "weak": 2},
         {"pixel": 4, "weak": 2},
     ]
-    tagged = build_pools("consistency", params(weak__start=0.5), ISPRS, areas[:1], areas[1:], 0)
+    tagged = build_pools("consistency", params(students__start=0.5), ISPRS, areas[:1], areas[1:], 0)
     first = StepDataset(tagged, seed=0, steps=4)[0]
     assert set(first) == {"pixel", "weak"}
     assert torch.equal(first["pixel"]["image"], late[0]["pixel"]["image"])
@@ -167,21 +168,21 @@ def test_pseudo_masks_wait_for_their_start_tags_do_not(params: Callable[..., Seg
 
 
 def test_before_its_start_consistency_learns_the_tags_and_asks_no_teacher(
-    params: Callable[..., SegmentParams],
+    params: Callable[..., Params],
 ) -> None:
     given = batch(allowed=torch.full((2, 8, 8), 0b10001, dtype=torch.int32))
-    teacher, options = Fixed(), params(weak__start=0.5, weak__ramp=0.5)
+    teacher, options = Fixed(), params(students__start=0.5, students__ramp=0.5)
     step = segmentation_step("consistency", options, ISPRS, RAW, 0)
     loss, logs = step(TrainState(Fixed(), teacher, 1, 4), given)
     assert teacher.seen == []
     assert logs["consistency"].item() == 0 == logs["coverage"].item()
-    want = logs["pixel"] + 0.5 * options.weak.tag_weight * logs["tags"]  # step 1 of 4 is half way up a ramp of 0.5
+    want = logs["pixel"] + 0.5 * options.consistency.tag_weight * logs["tags"]  # step 1 of 4: half way up
     assert loss.item() == pytest.approx(want.item(), rel=1e-5)
     step(TrainState(Fixed(), teacher, 3, 4), given)
     assert teacher.seen == [2, 2]
 
 
-def test_unlabelled_pseudo_masks_add_nothing(params: Callable[..., SegmentParams]) -> None:
+def test_unlabelled_pseudo_masks_add_nothing(params: Callable[..., Params]) -> None:
     given = batch(mask=torch.full((2, 8, 8), IGNORE))
     model = Fixed()
     loss, logs = segmentation_step("cam", params(), ISPRS, RAW, 0)(TrainState(model, None, 3, 4), given)
@@ -192,7 +193,7 @@ def test_unlabelled_pseudo_masks_add_nothing(params: Callable[..., SegmentParams
     assert torch.isfinite(model.scale.grad)
 
 
-def test_consistency_step_is_the_sum_of_its_parts(params: Callable[..., SegmentParams]) -> None:
+def test_consistency_step_is_the_sum_of_its_parts(params: Callable[..., Params]) -> None:
     windows = torch.full((2, 8, 8), -1)
     windows[0, :4] = 0
     given = batch(
@@ -200,20 +201,20 @@ def test_consistency_step_is_the_sum_of_its_parts(params: Callable[..., SegmentP
         windows=windows,
         tags=torch.tensor([[True, False, False, False, True]]),
     )
-    options = params(weak__start=0.0, weak__ramp=0.0)
+    options = params(students__start=0.0, students__ramp=0.0)
     loss, logs = segmentation_step("consistency", options, ISPRS, RAW, 0)(TrainState(Fixed(), None, 0, 4), given)
     assert set(logs) == {"pixel", "consistency", "tags", "presence", "shares", "coverage"}
     assert logs["shares"].item() == 0  # no typical shares were given
     assert all(logs[name].item() > 0 for name in ("pixel", "consistency", "tags", "coverage"))
-    weak = options.weak
-    want = logs["pixel"] + weak.consistency_weight * logs["consistency"]
+    weak = options.consistency
+    want = logs["pixel"] + weak.weight * logs["consistency"]
     want = want + weak.tag_weight * logs["tags"] + weak.presence_weight * logs["presence"]
     assert loss.item() == pytest.approx(want.item(), rel=1e-5)
 
 
-def test_the_teacher_is_the_average_and_gets_no_gradient(params: Callable[..., SegmentParams]) -> None:
+def test_the_teacher_is_the_average_and_gets_no_gradient(params: Callable[..., Params]) -> None:
     student, teacher = Fixed(), Fixed()
-    options = params(weak__ramp=0.0)
+    options = params(students__ramp=0.0)
     segmentation_step("consistency", options, ISPRS, RAW, 0)(TrainState(student, teacher, 0, 4), batch())[0].backward()
     assert teacher.seen == [2, 2]  # the clean view and its mirror image
     assert student.seen == [4]
@@ -224,9 +225,9 @@ def test_the_teacher_is_the_average_and_gets_no_gradient(params: Callable[..., S
     assert alone.seen == [2, 2, 4]
 
 
-def test_draws_depend_on_seed_and_step_alone(params: Callable[..., SegmentParams]) -> None:
+def test_draws_depend_on_seed_and_step_alone(params: Callable[..., Params]) -> None:
     def loss(seed: int, step: int) -> float:
-        options = params(augment__colour=0.3, weak__ramp=0.0)
+        options = params(augment__colour=0.3, students__ramp=0.0)
         return float(
             segmentation_step("consistency", options, ISPRS, RAW, seed)(TrainState(Fixed(), None, step, 4), batch())[0]
         )
@@ -245,10 +246,10 @@ def test_typical_shares_by_hand() -> None:
     assert found.tolist() == pytest.approx([(0.75 + 0.5) / 2, (0.5 + 1) / 2, 0.25])
 
 
-def test_shares_pull_the_student_to_what_the_tags_expect(params: Callable[..., SegmentParams]) -> None:
+def test_shares_pull_the_student_to_what_the_tags_expect(params: Callable[..., Params]) -> None:
     """With typical shares given, the loss grows by the weighted share loss."""
     given = batch(allowed=torch.full((2, 8, 8), 0b11111, dtype=torch.int32))
-    options = params(weak__start=0.0, weak__ramp=0.0, weak__share_weight=2.0, consistency__align=False)
+    options = params(students__start=0.0, students__ramp=0.0, consistency__share_weight=2.0, consistency__align=False)
     typical = torch.tensor([0.9, 0.025, 0.025, 0.025, 0.025])
     state = TrainState(Fixed(), None, 0, 4)
     without, _ = segmentation_step("consistency", options, ISPRS, RAW, 0)(state, given)
@@ -257,7 +258,7 @@ def test_shares_pull_the_student_to_what_the_tags_expect(params: Callable[..., S
     assert loss.item() == pytest.approx(without.item() + 2 * logs["shares"].item(), rel=1e-4)
 
 
-def test_a_favoured_class_is_sought_in_the_crops_tagged_with_it(params: Callable[..., SegmentParams]) -> None:
+def test_a_favoured_class_is_sought_in_the_crops_tagged_with_it(params: Callable[..., Params]) -> None:
     windows = np.repeat(np.repeat(np.arange(4, dtype=np.int32).reshape(2, 2), 8, 0), 8, 1)
     tags = np.zeros((4, 5), bool)
     tags[2, ISPRS.index("car")] = True

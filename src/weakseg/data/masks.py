@@ -82,14 +82,7 @@ def decode_mask(pixels: LabelPixels, classes: ClassScheme, options: MaskOptions 
     empty = set() if options.nodata_is_class else _empty_values(pixels)
     counts = _count(values, valid)
     used = [value for value in counts if value not in empty]
-    readings = possible_readings(
-        used,
-        classes,
-        pixels.table,
-        holds=options.holds,
-        ignored=options.ignore_values,
-        picture=pixels.values.dtype == np.uint8,
-    )
+    readings = possible_readings(used, classes, pixels.table, holds=options.holds, ignored=options.ignore_values)
     reading = readings[0]
     if not reading.covers(used):
         raise _unknown(values, valid, used, reading, classes, pixels.table)

@@ -9,6 +9,7 @@ from typing import Final
 from weakseg.errors import ParamsError
 
 STAGES: Final = (
+    *("code", "settings"),
     *("tiles", "classifier", "cam", "crf", "irnet", "single_stage", "teacher", "fused", "boxes"),
     *("pseudo", "audit", "segment", "evaluate", "report"),
 )

@@ -24,6 +24,7 @@ from weakseg.errors import ParamsError
 from weakseg.layout import Layout
 from weakseg.metrics import over_seeds
 from weakseg.params import SOURCES, WEAK_SOURCES, Params, Source, with_changes
+from weakseg.settings import training_settings
 from weakseg.stages import STAGES, check_stage
 from weakseg.stages.apart import kept_outputs, link_inputs, link_outputs, run_unfinished, segment_inputs
 from weakseg.stages.context import Context, open_context, write_report
@@ -193,7 +194,8 @@ def _digest(context: Context, variant: Variant, params: Params, seed: int) -> st
     layout = context.layout
     read = [layout.tiles] if variant.stages else segment_inputs(layout, variant.source)
     inputs = fingerprint(*read, layout.validation)
-    text = f"{inputs} {variant.source} {seed} {params.segment.model_dump_json()} {params.evaluate.model_dump_json()}"
+    settings = json.dumps(training_settings(params, variant.source))
+    text = f"{inputs} {variant.source} {seed} {settings} {params.evaluate.model_dump_json()}"
     if variant.stages:
         text += f" {_mask_digest(context, variant, params)}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -201,7 +203,9 @@ def _digest(context: Context, variant: Variant, params: Params, seed: int) -> st
 
 def _mask_digest(context: Context, variant: Variant, params: Params) -> str:
     inputs = fingerprint(*kept_outputs(context.layout, variant.stages))
-    names = [name for name in STAGES if name in Params.model_fields and name not in ("evaluate", "report")]
+    names = [
+        name for name in (*STAGES, "students") if name in Params.model_fields and name not in ("evaluate", "report")
+    ]
     sections = [getattr(params, name).model_dump_json() for name in names]
     return hashlib.sha256(" ".join([inputs, *variant.stages, *sections]).encode()).hexdigest()[:16]
 

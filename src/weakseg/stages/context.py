@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,13 +59,14 @@ def open_context(root: Path) -> Context:
 
 
 @contextmanager
-def tracked(context: Context, stage: str, section: Section, **tags: str) -> Iterator[Run]:
-    """An MLflow run for this stage (or one ``seed`` of it), with its params section and tags as ``source="pixel"``."""
+def tracked(context: Context, stage: str, section: Section | Mapping[str, Any], **tags: str) -> Iterator[Run]:
+    """An MLflow run for this stage (or one ``seed`` of it), with the params it reads and tags as ``source="pixel"``."""
     from weakseg.tracking import track
 
+    params = section.model_dump() if isinstance(section, Section) else section
     name = f"{stage}@{tags['source']}" if "source" in tags else stage
     name += f" seed {tags['seed']}" if "seed" in tags else ""
-    with track(name, root=context.layout.root, params=section.model_dump(), tags=tags) as run:
+    with track(name, root=context.layout.root, params=params, tags=tags) as run:
         yield run
 
 

@@ -17,7 +17,7 @@ from weakseg.weak.scores import load_scores
 
 
 def run(root: Path, method: WeakSource) -> None:
-    """Write out/pseudo/<method>/<area>.npy and the thresholds in force."""
+    """Write out/labels/<method>/<area>.npy and the thresholds in force."""
     context = open_context(root)
     layout, params = context.layout, context.params.pseudo
     scores, names = layout.scores(method), context.scheme.names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from weakseg.inference import PLAIN, View, predict_scene
 from weakseg.metrics import confusion_matrix, scores_of
 from weakseg.models.build import Segmenter
 from weakseg.params import WEAK_SOURCES, SegmentParams, Source
+from weakseg.settings import training_settings
 from weakseg.stages.context import Context, open_context, tracked, write_report
 from weakseg.training.checkpoints import describe_model, load_checkpoint, save_checkpoint
 from weakseg.training.fit import FitResult, fit
@@ -43,12 +45,12 @@ def run(root: Path, source: Source) -> None:
     two, ``last/seed<n>.pt`` or ``best/seed<n>.pt`` (best mIoU on the hold-out among the reports).
     """
     context = open_context(root)
-    params = context.params.segment
+    params, read = context.params.segment, training_settings(context.params, source)
     labelled, weak = open_sources(context, source)
-    identity = fingerprint(context.layout.tiles, *_label_folders(context, source)) + params.model_dump_json()
+    identity = fingerprint(context.layout.tiles, *_label_folders(context, source)) + json.dumps(read)
     folder = context.layout.checkpoints(source)
     rows, summary = [], {}
-    with tracked(context, "segment", params, source=source) as log:
+    with tracked(context, "segment", _logged(read), source=source) as log:
         for seed in params.seeds:
             name = f"seed{seed}"
             with seed_run(context, source, seed, log) as own:
@@ -89,8 +91,14 @@ def seed_run(context: Context, source: Source, seed: int, stage: Run) -> Iterato
         stage.set_tags({"seed": str(seed)})
         yield stage
         return
-    with tracked(context, "segment", context.params.segment, source=source, seed=str(seed)) as own:
+    read = _logged(training_settings(context.params, source))
+    with tracked(context, "segment", read, source=source, seed=str(seed)) as own:
         yield own
+
+
+def _logged(read: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings under the names of MLflow: those of the stage's own section without its name, as for every stage."""
+    return {**read["segment"], **{section: values for section, values in read.items() if section != "segment"}}
 
 
 def run_names(row: Mapping[str, float]) -> dict[str, float]:
@@ -144,7 +152,7 @@ def train_segmenter(
     seed_everything(seed)
     model = segmenter_of(params.network, len(scheme))
     typical = typical_shares(labelled, len(scheme), context.params.tiles.tag_size) if source == "consistency" else None
-    pools = build_pools(source, params, scheme, labelled, weak, seed)
+    pools = build_pools(source, context.params, scheme, labelled, weak, seed)
     plan = params.optimiser
     resume = context.layout.out / "resume" / f"segment-{source}-{seed}.pt"
     best_file = resume.with_name(f"{resume.stem}-best.pt")
@@ -166,7 +174,7 @@ def train_segmenter(
 
     result = fit(
         model,
-        segmentation_step(source, params, scheme, model.preprocessing, seed, typical=typical),
+        segmentation_step(source, context.params, scheme, model.preprocessing, seed, typical=typical),
         parameter_groups=model.parameter_groups(
             plan.lr, encoder_factor=plan.encoder_factor, weight_decay=plan.weight_decay
         ),

@@ -31,11 +31,12 @@ Valid = npt.NDArray[np.bool_]
 
 
 def run(root: Path) -> None:
-    """Cut the data of ``root`` into out/tiles, out/boxes, out/hidden and out/validation."""
+    """Cut the data of ``root`` into out/tiles, out/boxes, out/labels/full (the hidden truth) and out/validation."""
     context = open_context(root)
     layout, params, box_params = context.layout, context.params.tiles, context.params.boxes
     scheme = load_classes(layout.classes)
-    for folder in (layout.tiles, layout.boxes, layout.hidden, layout.validation):
+    maskless = [layout.labels_of(source) for source in ("pixel", "consistency")]
+    for folder in (layout.tiles, layout.boxes, layout.hidden, layout.validation, *maskless):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     with tracked(context, "tiles", params) as log:
@@ -59,6 +60,8 @@ def run(root: Path) -> None:
             save_array(layout.validation / "images", area, image)
             save_array(layout.validation / "labels", area, mask)
         save_areas(layout.tiles, sizes)
+        for folder in maskless:
+            save_areas(folder, [])
         shapes = {area: (height, width) for area, _, height, width in sizes}
         write_boxes(layout.boxes / "boxes.json", join_boxes(boxes), scheme, shapes)
         save_areas(layout.validation, [(area, "validation", 0, 0) for area in params.areas.validation])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from weakseg.data.store import fingerprint
 from weakseg.errors import StageError
 from weakseg.layout import Layout
 from weakseg.params import Params, Source
+from weakseg.settings import training_settings
 from weakseg.stages.apart import link_inputs, segment_inputs
 from weakseg.stages.context import Context, open_context
 from weakseg.stages.segment import open_sources, train_segmenter
@@ -36,7 +38,7 @@ class HoldoutObjective:
     def __call__(self, params: Params, report: Report) -> Metrics:
         """One trial. A killed trial that is run again goes on from its last report."""
         params = shorten(params)
-        text = f"{self.identity} {self.source} {params.segment.model_dump_json()}"
+        text = f"{self.identity} {self.source} {json.dumps(training_settings(params, self.source))}"
         place = self.root / ".weakseg" / "trials" / hashlib.sha256(text.encode()).hexdigest()[:16]
         context = Context(link_inputs(Layout(self.root), place, self.source), params, machine_from_environment())
         labelled, weak = open_sources(context, self.source)

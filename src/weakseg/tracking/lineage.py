@@ -39,6 +39,8 @@ def inputs_of(root: Path, stage: str) -> list[Input]:
     found = _data(root)
     recorded = {item.path: item for item in _outputs(root)}
     for dependency in _dependencies(root, stage):
+        if Path(dependency).is_relative_to("out/code") or Path(dependency).is_relative_to("out/settings"):
+            continue  # no data: the commit and the params of the run say what they were
         for path, item in recorded.items():
             if _overlap(path, dependency):
                 found.setdefault(path, item)

@@ -2,8 +2,8 @@
 
 The loss of one step is ``pixel + guessed + known``: cross-entropy (plus Dice and Lovasz where weighted) on N1 crops; on
 N2 crops what is guessed, cross-entropy to pseudo-masks or consistency with the averaged network, which grows over
-``weak.ramp`` from ``weak.start`` on; and, beside consistency, what is known, the tag losses, which grow from the first
-step (in full at once, they put cars out before the network has found any).
+``students.ramp`` from ``students.start`` on; and, beside consistency, what is known, the tag losses, which grow from
+the first step (in full at once, they put cars out before the network has found any).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from weakseg.data.dataset import Pool
 from weakseg.data.sampler import build_sampler
 from weakseg.data.tags import count_classes, window_grid
 from weakseg.losses import consistency_loss, cross_entropy, dice_loss, lovasz_softmax, presence_loss, tag_loss
-from weakseg.params import ConsistencyParams, SegmentParams, Source
+from weakseg.params import ConsistencyParams, Params, SegmentParams, Source
+from weakseg.settings import PIXEL_SOURCES
 from weakseg.training.fit import Batch, StepLoss, TrainState
 from weakseg.training.seeds import step_generator
 from weakseg.weak.selftrain import Targets, cut_mix, expected_shares, make_targets, no_targets, share_loss
 
 PixelLoss = Callable[[Tensor, Tensor], Tensor]
-PIXEL_SOURCES = ("pixel", "full")  # every crop has pixel truth
 
 
 def class_weights(weights: dict[str, float], scheme: ClassScheme) -> Tensor:
@@ -42,7 +42,7 @@ def class_weights(weights: dict[str, float], scheme: ClassScheme) -> Tensor:
 
 def build_pools(
     source: Source,
-    params: SegmentParams,
+    params: Params,
     scheme: ClassScheme,
     labelled: Sequence[Area],
     weak: Sequence[Area],
@@ -51,15 +51,16 @@ def build_pools(
     """Pools ``pixel`` (areas with truth) and, for task (ii), ``weak`` (N2 areas, with pseudo-masks or tags alone).
 
     Every source sees ``optimiser.batch`` crops with pixel truth in every step. Weak crops come on top: those with
-    pseudo-masks from ``weak.start`` on, those whose tags are learnt (consistency) from the first step.
+    pseudo-masks from ``students.start`` on, those whose tags are learnt (consistency) from the first step.
     """
     uses_weak = source not in PIXEL_SOURCES and len(weak) > 0
-    favoured = scheme.index(params.favour.class_name) if params.favour.probability > 0 else None
-    paste = _copy_paste(params, scheme, labelled)
-    pools = {"pixel": _pool(params, labelled, favoured, params.optimiser.batch, seed, len(scheme), paste)}
+    shared, students = params.segment, params.students
+    favoured = scheme.index(shared.favour.class_name) if shared.favour.probability > 0 else None
+    paste = _copy_paste(shared, scheme, labelled)
+    pools = {"pixel": _pool(shared, labelled, favoured, shared.optimiser.batch, seed, len(scheme), paste)}
     if uses_weak:
-        begins = 0 if source == "consistency" else round(params.weak.start * params.optimiser.steps)
-        later = _pool(params, weak, favoured, params.weak.batch, seed, len(scheme), None)
+        begins = 0 if source == "consistency" else round(students.start * shared.optimiser.steps)
+        later = _pool(shared, weak, favoured, students.batch, seed, len(scheme), None)
         pools["weak"] = replace(later, begins=begins)
     return pools
 
@@ -125,7 +126,7 @@ def typical_shares(areas: Sequence[Area], classes: int, size: int) -> Tensor:
 
 def segmentation_step(
     source: Source,
-    params: SegmentParams,
+    params: Params,
     scheme: ClassScheme,
     preprocessing: Preprocessing,
     seed: int,
@@ -136,32 +137,33 @@ def segmentation_step(
 
     ``typical``: (C,) of :func:`typical_shares`, which consistency needs for its shares; None leaves them out.
     """
-    weights = class_weights(params.class_weights, scheme)
+    shared, students = params.segment, params.students
+    weights = class_weights(shared.class_weights, scheme)
 
     def pixel_loss(logits: Tensor, masks: Tensor) -> Tensor:
         loss = cross_entropy(logits, masks, weights.to(logits.device))
-        if params.dice > 0:
-            loss = loss + params.dice * dice_loss(logits, masks)
-        if params.lovasz > 0:
-            loss = loss + params.lovasz * lovasz_softmax(logits, masks)
+        if shared.dice > 0:
+            loss = loss + shared.dice * dice_loss(logits, masks)
+        if shared.lovasz > 0:
+            loss = loss + shared.lovasz * lovasz_softmax(logits, masks)
         return loss
 
     def step(state: TrainState, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         generator = step_generator(seed, state.step)
         pixel = batch["pixel"]
-        images = normalise(jitter_colour(pixel["image"], params.augment.colour, generator), preprocessing)
+        images = normalise(jitter_colour(pixel["image"], shared.augment.colour, generator), preprocessing)
         if "weak" not in batch:
             loss = pixel_loss(state.model(images).float(), pixel["mask"])
             return loss, {"pixel": loss.detach()}
-        ramp = _ramp(state, params.weak.start, params.weak.ramp)
+        ramp = _ramp(state, students.start, students.ramp)
         if source == "consistency":
             return _consistency_step(state, batch, images, pixel_loss, params, preprocessing, generator, ramp, typical)
-        weak = normalise(jitter_colour(batch["weak"]["image"], params.augment.colour, generator), preprocessing)
+        weak = normalise(jitter_colour(batch["weak"]["image"], shared.augment.colour, generator), preprocessing)
         logits = state.model(torch.cat([images, weak])).float()
         truth, pseudo = logits[: len(images)], logits[len(images) :]
         loss = pixel_loss(truth, pixel["mask"])
         weak_loss = cross_entropy(pseudo, batch["weak"]["mask"], weights.to(logits.device))
-        total = loss + ramp * params.weak.pseudo_weight.get(source, 1.0) * weak_loss
+        total = loss + ramp * students.pseudo_weight.get(source, 1.0) * weak_loss
         return total, {"pixel": loss.detach(), "weak": weak_loss.detach()}
 
     return step
@@ -180,7 +182,7 @@ def _consistency_step(
     batch: Batch,
     images: Tensor,
     pixel_loss: PixelLoss,
-    params: SegmentParams,
+    params: Params,
     preprocessing: Preprocessing,
     generator: torch.Generator,
     ramp: float,
@@ -204,16 +206,15 @@ def _consistency_step(
         consistent = consistent + consistency_loss(part, taught.label, taught.weight) / options.views
         tagged = tagged + tag_loss(part, taught.allowed) / options.views
         presence = presence + presence_loss(part, taught.windows, weak["tags"]) / options.views
-        if typical is not None and params.weak.share_weight > 0:
+        if typical is not None and options.share_weight > 0:
             expected = expected_shares(taught.allowed, typical)
             shared = shared + share_loss(part, taught.allowed, expected) / options.views
     if options.feature_dropout > 0 and ramp > 0:
         clean = normalise(weak["image"], preprocessing)
         dropped = state.model(clean, feature_dropout=options.feature_dropout).float()
         consistent = (consistent + consistency_loss(dropped, targets.label, targets.weight)) / 2
-    weights = params.weak
-    known = weights.tag_weight * tagged + weights.presence_weight * presence + weights.share_weight * shared
-    total = loss + ramp * weights.consistency_weight * consistent + _ramp(state, 0.0, weights.ramp) * known
+    known = options.tag_weight * tagged + options.presence_weight * presence + options.share_weight * shared
+    total = loss + ramp * options.weight * consistent + _ramp(state, 0.0, params.students.ramp) * known
     return total, {
         "pixel": loss.detach(),
         "consistency": consistent.detach(),

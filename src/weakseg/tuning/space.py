@@ -14,7 +14,7 @@ from weakseg.params import Params, Range
 if TYPE_CHECKING:
     from optuna import Trial
 
-_OPEN_TABLES = ("segment.class_weights", "segment.weak.pseudo_weight")  # names not given there mean 1
+_OPEN_TABLES = ("segment.class_weights", "students.pseudo_weight")  # names not given there mean 1
 
 
 def value_at(params: Params, path: str) -> float:
