@@ -39,8 +39,7 @@ class Tally:
     Attributes:
         traits: (trait, outcome) -> cases; a case has several traits ("label: palette", "place: world").
         reasons: what was refused, without names and numbers -> cases.
-        failures: traits and note of every case that is silently different or crashed.
-        plain_refused: the same of cases that are plainly valid and were refused.
+        failures: kind of failure without names and numbers -> its cases, each as the note and the case.
     """
 
     cases: int = 0
@@ -48,8 +47,7 @@ class Tally:
     kinds: Counter[str] = field(default_factory=Counter)
     traits: Counter[tuple[str, str]] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
-    failures: list[str] = field(default_factory=list)
-    plain_refused: list[str] = field(default_factory=list)
+    failures: dict[str, list[str]] = field(default_factory=dict)
     seconds: float = 0.0
 
     def add(self, case: Any, outcome: Outcome) -> None:
@@ -61,10 +59,23 @@ class Tally:
             self.traits[trait, outcome.kind] += 1
         if outcome.kind == "refused":
             self.reasons[_shape(outcome.note)] += 1
-            if case.plain:
-                self.plain_refused.append(f"{outcome.note}\n    {case}")
-        elif outcome.kind != _TAKEN:
-            self.failures.append(f"{outcome.kind}: {outcome.note}\n    {case}")
+        failure = "" if outcome.kind in ("equal", "refused") else outcome.kind
+        if outcome.kind == "refused" and case.plain:
+            failure = "plainly valid, yet refused"
+        if failure:
+            odd = ", ".join(sorted(case.odd)) or "nothing"
+            key = f"{failure} (odd: {odd}): {_shape(outcome.note)}"
+            self.failures.setdefault(key, []).append(f"{outcome.note}\n      {case}")
+
+    @property
+    def plain_refused(self) -> int:
+        """Cases that are plainly valid and were refused."""
+        return sum(len(cases) for key, cases in self.failures.items() if key.startswith("plainly"))
+
+    def failed(self) -> str:
+        """For people: every kind of failure, how often, and its shortest case; empty where nothing failed."""
+        few = sorted(self.failures.items(), key=lambda item: (item[0].count(","), -len(item[1])))
+        return "\n".join(f"  {len(cases):4}  {key}\n      {min(cases, key=len)}" for key, cases in few)
 
     def text(self, title: str, number: int) -> str:
         """For people: the counts, the share taken per trait, and what was refused how often."""
@@ -73,7 +84,7 @@ class Tally:
             f"{title}: {self.cases} cases, seed {number}, {self.seconds:.0f} s",
             f"  equal {self.kinds['equal']} ({share:.0%}), refused {self.kinds['refused']}, "
             f"silent differences {self.kinds['silent']}, crashes {self.kinds['crash']}; "
-            f"plainly valid {self.plain}, of them refused {len(self.plain_refused)}",
+            f"plainly valid {self.plain}, of them refused {self.plain_refused}",
             "  taken per trait:",
         ]
         for trait in sorted({trait for trait, _ in self.traits}):
