@@ -83,7 +83,7 @@ class ImportCase:
     @property
     def astray(self) -> bool:
         """Whether nothing but a refusal is right."""
-        return self.grid in ASTRAY or any(area.label.stray for area in self.areas)
+        return self.grid in ASTRAY or bool(any(area.label.astray.any() for area in self.areas))
 
     @property
     def plain(self) -> bool:
@@ -103,7 +103,7 @@ class ImportCase:
             f"label: {self.labels.encoding}",
             f"label ignore: {self.labels.ignore}",
             f"label dtype: {self.labels.dtype}",
-            f"stray px: {any(area.label.stray for area in self.areas)}",
+            f"stray px: {any(area.label.astray.any() for area in self.areas)}",
             f"colours: {self.scheme.style}",
             f"value: {values}",
             f"label grid: {self.grid}",

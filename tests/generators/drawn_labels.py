@@ -91,9 +91,9 @@ class LabelSpec:
 
     @cached_property
     def astray(self) -> npt.NDArray[np.bool_]:
-        """bool (H, W): px that mean nothing."""
+        """bool (H, W): px that mean nothing; one, beside others that mean something."""
         astray = np.zeros((self.height, self.width), bool)
-        astray[self.height // 2, self.width // 2] = self.stray
+        astray[self.height // 2, self.width // 2] = self.stray and astray.size > 1
         return astray
 
     def write(self, path: Path) -> None:
