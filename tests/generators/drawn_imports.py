@@ -88,7 +88,8 @@ class ImportCase:
     @property
     def plain(self) -> bool:
         """Whether the delivery is plainly valid and has to be taken."""
-        return not self.odd
+        two_ways = self.labels.encoding == "palette_renumbered" and self.scheme.values is not None
+        return not self.odd and not two_ways  # a palette's numbers may happen to be ids of other classes
 
     @property
     def traits(self) -> tuple[str, ...]:
