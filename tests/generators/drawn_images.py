@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +35,8 @@ WRITERS: dict[str, tuple[str, ...]] = {
     "palette_transparent": ("pillow.png",),
     "grey": ("pillow.png", "pillow.tif", "pillow.jpg"),
     "grey_alpha": ("pillow.png",),
+    "first_page": ("tifffile.tif",),
+    "mask_file": ("rasterio.tif",),
     "four_bands": ("rasterio.tif", "tifffile.tif"),
     "uint16": ("rasterio.tif", "tifffile.tif"),
     "float32": ("rasterio.tif",),
@@ -183,7 +185,9 @@ class ImageSpec:
         layers = self._widened(layers)
         if options.pop("separate", False):
             layers, options["planarconfig"] = np.moveaxis(layers, -1, 0), "separate"
-        write_tifffile(path, np.ascontiguousarray(layers), self.orientation, options)
+        layers = np.ascontiguousarray(layers)
+        pages = [layers, 255 - layers] if self.kind == "first_page" else [layers]
+        write_tifffile(path, pages, self.orientation, options, self.place)
 
     def _widened(self, layers: Pixels) -> Pixels:
         """Values of 16 bits (257 times what is seen) or floats (as seen), with what marks px without data."""
@@ -218,8 +222,9 @@ class ImageSpec:
             options["nodata"] = 0
         elif self.kind == "jpeg_in_tiff":
             options |= {"compress": "jpeg", "photometric": "ycbcr", "jpeg_quality": 95}
-        elif self.kind == "mask_band":
+        elif self.kind in ("mask_band", "mask_file"):
             options["mask"] = turn_to_stored(self.valid, self.orientation)
+        options["beside"] = self.kind == "mask_file"
         write_rasterio(path, layers, form, self.place, options, colours)
 
 
@@ -255,14 +260,18 @@ def save_pillow(picture: Image.Image, path: Path, form: str, orientation: int, o
     picture.save(path, format={"tif": "TIFF", "png": "PNG", "jpg": "JPEG"}[form], **options)
 
 
-def write_tifffile(path: Path, layers: Pixels, orientation: int, options: dict[str, Any]) -> None:
-    """A TIFF as tifffile writes it."""
+def write_tifffile(
+    path: Path, pages: Sequence[Pixels], orientation: int, options: dict[str, Any], place: Place | None
+) -> None:
+    """A TIFF of one or several pages as tifffile writes it."""
     options = dict(options)
     tags = [(274, "H", 1, orientation, True)] if orientation != 1 else []
     tags += options.pop("extratags", [])
+    tags += place.geotiff_tags() if place is not None else []
     opening = {key: options.pop(key) for key in ("bigtiff", "byteorder") if key in options}
     with tifffile.TiffWriter(path, **opening) as file:
-        file.write(layers, metadata=None, extratags=tags, **options)
+        for page in pages:
+            file.write(page, metadata=None, extratags=tags, **options)
 
 
 def write_rasterio(
@@ -270,7 +279,7 @@ def write_rasterio(
 ) -> None:
     """A raster as GDAL writes it; ``options`` may hold a table of colours and a mask besides creation options."""
     options = dict(options)
-    mask, table = options.pop("mask", None), options.pop("table", None)
+    mask, table, beside = (options.pop(key, None) for key in ("mask", "table", "beside"))
     driver = {"tif": "GTiff", "png": "PNG", "jpg": "JPEG"}[form]
     profile = {
         "height": layers.shape[0],
@@ -280,7 +289,9 @@ def write_rasterio(
     }
     if place is not None and place.carrier == "tags":
         profile |= {"crs": place.crs, "transform": rasterio.Affine(*place.transform)}
-    settings = rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_PAM_ENABLED=False)
+    if place is not None and place.carrier == "gcps":
+        profile |= {"crs": place.crs, "gcps": place.control_points(layers.shape[0], layers.shape[1])}
+    settings = rasterio.Env(GDAL_TIFF_INTERNAL_MASK=not beside, GDAL_PAM_ENABLED=False)
     with placeless(), settings, rasterio.open(path, "w", driver=driver, **profile, **options) as file:
         if colours is not None:
             file.colorinterp = colours
@@ -337,7 +348,7 @@ def images(draw: st.DrawFn, kind: str, *, odd_file: bool, odd_place: bool) -> Im
     form = writer.split(".")[1]
     turned = odd_file and not writer.startswith("rasterio")
     orientation = draw(st.integers(1, 8)) if turned else 1
-    place = draw(places(form, tags=writer == "rasterio.tif", odd=odd_place)) if orientation == 1 else None
+    place = draw(places(form, writer, odd=odd_place)) if orientation == 1 else None
     options: dict[str, Any] = {}
     if writer == "tifffile.tif":
         options["byteorder"] = draw(st.sampled_from(["<", ">"]))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
 from hypothesis import strategies as st
+from rasterio.transform import from_gcps
 from tests.generators.drawn_images import FLOATS, LOSSY, PLAIN_KINDS, ImageSpec, images, placeless
 from tests.generators.drawn_images import WRITERS as IMAGE_WRITERS
 from tests.generators.drawn_labels import IGNORE, LabelKind, LabelSpec, label_kinds
@@ -24,8 +25,8 @@ from weakseg.data.importing import ImportReport, import_dataset
 from weakseg.errors import WeaksegError
 
 # how the grid of the labels lies to that of the images; the last ones have no right answer but a refusal
-GRIDS = ("none", "same", "rounded", "one_px", "half_px", "other_crs", "other_size")
-ASTRAY = ("one_px", "half_px", "other_crs", "other_size")
+GRIDS = ("none", "same", "rounded", "label_only", "one_px", "half_px", "other_crs", "other_size", "flipped")
+ASTRAY = ("one_px", "half_px", "other_crs", "other_size", "flipped")
 CONTAINERS = ("folder", "subfolder", "zip")
 IMAGE_KINDS = tuple(kind for kind in IMAGE_WRITERS if kind not in FLOATS and kind != "uint16_nodata")
 ODDITIES = ("scheme", "label", "image", "file", "place", "grid", "names", "stray")
@@ -103,6 +104,7 @@ class ImportCase:
             f"image: {self.areas[0].image.kind}",
             f"label: {self.labels.encoding}",
             f"label ignore: {self.labels.ignore}",
+            f"--masks-hold: {self.labels.told}",
             f"label dtype: {self.labels.dtype}",
             f"stray px: {any(area.label.astray.any() for area in self.areas)}",
             f"colours: {self.scheme.style}",
@@ -139,11 +141,14 @@ def import_cases(draw: st.DrawFn) -> ImportCase:
     grid = draw(st.sampled_from(GRIDS if "grid" in odd else ("none", "same", "rounded")))
     pairing = draw(st.sampled_from(tuple(PAIRINGS) if "names" in odd else PLAIN_PAIRINGS))
     forms = draw(st.sampled_from(FORMS)) if "names" in odd else FORMS[0]
+    if any(spec.place is not None and spec.place.carrier == "gcps" for spec in specs):
+        grid = "none"
     areas = []
     for stem, spec in zip(draw(stems(count, odd="names" in odd)), specs, strict=True):
         label = _label_of(draw, scheme, kind, spec, grid, "stray" in odd and not areas)
+        spec = replace(spec, place=None) if grid == "label_only" else spec
         areas.append(AreaSpec(spec, label, *(named(stem, pairing, label=bool(i), form=f) for i, f in enumerate(forms))))
-    if grid in ("one_px", "half_px", "other_crs") and all(area.label.place is None for area in areas):
+    if grid in ("one_px", "half_px", "other_crs", "flipped") and all(area.label.place is None for area in areas):
         grid = "none"
     if grid == "other_crs" and all(area.image.place is None or area.image.place.crs is None for area in areas):
         grid = "one_px"
@@ -177,7 +182,7 @@ def _label_place(draw: st.DrawFn, kind: LabelKind, image: ImageSpec, grid: str) 
         return None
     form = kind.writer.split(".")[1]
     crs, transform = image.place.crs, image.place.transform
-    carriers = ["aux", "world+aux"] if crs else ["world"]
+    carriers = ["aux", "world+aux", "world+esri"] if crs else ["world"]
     if kind.writer == "rasterio.tif" and crs:
         carriers = ["tags"]
     place = Place(crs, transform, draw(st.sampled_from(carriers)), draw(st.sampled_from(WORLD[form])))
@@ -187,6 +192,9 @@ def _label_place(draw: st.DrawFn, kind: LabelKind, image: ImageSpec, grid: str) 
         return place.moved(1, draw(st.integers(0, 1)))
     if grid == "half_px":
         return place.moved(draw(st.sampled_from([0.5, -0.5])), draw(st.sampled_from([0.5, 0])))
+    if grid == "flipped":  # the same ground, row by row from the other side
+        a, b, c, d, e, f = place.transform
+        return replace(place, transform=(a, -b, c + b * image.height, d, -e, f + e * image.height))
     return place.moved(1e-5, -1e-5) if grid == "rounded" else place
 
 
@@ -204,6 +212,7 @@ def check_import(case: ImportCase) -> Outcome:
                 classes=scheme,
                 bands=case.bands,
                 ignore_values=case.ignore_values,
+                **({"masks_hold": case.labels.told} if case.labels.told else {}),
                 progress=False,
             )
         except WeaksegError as error:
@@ -232,6 +241,7 @@ def write_delivery(case: ImportCase, folder: Path) -> None:
             with zipfile.ZipFile(folder / f"{role}.zip", "w") as archive:
                 for path in sorted(place.iterdir()):
                     archive.write(path, f"{role}/{path.name}")
+                    archive.writestr(f"__MACOSX/{role}/._{path.name}", b"as macOS packs it")
 
 
 def _container(place: Path, container: str) -> Path:
@@ -264,6 +274,8 @@ def _area_difference(area: AreaSpec, path: Path, folder: Path) -> str:
     """What is wrong with one area, the more harmless the longer: image, label, then place."""
     with rasterio.open(path) as file:
         image, crs, transform = np.moveaxis(file.read(), 0, -1), file.crs, tuple(file.transform)[:6]
+        if file.gcps[0]:
+            crs, transform = file.gcps[1], tuple(from_gcps(file.gcps[0]))[:6]
     shown = area.image.as_shown(_source_of(area, folder))
     slack = _TOLERANCE if area.image.kind in LOSSY else 0
     valid = area.image.valid

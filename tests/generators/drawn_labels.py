@@ -34,8 +34,11 @@ WRITERS: dict[str, tuple[str, ...]] = {
     "ids_jpeg": ("pillow.jpg",),
     "ids_jpeg_in_tiff": ("rasterio.tif",),
     "ids_from_one_no_value": ("rasterio.tif",),
+    "ids_first_page": ("tifffile.tif",),
+    "ids_odd_nodata": ("tifffile.tif",),
     "colours": ("pillow.png", "pillow.tif", "tifffile.tif", "rasterio.tif"),
     "colours_jpeg": ("pillow.jpg",),
+    "colours_opaque": ("pillow.png", "pillow.tif", "rasterio.tif"),
     "colours_alpha": ("pillow.png", "pillow.tif", "rasterio.tif"),
     "greys": ("pillow.png", "pillow.tif", "tifffile.tif", "rasterio.tif"),
     "greys_white_is_zero": ("tifffile.tif",),
@@ -43,11 +46,12 @@ WRITERS: dict[str, tuple[str, ...]] = {
     "one_bit": ("pillow.png", "pillow.tif"),
     "palette": ("pillow.png", "pillow.tif", "rasterio.tif"),
     "palette_renumbered": ("pillow.png", "pillow.tif", "rasterio.tif"),
+    "palette_clear": ("pillow.png",),
     "palette_foreign": ("pillow.png", "rasterio.tif"),
     "two_bands": ("rasterio.tif",),
 }
 DTYPES = ("uint8", "uint8", "uint8", "uint16", "int16", "int32", "float32")
-LOSSY = ("ids_jpeg", "ids_jpeg_in_tiff", "colours_jpeg", "greys_jpeg")
+ODD_NODATA = ("-9999", "nan", "256", "1e38")  # in the header of a file of 8 bits: no px can have it
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,11 @@ class LabelSpec:
 
     Attributes:
         encoding: how the file says the class.
-        ignore: how it says "ignore": none, 255, nodata (tag), option (--ignore), colour (an ignored one), alpha, nan.
+        ignore: how it says "ignore": none, 255, nodata (tag), option (--ignore), colour (an ignored one), alpha, nan,
+            mask (band).
         ignore_id: the value that means ignore in masks of ids.
         stray: some px hold an id or colour that means nothing: there is no right answer but a refusal.
         dtype: of masks of ids.
-        declared_nodata: a nodata value in the header that no px has.
     """
 
     scheme: Scheme = field(repr=False)
@@ -106,13 +110,15 @@ class LabelSpec:
         elif who == "pillow":
             save_pillow(self._picture(layers), path, form, self.orientation, options)
         elif who == "tifffile":
-            write_tifffile(
-                path, layers, self.orientation, {"photometric": "rgb" if layers.ndim == 3 else "minisblack"} | options
-            )
+            options = {"photometric": "rgb" if layers.ndim == 3 else "minisblack"} | options
+            pages = [layers, np.roll(layers, 1, 0)] if self.encoding == "ids_first_page" else [layers]
+            write_tifffile(path, pages, self.orientation, options, self.place)
         else:
             planes = layers if layers.ndim == 3 else layers[..., None]
             alpha = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
-            write_rasterio(path, planes, form, self.place, options, alpha if self.encoding == "colours_alpha" else None)
+            four = self.encoding in ("colours_alpha", "colours_opaque")
+            options |= {"mask": self.truth != IGNORE} if self.ignore == "mask" else {}
+            write_rasterio(path, planes, form, self.place, options, alpha if four else None)
         if self.place is not None:
             self.place.write_beside(path)
 
@@ -127,9 +133,15 @@ class LabelSpec:
             grey = np.ascontiguousarray(rgb[..., 0])
             # the file stores white as 0, so that a viewer shows what was drawn
             return (255 - grey, {"photometric": "miniswhite"}) if self.encoding == "greys_white_is_zero" else (grey, {})
-        if self.encoding == "colours_alpha":
-            return np.dstack([rgb, np.where(self.truth == IGNORE, 0, 255).astype(np.uint8)]), {}
+        if self.encoding in ("colours_alpha", "colours_opaque"):
+            return np.dstack([rgb, self._alpha()]), {}
+        if self.ignore == "nodata":
+            rgb[self.truth == IGNORE] = 0
+            return rgb, {"nodata": 0}
         return (rgb[..., :2], {}) if self.encoding == "two_bands" else (rgb, {})
+
+    def _alpha(self) -> npt.NDArray[np.uint8]:
+        return np.where((self.truth == IGNORE) & (self.ignore == "alpha"), 0, 255).astype(np.uint8)
 
     def _ids(self) -> tuple[npt.NDArray[Any], dict[str, Any]]:
         ids = np.array([*self.scheme.ids])
@@ -137,23 +149,31 @@ class LabelSpec:
             ids = np.arange(1, len(self.scheme.names) + 1)
         values = np.where(self.truth == IGNORE, self.ignore_id, ids[np.minimum(self.truth, len(ids) - 1)])
         values[self.astray] = next(v for v in range(254, 0, -1) if v not in (*ids, self.ignore_id))
+        if self.ignore == "mask":
+            values[self.truth == IGNORE] = ids[0]
         layers = values.astype(self.dtype)
         if self.ignore == "nan":
             layers[self.truth == IGNORE] = np.nan
         options: dict[str, Any] = {"nodata": self.ignore_id} if self.ignore == "nodata" else {}
         if self.ignore == "nodata" and self.writer == "tifffile.tif":
             options = {"extratags": [(42113, "s", 0, str(self.ignore_id), True)]}
+        if self.encoding == "ids_odd_nodata":
+            options = {"extratags": [(42113, "s", 0, ODD_NODATA[self.seed % len(ODD_NODATA)], True)]}
         if self.encoding == "ids_jpeg_in_tiff":
             options |= {"compress": "jpeg"}
         return layers, options
 
     def _rgb(self) -> npt.NDArray[np.uint8]:
         rgb = self.scheme.table()[self.truth]
+        rgb[self.astray] = self._unknown()
+        return rgb
+
+    def _unknown(self) -> tuple[int, ...]:
+        """A colour that means nothing, as near to one that does as can be."""
         known = {*self.scheme.colours, *(colour for _, colour in self.scheme.ignored)}
         grey = next((v, v, v) for v in range(77, 256) if (v, v, v) not in known)
         near = tuple(v ^ 1 for v in self.scheme.colours[0])
-        rgb[self.astray] = grey if self.scheme.grey or near in known else near
-        return rgb
+        return grey if self.scheme.grey or near in known else near
 
     def _palette_indices(self) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
         """Indices whose table is that of the classes, or renumbered, or of colours that are none of the classes."""
@@ -167,12 +187,16 @@ class LabelSpec:
             table = np.random.default_rng(self.seed).integers(1, 255, (256, 3)).astype(np.uint8)
         indices = self.truth.copy()
         indices[self.astray] = 200
+        table[200] = self._unknown()
         return indices, {"table": table}
 
     def _picture(self, layers: npt.NDArray[Any]) -> Image.Image:
         if self.encoding.startswith("palette"):
             _, options = self._palette_indices()
-            return with_table(layers, options["table"])
+            picture = with_table(layers, options["table"])
+            if self.encoding == "palette_clear":
+                picture.info["transparency"] = IGNORE
+            return picture
         picture = Image.fromarray(layers)
         return picture.convert("1") if self.encoding == "one_bit" else picture
 
@@ -190,7 +214,7 @@ def write_grey_png(path: Path, values: npt.NDArray[np.uint8], bits: int) -> None
 
 @dataclass(frozen=True)
 class LabelKind:
-    """What the labels of one delivery share."""
+    """What the labels of one delivery share; ``told``: what --masks-hold says of them."""
 
     encoding: str
     writer: str
@@ -199,6 +223,7 @@ class LabelKind:
     ignore_id: int
     dtype: str
     orientation: int
+    told: str | None = None
 
 
 PLAIN_ENCODINGS = ("ids", "colours", "palette", "palette_renumbered")
@@ -217,13 +242,18 @@ def label_kinds(draw: st.DrawFn, scheme: Scheme, *, odd: bool, odd_file: bool) -
         writer, dtype = draw(st.sampled_from(wide))
     ignore, ignore_id = draw(st.sampled_from(_ignores(encoding, writer, scheme, dtype))), IGNORE
     if ignore in ("nodata", "option") and encoding.startswith("ids"):
-        ignore_id = draw(st.sampled_from([v for v in (0, 0, 0, 99, 255, 254) if v not in scheme.ids]))
+        wide = {"int16": (-1, -9999), "int32": (-1, 70000), "uint16": (65535,), "float32": (-9999, -1)}.get(dtype, ())
+        ignore_id = draw(st.sampled_from([v for v in (0, 0, 0, 99, 255, 254, *wide) if v not in scheme.ids]))
     if encoding == "ids_from_one_no_value":
         ignore_id = 0
     turned = odd_file and not writer.startswith(("rasterio", "png"))
     orientation = draw(st.integers(1, 8)) if turned else 1
     suffix = draw(suffixes(writer.split(".")[1], odd=odd_file))
-    return LabelKind(encoding, writer, suffix, ignore, ignore_id, dtype, orientation)
+    told = None
+    if odd and draw(st.booleans()) and encoding not in ("ids_from_one_no_value", "two_bands"):
+        ids_are = "values" if scheme.values else "indices"
+        told = ids_are if encoding.startswith("ids") or encoding == "palette_foreign" else "colours"
+    return LabelKind(encoding, writer, suffix, ignore, ignore_id, dtype, orientation, told)
 
 
 def _fits(encoding: str, scheme: Scheme) -> bool:
@@ -238,7 +268,7 @@ def _fits(encoding: str, scheme: Scheme) -> bool:
         return scheme.style in ("black_white", "white_black")
     if encoding.startswith("greys"):
         return scheme.grey
-    if encoding in ("palette", "palette_foreign"):
+    if encoding in ("palette", "palette_clear", "palette_foreign"):
         return scheme.values is None
     return True
 
@@ -246,12 +276,17 @@ def _fits(encoding: str, scheme: Scheme) -> bool:
 def _ignores(encoding: str, writer: str, scheme: Scheme, dtype: str) -> list[str]:
     if encoding == "ids_from_one_no_value":
         return ["nodata"]
-    if encoding == "ids_low_bits":
+    if encoding in ("ids_low_bits", "ids_odd_nodata", "ids_first_page"):
         return ["none"]
+    if encoding == "palette_clear":
+        return ["255"]
+    if encoding == "colours" and writer == "rasterio.tif" and (0, 0, 0) not in scheme.colours:
+        return ["none", "nodata", "mask", *(["colour"] if scheme.ignored else [])]
     if encoding.startswith("ids"):
         found = ["none", "option"]
         found += ["255"] if IGNORE not in scheme.ids else []
         found += ["nodata", "nodata", "nodata"] if writer in ("tifffile.tif", "rasterio.tif") else []
+        found += ["mask"] if writer == "rasterio.tif" and encoding == "ids" else []
         return [*found, "nan"] if dtype == "float32" else found
     if encoding == "colours_alpha":
         return ["alpha"]

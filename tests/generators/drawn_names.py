@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 STEMS = (
     "a", "b", "c7", "field 7", "Größe", "area[2]", "x.y", "2_10", "top_potsdam_2_10", "scene(1)", "été", "A1", "image",
     "top_mosaic_09cm_area3", "tile-0-1", "m", "地図", "road_map",
+    "a_m", "a_img", "IMG_a", "A", "a.tif", "label_a", "a_1", "mask", "a_gt",
 )  # fmt: skip
 # (before, after) the stem of the image, and of the label
 PAIRINGS = {

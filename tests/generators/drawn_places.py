@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape
 
+import pyproj
 from hypothesis import strategies as st
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
 Six = tuple[float, float, float, float, float, float]
@@ -28,7 +31,8 @@ class Place:
 
     Attributes:
         transform: (a, b, c, d, e, f) of the upper left corners of pixels.
-        carrier: tags (of a GeoTIFF), aux (NAME.SUFFIX.aux.xml), world, world+prj, world+aux.
+        carrier: tags, gcps (ground control points), geokeys, geokeys_point (written by hand; all four of a GeoTIFF),
+            aux (NAME.SUFFIX.aux.xml), world, world+prj, world+esri, world+aux.
         world_suffix: of the world file.
     """
 
@@ -57,37 +61,63 @@ class Place:
         if self.carrier.startswith("world"):
             middle = (a, d, b, e, c + (a + b) / 2, f + (d + e) / 2)
             path.with_suffix(self.world_suffix).write_text("".join(f"{value!r}\n" for value in middle))
-        if self.carrier == "world+prj":
-            path.with_suffix(".prj").write_text(wkt)
+        if self.carrier in ("world+prj", "world+esri"):
+            esri = pyproj.CRS(self.crs).to_wkt("WKT1_ESRI") if self.carrier == "world+esri" else wkt
+            path.with_suffix(".prj").write_text(esri)
+
+    def control_points(self, height: int, width: int) -> list[GroundControlPoint]:
+        """Where the four corners and the middle of a raster lie."""
+        a, b, c, d, e, f = self.transform
+        places = [(0, 0), (0, width), (height, width), (height, 0), (height / 2, width / 2)]
+        return [GroundControlPoint(row, col, a * col + b * row + c, d * col + e * row + f) for row, col in places]
+
+    def geotiff_tags(self) -> list[tuple[Any, ...]]:
+        """Tags of a GeoTIFF for tifffile: scale, tie point and keys; for pixels that are areas, or points."""
+        if not self.carrier.startswith("geokeys"):
+            return []
+        size, _, x, _, _, y = self.transform
+        point = self.carrier == "geokeys_point"
+        tie = (0.0, 0.0, 0.0, x + size / 2 * point, y - size / 2 * point, 0.0)
+        code = int(str(self.crs)[5:])
+        kind, key = (2, 2048) if pyproj.CRS(self.crs).is_geographic else (1, 3072)
+        keys = (1, 1, 0, 3, 1024, 0, 1, kind, 1025, 0, 1, 1 + point, key, 0, 1, code)
+        return [
+            (33550, "d", 3, (size, size, 0.0), True),
+            (33922, "d", 6, tie, True),
+            (34735, "H", len(keys), keys, True),
+        ]
 
 
 @st.composite
-def places(draw: st.DrawFn, container: str, *, tags: bool, odd: bool) -> Place | None:
-    """A place for a file of a format ("tif", "png", "jpg"), told in the tags of a GeoTIFF or, where ``odd``, beside it.
-
-    ``tags``: the writer knows the tags of GeoTIFF.
-    """
+def places(draw: st.DrawFn, container: str, writer: str, *, odd: bool) -> Place | None:
+    """A place for a file of a format ("tif", "png", "jpg"), told in its tags or, where ``odd``, beside it."""
+    tags = writer in ("rasterio.tif", "tifffile.tif")
     if not (tags or odd) or draw(st.integers(0, 2)) == 0:
         return None
     crs, (x, y), size = draw(st.sampled_from(GRIDS))
     column, row = draw(st.integers(0, 40)), draw(st.integers(0, 40))
+    carriers = ["aux", "world", "world+prj", "world+esri", "world+aux"] if odd else []
+    if writer == "tifffile.tif":
+        carriers += ["geokeys", "geokeys_point"]
+    elif writer == "rasterio.tif":
+        carriers += ["gcps"] if odd else ["tags"]
+    carrier = draw(st.sampled_from(carriers))
     kind = draw(st.sampled_from(["north", "north", "south", "turned"])) if odd else "north"
+    kind = "north" if carrier.startswith("geokeys") else kind
     x, y = x + column * size, y - row * size
     transform = {
         "north": (size, 0.0, x, 0.0, -size, y),
         "south": (size, 0.0, x, 0.0, size, y),
         "turned": (0.75 * size, 0.5 * size, x, 0.5 * size, -0.75 * size, y),
     }[kind]
-    carriers = ["aux", "world", "world+prj", "world+aux"]
-    carrier = draw(st.sampled_from(carriers)) if odd else "tags"
-    if carrier == "world":
-        return Place(None, transform, carrier, draw(st.sampled_from(WORLD[container])))
-    return Place(crs, transform, carrier, draw(st.sampled_from(WORLD[container])))
+    return Place(None if carrier == "world" else crs, transform, carrier, draw(st.sampled_from(WORLD[container])))
 
 
 def same_crs(found: CRS | None, wanted: str | None) -> bool:
-    """Whether a raster names the drawn crs."""
-    return (found is None) if wanted is None else found is not None and found == CRS.from_string(wanted)
+    """Whether a raster names the drawn crs, by whatever name."""
+    if found is None or wanted is None:
+        return found is None and wanted is None
+    return found == CRS.from_string(wanted) or found.to_epsg() == int(wanted[5:])
 
 
 def same_transform(found: Six, wanted: Six) -> bool:

@@ -18,6 +18,7 @@ import rasterio
 import torch
 import torch.nn.functional as F
 from hypothesis import strategies as st
+from rasterio.transform import from_gcps
 from tests.generators.drawn_images import LOSSY, WRITERS, ImageSpec, images, placeless
 from tests.generators.drawn_places import same_crs, same_transform
 from tests.generators.outcomes import Outcome, crash, refusal
@@ -171,6 +172,8 @@ def difference(spec: ImageSpec, source: Path, target: Path) -> str:
         return f"no map {target.name}"
     with rasterio.open(target) as file:
         found, crs, transform, nodata = file.read(1), file.crs, tuple(file.transform)[:6], file.nodata
+        if file.gcps[0]:
+            crs, transform = file.gcps[1], tuple(from_gcps(file.gcps[0]))[:6]
     shown = spec.as_shown(source)
     wanted = np.where(spec.valid, classes_of(shown), 255)
     if found.shape != wanted.shape:

@@ -143,6 +143,7 @@ def crash(error: Exception) -> Outcome:
 def _shape(note: str) -> str:
     """A refusal without the names and numbers of its case, to be counted."""
     found, _, rest = note.partition("; expected ")
+    found = re.sub(r"/\S*drawn-[^/\s:]*(?=/in:)", "FOLDER", found)
     found = re.sub(
         r"\S*/\S.*?\.(?:tif|tiff|png|jpg|jpeg|json|geojson|yaml|zip)\b(?:/[^:,;]*\.\w+)?", "FILE", found, flags=re.I
     )
