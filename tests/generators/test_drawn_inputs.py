@@ -32,7 +32,7 @@ def test_a_sample_comes_in_as_drawn_or_is_refused(name: str) -> None:
     kind = KINDS[name]
     tally = count_cases(kind.strategy, kind.check, cases=kind.sample, number=0, derandomise=True)
     assert tally.cases == kind.sample
-    assert tally.plain >= kind.sample / 10
+    assert tally.plain > 0
     _sound(tally, kind.taken / 2)  # a small sample has more of what is drawn first
 
 
