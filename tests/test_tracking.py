@@ -16,13 +16,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
 
 from weakseg import tracking
 from weakseg.errors import ParamsError, StageError, TrackingError
 from weakseg.tracking import (
     compare,
     connect,
+    create_run,
     data_hash,
     find_run,
     machine,
@@ -31,7 +34,9 @@ from weakseg.tracking import (
     send_spool,
     sender,
     track,
+    tracking_uri,
 )
+from weakseg.tracking.server import known_cause
 
 SOURCE = str(Path(tracking.__file__).parents[2])
 
@@ -514,6 +519,65 @@ def test_compare_puts_two_runs_side_by_side(root: Path) -> None:
     assert math.isnan(found.metrics[1][3])
     assert len(found.metrics) == 2
     assert found.params == [("dropout", "0.1", "0.3")]
+
+
+def test_a_deleted_experiment_is_one_sentence_with_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(root))
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "gone")
+    experiment = connect(root).create_experiment("gone")
+    connect(root).delete_experiment(experiment)
+    command = f"MLFLOW_TRACKING_URI={tracking_uri(root)} mlflow experiments restore --experiment-id {experiment}"
+    sentence = (
+        f"experiment gone at {tracking_uri(root)} is deleted; expected an active one; stop all that writes there, "
+        f"back it up, then run `{command}`, or set MLFLOW_EXPERIMENT_NAME to another name"
+    )
+    for ask in (lambda: find_run(tmp_path, "evaluate@pixel"), lambda: create_run(tmp_path, "promote", {}, {})):
+        with pytest.raises(TrackingError) as caught:
+            ask()
+        assert str(caught.value) == sentence
+    with track("segment@pixel", root=tmp_path, params={}) as run:
+        run.log_metrics({"loss": 1.0}, step=0)
+    report = send_spool(tmp_path)
+    assert (report.sent, report.left, report.problem) == (0, 1, sentence)
+    subprocess.run([sys.executable, "-m", "mlflow", *command.split()[2:]], check=True, capture_output=True)
+    assert send_spool(tmp_path).sent == 1
+    raw = MlflowException(f"The experiment {experiment} must be in the 'active' state. Current state is deleted.")
+    assert f"experiment {experiment} at" in str(known_cause(raw, tracking_uri(root)))
+
+
+def test_a_database_of_an_older_schema_is_one_sentence_with_the_command(tmp_path: Path) -> None:
+    """A real one: MLflow's own migrations up to the one before the last."""
+    from alembic import command
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.utils import _get_alembic_config
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+    from sqlalchemy import create_engine
+
+    uri = tracking_uri(tmp_path)
+    Base.metadata.create_all(engine := create_engine(uri))
+    config = _get_alembic_config(uri)
+    last = ScriptDirectory.from_config(config).get_revision("head")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, last.down_revision)
+    with pytest.raises(TrackingError) as caught:
+        find_run(tmp_path, "evaluate@pixel")
+    assert str(caught.value) == (
+        f"the MLflow database {uri} has schema {last.down_revision}, older than MLflow {mlflow.__version__}; expected "
+        f"schema {last.revision}; stop all that writes there, back it up, then run `mlflow db upgrade {uri}`"
+    )
+    with track("segment@pixel", root=tmp_path, params={}) as run:
+        run.log_metrics({"loss": 1.0}, step=0)
+    assert send_spool(tmp_path).problem == str(caught.value)
+    subprocess.run([sys.executable, "-m", "mlflow", "db", "upgrade", uri], check=True, capture_output=True)
+    assert send_spool(tmp_path).sent == 1
+    newer = MlflowException("Detected out-of-date database schema (found version ffffffffffff, but expected abc).")
+    assert str(known_cause(newer, "postgresql://me:secret@host/db")) == (
+        f"the MLflow database postgresql://host/db has schema ffffffffffff, which MLflow {mlflow.__version__} does not "
+        "know; expected schema abc or an older one; install the MLflow that wrote it, or a newer one"
+    )
 
 
 @pytest.fixture

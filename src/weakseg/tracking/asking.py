@@ -12,9 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from weakseg.errors import TrackingError
-from weakseg.tracking.facts import artifact_root, provenance, tracking_uri
+from weakseg.tracking.facts import artifact_root, experiment_name, provenance, tracking_uri
 from weakseg.tracking.operations import create_run_now
-from weakseg.tracking.server import RUN_TAG, STAGE_TAG, connect, mlflow_errors, tagged, without_password
+from weakseg.tracking.server import (
+    RUN_TAG,
+    STAGE_TAG,
+    connect,
+    deleted_experiment,
+    mlflow_errors,
+    tagged,
+    without_password,
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,9 @@ def find_run(root: Path, name: str) -> Any:
                 return found[0]
         if re.fullmatch("[0-9a-f]{32}", name):
             return client.get_run(name)
+        own = client.get_experiment_by_name(experiment_name())
+    if own is not None and own.lifecycle_stage == "deleted":
+        raise deleted_experiment(str(own.experiment_id), tracking_uri(root), own.name)
     raise TrackingError(
         f"no run {name!r} at {without_password(tracking_uri(root))}",
         expected="a run id or a stage that ran, e.g. evaluate@pixel",

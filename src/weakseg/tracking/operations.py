@@ -12,7 +12,7 @@ from typing import Any
 
 from weakseg.tracking.facts import experiment_name
 from weakseg.tracking.journal import State
-from weakseg.tracking.server import PIPELINE_TAG, RUN_TAG, STAGE_TAG, mlflow_exception, tagged
+from weakseg.tracking.server import PIPELINE_TAG, RUN_TAG, STAGE_TAG, deleted_experiment, mlflow_exception, tagged
 
 _PARENT_TAG = "mlflow.parentRunId"
 _PERMANENT = {400, 413, 422}  # answers that no retry changes; everything else is tried again
@@ -83,6 +83,8 @@ def _experiment(client: Any, name: str, artifacts: str | None) -> str:
         except mlflow_exception():  # another machine was faster
             if (found := client.get_experiment_by_name(name)) is None:
                 raise
+    if found.lifecycle_stage == "deleted":  # MLflow finds it by its name and refuses every run in it
+        raise deleted_experiment(str(found.experiment_id), client.tracking_uri, name)
     return str(found.experiment_id)
 
 

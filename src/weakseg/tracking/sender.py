@@ -60,7 +60,7 @@ def send_spool(root: Path, *, uri: str | None = None) -> SendReport:
             try:
                 sent += _deliver(folder, uri)
             except Exception as error:
-                problem = reason(error)
+                problem = reason(error, uri or address_of(folder))
         return SendReport(sent, len(journals(root)), problem)
 
 
@@ -93,8 +93,8 @@ def _attempt(folder: Path, failed: dict[str, tuple[float, str]]) -> None:
             failed.pop(uri, None)
             (folder / DOWN).unlink(missing_ok=True)
         except Exception as problem:
-            print(f"{time.strftime('%F %T')} {folder.name}: {reason(problem)}", file=sys.stderr, flush=True)
-            failed[uri] = (time.monotonic() + _RETRY, reason(problem))
+            print(f"{time.strftime('%F %T')} {folder.name}: {reason(problem, uri)}", file=sys.stderr, flush=True)
+            failed[uri] = (time.monotonic() + _RETRY, reason(problem, uri))
     if uri in failed:
         with contextlib.suppress(OSError):
             (folder / DOWN).write_text(failed[uri][1])

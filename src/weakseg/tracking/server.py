@@ -6,13 +6,15 @@ import contextlib
 import functools
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from weakseg.errors import TrackingError
+from weakseg.errors import TrackingError, WeaksegError
 from weakseg.tracking.facts import tracking_uri
 
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 RUN_TAG, STAGE_TAG, PIPELINE_TAG = "weakseg.run", "weakseg.stage", "weakseg.pipeline"
 
 
@@ -27,6 +29,8 @@ def mlflow_errors(root: Path) -> Iterator[None]:
     try:
         yield
     except mlflow_exception() as problem:
+        if (cause := known_cause(problem, tracking_uri(root))) is not None:
+            raise cause from problem
         refused = problem.get_http_status_code() < 500
         raise TrackingError(
             f"MLflow at {without_password(tracking_uri(root))}: {reason(problem)}",
@@ -35,11 +39,92 @@ def mlflow_errors(root: Path) -> Iterator[None]:
         ) from problem
 
 
+def known_cause(problem: Exception, uri: str) -> TrackingError | None:
+    """The error for a database of another schema and for a deleted experiment; None for anything else."""
+    if found := re.search(r"found version (\w+), but expected (\w+)", str(problem)):
+        return _other_schema(found[1], found[2], uri)
+    if found := re.search(r"experiment '?(\d+)'? must be in the 'active' state", str(problem)):
+        return deleted_experiment(found[1], uri)
+    return None
+
+
+def check_schema(uri: str) -> None:
+    """Refuse a database whose schema is not the installed MLflow's; of an address of a server nothing is asked.
+
+    MLflow itself refuses only some of them: where tables are missing it migrates at once, without a backup.
+
+    Raises:
+        TrackingError: another schema. One that changes while we look is being made, and waited for.
+    """
+    if uri.partition(":")[0].partition("+")[0] not in _DATABASES:
+        return
+    import mlflow
+    from alembic.script import ScriptDirectory
+
+    wanted = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations")).get_current_head() or ""
+    before = None
+    while (found := _schema_of(uri)) not in (None, wanted):
+        if found == before:
+            raise _other_schema(str(found), wanted, uri)
+        before = found
+        time.sleep(1)
+
+
+def _schema_of(uri: str) -> str | None:
+    """The revision of a database; None where there is none yet, or it cannot be asked, which MLflow will say."""
+    from alembic.runtime.migration import MigrationContext
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.pool import NullPool
+
+    if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).is_file():
+        return None
+    try:
+        with create_engine(uri, poolclass=NullPool).connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    except (SQLAlchemyError, ImportError):
+        return None
+
+
+def _other_schema(found: str, expected: str, uri: str) -> TrackingError:
+    import mlflow
+    from mlflow.version import VERSION
+
+    known = next(Path(mlflow.__file__).parent.glob(f"store/db_migrations/versions/{found}_*.py"), None)
+    place = without_password(uri)
+    if known is None:
+        return TrackingError(
+            f"the MLflow database {place} has schema {found}, which MLflow {VERSION} does not know",
+            expected=f"schema {expected} or an older one",
+            cure="install the MLflow that wrote it, or a newer one",
+        )
+    return TrackingError(
+        f"the MLflow database {place} has schema {found}, older than MLflow {VERSION}",
+        expected=f"schema {expected}",
+        cure=f"stop all that writes there, back it up, then run `mlflow db upgrade {place}`",
+    )
+
+
+def deleted_experiment(experiment: str, uri: str, name: str = "") -> TrackingError:
+    """The error for an experiment, by its id, that was deleted and can be restored."""
+    place = without_password(uri)
+    command = f"MLFLOW_TRACKING_URI={place} mlflow experiments restore --experiment-id {experiment}"
+    cure = (
+        f"stop all that writes there, back it up, then run `{command}`, or set MLFLOW_EXPERIMENT_NAME to another name"
+    )
+    return TrackingError(
+        f"experiment {name or experiment} at {place} is deleted",
+        expected="an active one",
+        cure=cure,
+    )
+
+
 @functools.cache
 def client_of(uri: str) -> Any:
     _prepare_environment()
     from mlflow import MlflowClient
 
+    check_schema(uri)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -65,7 +150,12 @@ def tagged(tag: str, value: str) -> str:
     return f"tags.`{tag}` = '{value}'"
 
 
-def reason(problem: Exception) -> str:
+def reason(problem: Exception, uri: str = "") -> str:
+    """One line: our own sentences and known causes whole, of others the beginning."""
+    if isinstance(problem, WeaksegError):
+        return str(problem)
+    if (cause := known_cause(problem, uri)) is not None:
+        return str(cause)
     return without_password(" ".join(f"{type(problem).__name__}: {problem}".split()))[:140]
 
 
