@@ -1,11 +1,14 @@
 """Claim: a whole raster, from file to map, is faster than by TerraTorch's tiled inference or by torchgeo's sampler.
 
-python benchmarks/geo_peers.py --peer-python PEER/bin/python [--size 1024] [--window 256] [--overlap 0.25] [--repeats 3]
+python benchmarks/geo_peers.py --peer-python GEO/bin/python --peer-python TERRA/bin/python
+    [--size 1024] [--window 256] [--overlap 0.25] [--repeats 3]
 
-The peers have dependencies that do not fit into this project's environment; theirs is made by
-``python -m venv PEER && PEER/bin/pip install torch torchgeo terratorch``, with the torch of this one. The network is
-the project's U-Net with random weights, traced to one TorchScript file that takes values from 0 to 255 and gives
-probabilities; both processes load it. All read the same GeoTIFF and write a compressed GeoTIFF of classes, with the
+The peers have dependencies that do not fit into this project's environment, nor beside each other: TerraTorch 1.2.13
+takes torchgeo < 0.10 only, and torchgeo 0.10 Python 3.12 or newer. So each has an environment of its own, made by
+``python3.12 -m venv GEO && GEO/bin/pip install torch torchgeo`` and the same with TERRA and terratorch, with the torch
+of this one. An environment runs the peers that no earlier one has; one environment is enough for one peer. The network
+is the project's U-Net with random weights, traced to one TorchScript file that takes values from 0 to 255 and gives
+probabilities; all processes load it. All read the same GeoTIFF and write a compressed GeoTIFF of classes, with the
 same windows, overlap and batch, one thread and the same settings of the C library's memory; they take turns in one run.
 
 - TerraTorch: ``tiled_inference`` of the whole image in memory with its cosine blending, without its rim (``delta=0``),
@@ -87,7 +90,7 @@ def write_image(path: Path, size: int) -> None:
 
 
 class Peer:
-    """The other environment as a process that answers one line with one line."""
+    """Another environment as a process that answers one line with one line."""
 
     def __init__(self, python: str, folder: Path, cut: dict[str, int]) -> None:
         worker = Path(__file__).with_name("geo_peers_worker.py")
@@ -138,7 +141,7 @@ def seen_once(size: int, window: int, overlap: float) -> np.ndarray:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer-python", required=True)
+    parser.add_argument("--peer-python", required=True, action="append", help="may be given twice")
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--window", type=int, default=256)
     parser.add_argument("--overlap", type=float, default=0.25)
@@ -155,18 +158,22 @@ def main() -> int:
         folder, cut = Path(name), {"window": window, "stride": stride, "batch": options.batch}
         write_network(folder / "net.ts", window)
         write_image(folder / "in.tif", size)
-        peer = Peer(options.peer_python, folder, cut)
-        versions = ", ".join(f"{name} {number}" for name, number in peer.ask("versions").items())
+        peers = [Peer(python, folder, cut) for python in options.peer_python]
+        installed = [peer.ask("versions") for peer in peers]
+        asked = {word: peer for peer, found in reversed(list(zip(peers, installed, strict=True))) for word in found}
+        words = {word: label for word, label in PEERS.items() if word in asked}
+        versions = "; ".join(", ".join(f"{name} {number}" for name, number in found.items()) for found in installed)
         ways = {name: partial(stopwatch, way) for name, way in our_ways(folder, cut, overlap).items()}
-        ways |= {label: partial(peer.ask, word) for word, label in PEERS.items()}
+        ways |= {label: partial(asked[word].ask, word) for word, label in words.items()}
         found = {name: [way()] for name, way in ways.items()}  # this first run compiles the script
         for _ in range(options.repeats):  # in turn, so that a busy machine is unfair to all
             for name, way in ways.items():
                 found[name].append(way())
         maps = {OURS: read_pixels(folder / "weakseg.tif")[0]}
-        maps |= {label: read_pixels(folder / f"{word}.tif")[0] for word, label in PEERS.items()}
-        peer.process.stdin.close()  # type: ignore[union-attr]
-        peer.process.wait(60)
+        maps |= {label: read_pixels(folder / f"{word}.tif")[0] for word, label in words.items()}
+        for peer in peers:
+            peer.process.stdin.close()  # type: ignore[union-attr]
+            peer.process.wait(60)
     best = {name: {key: min(run[key] for run in runs) for key in ("seconds", "cpu")} for name, runs in found.items()}
     print(f"{size}x{size} px, windows of {window} px, overlap {overlap}, one thread; {versions}\n")
     print("| who | seconds | CPU seconds | of the bare network | by CPU time | equal, one window | equal, all |")

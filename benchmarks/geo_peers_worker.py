@@ -11,8 +11,9 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,15 @@ def corner(bounds: Any) -> tuple[float, float]:
     return float(bounds[0].start), float(bounds[1].stop)
 
 
+def installed(*names: str) -> dict[str, str]:
+    """Name and version of those that are in this environment."""
+    found = {}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
 def main() -> None:
     folder, cut = Path(sys.argv[1]), json.loads(sys.argv[2])
     torch.set_num_threads(1)
@@ -91,7 +101,7 @@ def main() -> None:
     for line in sys.stdin:
         word = line.strip()
         if word == "versions":
-            answer: dict[str, Any] = {name: version(name) for name in ("torch", "torchgeo", "terratorch")}
+            answer: dict[str, Any] = installed("torch", "torchgeo", "terratorch")
         else:
             answer = stopwatch(partial(ways[word], network, folder, cut))
         print(json.dumps(answer), flush=True)
