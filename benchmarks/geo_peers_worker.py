@@ -80,8 +80,11 @@ def by_torchgeo(network: Any, folder: Path, cut: dict[str, int]) -> None:
 
 
 def corner(bounds: Any) -> tuple[float, float]:
-    """x and y of the upper left corner of a sample's slices (x, y, time)."""
-    return float(bounds[0].start), float(bounds[1].stop)
+    """x and y of the upper left corner of a sample, whose bounds are start, stop and step of x, y and time.
+
+    They are float32, which is exact for the half metres of this raster and would not be for 0.3 m in UTM.
+    """
+    return float(bounds[0]), float(bounds[4])
 
 
 def installed(*names: str) -> dict[str, str]:
