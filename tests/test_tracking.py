@@ -533,7 +533,7 @@ def test_a_deleted_experiment_is_one_sentence_with_the_command(
         f"experiment gone at {tracking_uri(root)} is deleted; expected an active one; stop all that writes there, "
         f"back it up, then run `{command}`, or set MLFLOW_EXPERIMENT_NAME to another name"
     )
-    for ask in (lambda: find_run(tmp_path, "evaluate@pixel"), lambda: create_run(tmp_path, "promote", {}, {})):
+    for ask in (lambda: find_run(tmp_path, "never@ran"), lambda: create_run(tmp_path, "promote", {}, {})):
         with pytest.raises(TrackingError) as caught:
             ask()
         assert str(caught.value) == sentence
