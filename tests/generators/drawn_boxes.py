@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import numpy.typing as npt
 import pyproj
@@ -33,7 +34,8 @@ from weakseg.errors import WeaksegError
 SCHEME = ClassScheme(("impervious_surface", "building", "car"), ((1, 1, 1), (2, 2, 2), (3, 3, 3)))
 SYSTEMS = {"EPSG:25832": (500000.0, 5300000.0, 0.5), "EPSG:32733": (399960.0, 8300040.0, 10.0)}
 SHAPES = ("rectangle", "rectangle", "rectangle", "triangle", "l_shape", "ring", "parts")
-CODINGS = ("geojson_crs", "geojson_urn", "geojson_lonlat", "geojson_other_utm", "geojson_4326", "coco", "coco", "coco")
+CODINGS = ("geojson_crs", "geojson_urn", "geojson_lonlat", "geojson_other_utm", "geojson_4326", "gpkg", "shp", "fgb")
+CODINGS += ("coco",) * 4
 COCO_NAMES = ("{}.tif", "images/{}.png", "{}_jpg.rf.0123456789abcdef0123456789abcdef.jpg", "0a1b2c3d-{}.tif")
 Polygon = list[list[tuple[float, float]]]  # rings of (column, row), px
 Edges = tuple[float, float, float, float]  # left, upper, right, lower; px
@@ -157,6 +159,9 @@ def box_cases(draw: st.DrawFn) -> BoxCase:
         details["ids"] = draw(st.sampled_from(["numbers", "texts"]))
         details["root"] = draw(st.booleans())
         details["outline"] = draw(st.sampled_from(["bbox", "polygon", "runs", "bbox_only"]))
+    if "details" in odd and coding != "coco":
+        details |= {"z": draw(st.booleans()), "reversed": draw(st.booleans())}
+        details["file"] = draw(st.sampled_from(["boxes", tiles[0].name])) if len(tiles) == 1 else "boxes"
     key = draw(st.sampled_from(["class", "label", "category", "name"])) if "details" in odd else "class"
     crs = draw(st.sampled_from(sorted(SYSTEMS)))
     return BoxCase(tuple(tiles), objects, coding, crs, "turned" in odd, key, odd, tuple(details.items()))
@@ -194,18 +199,23 @@ def geojson(case: BoxCase) -> dict[str, Any]:
         "geojson_lonlat": None,
         "geojson_other_utm": "EPSG:25833" if case.crs == "EPSG:25832" else "EPSG:32734",
         "geojson_4326": "urn:ogc:def:crs:OGC:1.3:CRS84",
-    }[case.coding]
+    }.get(case.coding, case.crs)
     goal = named if case.coding == "geojson_other_utm" else "OGC:CRS84"
-    same = case.coding in ("geojson_crs", "geojson_urn")
+    same = case.coding not in ("geojson_lonlat", "geojson_other_utm", "geojson_4326")
     move = None if same else pyproj.Transformer.from_crs(case.crs, goal, always_xy=True).transform
+
+    details = dict(case.details)
 
     def place(point: tuple[float, float]) -> list[float]:
         x, y = c + a * point[0] + b * point[1], f + d * point[0] + e * point[1]
-        return list(move(x, y)) if move else [x, y]
+        return [*(move(x, y) if move else (x, y)), *([412.5] if details.get("z") else [])]
 
     features = []
     for number, drawn in enumerate(case.objects):
-        polygons = [[[place(p) for p in ring] for ring in polygon] for polygon in drawn.polygons]
+        polygons = [
+            [[place(p) for p in (ring[::-1] if details.get("reversed") else ring)] for ring in polygon]
+            for polygon in drawn.polygons
+        ]
         kind = "MultiPolygon" if len(polygons) > 1 else "Polygon"
         geometry = {"type": kind, "coordinates": polygons if len(polygons) > 1 else polygons[0]}
         properties: dict[str, Any] = {case.class_key: drawn.name}
@@ -214,6 +224,20 @@ def geojson(case: BoxCase) -> dict[str, Any]:
         features.append({"type": "Feature", "properties": properties, "geometry": geometry})
     content: dict[str, Any] = {"type": "FeatureCollection", "features": features}
     return content | ({"crs": {"type": "name", "properties": {"name": named}}} if named else {})
+
+
+def write_boxes(case: BoxCase, folder: Path) -> Path:
+    """The file with the objects."""
+    stem = dict(case.details).get("file", "boxes")
+    if case.coco or case.coding.startswith("geojson"):
+        path = folder / f"{stem}.{'json' if case.coco else 'geojson'}"
+        path.write_text(json.dumps(coco(case) if case.coco else geojson(case)), encoding="utf-8")
+        return path
+    path = folder / f"{stem}.{case.coding}"
+    frame = geopandas.GeoDataFrame.from_features(geojson(case)["features"], crs=case.crs)
+    driver = {"gpkg": "GPKG", "shp": "ESRI Shapefile", "fgb": "FlatGeobuf"}[case.coding]
+    frame.to_file(path, driver=driver)
+    return path
 
 
 def coco(case: BoxCase) -> dict[str, Any]:
@@ -273,8 +297,7 @@ def check_boxes(case: BoxCase) -> Outcome:
         folder = Path(name)
         write_tiles(case, folder)
         infos = {tile.name: read_info(folder / f"{tile.name}.tif") for tile in case.tiles}
-        source = folder / ("boxes.json" if case.coco else "boxes.geojson")
-        source.write_text(json.dumps(coco(case) if case.coco else geojson(case)), encoding="utf-8")
+        source = write_boxes(case, folder)
         try:
             import_boxes([source], folder / "out.json", SCHEME, infos)
             sizes = {tile.name: (tile.height, tile.width) for tile in case.tiles}
