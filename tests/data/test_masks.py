@@ -81,6 +81,8 @@ def test_binary_masks_of_0_and_255_are_colours() -> None:
     assert decode([0, 255], BINARY, RAMP) == [0, 1]  # Pillow's convert("P")
     assert decode([0, 1, 1], BINARY) == [0, 1, 1]  # 1 is no colour: indices
     assert decode([0, 1], BINARY, painted((0, 0, 0), (255, 255, 255))) == [0, 1]  # 1 bit
+    with pytest.raises(DataError, match="two ways"):
+        decode([0, 255], BINARY, dtype="int32")  # no picture, so 255 may be ignore as well
     assert decode([0, 1, 255], BINARY, holds="indices") == [0, 1, 255]
     assert decode([0, 255], BINARY, ignore_values=(255,)) == [0, 255]
     with pytest.raises(DataError, match=r"1 px of values out of range, first 255 .*as indices\), or 0, 255 \(as col"):
@@ -124,6 +126,8 @@ def test_values_are_ids() -> None:
         decode([1, 4], FROM_1)
     with pytest.raises(DataError, match=r"write `value:` for each class"):
         decode([1], TWO, holds="values")
+    with pytest.raises(DataError, match=r"1 px of values out of range, first 255.*--masks-hold indices or colours"):
+        decode([0, 255], ClassScheme(BINARY.names, BINARY.colours, (), (0, 1)))
     inria = ClassScheme(BINARY.names, BINARY.colours, (), (0, 255))
     assert decode([0, 255], inria) == [0, 1]
     corine = ClassScheme(("urban", "sea"), ((9, 9, 0), (0, 9, 9)), (), (111, 523))
@@ -146,15 +150,6 @@ def test_floats_with_fractions_are_refused_and_nan_is_empty() -> None:
     lowest = float(np.finfo(np.float32).min)
     assert decode([1, lowest], TWO, dtype="float32", nodata=lowest) == [1, 255]  # type: ignore[list-item]
     assert decode([1, -9999], TWO, dtype="float32", nodata=-9999.0) == [1, 255]
-
-
-def test_high_masks_are_read_to_their_end() -> None:
-    drawn = np.zeros((2500, 3), np.uint8)
-    drawn[2400:] = 1
-    assert np.array_equal(decode_mask(LabelPixels(drawn), BINARY).mask, drawn)
-    drawn[2499, 1] = 7
-    with pytest.raises(DataError, match="first 7 at row 2499, column 1"):
-        decode_mask(LabelPixels(drawn, valid=drawn != 9), BINARY)
 
 
 # colour tables
@@ -203,6 +198,12 @@ def test_255_in_a_table_is_ignore_unless_painted_like_a_class() -> None:
     assert decode([0, 1, 255], TWO, voc) == [0, 1, 255]
     black_and_white = {0: (0, 0, 0, 255), 7: (1, 2, 3, 255), 255: (255, 255, 255, 255)}
     assert decode([0, 255], BINARY, black_and_white) == [0, 1]
+    filled = painted((0, 0, 0), (255, 255, 255)) | {255: (0, 0, 0, 255)}  # programs fill tables with black
+    with pytest.raises(DataError, match=r"colours \(255 background\) beside the indices of these classes"):
+        decode([0, 1, 255], BINARY, filled)
+    assert decode([0, 1, 255], BINARY, filled, nodata=255.0) == [0, 1, 255]
+    assert decode([0, 1, 255], BINARY, filled, holds="indices") == [0, 1, 255]
+    assert decode([0, 1, 255], BINARY, filled, holds="colours") == [0, 1, 0]
 
 
 def test_transparent_colours_are_empty_and_half_transparent_ones_refused() -> None:

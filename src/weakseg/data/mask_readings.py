@@ -42,7 +42,13 @@ class Reading:
 
 
 def possible_readings(
-    used: Sequence[int], classes: ClassScheme, table: Table | None, *, holds: Holds | None, ignored: Sequence[int]
+    used: Sequence[int],
+    classes: ClassScheme,
+    table: Table | None,
+    *,
+    holds: Holds | None = None,
+    ignored: Sequence[int] = (),
+    picture: bool = True,
 ) -> tuple[Reading, ...]:
     """The readings of a band that agree on all of its values, the one to take first.
 
@@ -52,6 +58,7 @@ def possible_readings(
         table: value -> (R, G, B, alpha), if the band has a colour table; without one, values are grey values.
         holds: what the values are, where the user says it; nothing is guessed then.
         ignored: values that mean ignore by the user's word.
+        picture: whether the values have 8 bits, as those of pictures.
 
     Returns:
         All that agree on ``used``; one that does not cover ``used`` where none does.
@@ -68,7 +75,8 @@ def possible_readings(
             cure="export the label again, or say --masks-hold indices",
         )
     colours = _colours(classes, table, ignored)
-    ids = _ids(classes, ignored, whole=not _grey_255_is_class(classes, table), values=bool(classes.values))
+    whole = not picture or not _grey_255_is_class(classes, table)
+    ids = _ids(classes, ignored, whole=whole, values=bool(classes.values))
     if not (_all_grey(classes) and colours.covers(used)):
         _check_ignored(ids, ignored, classes)
     if table is None or _is_ramp(table):
@@ -85,14 +93,16 @@ def out_of_range(found: str, reading: Reading, classes: ClassScheme) -> DataErro
     else:
         known = f"0 to {len(classes) - 1} ({', '.join(classes.names)})"
         known += f" or {IGNORE} for ignore" if IGNORE in reading.codes else ""
+    further = ""
     if _all_grey(classes):
         greys = ", ".join(str(red) for red, _, _ in classes.colour_codes())
         known += f" (as {reading.holds}), or {greys} (as colours)"
+        further = ", or say --masks-hold indices or colours (masks_hold)"
     return DataError(
         found,
         expected=known,
         cure="mend the mask or classes.yaml (`value:` gives a class its id in the files), "
-        "or name the value in ignore_values (--ignore)",
+        "or name the value in ignore_values (--ignore)" + further,
     )
 
 
@@ -194,6 +204,8 @@ def _from_grey(
     fitting = [reading for reading in (ids, colours) if reading.covers(used) and not _taken(reading, ignored)]
     if len(fitting) == 2 and not _all_grey(classes) and all(colours.codes[value] == IGNORE for value in used):
         fitting = [ids]  # the grey colours of such a scheme would label nothing at all: no use of a label
+    if ids.holds == "values" and not ids.covers(used):
+        return (ids,)  # `value:` says what the numbers are
     if len(fitting) == 2 and any(ids.codes[value] != colours.codes[value] for value in used):
         raise _two_ways(used, classes, ids, colours)
     return tuple(fitting) or (ids,)  # of ids that do not fit, the caller names the values that are out of range
@@ -209,6 +221,7 @@ def _from_table(used: Sequence[int], classes: ClassScheme, ids: Reading, colours
     if all(value in ids.codes and ids.codes[value] == code for value, code in shown.items()):
         return ids
     if colours.covers(used):
+        _check_fillers(used, classes, ids, colours, table)
         if ids.holds == "values" and ids.covers(used):
             raise _two_ways(used, classes, ids, colours)
         return colours
@@ -224,6 +237,23 @@ def _from_table(used: Sequence[int], classes: ClassScheme, ids: Reading, colours
             cure=f"mend the colours in classes.yaml, or say --masks-hold indices to read {ids.describe(used, classes)}",
         )
     return colours
+
+
+def _check_fillers(used: Sequence[int], classes: ClassScheme, ids: Reading, colours: Reading, table: Table) -> None:
+    """Refuse values beyond the ids with the colour of a class whose own id has it too, where all ids are in place.
+
+    Programs fill the rest of a table with black, which may be the colour of a class; then 255 may mean ignore or it.
+    """
+    strange = [value for value in used if value not in ids.codes]
+    own = {colour_of(value, table) for value, code in ids.codes.items() if colours.codes.get(value) == code}
+    in_place = all(ids.codes[value] == colours.codes[value] for value in used if value in ids.codes)
+    twice = [value for value in strange if colour_of(value, table) in own]
+    if in_place and twice:
+        raise DataError(
+            f"{colours.describe(twice, classes)} beside the {ids.holds} of these classes, which have the same colours",
+            expected="one value per class",
+            cure="say --masks-hold indices (255 is ignore then) or --masks-hold colours (masks_hold)",
+        )
 
 
 def _two_ways(used: Sequence[int], classes: ClassScheme, ids: Reading, colours: Reading) -> DataError:

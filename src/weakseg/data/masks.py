@@ -16,7 +16,6 @@ from weakseg.errors import DataError
 Numbers = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
 
-_ROWS: Final = 1024
 _EXACT: Final = 2**53  # whole numbers up to here are exact in every float
 
 
@@ -82,7 +81,14 @@ def decode_mask(pixels: LabelPixels, classes: ClassScheme, options: MaskOptions 
     empty = set() if options.nodata_is_class else _empty_values(pixels)
     counts = _count(values, valid)
     used = [value for value in counts if value not in empty]
-    readings = possible_readings(used, classes, pixels.table, holds=options.holds, ignored=options.ignore_values)
+    readings = possible_readings(
+        used,
+        classes,
+        pixels.table,
+        holds=options.holds,
+        ignored=options.ignore_values,
+        picture=pixels.values.dtype == np.uint8,
+    )
     reading = readings[0]
     if not reading.covers(used):
         raise _unknown(values, valid, used, reading, classes, pixels.table)
@@ -143,14 +149,10 @@ def _empty_values(pixels: LabelPixels) -> set[int]:
 
 def _count(values: Numbers, valid: Bools | None) -> dict[int, int]:
     """Value -> px, ascending."""
-    if values.dtype in (np.uint8, np.uint16):
-        counts = np.zeros(np.iinfo(values.dtype).max + 1, np.int64)
-        for top in range(0, len(values), _ROWS):  # bincount makes 8 bytes of each px
-            rows = slice(top, top + _ROWS)
-            chosen = values[rows].ravel() if valid is None else values[rows][valid[rows]]
-            counts += np.bincount(chosen, minlength=len(counts))
-        return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
     chosen = values.ravel() if valid is None else values[valid]
+    if values.dtype in (np.uint8, np.uint16):
+        counts = np.bincount(chosen)
+        return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
     found, numbers = np.unique(chosen, return_counts=True)
     return {int(value): int(number) for value, number in zip(found, numbers, strict=True)}
 
