@@ -220,3 +220,14 @@ def test_palette_images_are_read_as_their_colours(tmp_path: Path, suffix: str) -
     np.testing.assert_array_equal(read_window(path, (1, 0, 1, 2)), colours[indices][1:, :2])
     with pytest.raises(DataError, match=r"a palette raster with bands \(1, 1, 1\); expected 1, 2 and 3 in any order"):
         read_image(path, bands=(1, 1, 1))
+
+
+def test_a_raster_that_lies_by_control_points_is_refused(tmp_path: Path) -> None:
+    from rasterio.control import GroundControlPoint
+
+    points = [GroundControlPoint(row, col, 500000 + col, 5300000 - row) for row in (0, 4) for col in (0, 5)]
+    profile = {"driver": "GTiff", "height": 4, "width": 5, "count": 3, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "a.tif", "w", **profile, crs="EPSG:25832", gcps=points) as file:
+        file.write(np.zeros((3, 4, 5), np.uint8))
+    with pytest.raises(DataError, match=r"lies on Earth by 4 ground control points; .*gdalwarp"):
+        read_info(tmp_path / "a.tif")

@@ -268,6 +268,12 @@ def _info(path: Path, file: DatasetReader) -> RasterInfo:
     orientation = _orientation(path, file)
     height, width = seen_shape(file.height, file.width, orientation)
     crs, transform = place_of(path, file)
+    if transform is None and file.gcps[0]:
+        raise DataError(
+            f"{path}: lies on Earth by {len(file.gcps[0])} ground control points",
+            expected="pixels on a grid, which labels and boxes can share",
+            cure="warp the image to its CRS (gdalwarp -r near) and draw on that, or remove the points",
+        )
     return RasterInfo(
         height=height,
         width=width,
