@@ -13,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo results demo_seeds test slow check install dubai dubai_encdec dubai_gpu clean
+.PHONY: demo results demo_seeds test slow check docs install dubai dubai_encdec dubai_gpu clean
 
 # Two branches side by side, one thread each, beat one pipeline of two threads; twice, so that neither waits long for the
 # other. -s: each branch runs its own stages alone, in this order (two `dvc repro` that check one common stage block each
@@ -54,6 +54,10 @@ check: install  ## what CI checks beside the tests
 	$(RUN) ruff check src tests benchmarks scripts
 	$(RUN) ruff format --check src tests benchmarks scripts
 	$(RUN) mypy
+
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: install  ## site/: all pages and the reference of the API; needs no network
+	$(RUN) mkdocs build -q --strict
 
 install: .venv/installed
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import yaml
 
 from weakseg.cli import app
 from weakseg.errors import DataError
-from weakseg.readme import BEGIN, END, headline, tables, update_documents
+from weakseg.readme import BEGIN, END, headline, methods, tables, update_documents
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -27,9 +28,12 @@ def page_name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize(("page", "block"), [("README.md", headline(ROOT)), ("docs/results.md", tables(ROOT))])
-def test_generated_tables_are_what_results_say(page: str, block: str) -> None:
-    assert f"{BEGIN}\n\n{block}\n\n{END}" in (ROOT / page).read_text(), "run `weakseg readme`"
+@pytest.mark.parametrize(
+    ("page", "block"),
+    [("README.md", headline), ("docs/results.md", tables), ("docs/methods.md", methods)],
+)
+def test_generated_tables_are_what_results_say(page: str, block: Callable[[Path], str]) -> None:
+    assert f"{BEGIN}\n\n{block(ROOT)}\n\n{END}" in (ROOT / page).read_text(), "run `weakseg readme`"
 
 
 ROWS = {
@@ -45,31 +49,41 @@ ROWS = {
 }
 
 
+MASKS = """| pseudo-masks on N2 | coverage | accuracy inside | mIoU inside |
+| --- | --- | --- | --- |
+| cam | 0.310 | 0.724 | 0.460 |
+"""
+
+
 def folder_of_results(root: Path) -> Path:
     (root / "docs").mkdir()
-    for page in ("README.md", "docs/results.md"):
+    for page in ("README.md", "docs/results.md", "docs/methods.md"):
         (root / page).write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     folder = root / "results" / "dubai72"
     folder.mkdir(parents=True)
     (folder / "report.json").write_text(json.dumps(ROWS))
-    (folder / "results.md").write_text("| a table |\n")
+    (folder / "results.md").write_text("| a table |\n\n" + MASKS)
     (folder / "machine.json").write_text('{"date": "2026-11-28", "gpu": "none"}')
     return root
 
 
 def test_update_replaces_the_blocks_and_nothing_else(tmp_path: Path) -> None:
     root = folder_of_results(tmp_path)
-    assert [path.name for path in update_documents(root)] == ["README.md", "results.md"]
-    readme, results = ((root / page).read_text() for page in ("README.md", "docs/results.md"))
-    for text in (readme, results):
+    assert [path.name for path in update_documents(root)] == ["README.md", "results.md", "methods.md"]
+    pages = [(root / page).read_text() for page in ("README.md", "docs/results.md", "docs/methods.md")]
+    readme, results, page_of_methods = pages
+    for text in pages:
         assert text.startswith("before\n" + BEGIN)
         assert text.endswith(END + "\nafter\n")
         assert "old" not in text
     assert "0.400 (0.380 to 0.420) | **0.480 (0.470 to 0.490)** (fused) | 0.500 |" in readme
     assert "| +0.080 [+0.050, +0.100] | **80 %** [70, 90] |" in readme
     assert "no `results/demo_seeds/report.json` yet" in readme
-    assert "| a table |\n\nMade with: date 2026-11-28; gpu none." in results
+    assert "0.460 |\n\nMade with: date 2026-11-28; gpu none." in results
     assert "No `results/dubai72_gpu/results.md` yet." in results
+    assert "| `pixel` | - | - | - | - | 0.400 | - |" in page_of_methods
+    assert "| `cam` | - | - | - | 0.460 at 0.310 | 0.410 | not established |" in page_of_methods
+    assert "| `fused` | - | - | - | - | 0.480 | 80 % [70, 90] |" in page_of_methods
     assert update_documents(root) == []
 
 

@@ -1,4 +1,4 @@
-"""The generated parts of README.md and docs/results.md: tables of the runs that results/ keeps."""
+"""The generated parts of README.md, docs/results.md and docs/methods.md: tables of the runs that results/ keeps."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ HEADLINE: Final = (
     ("demo_seeds", "embedded scenes, 3 + 23 areas"),
     ("dubai72", "Dubai, 72 real images, 18 + 27"),
 )
+COLUMNS: Final = ("masks", "student", "gap closed")
 RUNS: Final = (
     ("demo", "Embedded scenes, one seed (`make demo`)"),
     ("demo_seeds", "Embedded scenes, three seeds, with boxes (`make demo_seeds`)"),
@@ -26,8 +27,9 @@ RUNS: Final = (
 
 
 def update_documents(root: Path) -> list[Path]:
-    """Rewrite the generated block of README.md and docs/results.md; the files that changed."""
-    blocks = {root / "README.md": headline(root), root / "docs" / "results.md": tables(root)}
+    """Rewrite the generated block of README.md, docs/results.md and docs/methods.md; the files that changed."""
+    docs = root / "docs"
+    blocks = {root / "README.md": headline(root), docs / "results.md": tables(root), docs / "methods.md": methods(root)}
     return [path for path, block in blocks.items() if _replace_block(path, block)]
 
 
@@ -50,16 +52,14 @@ def _headline_row(title: str, report: Mapping[str, Mapping[str, Any]]) -> str:
     if best is None or ORACLE not in report:
         return f"| {title} | {_spread(report[FIRST])} | - | - | - | - |"
     row = report[best]
-    gain, share = row["gain"], row["gap_closed"]
+    gain = row["gain"]
     cells = [
         title,
         _spread(report[FIRST]),
         f"**{_spread(row)}** ({best})",
         _spread(report[ORACLE]),
         f"{gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]",
-        "not established"
-        if share is None or share["low"] is None
-        else f"**{100 * share['value']:.0f} %** [{100 * share['low']:.0f}, {100 * share['high']:.0f}]",
+        _share(row, "**"),
     ]
     return "| " + " | ".join(cells) + " |"
 
@@ -71,6 +71,45 @@ def _missing_row(title: str, path: Path) -> str:
 def _spread(row: Mapping[str, Any]) -> str:
     spread = row["spread"]
     return f"{row['miou']:.3f}" + (f" ({spread['low']:.3f} to {spread['high']:.3f})" if spread["count"] > 1 else "")
+
+
+def _share(row: Mapping[str, Any], mark: str = "") -> str:
+    """The share of the gap that is closed, with its interval; ``mark`` goes around the share."""
+    share = row.get("gap_closed")
+    if share is None or share["low"] is None:
+        return "not established"
+    return f"{mark}{100 * share['value']:.0f} %{mark} [{100 * share['low']:.0f}, {100 * share['high']:.0f}]"
+
+
+def methods(root: Path) -> str:
+    """One table: a row per use of the tags, with its masks and its students on every data set of the headline."""
+    found = [(title, _students(root / "results" / name), _masks(root / "results" / name)) for name, title in HEADLINE]
+    sources = list(dict.fromkeys(source for _, students, _ in found for source in students))
+    columns = ["source", *(f"{title.split(',')[0]}: {column}" for title, *_ in found for column in COLUMNS)]
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for source in sources:
+        cells = [f"`{source}`"]
+        for _, students, masks in found:
+            row = students.get(source)
+            cells += [masks.get(source, "-"), f"{row['miou']:.3f}" if row else "-"]
+            cells.append(_share(row) if row and source not in (FIRST, ORACLE) else "-")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _students(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """Source -> its row of report.json, task (i) and the oracle first."""
+    path = folder / "report.json"
+    rows: dict[str, Mapping[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
+    return {name: rows[name] for name in sorted(rows, key=lambda name: (name != FIRST, name != ORACLE))}
+
+
+def _masks(folder: Path) -> dict[str, str]:
+    """Method -> mIoU and coverage of its pseudo-masks, from the second table of results.md."""
+    path = folder / "results.md"
+    text = path.read_text().partition("| pseudo-masks")[2] if path.is_file() else ""
+    rows = (line.strip("| ").split(" | ") for line in text.splitlines()[2:] if line.startswith("| "))
+    return {name: f"{miou} at {coverage}" for name, coverage, _, miou, *_ in rows}
 
 
 def tables(root: Path) -> str:
