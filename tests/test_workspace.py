@@ -184,3 +184,19 @@ def test_dvc_notices_code_and_not_comments(tmp_path: Path) -> None:
     changed = {stage for stage, text in digests().items() if text != before[stage]}
     assert {"segment", "teacher", "classifier"} <= changed
     assert not {"tiles", "pseudo", "fused", "report"} & changed
+
+
+def test_a_stage_without_methods_is_not_taken_for_the_whole_pipeline(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("methods: []\nsources: [pixel]\n")
+    root = tmp_path / "w"
+    create_workspace(root, str(tmp_path / "mine.yaml"))
+    keep = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "WEAKSEG", "DVC"))}
+    environment = keep | {
+        "PYTHONPATH": str(Path(weakseg.__file__).parents[1]),
+        "DVC_SITE_CACHE_DIR": str(tmp_path / "cache"),
+    }
+    command = [sys.executable, "-m", "dvc", "repro", "pseudo"]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert "`dvc repro pseudo` with an empty list of methods" in done.stderr
+    assert not (root / "out").exists()
