@@ -97,16 +97,17 @@ def test_the_readme_is_short() -> None:
     assert len(TEXT.splitlines()) <= 150
 
 
-def commands_in(text: str) -> list[str]:
-    """Lines of the fenced blocks without a language that call weakseg."""
-    blocks = re.findall(r"```\n(.*?)```", text, flags=re.DOTALL)
-    return [line.strip() for block in blocks for line in block.splitlines() if re.match(r"\S*weakseg\s", line.strip())]
+def commands_in(text: str, start: str) -> list[list[str]]:
+    """Words of the lines that begin with ``start`` in the fenced blocks without a language."""
+    blocks = re.findall(r"^```\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    lines = [line.split(" # ")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line.split() for line in lines if re.match(start + r"\s", line)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_every_weakseg_command_exists_with_its_options(page: Path) -> None:
-    for line in commands_in(page.read_text()):
-        words = line.split()[1:]
+    for line in commands_in(page.read_text(), r"\S*weakseg"):
+        words = line[1:]
         if words[0] == "--root":
             words = words[2:]
         command = typer.main.get_command(app)
@@ -117,9 +118,37 @@ def test_every_weakseg_command_exists_with_its_options(page: Path) -> None:
         assert {word.split("=")[0] for word in words if word.startswith("--")} <= known, line
 
 
+def makefile_targets() -> set[str]:
+    return set(re.findall(r"^([a-z_]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+
+
 def test_the_two_commands_are_targets_of_the_makefile() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    assert {"demo", "test", "check", "dubai"} <= targets
+    assert {"demo", "test", "check", "dubai", "docs"} <= makefile_targets()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_scripts_and_targets_exist(page: Path) -> None:
+    text = page.read_text()
+    for words in commands_in(text, "python"):
+        assert words[1] == "-m" or (ROOT / words[1]).is_file(), words
+    for words in commands_in(text, "make"):
+        assert words[1] in makefile_targets(), words
+    named = re.findall(
+        r"`make ([a-z_]+)|`(?:[A-Z_]+=\S+ )?python ((?:scripts|benchmarks)/\S+?\.py)", without_code(text)
+    )
+    assert {target for target, _ in named if target} <= makefile_targets()
+    assert all((ROOT / script).is_file() for _, script in named if script)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_stages_that_dvc_is_asked_for_exist(page: Path) -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    text = page.read_text()
+    asked = [words[2:] for words in commands_in(text, "dvc repro")]
+    asked += [found.split() for found in re.findall(r"`dvc repro ([^`]*)`", without_code(text))]
+    for words in asked:
+        for word in words:
+            assert word.startswith("-") or word.split("@")[0] in stages, f"{page.name}: {words}"
 
 
 def without_code(text: str) -> str:
