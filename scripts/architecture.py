@@ -80,7 +80,7 @@ def draw(folders: dict[str, str], imports: Counter[tuple[str, str]], target: Pat
     axes.text(
         -3.9,
         -1.1,
-        "A row per folder. A dot: it imports from the folder in whose column the dot stands; the larger, the more files.\n"
+        "A row per folder; a dot: it imports from the folder in whose column it stands; the larger, the more files.\n"
         "No dot right of the black squares: nothing imports from further down.",
         fontsize=9,
         color=INK,
