@@ -121,9 +121,9 @@ def _objects(draw: st.DrawFn, columns: int, rows: int, shapes: tuple[str, ...], 
     shape = draw(st.sampled_from(shapes))
     polygons = []
     for _ in range(draw(st.integers(2, 3)) if shape == "parts" else 1):
-        left = draw(st.integers(-4 * reach, 4 * columns - 8)) / 4
-        top = draw(st.integers(-4 * reach, 4 * rows - 8)) / 4
-        right, bottom = left + draw(st.integers(2, 60)) / 4, top + draw(st.integers(2, 40)) / 4
+        left = draw(st.integers(-4 * reach, 4 * columns - 12)) / 4
+        top = draw(st.integers(-4 * reach, 4 * rows - 12)) / 4
+        right, bottom = left + draw(st.integers(5, 60)) / 4, top + draw(st.integers(5, 40)) / 4
         right, bottom = min(right, columns + reach), min(bottom, rows + reach)
         middle, centre = (left + right) / 2, (top + bottom) / 2
         rings = [_ring(left, top, right, bottom)]

@@ -97,7 +97,8 @@ class LabelSpec:
     def astray(self) -> npt.NDArray[np.bool_]:
         """bool (H, W): px that mean nothing; one, beside others that mean something."""
         astray = np.zeros((self.height, self.width), bool)
-        astray[self.height // 2, self.width // 2] = self.stray and astray.size > 1
+        middle = self.height // 2, self.width // 2
+        astray[middle] = self.stray and astray.size > 1 and self.truth[middle] != IGNORE
         return astray
 
     def write(self, path: Path) -> None:

@@ -145,7 +145,10 @@ def _shape(note: str) -> str:
     found, _, rest = note.partition("; expected ")
     found = re.sub(r"/\S*drawn-[^/\s:]*(?=/in:)", "FOLDER", found)
     found = re.sub(
-        r"\S*/\S.*?\.(?:tif|tiff|png|jpg|jpeg|json|geojson|yaml|zip)\b(?:/[^:,;]*\.\w+)?", "FILE", found, flags=re.I
+        r"\S*/\S.*?\.(?:tif|tiff|png|jpg|jpeg|json|geojson|gpkg|shp|fgb|yaml|zip)\b(?:/[^:,;]*\.\w+)?",
+        "FILE",
+        found,
+        flags=re.I,
     )
     found = re.sub(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?", "N", found)
     found = re.sub(r"'[^']*'", "'X'", found)
