@@ -285,7 +285,9 @@ def _ignores(encoding: str, writer: str, scheme: Scheme, dtype: str) -> list[str
         return ["none", "nodata", "mask", *(["colour"] if scheme.ignored else [])]
     if encoding.startswith("ids"):
         found = ["none", "option"]
-        found += ["255"] if IGNORE not in scheme.ids else []
+        # masks of 0 and 255 are black and white where these are the classes
+        white_class = scheme.grey and (255, 255, 255) in scheme.colours
+        found += ["255"] if IGNORE not in scheme.ids and not white_class else []
         found += ["nodata", "nodata", "nodata"] if writer in ("tifffile.tif", "rasterio.tif") else []
         found += ["mask"] if writer == "rasterio.tif" and encoding == "ids" else []
         return [*found, "nan"] if dtype == "float32" else found
