@@ -10,9 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
-
-pytest.importorskip("tifffile")
-
 from tests.generators.drawn_images import ImageSpec, turn_to_seen
 from tests.generators.drawn_imports import AreaSpec, ImportCase, check_import, write_delivery
 from tests.generators.drawn_labels import LabelKind, LabelSpec, write_grey_png
