@@ -20,8 +20,8 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.image import scale_cam_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-from weakseg.models.classifier import Classifier, build_classifier
-from weakseg.weak.cam import CamOptions, class_activation_maps, view_maps
+from weakseg.methods.cam import CamOptions, class_activation_maps, view_maps
+from weakseg.methods.classifier import Classifier, build_classifier
 
 CLASSES, SCALES = 5, (0.5, 1.0, 1.5, 2.0)
 

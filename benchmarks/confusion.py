@@ -24,8 +24,8 @@ import torch
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from weakseg.classes import IGNORE, ISPRS, Mask
-from weakseg.metrics import confusion_matrix
+from weakseg.core.classes import IGNORE, ISPRS, Mask
+from weakseg.evaluation.metrics import confusion_matrix
 
 
 def make_masks(height: int, width: int, classes: int, seed: int) -> tuple[Mask, Mask]:

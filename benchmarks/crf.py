@@ -19,8 +19,8 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from weakseg.weak.crf import CrfOptions, RefineOptions, refine_many
-from weakseg.weak.scores import ScoreMaps
+from weakseg.methods.crf import CrfOptions, RefineOptions, refine_many
+from weakseg.methods.scores import ScoreMaps
 
 OPTIONS = RefineOptions(crf=CrfOptions(), window=1024, halo=0)
 CLASSES = 5

@@ -42,14 +42,14 @@ import torch
 from geo_peers_worker import load_network, read_pixels, stopwatch
 from torch import Tensor, nn
 
-from weakseg.allocation import keep_buffers
-from weakseg.classes import ISPRS
-from weakseg.data.augment import normalise
-from weakseg.data.streaming import inspect_source
-from weakseg.data.tiles import cover_windows
-from weakseg.export import ExportNet
-from weakseg.models.build import build_segmenter
-from weakseg.prediction import Options, Predictor, run_predictor
+from weakseg.core.classes import ISPRS
+from weakseg.data.crops.augment import normalise
+from weakseg.data.windows import cover_windows
+from weakseg.export.files import ExportNet
+from weakseg.inference.allocation import keep_buffers
+from weakseg.inference.predict import Options, Predictor, run_predictor
+from weakseg.networks.build import build_segmenter
+from weakseg.raster.stream import inspect_source
 
 PEERS = {"terratorch": "TerraTorch `tiled_inference`", "torchgeo": "torchgeo `GridGeoSampler` and a loop"}
 BARE, OURS = "the network alone", "weakseg, file to file"

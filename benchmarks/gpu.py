@@ -23,16 +23,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from weakseg.classes import ClassScheme
+from weakseg.core.classes import ClassScheme
+from weakseg.core.params import Params
 from weakseg.data.areas import Area
-from weakseg.data.dataset import StepDataset
-from weakseg.params import Params
-from weakseg.presets import load_preset
+from weakseg.data.crops.dataset import StepDataset
+from weakseg.pipeline.presets import load_preset
 from weakseg.stages.single_stage import build as build_single_stage
 from weakseg.training.fit import fit
 from weakseg.training.machine import machine_from_environment
 from weakseg.training.segment import build_pools, segmentation_step
-from weakseg.training.segmenters import segmenter_of
+from weakseg.training.segmenter import segmenter_of
 
 SCHEME = ClassScheme(tuple("abcde"), tuple((20 * i, 0, 0) for i in range(5)))
 AREAS, SIDE = 8, 1000  # of the random areas that the loop cuts its crops from

@@ -27,15 +27,15 @@ import rasterio
 import torch
 from monai.inferers import sliding_window_inference
 
-from weakseg.allocation import keep_buffers
-from weakseg.classes import ISPRS
-from weakseg.data.augment import normalise
-from weakseg.data.raster import write_raster
-from weakseg.data.streaming import inspect_source
-from weakseg.data.tiles import cover_windows
-from weakseg.inference import PLAIN, predict_probabilities, predict_scene
-from weakseg.models.build import build_segmenter
-from weakseg.prediction import Options, Predictor, run_predictor
+from weakseg.core.classes import ISPRS
+from weakseg.data.crops.augment import normalise
+from weakseg.data.windows import cover_windows
+from weakseg.inference.allocation import keep_buffers
+from weakseg.inference.predict import Options, Predictor, run_predictor
+from weakseg.inference.scene import PLAIN, predict_probabilities, predict_scene
+from weakseg.networks.build import build_segmenter
+from weakseg.raster.open import write_raster
+from weakseg.raster.stream import inspect_source
 from weakseg.training.machine import Machine
 
 

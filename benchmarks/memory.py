@@ -55,13 +55,13 @@ def child(source: Path, target: Path, model: str, scale: float, overlap: float) 
     """Predict in this process and print its peak."""
     import torch
 
-    from weakseg.allocation import keep_buffers
-    from weakseg.classes import ISPRS
-    from weakseg.data.streaming import inspect_source
-    from weakseg.inference import PLAIN
-    from weakseg.prediction import run_predictor
-    from weakseg.prediction_options import Options
-    from weakseg.predictors import Predictor, load_predictor
+    from weakseg.core.classes import ISPRS
+    from weakseg.inference.allocation import keep_buffers
+    from weakseg.inference.model import Predictor, load_predictor
+    from weakseg.inference.options import Options
+    from weakseg.inference.predict import run_predictor
+    from weakseg.inference.scene import PLAIN
+    from weakseg.raster.stream import inspect_source
     from weakseg.training.machine import Machine
 
     keep_buffers()

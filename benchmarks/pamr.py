@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from weakseg.models.pamr import DILATIONS, ITERATIONS, pamr
+from weakseg.methods.pamr import DILATIONS, ITERATIONS, pamr
 
 Size = tuple[int, int, int]  # batch, channels of the masks, side
 RING = [0, 1, 2, 3, 5, 6, 7, 8]

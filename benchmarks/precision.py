@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from weakseg.allocation import keep_buffers
 from weakseg.data.store import list_areas, open_array
-from weakseg.export import export_onnx
-from weakseg.inference import PLAIN, sweep_windows
-from weakseg.metrics import confusion_matrix, mean_iou
-from weakseg.predictors import Predictor, load_predictor
-from weakseg.quantising import ALLOWED, export_int8
+from weakseg.evaluation.metrics import confusion_matrix, mean_iou
+from weakseg.export.files import export_onnx
+from weakseg.export.quantise import ALLOWED, export_int8
+from weakseg.inference.allocation import keep_buffers
+from weakseg.inference.model import Predictor, load_predictor
+from weakseg.inference.scene import PLAIN, sweep_windows
 from weakseg.training.machine import Machine
 
 REFERENCE = "torch, float32"

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from weakseg.models.affinity import pair_offsets, path_points
-from weakseg.models.irnet_options import IrnetOptions, irnet_preset
-from weakseg.weak.affinity import walk, walk_area
-from weakseg.weak.scores import ScoreMaps
+from weakseg.methods.irnet.affinity import pair_offsets, path_points
+from weakseg.methods.irnet.settings import IrnetOptions, irnet_preset
+from weakseg.methods.irnet.walk import walk, walk_area
+from weakseg.methods.scores import ScoreMaps
 
 CLASSES = 5
 

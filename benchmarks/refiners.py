@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from weakseg.classes import IGNORE
+from weakseg.core.classes import IGNORE
 from weakseg.data.store import open_array
-from weakseg.stages.context import Context, open_context
-from weakseg.weak.crf import RefineOptions, refine_area
-from weakseg.weak.pseudo import SweepRow, sweep_thresholds
-from weakseg.weak.scores import ScoreMaps, load_scores
+from weakseg.methods.crf import RefineOptions, refine_area
+from weakseg.methods.pseudo import SweepRow, sweep_thresholds
+from weakseg.methods.scores import ScoreMaps, load_scores
+from weakseg.pipeline.context import Context, open_context
 
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 CLASSES_AT = 0.7  # coverage of the table of classes

@@ -23,12 +23,12 @@ os.environ |= {"OMP_NUM_THREADS": "1", "WEAKSEG_TRACKING": "off", "WEAKSEG_DEVIC
 import numpy as np
 import yaml
 
-from weakseg.classes import ISPRS
-from weakseg.data.raster import write_raster
-from weakseg.layout import Layout
+from weakseg.core.classes import ISPRS
+from weakseg.core.layout import Layout
+from weakseg.pipeline.context import open_context
+from weakseg.raster.open import write_raster
 from weakseg.stages import tiles
 from weakseg.stages.classifier import build
-from weakseg.stages.context import open_context
 from weakseg.training.checkpoints import save_checkpoint
 
 DEMO = Path(__file__).parents[1] / "params.yaml"

@@ -22,16 +22,16 @@ from typing import Any
 
 import numpy as np
 
-from weakseg.classes import IGNORE
+from weakseg.core.classes import IGNORE
+from weakseg.core.layout import Layout
+from weakseg.core.params import Params, load_params, with_changes
 from weakseg.data.store import fingerprint, open_array
-from weakseg.layout import Layout
-from weakseg.metrics import over_seeds
-from weakseg.params import Params, load_params, with_changes
+from weakseg.evaluation.metrics import over_seeds
+from weakseg.methods.pseudo import SweepRow, sweep_thresholds
+from weakseg.methods.scores import load_scores
+from weakseg.pipeline.context import Context, open_context, write_report
 from weakseg.stages import audit
-from weakseg.stages.apart import link_inputs, link_outputs, run_apart
-from weakseg.stages.context import Context, open_context, write_report
-from weakseg.weak.pseudo import SweepRow, sweep_thresholds
-from weakseg.weak.scores import load_scores
+from weakseg.studies.apart import link_inputs, link_outputs, run_apart
 
 STAGES_OF = {"cam": ("classifier", "cam"), "single_stage": ("single_stage",)}
 COVERAGES = (1.0, 0.75, 0.5)

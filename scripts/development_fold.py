@@ -17,10 +17,10 @@ from pathlib import Path
 
 import yaml
 
-from weakseg.errors import ParamsError
-from weakseg.layout import Layout
-from weakseg.params import Params, load_params, with_changes
-from weakseg.workspace import create_workspace
+from weakseg.core.errors import ParamsError
+from weakseg.core.layout import Layout
+from weakseg.core.params import Params, load_params, with_changes
+from weakseg.pipeline.workspace import create_workspace
 
 
 def fold_of(params: Params, pattern: str, tag_size: int | None) -> Params:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pytest
 import yaml
 
-from weakseg.classes import IGNORE, ISPRS
+from weakseg.core.classes import IGNORE, ISPRS
 
 PROJECT = Path(__file__).parents[1]
 SIDE, CELL = 64, 16
@@ -69,7 +69,7 @@ def tiny_params() -> dict[str, Any]:
 
 def build_workspace(root: Path) -> Path:
     """2 N1, 2 N2 and 1 validation areas of 64 px under ``root``/data, and params.yaml."""
-    from weakseg.data.raster import write_raster
+    from weakseg.raster.open import write_raster
 
     for seed, area in enumerate(name for names in AREAS.values() for name in names):
         image, mask = paint_area(seed)

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from scripts.compare_weak_labels import Row, at_coverage, compare, rows_of, table_of
 
-from weakseg.params import load_params, with_changes
+from weakseg.core.params import load_params, with_changes
+from weakseg.methods.pseudo import SweepRow
 from weakseg.stages import tiles
-from weakseg.weak.pseudo import SweepRow
 
 PROJECT = Path(__file__).parents[1]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from scripts.development_fold import fold_of
 
-from weakseg.errors import ParamsError
-from weakseg.params import with_changes
-from weakseg.presets import load_preset
-from weakseg.stages.ablation import load_variants
+from weakseg.core.errors import ParamsError
+from weakseg.core.params import with_changes
+from weakseg.pipeline.presets import load_preset
+from weakseg.studies.ablation import load_variants
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

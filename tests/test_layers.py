@@ -14,24 +14,15 @@ PACKAGE = Path(weakseg.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__") for path in FILES]
 
-LAYERS: dict[str, int] = {
-    **dict.fromkeys(("errors", "classes", "config", "params", "settings", "layout", "allocation"), 0),
-    "data": 1,
-    **dict.fromkeys(("models", "losses", "metrics"), 2),
-    **dict.fromkeys(("training", "weak", "inference", "figures", "import_sheet"), 3),
-    **dict.fromkeys(("tracking", "registry", "report", "page", "readme", "export", "bundle_script", "serving"), 4),
-    **dict.fromkeys(("tuning", "sweeping", "prediction", "predictors", "promote", "polygons", "reports", "results"), 4),
-    **dict.fromkeys(("presets", "import_graph"), 4),
-    **dict.fromkeys(("label_cost", "addresses", "demo", "encoding", "prediction_options", "pyfunc", "quantising"), 4),
-    "request_guard": 4,
-    **dict.fromkeys(("stages", "workspace"), 5),
-    **dict.fromkeys(("cli", "__main__"), 6),
-}
+FOLDERS = (  # a file imports only from its own folder and from those before it
+    *("core", "raster", "labels", "data", "networks", "evaluation", "methods", "training", "inference"),
+    *("export", "serving", "tracking", "registry", "pipeline", "report", "stages", "studies", "cli"),
+)
 SCRIPTS = {  # run by path, never imported by us: what they need is there when they run
-    "bundle_script",  # travels alone with an exported model
-    "stages.registered_model",  # MLflow runs it to make and to load a registered model
+    "export.bundle_script",  # travels alone with an exported model
+    "serving.registered_model",  # MLflow runs it to make and to load a registered model
 }
-TORCH_IN_DATA = {"data.augment", "data.dataset", "data.tag_dataset"}
+TORCH_IN_DATA = {"data.crops.augment", "data.crops.dataset", "data.crops.tag_dataset"}
 LAZY = {
     *("mlflow", "timm", "segmentation_models_pytorch", "torchvision", "matplotlib", "rasterio", "sklearn"),
     *("pydensecrf", "optuna", "onnx", "onnxruntime", "plotly", "geopandas", "shapely", "pyogrio", "dvc"),
@@ -64,8 +55,8 @@ def _walk(node: ast.AST, runs: bool, found: list[tuple[str, bool]]) -> None:
 MODULES = {f"weakseg.{name}" for name in NAMES}
 
 
-def layer(name: str) -> int:
-    return LAYERS[name if name in LAYERS else name.split(".")[0]]
+def place(name: str) -> int:
+    return FOLDERS.index(name.split(".")[0])
 
 
 def own_imports(name: str, *, at_import: bool = False) -> set[str]:
@@ -81,28 +72,36 @@ def outside_imports(name: str, *, at_import: bool) -> set[str]:
     return {module.split(".")[0] for module, runs in imports_of(name) if runs or not at_import} - {"weakseg"}
 
 
+IN_FOLDERS = [name for name in NAMES if "." in name]
+
+
 def test_the_package_is_read() -> None:
-    assert {"errors", "data.raster", "models.build", "training.fit", "stages.segment", "cli"} <= set(NAMES)
-    assert own_imports("training.checkpoints") == {"classes", "data.augment", "data.files", "errors"}
+    assert {"core.errors", "raster.open", "networks.build", "training.fit", "stages.segment"} <= set(NAMES)
+    assert own_imports("training.checkpoints") == {
+        *("core.classes", "core.errors", "core.files", "data.crops.augment"),
+    }
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("__init__", "")])
-def test_a_file_has_a_layer_and_imports_from_above(name: str) -> None:
-    head = name.split(".")[0]
-    assert head in LAYERS, f"{name}: give it a layer in this table and in the design"
-    lower = {other for other in own_imports(name) if layer(other) > layer(name)}
-    assert not lower, f"{name} (layer {layer(name)}) imports {sorted(lower)}"
+def test_nothing_lies_loose() -> None:
+    assert {name for name in NAMES if name not in IN_FOLDERS} - set(FOLDERS) == {"__init__", "__main__"}
+    assert {name.split(".")[0] for name in IN_FOLDERS} <= set(FOLDERS)
+
+
+@pytest.mark.parametrize("name", IN_FOLDERS)
+def test_a_file_imports_only_from_the_folders_before_its_own(name: str) -> None:
+    after = {other for other in own_imports(name) if place(other) > place(name)}
+    assert not after, f"{name} imports {sorted(after)}"
 
 
 def test_the_package_itself_imports_nothing() -> None:
     assert imports_of(NAMES[FILES.index(PACKAGE / "__init__.py")]) == ()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.split(".")[0] in LAYERS and layer(name) <= 1])
+@pytest.mark.parametrize("name", [name for name in IN_FOLDERS if place(name) <= FOLDERS.index("data")])
 def test_pixels_need_no_torch(name: str) -> None:
     if name not in TORCH_IN_DATA:
         assert not outside_imports(name, at_import=False) & {"torch", "accelerate"}
-        assert not {f"data.{kind}" for kind in ("augment", "dataset", "tag_dataset")} & own_imports(name)
+        assert not TORCH_IN_DATA & own_imports(name)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -115,12 +114,19 @@ def test_heavy_packages_wait_for_their_function(name: str) -> None:
 
 
 def test_outside_packages_have_a_home() -> None:
-    """Rasters are opened in data/, accelerate belongs to training, the CRF library to weak/crf."""
+    """Rasters are opened in raster/, accelerate belongs to training, the CRF library to methods/crf."""
     homes = {
-        "rasterio": ("data.", "polygons", "bundle_script"),
-        "pydensecrf": ("weak.crf",),
+        "rasterio": (
+            "raster.",
+            "labels.",
+            "data.importing.",
+            "data.scenes.",
+            "inference.polygons",
+            "export.bundle_script",
+        ),
+        "pydensecrf": ("methods.crf",),
         "accelerate": ("training.",),
-        "sklearn": ("models.classifier",),
+        "sklearn": ("methods.classifier",),
     }
     for package, home in homes.items():
         users = {name for name in NAMES if package in outside_imports(name, at_import=False)}
@@ -129,10 +135,10 @@ def test_outside_packages_have_a_home() -> None:
 
 
 def test_networks_know_no_params() -> None:
-    """Layer 2 takes plain arguments: it reads neither params nor paths of a workspace."""
-    for name in NAMES:
-        if name.split(".")[0] in LAYERS and layer(name) == 2:
-            assert not own_imports(name) & {"params", "layout"}, name
+    """Networks and metrics take plain arguments: they read neither params nor paths of a workspace."""
+    for name in IN_FOLDERS:
+        if name.split(".")[0] in ("networks", "evaluation"):
+            assert not own_imports(name) & {"core.params", "core.layout"}, name
 
 
 def test_imports_have_no_cycle() -> None:

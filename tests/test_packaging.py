@@ -21,7 +21,7 @@ import yaml
 from scripts import prove_dockerfile
 from scripts.prove_dockerfile import instructions
 
-from weakseg.params import load_params
+from weakseg.core.params import load_params
 
 ROOT = Path(__file__).parents[1]
 ENTRIES = ("main", "train", "tune", "evaluate", "promote", "predict")

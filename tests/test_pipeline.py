@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import yaml
 
-from weakseg.classes import find_classes
 from weakseg.cli import PER_SOURCE, STAGES
-from weakseg.config import leaves, load_yaml
-from weakseg.errors import ParamsError
-from weakseg.layout import Layout
-from weakseg.params import SOURCES, WEAK_SOURCES, Params, load_params, with_changes
-from weakseg.presets import PIPELINE as FOLDER
-from weakseg.presets import build_params, load_preset, presets
-from weakseg.settings import teacher_settings, training_settings
+from weakseg.core.classes import find_classes
+from weakseg.core.config import leaves, load_yaml
+from weakseg.core.errors import ParamsError
+from weakseg.core.layout import Layout
+from weakseg.core.params import SOURCES, WEAK_SOURCES, Params, load_params, with_changes
+from weakseg.core.settings import teacher_settings, training_settings
+from weakseg.pipeline.presets import PIPELINE as FOLDER
+from weakseg.pipeline.presets import build_params, load_preset, presets
 
 PROJECT = Path(__file__).parents[1]
 PIPELINE: dict[str, Any] = load_yaml(PROJECT / "dvc.yaml")["stages"]

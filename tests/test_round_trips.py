@@ -12,10 +12,10 @@ import torch
 from rasterio.control import GroundControlPoint
 from tests.test_prediction import ROTATED, SMALL, UTM, linear, picture, predictor, read, save
 
-from weakseg.classes import IGNORE
-from weakseg.data.streaming import inspect_source, stretch_values
-from weakseg.errors import DataError, ParamsError
-from weakseg.prediction import run_predictor
+from weakseg.core.classes import IGNORE
+from weakseg.core.errors import DataError, ParamsError
+from weakseg.inference.predict import run_predictor
+from weakseg.raster.stream import inspect_source, stretch_values
 
 
 def classes_of(layers: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from weakseg.errors import ParamsError, WeaksegError
+from weakseg.core.errors import ParamsError, WeaksegError
 from weakseg.stages import PER_SOURCE, STAGES, check_stage, run_stage
 
 app = typer.Typer(
@@ -69,7 +69,7 @@ def init(
     ] = None,
 ) -> None:
     """Make a workspace at --root: params.yaml from CONFIG, dvc.yaml, DVC's own folder. Without CONFIG: renew one."""
-    from weakseg.workspace import create_workspace
+    from weakseg.pipeline.workspace import create_workspace
 
     typer.echo(create_workspace(context.obj, config))
 
@@ -80,8 +80,8 @@ def synth(
     seed: Annotated[int, typer.Option(help="Of the scenes.")] = 0,
 ) -> None:
     """Write the 33 procedural scenes into the workspace's data/."""
-    from weakseg.data.scenes import write_scenes
-    from weakseg.layout import Layout
+    from weakseg.core.layout import Layout
+    from weakseg.data.scenes.scene import write_scenes
 
     layout = Layout(context.obj)
     write_scenes(layout.data, seed=seed)
@@ -91,7 +91,7 @@ def synth(
 @data_app.command()
 def ensure(context: typer.Context) -> None:
     """See to it that data/ is there: make the embedded scenes where data.dvc is theirs, else say `dvc pull`."""
-    from weakseg.workspace import ensure_data
+    from weakseg.pipeline.workspace import ensure_data
 
     typer.echo(ensure_data(context.obj))
 
@@ -128,10 +128,10 @@ def import_(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and draw the sheet; leave data/ as it is.")] = False,
 ) -> None:
     """Check every image and mask and bring them into the workspace's data/, or report all problems and do nothing."""
-    from weakseg.classes import ISPRS, find_classes
-    from weakseg.data.importing import import_dataset
-    from weakseg.import_sheet import draw_import_sheet
-    from weakseg.layout import Layout
+    from weakseg.core.classes import ISPRS, find_classes
+    from weakseg.core.layout import Layout
+    from weakseg.data.importing.dataset import import_dataset
+    from weakseg.report.import_sheet import draw_import_sheet
 
     layout, scheme = Layout(context.obj), find_classes(classes) if classes else ISPRS
     report = import_dataset(
@@ -178,7 +178,7 @@ def tags(
     write: Annotated[bool, typer.Option(help="Write data/tags/tags.csv; without it only the table is shown.")] = False,
 ) -> None:
     """Derive crop tags from the masks, and show what tags say per crop size: presence, entropy, co-occurrence."""
-    from weakseg.workspace import describe_tags, write_mask_tags
+    from weakseg.pipeline.workspace import describe_tags, write_mask_tags
 
     if write:
         typer.echo(write_mask_tags(context.obj, size=size, min_share=min_share))
@@ -198,7 +198,7 @@ def boxes(
     replace: Annotated[bool, typer.Option(help="Replace boxes that are there.")] = False,
 ) -> None:
     """Check bounding boxes and bring them into data/boxes/, or report all problems and do nothing."""
-    from weakseg.workspace import import_box_files, write_mask_boxes
+    from weakseg.pipeline.workspace import import_box_files, write_mask_boxes
 
     if bool(sources) == bool(from_masks):
         raise ParamsError(
@@ -225,7 +225,7 @@ def split(
     every_class: Annotated[bool, typer.Option(help="Draw again until N1 holds every class.")] = True,
 ) -> None:
     """Draw a split once and write it into params.yaml as explicit lists."""
-    from weakseg.workspace import write_split
+    from weakseg.pipeline.workspace import write_split
 
     typer.echo(write_split(context.obj, (pixel, tagged, validation), seed=seed, every_class=every_class))
 
@@ -237,7 +237,7 @@ def show(
     area: Annotated[str, typer.Option(help="Area of N1 or N2.")],
 ) -> None:
     """Write one sheet: image, truth, each class's map, refinement, pseudo-mask."""
-    from weakseg.stages.sheets import draw_area_sheet
+    from weakseg.report.sheets import draw_area_sheet
 
     typer.echo(draw_area_sheet(context.obj, method, area))
 
@@ -249,7 +249,7 @@ def label_cost(
     only: Annotated[list[str] | None, typer.Option(help="Train only this budget now; may be given again.")] = None,
 ) -> None:
     """Train at the budgets of the section `label_cost`, draw mIoU against labelling hours, say what to label next."""
-    from weakseg.stages.budgets import run_label_cost
+    from weakseg.studies.budgets import run_label_cost
 
     points, sentence = run_label_cost(context.obj, steps=steps, only=only or ())
     for point in points:
@@ -264,7 +264,7 @@ def results(
     folder: Annotated[Path, typer.Argument(help="Where to keep the run, for instance results/demo.")],
 ) -> None:
     """Keep a finished run: its tables, numbers and maps, and the machine that made them, for git."""
-    from weakseg.results import save_results
+    from weakseg.report.results import save_results
 
     typer.echo(f"{folder}: {', '.join(save_results(context.obj, folder))}")
 
@@ -272,7 +272,7 @@ def results(
 @app.command()
 def readme(context: typer.Context) -> None:
     """Rewrite the generated tables of README.md and docs/results.md from results/."""
-    from weakseg.readme import update_documents
+    from weakseg.report.readme import update_documents
 
     typer.echo("\n".join(map(str, update_documents(context.obj))) or "nothing to change")
 
@@ -306,11 +306,11 @@ def tune(
     """Search the space of the section `tune`; results in reports/tuning/."""
     if context.invoked_subcommand is not None:
         return
-    from weakseg.layout import Layout
-    from weakseg.params import load_params
-    from weakseg.stages.tuning_objective import tuning_objective
-    from weakseg.tuning import best_trial, write_tuning_report
-    from weakseg.tuning import tune as run_tuning
+    from weakseg.core.layout import Layout
+    from weakseg.core.params import load_params
+    from weakseg.studies import best_trial, write_tuning_report
+    from weakseg.studies import tune as run_tuning
+    from weakseg.studies.objective import tuning_objective
 
     root: Path = context.obj
     params = load_params(Layout(root).params)
@@ -341,8 +341,8 @@ def apply(
     trial: Annotated[int | None, typer.Option(help="Number of a trial; the best without it.")] = None,
 ) -> None:
     """Write the best trial's values into params.yaml; `git diff` shows them."""
-    from weakseg.layout import Layout
-    from weakseg.tuning import apply_best, load_study, open_storage
+    from weakseg.core.layout import Layout
+    from weakseg.studies import apply_best, load_study, open_storage
 
     found = load_study(open_storage(context.obj, storage), study)
     changed = apply_best(found, Layout(context.obj).params, number=trial)
@@ -360,7 +360,7 @@ def ablate(
     only: Annotated[list[str] | None, typer.Option(help="Train only this row now; may be given again.")] = None,
 ) -> None:
     """Train again with one thing changed at a time; reports/ablation.md says what each is worth."""
-    from weakseg.stages.ablation import load_variants, run_ablation
+    from weakseg.studies.ablation import load_variants, run_ablation
 
     run_ablation(context.obj, load_variants(table), _numbers(seeds), typer.echo, only=only or ())
     typer.echo((context.obj / "reports" / "ablation.md").read_text())
@@ -373,10 +373,10 @@ def promote(
     alias: Annotated[str, typer.Option(help="champion or challenger.")] = "champion",
 ) -> None:
     """Register the model of SOURCE and move the alias to it if it passes the gates of the section `promote`."""
-    from weakseg.layout import Layout
-    from weakseg.params import SOURCES, load_params
-    from weakseg.registry import Gates
-    from weakseg.stages.promotion import promote_source
+    from weakseg.core.layout import Layout
+    from weakseg.core.params import SOURCES, load_params
+    from weakseg.registry.promotion import promote_source
+    from weakseg.registry.versions import Gates
 
     if source not in SOURCES:
         raise ParamsError(f"source {source}", expected=" | ".join(SOURCES), cure="check the spelling")
@@ -398,9 +398,9 @@ def rollback(
     alias: Annotated[str, typer.Option(help="champion or challenger.")] = "champion",
 ) -> None:
     """Move the alias back to the version that held it before."""
-    from weakseg.layout import Layout
-    from weakseg.params import load_params
-    from weakseg.registry import rollback as roll_back
+    from weakseg.core.layout import Layout
+    from weakseg.core.params import load_params
+    from weakseg.registry.versions import rollback as roll_back
 
     outcome = roll_back(context.obj, load_params(Layout(context.obj).params).promote.model, alias=alias)
     typer.echo(f"{outcome.alias} is version {outcome.version} again, was {outcome.previous}")
@@ -413,7 +413,7 @@ def compare(
     b: Annotated[str, typer.Argument(help="The same.")],
 ) -> None:
     """Two evaluations with intervals (paired bootstrap over areas), or the last metrics of any two runs."""
-    from weakseg.stages.comparison import card_warnings, compare_evaluations
+    from weakseg.report.comparison import card_warnings, compare_evaluations
 
     for warning in card_warnings(context.obj):
         typer.echo(f"warning: {warning}", err=True)
@@ -462,12 +462,12 @@ def predict(
     ] = False,
 ) -> None:
     """Predict land-cover maps of whole rasters, window by window."""
-    from weakseg.addresses import find_model
-    from weakseg.allocation import keep_buffers
-    from weakseg.inference import DIHEDRAL, PLAIN
-    from weakseg.prediction import predict_rasters
-    from weakseg.prediction_options import Options
-    from weakseg.predictors import load_predictor
+    from weakseg.inference.allocation import keep_buffers
+    from weakseg.inference.model import load_predictor
+    from weakseg.inference.options import Options
+    from weakseg.inference.predict import predict_rasters
+    from weakseg.inference.scene import DIHEDRAL, PLAIN
+    from weakseg.registry.addresses import find_model
     from weakseg.training.machine import machine_from_environment
 
     if polygons and (Path(where).is_dir() or (any(mark in where for mark in "*?[") and not Path(where).exists())):
@@ -499,7 +499,7 @@ def predict(
     for done in maps:
         typer.echo(f"{done.target}: {done.windows} windows, {done.seconds:.1f} s")
     if polygons:
-        from weakseg.polygons import write_polygons
+        from weakseg.inference.polygons import write_polygons
 
         write_polygons(target, polygons, load_predictor(model_file, PLAIN, machine).scheme)
 
@@ -517,15 +517,15 @@ def export(
     """Write a model for other programs and check it against this one."""
     from functools import partial
 
-    from weakseg.addresses import find_model
-    from weakseg.export import export_bundle, export_onnx, export_torchscript
+    from weakseg.export.files import export_bundle, export_onnx, export_torchscript
+    from weakseg.registry.addresses import find_model
 
     kinds = {"onnx": export_onnx, "torchscript": export_torchscript, "bundle": export_bundle}
     if to not in kinds:
         raise ParamsError(f"--to {to}", expected=" | ".join(kinds), cure="name one of them")
     if int8:
-        from weakseg.layout import Layout
-        from weakseg.quantising import export_int8
+        from weakseg.core.layout import Layout
+        from weakseg.export.quantise import export_int8
 
         if to == "torchscript":
             raise ParamsError("--int8 --to torchscript", expected="onnx | bundle", cure="name one of them")
@@ -547,11 +547,11 @@ def demo(
     stretch: Annotated[str | None, typer.Option(help="LOW,HIGH become 0 and 255: for 16 bits or floats.")] = None,
 ) -> None:
     """Show a local page to drop an image on and see its map; nothing is stored, nothing leaves this machine."""
-    from weakseg.addresses import find_model
-    from weakseg.demo import make_server
-    from weakseg.inference import PLAIN
-    from weakseg.predictors import load_predictor
-    from weakseg.serving import MapService, limits_from_environment
+    from weakseg.inference.model import load_predictor
+    from weakseg.inference.scene import PLAIN
+    from weakseg.registry.addresses import find_model
+    from weakseg.serving.demo import make_server
+    from weakseg.serving.service import MapService, limits_from_environment
     from weakseg.training.machine import machine_from_environment
 
     predictor = load_predictor(find_model(context.obj, model), PLAIN, machine_from_environment())

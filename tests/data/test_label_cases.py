@@ -11,9 +11,9 @@ import pytest
 import rasterio
 from PIL import Image
 
-from weakseg.classes import ISPRS, ClassScheme, load_classes
-from weakseg.data.importing import ImportProblems, ImportReport, import_dataset
-from weakseg.data.raster import read_mask
+from weakseg.core.classes import ISPRS, ClassScheme, load_classes
+from weakseg.data.importing.dataset import ImportProblems, ImportReport, import_dataset
+from weakseg.raster.open import read_mask
 
 BINARY = ClassScheme(("background", "building"), ((0, 0, 0), (255, 255, 255)))
 FOUR = ("road", "water", "forest", "field")

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from weakseg.core.errors import DataError
 from weakseg.data.manifest import TagCrops, load_manifest, save_manifest
-from weakseg.errors import DataError
 
 NAMES = ("road", "roof", "car")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from weakseg.core.errors import DataError
+from weakseg.core.files import atomic_path
 from weakseg.data.areas import open_area
-from weakseg.data.files import atomic_path
 from weakseg.data.manifest import TagCrops
 from weakseg.data.store import fingerprint, list_areas, open_array, save_areas, save_array
-from weakseg.errors import DataError
 
 
 def test_array_round_trip_is_a_read_only_map(tmp_path: Path) -> None:

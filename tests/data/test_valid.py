@@ -12,10 +12,10 @@ import pytest
 import rasterio
 from PIL import Image
 
-from weakseg.classes import IGNORE, ISPRS
-from weakseg.data.importing import import_dataset
-from weakseg.data.raster import read_image, read_info, read_mask, read_valid, write_raster
-from weakseg.data.streaming import inspect_source, open_reader
+from weakseg.core.classes import IGNORE, ISPRS
+from weakseg.data.importing.dataset import import_dataset
+from weakseg.raster.open import read_image, read_info, read_mask, read_valid, write_raster
+from weakseg.raster.stream import inspect_source, open_reader
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 PIXELS = np.random.default_rng(0).integers(1, 255, (20, 30, 3), dtype=np.uint8)

@@ -20,9 +20,9 @@ from tests.generators.drawn_places import WORLD, Place, same_crs, same_transform
 from tests.generators.drawn_schemes import Scheme, schemes
 from tests.generators.outcomes import Outcome, crash, refusal
 
-from weakseg.classes import load_classes
-from weakseg.data.importing import ImportReport, import_dataset
-from weakseg.errors import WeaksegError
+from weakseg.core.classes import load_classes
+from weakseg.core.errors import WeaksegError
+from weakseg.data.importing.dataset import ImportReport, import_dataset
 
 # how the grid of the labels lies to that of the images; the last ones have no right answer but a refusal
 GRIDS = ("none", "same", "rounded", "label_only", "one_px", "half_px", "other_crs", "other_size", "flipped")

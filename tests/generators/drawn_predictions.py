@@ -24,11 +24,11 @@ from tests.generators.drawn_places import same_crs, same_transform
 from tests.generators.outcomes import Outcome, crash, refusal
 from torch import Tensor
 
-from weakseg.classes import ClassScheme
-from weakseg.errors import WeaksegError
-from weakseg.prediction import predict_rasters
-from weakseg.prediction_options import Options
-from weakseg.predictors import Predictor
+from weakseg.core.classes import ClassScheme
+from weakseg.core.errors import WeaksegError
+from weakseg.inference.model import Predictor
+from weakseg.inference.options import Options
+from weakseg.inference.predict import predict_rasters
 from weakseg.training.machine import machine_from_environment
 
 SCHEME = ClassScheme(tuple("abcdefgh"), tuple((i, 9, 9) for i in range(8)))
@@ -154,7 +154,7 @@ def _predict(case: PredictCase, folder: Path, out: Path) -> None:
         "folder": folder,
         "pattern": folder / "*.[tTpPjJ]*[fFgG]",
     }
-    with mock.patch("weakseg.prediction.load_predictor", return_value=predictor):
+    with mock.patch("weakseg.inference.predict.load_predictor", return_value=predictor):
         predict_rasters(
             Path("drawn.pt"),
             str(where[case.where]),

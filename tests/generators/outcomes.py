@@ -12,7 +12,7 @@ from typing import Any, Literal
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
-from weakseg.errors import WeaksegError
+from weakseg.core.errors import WeaksegError
 
 Kind = Literal["equal", "refused", "silent", "crash"]
 _TAKEN: Kind = "equal"

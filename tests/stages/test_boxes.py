@@ -13,14 +13,14 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from weakseg.classes import IGNORE, ISPRS
 from weakseg.cli import app
-from weakseg.data.box_files import read_boxes
-from weakseg.data.raster import RasterInfo, read_image, write_raster
+from weakseg.core.classes import IGNORE, ISPRS
+from weakseg.core.errors import DataError, ParamsError
+from weakseg.core.layout import Layout
 from weakseg.data.store import open_array, save_array
-from weakseg.errors import DataError, ParamsError
-from weakseg.layout import Layout
-from weakseg.weak.scores import ScoreMaps, load_scores, save_scores
+from weakseg.labels.box_files import read_boxes
+from weakseg.methods.scores import ScoreMaps, load_scores, save_scores
+from weakseg.raster.open import RasterInfo, read_image, write_raster
 
 CAR = ISPRS.index("car")
 SIZES = dict.fromkeys(("p1", "p2", "t1", "t2", "v1"), (64, 64))

@@ -21,20 +21,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from weakseg.classes import ClassScheme
 from weakseg.cli import app
-from weakseg.errors import StageError
-from weakseg.layout import Layout
-from weakseg.metrics import Interval, bootstrap, scores_of, to_json
-from weakseg.page.content import Audit, Page
-from weakseg.page.render import render_page
-from weakseg.params import EvaluateParams, ReportParams
-from weakseg.registry import Gates, check_gates
-from weakseg.reports import EvaluationReport, read_evaluation
-from weakseg.stages import evaluate, page_content, report
-from weakseg.stages.comparison import compare_evaluations
-from weakseg.stages.context import write_report
-from weakseg.stages.promotion import evidence_of, model_card, numbers_of
+from weakseg.core.classes import ClassScheme
+from weakseg.core.errors import StageError
+from weakseg.core.layout import Layout
+from weakseg.core.params import EvaluateParams, ReportParams
+from weakseg.evaluation.metrics import Interval, bootstrap, scores_of, to_json
+from weakseg.evaluation.reports import EvaluationReport, read_evaluation
+from weakseg.pipeline.context import write_report
+from weakseg.registry.promotion import evidence_of, model_card, numbers_of
+from weakseg.registry.versions import Gates, check_gates
+from weakseg.report import gather as page_content
+from weakseg.report.comparison import compare_evaluations
+from weakseg.report.content import Audit, Page
+from weakseg.report.render import render_page
+from weakseg.stages import evaluate, report
 
 SOURCES = ("pixel", "cam", "full")
 OPTIONS = ReportParams(draws=20, seed=0)

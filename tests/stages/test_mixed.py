@@ -13,15 +13,15 @@ import pandas as pd
 import pytest
 import yaml
 
-from weakseg.classes import IGNORE, ISPRS
-from weakseg.data.boxes import boxes_from_mask, write_boxes
+from weakseg.core.classes import IGNORE, ISPRS
+from weakseg.core.layout import Layout
 from weakseg.data.manifest import load_manifest
-from weakseg.data.raster import write_raster
 from weakseg.data.store import open_array
-from weakseg.data.tag_table import write_tags
-from weakseg.data.tags import tags_from_mask, to_tag_windows, window_grid
-from weakseg.layout import Layout
-from weakseg.weak.scores import load_scores
+from weakseg.labels.boxes import boxes_from_mask, write_boxes
+from weakseg.labels.tag_table import write_tags
+from weakseg.labels.tags import tags_from_mask, to_tag_windows, window_grid
+from weakseg.methods.scores import load_scores
+from weakseg.raster.open import write_raster
 
 SLIM = {"steps": 2, "batch": 2, "report_every": 2}
 N2 = ("t1", "t2", "t3", "u1")  # tagged; half tagged; with a mask and no tag; nothing but an image

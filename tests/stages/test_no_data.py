@@ -13,20 +13,20 @@ import pytest
 import rasterio
 import yaml
 
-from weakseg.classes import IGNORE, ISPRS
+from weakseg.core.classes import IGNORE, ISPRS
+from weakseg.core.layout import Layout
+from weakseg.core.params import load_params
 from weakseg.data.areas import Area
-from weakseg.data.importing import import_dataset
+from weakseg.data.importing.dataset import import_dataset
 from weakseg.data.manifest import load_manifest
-from weakseg.data.raster import read_image, read_mask, read_valid, write_raster
 from weakseg.data.store import open_array
-from weakseg.data.tag_table import read_tags, write_tags
-from weakseg.data.tags import TagWindow
-from weakseg.layout import Layout
-from weakseg.params import load_params
+from weakseg.labels.tag_table import read_tags, write_tags
+from weakseg.labels.tags import TagWindow
+from weakseg.methods.scores import load_scores
+from weakseg.pipeline.context import open_context
+from weakseg.pipeline.workspace import write_mask_tags
+from weakseg.raster.open import read_image, read_mask, read_valid, write_raster
 from weakseg.stages import evaluate
-from weakseg.stages.context import open_context
-from weakseg.weak.scores import load_scores
-from weakseg.workspace import write_mask_tags
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 COLLAR = np.zeros((64, 64), bool)  # without data: the left quarter, and a corner of one crop beside it

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import yaml
 
-from weakseg.classes import ISPRS
-from weakseg.errors import StageError, TrackingError
-from weakseg.layout import Layout
-from weakseg.metrics import scores_of
-from weakseg.stages.comparison import compare_evaluations
+from weakseg.core.classes import ISPRS
+from weakseg.core.errors import StageError, TrackingError
+from weakseg.core.layout import Layout
+from weakseg.evaluation.metrics import scores_of
+from weakseg.report.comparison import compare_evaluations
 from weakseg.tracking import connect, send_spool
 from weakseg.training.checkpoints import load_checkpoint
 
@@ -137,7 +137,7 @@ def test_a_run_says_what_made_it(records: Records) -> None:
     assert (clean["weakseg.git_dirty"], dirty["weakseg.git_dirty"]) == ("false", "true")  # params.yaml was edited
     assert (clean.get("weakseg.dvc_exp"), dirty["weakseg.dvc_exp"]) == (None, "bold-ant")
     assert clean["weakseg.data_md5"] == DIGEST
-    assert clean["weakseg.params"] != dirty["weakseg.params"]
+    assert clean["weakseg.core.params"] != dirty["weakseg.core.params"]
     for run in records.runs["segment@pixel"]:
         (data,) = run.inputs.dataset_inputs
         assert (data.dataset.name, data.dataset.digest) == ("data", DIGEST)

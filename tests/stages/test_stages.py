@@ -16,19 +16,19 @@ import pytest
 import torch
 import yaml
 
-from weakseg.classes import IGNORE, ISPRS
+from weakseg.core.classes import IGNORE, ISPRS
+from weakseg.core.errors import DataError, StageError
+from weakseg.core.layout import Layout
+from weakseg.core.params import ReportParams
 from weakseg.data.manifest import load_manifest
 from weakseg.data.store import list_areas, open_array
-from weakseg.errors import DataError, StageError
-from weakseg.layout import Layout
-from weakseg.metrics import Interval, confusion_matrix, scores_of
-from weakseg.params import ReportParams
-from weakseg.reports import AuditReport, EvaluationReport, parse_evaluation
+from weakseg.evaluation.metrics import Interval, confusion_matrix, scores_of
+from weakseg.evaluation.reports import AuditReport, EvaluationReport, parse_evaluation
+from weakseg.methods.pseudo import pseudo_mask
+from weakseg.methods.scores import load_scores
+from weakseg.pipeline.context import open_context
 from weakseg.stages import report, segment, tiles
-from weakseg.stages.context import open_context
 from weakseg.training.checkpoints import load_checkpoint
-from weakseg.weak.pseudo import pseudo_mask
-from weakseg.weak.scores import load_scores
 
 PLAN = [
     *(("tiles", ""), ("segment", "pixel"), ("evaluate", "pixel"), ("teacher", ""), ("pseudo", "teacher")),

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import yaml
 
-from weakseg.classes import ISPRS, ClassScheme
-from weakseg.data.importing import import_dataset
+from weakseg.core.classes import ISPRS, ClassScheme
+from weakseg.core.errors import DataError
+from weakseg.core.layout import Layout
+from weakseg.data.importing.dataset import import_dataset
 from weakseg.data.manifest import load_manifest
-from weakseg.data.raster import read_image, read_mask, write_raster
 from weakseg.data.store import open_array
-from weakseg.errors import DataError
-from weakseg.layout import Layout
-from weakseg.workspace import write_mask_tags
+from weakseg.pipeline.workspace import write_mask_tags
+from weakseg.raster.open import read_image, read_mask, write_raster
 
 SPACED = ClassScheme(
     ("impervious surface", "building", "low vegetation", "tree (big)", "car"), ISPRS.colours, ISPRS.ignored

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import yaml
 
-from weakseg.classes import IGNORE
+from weakseg.core.classes import IGNORE
+from weakseg.core.layout import Layout
 from weakseg.data.store import open_array
-from weakseg.layout import Layout
-from weakseg.stages.context import open_context
+from weakseg.methods.scores import load_scores
+from weakseg.pipeline.context import open_context
 from weakseg.stages.pseudo import choose_on_holdout, mask_of
 from weakseg.tracking import connect, send_spool
 from weakseg.training.checkpoints import load_checkpoint
-from weakseg.weak.scores import load_scores
 
 
 def execute(root: Path, *stages: str) -> None:

@@ -13,15 +13,15 @@ import pytest
 import torch
 import yaml
 
+from weakseg.core.errors import DataError
+from weakseg.core.layout import Layout
+from weakseg.core.params import load_params
 from weakseg.data.store import open_array
-from weakseg.errors import DataError
-from weakseg.layout import Layout
-from weakseg.params import load_params
+from weakseg.methods.fusion import allowed_planes
+from weakseg.methods.scores import ScoreMaps, load_scores, save_scores
+from weakseg.pipeline.context import Context, open_context
 from weakseg.stages import classifier, crf, irnet, tiles
-from weakseg.stages.context import Context, open_context
 from weakseg.training.checkpoints import load_checkpoint
-from weakseg.weak.fusion import allowed_planes
-from weakseg.weak.scores import ScoreMaps, load_scores, save_scores
 
 AREAS = ("p1", "p2", "t1", "t2")
 

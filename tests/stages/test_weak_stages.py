@@ -15,19 +15,19 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from weakseg.classes import IGNORE
-from weakseg.data.augment import Preprocessing
+from weakseg.core.classes import IGNORE
+from weakseg.core.errors import StageError
+from weakseg.core.layout import Layout
+from weakseg.data.crops.augment import Preprocessing
 from weakseg.data.store import open_array
-from weakseg.errors import StageError
-from weakseg.figures import CAPTION, GAP
-from weakseg.layout import Layout
-from weakseg.models.single_stage import SingleStageOutput
+from weakseg.methods.cam import LID_COMPAT, area_cam
+from weakseg.methods.scores import ScoreMaps, load_scores
+from weakseg.methods.single_stage.network import SingleStageOutput
+from weakseg.pipeline.context import open_context
+from weakseg.report.figures import CAPTION, GAP
+from weakseg.report.sheets import SIDE, draw_area_sheet
 from weakseg.stages import cam, single_stage
 from weakseg.stages.classifier import load_classifier
-from weakseg.stages.context import open_context
-from weakseg.stages.sheets import SIDE, draw_area_sheet
-from weakseg.weak.cam import LID_COMPAT, area_cam
-from weakseg.weak.scores import ScoreMaps, load_scores
 
 SLIM = {"steps": 3, "batch": 4, "report_every": 2}
 PLAN = (

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from weakseg.classes import ISPRS
-from weakseg.data.augment import IMAGENET
-from weakseg.errors import ParamsError, WeightsError
+from weakseg.core.classes import ISPRS
+from weakseg.core.errors import ParamsError, WeightsError
+from weakseg.data.crops.augment import IMAGENET
 from weakseg.training.checkpoints import describe_model, load_checkpoint, load_weights, save_checkpoint, scheme_of
 from weakseg.training.machine import Machine, machine_from_environment
 from weakseg.training.seeds import seed_everything, step_generator

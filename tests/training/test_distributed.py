@@ -28,12 +28,12 @@ from torch.utils.data import Dataset
 
 from weakseg.cli import app
 from weakseg.cli import main as command_line
-from weakseg.layout import Layout
-from weakseg.params import OptimiserParams
+from weakseg.core.layout import Layout
+from weakseg.core.params import OptimiserParams
+from weakseg.methods.scores import ScoreMaps, save_scores
 from weakseg.training.fit import fit
 from weakseg.training.machine import machine_from_environment
 from weakseg.training.seeds import seed_everything
-from weakseg.weak.scores import ScoreMaps, save_scores
 
 PROJECT = Path(__file__).parents[2]
 NETS = ("conv", "spare", "norm")

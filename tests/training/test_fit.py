@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from weakseg.errors import StageError, WeightsError
-from weakseg.params import OptimiserParams
+from weakseg.core.errors import StageError, WeightsError
+from weakseg.core.params import OptimiserParams
 from weakseg.training.checkpoints import load_checkpoint, save_checkpoint
 from weakseg.training.fit import Batch, FitResult, TrainState, _average, _warm_cosine, fit
 from weakseg.training.machine import Machine

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from weakseg.errors import ParamsError
+from weakseg.core.errors import ParamsError
 from weakseg.training.machine import Machine, machine_from_environment
 from weakseg.training.seeds import rank_seed, step_generator
 

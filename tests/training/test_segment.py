@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from weakseg.classes import IGNORE, ISPRS
+from weakseg.core.classes import IGNORE, ISPRS
+from weakseg.core.errors import DataError
+from weakseg.core.params import Params
 from weakseg.data.areas import Area
-from weakseg.data.augment import Preprocessing
-from weakseg.data.dataset import StepDataset
-from weakseg.data.tags import allowed_raster, tags_from_mask, window_grid, window_index
-from weakseg.errors import DataError
-from weakseg.losses import cross_entropy
-from weakseg.params import Params
+from weakseg.data.crops.augment import Preprocessing
+from weakseg.data.crops.dataset import StepDataset
+from weakseg.labels.tags import allowed_raster, tags_from_mask, window_grid, window_index
+from weakseg.networks.losses import cross_entropy
 from weakseg.training.fit import TrainState
 from weakseg.training.segment import _ramp, build_pools, class_weights, segmentation_step, typical_shares
 

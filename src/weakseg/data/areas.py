@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from weakseg.classes import Mask
+from weakseg.core.classes import Mask
 from weakseg.data.manifest import TagCrops
 from weakseg.data.store import open_array
 

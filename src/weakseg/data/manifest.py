@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from weakseg.data.class_lists import join_names, split_names
-from weakseg.data.files import atomic_path
-from weakseg.errors import DataError
+from weakseg.core.errors import DataError
+from weakseg.core.files import atomic_path
+from weakseg.labels.class_lists import join_names, split_names
 
 COLUMNS = ("id", "area", "split", "row", "column", "height", "width", "tags", "unknown")
 SPLITS = ("pixel", "holdout", "tags")

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from weakseg.data.files import atomic_path
-from weakseg.errors import DataError
+from weakseg.core.errors import DataError
+from weakseg.core.files import atomic_path
 
 Array = npt.NDArray[Any]
 

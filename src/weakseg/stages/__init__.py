@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-from weakseg.errors import ParamsError
+from weakseg.core.errors import ParamsError
 
 STAGES: Final = (
     *("code", "settings"),
@@ -33,7 +33,7 @@ def check_stage(name: str, source: str | None) -> None:
             cure="see dvc.yaml",
         )
     if source is not None:
-        from weakseg.params import SOURCES, WEAK_SOURCES
+        from weakseg.core.params import SOURCES, WEAK_SOURCES
 
         known = SOURCES if name in ("segment", "evaluate") else WEAK_SOURCES
         if source not in known:

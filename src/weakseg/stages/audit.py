@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from weakseg.classes import IGNORE, Mask
-from weakseg.data.files import atomic_path
+from weakseg.core.classes import IGNORE, Mask
+from weakseg.core.files import atomic_path
+from weakseg.core.params import WeakSource
 from weakseg.data.store import open_array
-from weakseg.metrics import confusion_matrix, scores_of
-from weakseg.page.content import evenly
-from weakseg.params import WeakSource
-from weakseg.reports import AuditReport
-from weakseg.stages.context import Context, open_context, tracked, write_report
-from weakseg.stages.pictures import write_area
+from weakseg.evaluation.metrics import confusion_matrix, scores_of
+from weakseg.evaluation.reports import AuditReport
+from weakseg.methods.pseudo import SweepRow, sweep_thresholds
+from weakseg.methods.scores import load_scores
+from weakseg.pipeline.context import Context, open_context, tracked, write_report
+from weakseg.report.content import evenly
+from weakseg.report.pictures import write_area
+from weakseg.report.sheets import draw_sheet_of
 from weakseg.stages.pseudo import choose_on_holdout, mask_of
-from weakseg.stages.sheets import draw_sheet_of
-from weakseg.weak.pseudo import SweepRow, sweep_thresholds
-from weakseg.weak.scores import load_scores
 
 COLUMNS = ["min_score", "min_margin", "coverage", "accuracy", "miou"]  # of the sweep
 PICTURED = 6  # N2 areas on the page of the report, evenly spaced through the list

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from weakseg.classes import IGNORE
-from weakseg.data.box_files import read_boxes
-from weakseg.data.boxes import BoxTable, box_bits
+from weakseg.core.classes import IGNORE
 from weakseg.data.store import open_array
-from weakseg.stages.context import Context, open_context, tracked, write_report
-from weakseg.weak.boxes import BoxOptions, fill_boxes
-from weakseg.weak.fusion import allowed_planes, claim_missing, fuse, silence_ignored
-from weakseg.weak.scores import ScoreMaps, load_scores, save_scores
+from weakseg.labels.box_files import read_boxes
+from weakseg.labels.boxes import BoxTable, box_bits
+from weakseg.methods.boxes import BoxOptions, fill_boxes
+from weakseg.methods.fusion import allowed_planes, claim_missing, fuse, silence_ignored
+from weakseg.methods.scores import ScoreMaps, load_scores, save_scores
+from weakseg.pipeline.context import Context, open_context, tracked, write_report
 
 
 def run(root: Path) -> None:

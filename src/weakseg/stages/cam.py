@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from weakseg.core.params import CamParams
 from weakseg.data.manifest import TagCrops
 from weakseg.data.store import open_array
-from weakseg.models.classifier import Classifier
-from weakseg.params import CamParams
+from weakseg.methods.cam import LID_COMPAT, CamOptions, area_cam, resolve_labels
+from weakseg.methods.classifier import Classifier
+from weakseg.methods.fusion import silence_ignored
+from weakseg.methods.scores import ScoreMaps, save_scores
+from weakseg.pipeline.context import Context, open_context, tracked
 from weakseg.stages.classifier import load_classifier, predict_crops
-from weakseg.stages.context import Context, open_context, tracked
-from weakseg.weak.cam import LID_COMPAT, CamOptions, area_cam, resolve_labels
-from weakseg.weak.fusion import silence_ignored
-from weakseg.weak.scores import ScoreMaps, save_scores
 
 
 def run(root: Path) -> None:

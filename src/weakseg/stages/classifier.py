@@ -12,13 +12,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from weakseg.data.augment import jitter_colour, normalise
+from weakseg.core.params import ClassifierParams
+from weakseg.data.crops.augment import jitter_colour, normalise
+from weakseg.data.crops.tag_dataset import cut_crop
 from weakseg.data.manifest import TagCrops
 from weakseg.data.store import open_array
-from weakseg.data.tag_dataset import cut_crop
-from weakseg.losses import multi_label_bce
-from weakseg.models.build import parameter_groups
-from weakseg.models.classifier import (
+from weakseg.methods.classifier import (
     Classifier,
     apply_missing_label_policy,
     build_classifier,
@@ -26,9 +25,10 @@ from weakseg.models.classifier import (
     positive_weights,
     tag_metrics,
 )
-from weakseg.params import ClassifierParams
-from weakseg.stages.context import Context, open_context, tracked, write_report
-from weakseg.stages.tag_training import fit_on_crops
+from weakseg.networks.build import parameter_groups
+from weakseg.networks.losses import multi_label_bce
+from weakseg.pipeline.context import Context, open_context, tracked, write_report
+from weakseg.pipeline.tag_training import fit_on_crops
 from weakseg.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from weakseg.training.fit import Batch, TrainState
 from weakseg.training.seeds import seed_everything, step_generator

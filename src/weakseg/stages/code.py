@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import weakseg
-from weakseg.import_graph import digest, read_package
-from weakseg.layout import Layout
+from weakseg.core.layout import Layout
+from weakseg.pipeline.import_graph import digest, read_package
 from weakseg.stages import STAGES
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from weakseg.core.params import CrfParams
 from weakseg.data.store import open_array
-from weakseg.params import CrfParams
-from weakseg.stages.context import Context, open_context, tracked
-from weakseg.weak.crf import CrfOptions, RefineOptions, refine_many
-from weakseg.weak.fusion import silence_ignored
-from weakseg.weak.pool import usable_cores
-from weakseg.weak.scores import ScoreMaps, load_scores, save_scores
+from weakseg.methods.crf import CrfOptions, RefineOptions, refine_many
+from weakseg.methods.fusion import silence_ignored
+from weakseg.methods.pool import usable_cores
+from weakseg.methods.scores import ScoreMaps, load_scores, save_scores
+from weakseg.pipeline.context import Context, open_context, tracked
 
 
 def run(root: Path) -> None:

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from weakseg.classes import ClassScheme, Mask
+from weakseg.core.classes import ClassScheme, Mask
+from weakseg.core.errors import StageError
+from weakseg.core.files import atomic_path
+from weakseg.core.params import EvaluateParams, Source
 from weakseg.data.areas import Area, Image, open_area
-from weakseg.data.files import atomic_path
 from weakseg.data.store import fingerprint, list_areas, save_array
-from weakseg.errors import StageError
-from weakseg.figures import draw_confusion
-from weakseg.inference import DIHEDRAL, PLAIN, predict_scene, seam_share
-from weakseg.metrics import (
+from weakseg.evaluation.metrics import (
     Confusion,
     confusion_matrix,
     erode_boundaries,
@@ -24,12 +23,13 @@ from weakseg.metrics import (
     over_seeds,
     scores_of,
 )
-from weakseg.models.build import Segmenter
-from weakseg.params import EvaluateParams, Source
-from weakseg.reports import EvaluationReport
-from weakseg.stages.context import Context, open_context, tracked, write_report
-from weakseg.stages.pictures import write_pictures
-from weakseg.training.segmenters import load_segmenter
+from weakseg.evaluation.reports import EvaluationReport
+from weakseg.inference.scene import DIHEDRAL, PLAIN, predict_scene, seam_share
+from weakseg.networks.build import Segmenter
+from weakseg.pipeline.context import Context, open_context, tracked, write_report
+from weakseg.report.figures import draw_confusion
+from weakseg.report.pictures import write_pictures
+from weakseg.training.segmenter import load_segmenter
 
 Predictions = dict[str, np.ndarray[Any, np.dtype[np.uint8]]]
 
@@ -191,7 +191,7 @@ def write_confusion(path: Path, confusion: Confusion, scheme: ClassScheme) -> No
 
 def draw_overlays(context: Context, source: Source, areas: dict[str, Area]) -> list[Path]:
     """One picture per area: image, truth, prediction, errors; in out/predictions/<source>."""
-    from weakseg.figures import draw_row
+    from weakseg.report.figures import draw_row
 
     folder = context.layout.predictions(source)
     pictures = []

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from weakseg.classes import IGNORE
+from weakseg.core.classes import IGNORE
+from weakseg.core.errors import StageError
 from weakseg.data.store import open_array
-from weakseg.errors import StageError
-from weakseg.metrics import confusion_matrix, scores_of
-from weakseg.stages.context import Context, open_context, tracked, write_report
-from weakseg.weak.fusion import fuse, silence_ignored
-from weakseg.weak.scores import ScoreMaps, load_scores, save_scores
+from weakseg.evaluation.metrics import confusion_matrix, scores_of
+from weakseg.methods.fusion import fuse, silence_ignored
+from weakseg.methods.scores import ScoreMaps, load_scores, save_scores
+from weakseg.pipeline.context import Context, open_context, tracked, write_report
 
 
 def run(root: Path) -> None:

@@ -11,28 +11,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from weakseg.classes import IGNORE
+from weakseg.core.classes import IGNORE
+from weakseg.core.errors import StageError
+from weakseg.core.params import IrnetParams
 from weakseg.data.areas import Area
-from weakseg.data.augment import jitter_colour, normalise
-from weakseg.data.dataset import Pool, StepDataset
-from weakseg.data.sampler import CropSampler
+from weakseg.data.crops.augment import jitter_colour, normalise
+from weakseg.data.crops.dataset import Pool, StepDataset
+from weakseg.data.crops.sampler import CropSampler
 from weakseg.data.store import fingerprint, open_array, save_array
-from weakseg.data.tiles import cover_windows
-from weakseg.errors import StageError
-from weakseg.metrics import confusion_matrix, scores_of
-from weakseg.models.affinity import count_classes, crop_weights
-from weakseg.models.build import build_encoder
-from weakseg.models.irnet import IRNet, irnet_loss
-from weakseg.models.irnet_options import IrnetOptions, irnet_preset
-from weakseg.params import IrnetParams
-from weakseg.stages.context import Context, open_context, tracked, write_report
+from weakseg.data.windows import cover_windows
+from weakseg.evaluation.metrics import confusion_matrix, scores_of
+from weakseg.methods.fusion import allowed_planes, silence_ignored
+from weakseg.methods.irnet.affinity import count_classes, crop_weights
+from weakseg.methods.irnet.network import IRNet, irnet_loss
+from weakseg.methods.irnet.settings import IrnetOptions, irnet_preset
+from weakseg.methods.irnet.walk import Drift, boundary_of_area, walk_area
+from weakseg.methods.pseudo import pseudo_mask
+from weakseg.methods.scores import load_scores, save_scores
+from weakseg.networks.build import build_encoder
+from weakseg.pipeline.context import Context, open_context, tracked, write_report
 from weakseg.training.checkpoints import save_checkpoint
 from weakseg.training.fit import Batch, TrainState, fit
 from weakseg.training.seeds import seed_everything, step_generator
-from weakseg.weak.affinity import Drift, boundary_of_area, walk_area
-from weakseg.weak.fusion import allowed_planes, silence_ignored
-from weakseg.weak.pseudo import pseudo_mask
-from weakseg.weak.scores import load_scores, save_scores
 
 DRAWS = 4096  # crop centres drawn in advance, by weights that cap single-class crops
 COLOUR = 0.2  # jitter of the training crops
@@ -72,7 +72,7 @@ def options_of(params: IrnetParams) -> IrnetOptions:
     """The preset, ``aerial`` with the params' pairs and drift limit.
 
     Published presets bring their own pairs, losses, views and walk, without a limit on the drift. The optimiser is that
-    of the section in any case: :func:`weakseg.models.irnet.poly_sgd` has the published one.
+    of the section in any case: :func:`weakseg.methods.irnet.network.poly_sgd` has the published one.
     """
     preset = irnet_preset(params.preset)
     if params.preset != "aerial":

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from weakseg.classes import IGNORE, Mask
+from weakseg.core.classes import IGNORE, Mask
+from weakseg.core.errors import StageError
+from weakseg.core.params import WeakSource
 from weakseg.data.store import open_array, save_array
-from weakseg.errors import StageError
-from weakseg.params import WeakSource
-from weakseg.stages.context import Context, open_context, tracked, write_report
-from weakseg.weak.pseudo import Thresholds, choose_thresholds, count_areas, pseudo_mask
-from weakseg.weak.scores import load_scores
+from weakseg.methods.pseudo import Thresholds, choose_thresholds, count_areas, pseudo_mask
+from weakseg.methods.scores import load_scores
+from weakseg.pipeline.context import Context, open_context, tracked, write_report
 
 
 def run(root: Path, method: WeakSource) -> None:

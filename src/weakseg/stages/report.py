@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from weakseg.data.files import atomic_path
-from weakseg.errors import StageError
-from weakseg.figures import draw_confusion
-from weakseg.layout import Layout
-from weakseg.metrics import Interval, gap_closed, paired_bootstrap
-from weakseg.page.render import render_page
-from weakseg.params import SOURCES, ReportParams
-from weakseg.reports import AuditReport, EvaluationReport, order_among, read_audit, read_evaluation
-from weakseg.stages.context import open_context, tracked, write_report
-from weakseg.stages.page_content import gather_page, known_runs
+from weakseg.core.errors import StageError
+from weakseg.core.files import atomic_path
+from weakseg.core.layout import Layout
+from weakseg.core.params import SOURCES, ReportParams
+from weakseg.evaluation.metrics import Interval, gap_closed, paired_bootstrap
+from weakseg.evaluation.reports import AuditReport, EvaluationReport, order_among, read_audit, read_evaluation
+from weakseg.pipeline.context import open_context, tracked, write_report
+from weakseg.report.figures import draw_confusion
+from weakseg.report.gather import gather_page, known_runs
+from weakseg.report.render import render_page
 
 LABELS = {
     "pixel": "task (i): N1 pixels",

@@ -12,24 +12,24 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from weakseg.classes import IGNORE
+from weakseg.core.classes import IGNORE
+from weakseg.core.errors import StageError
+from weakseg.core.files import atomic_path
+from weakseg.core.params import WEAK_SOURCES, SegmentParams, Source
+from weakseg.core.settings import training_settings
 from weakseg.data.areas import Area
-from weakseg.data.dataset import StepDataset
-from weakseg.data.files import atomic_path
-from weakseg.data.gsd import load_gsd
+from weakseg.data.crops.dataset import StepDataset
 from weakseg.data.store import fingerprint, open_array
-from weakseg.errors import StageError
-from weakseg.inference import PLAIN, View, predict_scene
-from weakseg.metrics import confusion_matrix, scores_of
-from weakseg.models.build import Segmenter
-from weakseg.params import WEAK_SOURCES, SegmentParams, Source
-from weakseg.settings import training_settings
-from weakseg.stages.context import Context, open_context, tracked, write_report
+from weakseg.evaluation.metrics import confusion_matrix, scores_of
+from weakseg.inference.scene import PLAIN, View, predict_scene
+from weakseg.networks.build import Segmenter
+from weakseg.pipeline.context import Context, open_context, tracked, write_report
+from weakseg.raster.gsd import load_gsd
 from weakseg.training.checkpoints import describe_model, load_checkpoint, save_checkpoint
 from weakseg.training.fit import FitResult, fit
 from weakseg.training.seeds import seed_everything
 from weakseg.training.segment import build_pools, segmentation_step, typical_shares
-from weakseg.training.segmenters import segmenter_of
+from weakseg.training.segmenter import segmenter_of
 
 if TYPE_CHECKING:
     from weakseg.tracking import Run

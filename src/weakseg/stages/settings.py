@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from weakseg.config import save_yaml
-from weakseg.layout import Layout
-from weakseg.params import SOURCES, load_params
-from weakseg.settings import teacher_settings, training_settings
+from weakseg.core.config import save_yaml
+from weakseg.core.layout import Layout
+from weakseg.core.params import SOURCES, load_params
+from weakseg.core.settings import teacher_settings, training_settings
 
 
 def run(root: Path) -> None:

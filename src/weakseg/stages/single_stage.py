@@ -10,24 +10,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from weakseg.data.augment import denormalise, jitter_colour, normalise
+from weakseg.core.params import SingleStageParams
+from weakseg.data.crops.augment import denormalise, jitter_colour, normalise
 from weakseg.data.manifest import TagCrops
 from weakseg.data.store import open_array
-from weakseg.inference import MIRRORED, sweep_windows, undo_view, view_of
-from weakseg.models.build import build_encoder
-from weakseg.models.classifier import positive_weights
-from weakseg.models.pseudo_labels import PseudoLabelOptions, single_stage_loss
-from weakseg.models.resnet38 import ResNet38, load_resnet38
-from weakseg.models.single_stage import EncoderBackbone, SingleStage, SingleStageOptions, parameter_groups, soft_masks
-from weakseg.params import SingleStageParams
-from weakseg.stages.context import Context, open_context, tracked
-from weakseg.stages.tag_training import fit_on_crops
+from weakseg.inference.scene import MIRRORED, sweep_windows, undo_view, view_of
+from weakseg.methods.classifier import positive_weights
+from weakseg.methods.fusion import constrain_scores, normalise_in_crops
+from weakseg.methods.scores import ScoreMaps, save_scores
+from weakseg.methods.single_stage.network import (
+    EncoderBackbone,
+    SingleStage,
+    SingleStageOptions,
+    parameter_groups,
+    soft_masks,
+)
+from weakseg.methods.single_stage.self_training import PseudoLabelOptions, single_stage_loss
+from weakseg.networks.build import build_encoder
+from weakseg.networks.resnet38 import ResNet38, load_resnet38
+from weakseg.pipeline.context import Context, open_context, tracked
+from weakseg.pipeline.tag_training import fit_on_crops
 from weakseg.training.checkpoints import save_checkpoint
 from weakseg.training.fit import Batch, TrainState
 from weakseg.training.machine import Machine
 from weakseg.training.seeds import seed_everything, step_generator
-from weakseg.weak.fusion import constrain_scores, normalise_in_crops
-from weakseg.weak.scores import ScoreMaps, save_scores
 
 WINDOW_BATCH = 4
 COLOUR = 0.2  # jitter of the training crops

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
+from weakseg.core.layout import Layout
 from weakseg.data.areas import Area
 from weakseg.data.store import fingerprint, open_array
-from weakseg.inference import DIHEDRAL, PLAIN
-from weakseg.layout import Layout
-from weakseg.models.build import Segmenter
-from weakseg.stages.context import Context, open_context, tracked
+from weakseg.inference.scene import DIHEDRAL, PLAIN
+from weakseg.methods.fusion import align_scores, claim_missing, constrain_scores
+from weakseg.methods.scores import save_scores
+from weakseg.networks.build import Segmenter
+from weakseg.pipeline.context import Context, open_context, tracked
 from weakseg.stages.pseudo import choose_on_holdout, mask_of
 from weakseg.stages.segment import predict, save_segmenter, train_segmenter
 from weakseg.training.segment import typical_shares
-from weakseg.training.segmenters import load_segmenter
-from weakseg.weak.fusion import align_scores, claim_missing, constrain_scores
-from weakseg.weak.scores import save_scores
+from weakseg.training.segmenter import load_segmenter
 
 
 def run(root: Path) -> None:

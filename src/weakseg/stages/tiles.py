@@ -9,19 +9,19 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from weakseg.classes import IGNORE, ClassScheme, Mask, load_classes
-from weakseg.data.box_files import read_boxes
-from weakseg.data.boxes import BoxTable, box_bits, boxes_from_mask, join_boxes, scale_boxes, write_boxes
-from weakseg.data.gsd import common_gsd, save_gsd
+from weakseg.core.classes import IGNORE, ClassScheme, Mask, load_classes
+from weakseg.core.errors import DataError, ParamsError
+from weakseg.core.layout import Layout
+from weakseg.core.params import BoxesParams, TilesParams
 from weakseg.data.manifest import TagCrops, save_manifest
-from weakseg.data.raster import read_image, read_mask, read_valid
 from weakseg.data.store import save_areas, save_array
-from weakseg.data.tag_table import raster_sizes, read_tags
-from weakseg.data.tags import allowed_raster, tag_arrays, tags_from_mask, valid_pixels, window_grid, window_index
-from weakseg.errors import DataError, ParamsError
-from weakseg.layout import Layout
-from weakseg.params import BoxesParams, TilesParams
-from weakseg.stages.context import open_context, tracked
+from weakseg.labels.box_files import read_boxes
+from weakseg.labels.boxes import BoxTable, box_bits, boxes_from_mask, join_boxes, scale_boxes, write_boxes
+from weakseg.labels.tag_table import raster_sizes, read_tags
+from weakseg.labels.tags import allowed_raster, tag_arrays, tags_from_mask, valid_pixels, window_grid, window_index
+from weakseg.pipeline.context import open_context, tracked
+from weakseg.raster.gsd import common_gsd, save_gsd
+from weakseg.raster.open import read_image, read_mask, read_valid
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg")
 Tags = tuple[list[tuple[int, int, int, int]], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]

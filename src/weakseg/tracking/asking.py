@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from weakseg.errors import TrackingError
+from weakseg.core.errors import TrackingError
 from weakseg.tracking.facts import artifact_root, experiment_name, provenance, tracking_uri
 from weakseg.tracking.operations import create_run_now
 from weakseg.tracking.server import (

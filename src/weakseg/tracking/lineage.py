@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from weakseg.config import load_yaml
-from weakseg.errors import DataError
+from weakseg.core.config import load_yaml
+from weakseg.core.errors import DataError
 
 _DIGEST = 36  # characters that MLflow keeps of a digest: an md5 with DVC's ".dir" fits exactly
 

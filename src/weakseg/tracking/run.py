@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from weakseg.errors import StageError
+from weakseg.core.errors import StageError
 from weakseg.tracking.journal import DOWN, JOURNAL
 from weakseg.tracking.server import without_password
 

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from weakseg.errors import TrackingError
+from weakseg.core.errors import TrackingError
 from weakseg.tracking.facts import home, spool
 from weakseg.tracking.journal import (
     DOWN,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from weakseg.errors import TrackingError, WeaksegError
+from weakseg.core.errors import TrackingError, WeaksegError
 from weakseg.tracking.facts import tracking_uri
 
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")

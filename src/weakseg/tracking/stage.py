@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from weakseg.errors import ParamsError
+from weakseg.core.errors import ParamsError
 from weakseg.tracking.facts import (
     artifact_root,
     experiment_name,

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from weakseg.classes import ClassScheme
-from weakseg.data.augment import Preprocessing
-from weakseg.data.files import atomic_path
-from weakseg.errors import WeightsError
+from weakseg.core.classes import ClassScheme
+from weakseg.core.errors import WeightsError
+from weakseg.core.files import atomic_path
+from weakseg.data.crops.augment import Preprocessing
 
 FORMAT = 1
 

@@ -17,8 +17,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from weakseg.errors import StageError
-from weakseg.params import OptimiserParams
+from weakseg.core.errors import StageError
+from weakseg.core.params import OptimiserParams
 from weakseg.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from weakseg.training.global_norm import normalise_over_ranks
 from weakseg.training.machine import Machine

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from weakseg.errors import ParamsError, StageError
+from weakseg.core.errors import ParamsError, StageError
 
 if TYPE_CHECKING:  # stages without a network start in a second: torch waits until it is asked for
     import torch

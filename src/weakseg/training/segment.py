@@ -15,19 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from weakseg.classes import IGNORE, ClassScheme, Mask
+from weakseg.core.classes import IGNORE, ClassScheme, Mask
+from weakseg.core.params import ConsistencyParams, Params, SegmentParams, Source
+from weakseg.core.settings import PIXEL_SOURCES
 from weakseg.data.areas import Area
-from weakseg.data.augment import Preprocessing, blur, jitter_colour, normalise
-from weakseg.data.copy_paste import CopyPaste, cut_snippets
-from weakseg.data.dataset import Pool
-from weakseg.data.sampler import build_sampler
-from weakseg.data.tags import count_classes, window_grid
-from weakseg.losses import consistency_loss, cross_entropy, dice_loss, lovasz_softmax, presence_loss, tag_loss
-from weakseg.params import ConsistencyParams, Params, SegmentParams, Source
-from weakseg.settings import PIXEL_SOURCES
+from weakseg.data.crops.augment import Preprocessing, blur, jitter_colour, normalise
+from weakseg.data.crops.copy_paste import CopyPaste, cut_snippets
+from weakseg.data.crops.dataset import Pool
+from weakseg.data.crops.sampler import build_sampler
+from weakseg.labels.tags import count_classes, window_grid
+from weakseg.methods.selftrain import Targets, cut_mix, expected_shares, make_targets, no_targets, share_loss
+from weakseg.networks.losses import consistency_loss, cross_entropy, dice_loss, lovasz_softmax, presence_loss, tag_loss
 from weakseg.training.fit import Batch, StepLoss, TrainState
 from weakseg.training.seeds import step_generator
-from weakseg.weak.selftrain import Targets, cut_mix, expected_shares, make_targets, no_targets, share_loss
 
 PixelLoss = Callable[[Tensor, Tensor], Tensor]
 

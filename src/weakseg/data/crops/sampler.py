@@ -1,0 +1,82 @@
+"""Where training crops are cut: uniformly over the labelled pixels, or favouring one class (car-favouring sampling)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from weakseg.core.classes import IGNORE, Mask
+
+POSITIONS_PER_AREA = 20_000  # enough for any draw; bounds the memory of a class that fills an area
+
+
+@dataclass(frozen=True)
+class CropSampler:
+    """Draws an area and a pixel to centre a crop on.
+
+    Attributes:
+        shares: float (A,), probability of each area for a plain draw.
+        sizes: (height, width) of each area.
+        favoured: (area, row, column) int (N, 3) of pixels of the favoured class; empty switches favouring off.
+        probability: share of draws that centre on a favoured pixel.
+    """
+
+    shares: npt.NDArray[np.float64]
+    sizes: tuple[tuple[int, int], ...]
+    favoured: npt.NDArray[np.int64]
+    probability: float
+
+    def draw(self, rng: np.random.Generator) -> tuple[int, int, int, bool]:
+        """(area index, row, column, favoured?) of the pixel that the crop has to contain."""
+        if len(self.favoured) and rng.random() < self.probability:
+            area, row, column = self.favoured[rng.integers(len(self.favoured))]
+            return int(area), int(row), int(column), True
+        area = int(rng.choice(len(self.shares), p=self.shares))
+        height, width = self.sizes[area]
+        return area, int(rng.integers(height)), int(rng.integers(width)), False
+
+
+def build_sampler(
+    sizes: Sequence[tuple[int, int]],
+    masks: Sequence[Mask | None],
+    *,
+    favoured: int | None,
+    probability: float,
+    seed: int,
+    hints: Sequence[Mask | None] | None = None,
+) -> CropSampler:
+    """Sampler over areas of these sizes; areas with a mask count by their labelled pixels, others by all pixels.
+
+    Args:
+        favoured: class index to favour where masks show it, or None.
+        hints: for areas without a mask, where the favoured class may be: masks that hold its index in the tag crops
+            tagged with it.
+        probability: share of favoured crops, 0..1.
+        seed: of the subsample of favoured pixels.
+    """
+    pixels = np.array(
+        [
+            float(np.count_nonzero(mask != IGNORE)) if mask is not None else float(height * width)
+            for (height, width), mask in zip(sizes, masks, strict=True)
+        ]
+    )
+    shown = [mask if mask is not None else hint for mask, hint in zip(masks, hints or [None] * len(masks), strict=True)]
+    places = [_positions(mask, favoured, seed, i) for i, mask in enumerate(shown) if mask is not None]
+    filled = [place for place in places if len(place)] if favoured is not None and probability > 0 else []
+    return CropSampler(
+        shares=pixels / pixels.sum() if pixels.sum() else np.full(len(pixels), 1 / len(pixels)),
+        sizes=tuple(sizes),
+        favoured=np.concatenate(filled) if filled else np.zeros((0, 3), np.int64),
+        probability=probability,
+    )
+
+
+def _positions(mask: Mask, favoured: int | None, seed: int, area: int) -> npt.NDArray[np.int64]:
+    flat = np.flatnonzero(np.asarray(mask).ravel() == favoured) if favoured is not None else np.zeros(0, np.int64)
+    if len(flat) > POSITIONS_PER_AREA:
+        flat = np.random.default_rng([seed, area]).choice(flat, POSITIONS_PER_AREA, replace=False)
+    rows, columns = np.divmod(flat, mask.shape[1])
+    return np.stack([np.full(len(flat), area), rows, columns], axis=1).astype(np.int64)

@@ -1,0 +1,294 @@
+"""Import aerial images and their labels into the layout of ``data/``, all of them or none.
+
+Sources are the ISPRS Vaihingen archives as they are distributed, or any folders or zips whose images and labels pair by
+name. Every pair is checked and all problems come in one report. The result is staged beside the target and moved there
+at the end, so that a target is never half-written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+
+from weakseg.core.classes import IGNORE, ISPRS, ClassScheme
+from weakseg.core.errors import DataError, ImportProblems
+from weakseg.data.importing.alignment import align_label
+from weakseg.data.importing.archives import Entry, Limits, Listing, list_source, local_file
+from weakseg.data.importing.name_patterns import NamePattern
+from weakseg.data.importing.pairing import Pair, choose_entries, pair_up
+from weakseg.data.importing.previews import Preview, choose_previews, make_preview
+from weakseg.data.importing.publishing import check_target, publish, scratch_folder, staging_folder
+from weakseg.data.importing.report import ImportReport
+from weakseg.labels.tag_table import check_kept_tags, raster_sizes
+from weakseg.raster.mask_readings import Holds, describe_codes, mixed_readings
+from weakseg.raster.masks import MaskOptions
+from weakseg.raster.open import RasterInfo, read_image, read_info, read_label, read_valid, write_raster
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _Settings:
+    classes: ClassScheme
+    bands: tuple[int, ...] | None
+    masks: MaskOptions
+    limits: Limits
+    resample: bool
+    dry: bool
+
+
+@dataclass
+class _Tally:
+    """What has been imported so far; ``readings`` are of labels that no colour table explains, with a first file."""
+
+    counts: npt.NDArray[np.int64]
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    blank: dict[str, int] = field(default_factory=dict)
+    turned: list[str] = field(default_factory=list)
+    resampled: list[str] = field(default_factory=list)
+    previews: list[Preview] = field(default_factory=list)
+    readings: dict[Holds, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    entry: Entry
+    info: RasterInfo | None
+    pixels: Pixels | None
+    valid: npt.NDArray[np.bool_] | None = None  # where an image has data, None: everywhere
+
+
+def import_dataset(
+    images: Path,
+    labels: Sequence[Path],
+    target: Path,
+    *,
+    classes: ClassScheme | None = None,
+    bands: tuple[int, ...] | None = None,
+    ignore_values: tuple[int, ...] = (),
+    masks_hold: Holds | None = None,
+    lossy_masks: bool = False,
+    nodata_is_class: bool = False,
+    allow_unlabelled: bool = False,
+    replace: bool = False,
+    image_pattern: str | None = None,
+    label_pattern: str | None = None,
+    resample: bool = False,
+    dry_run: bool = False,
+    limits: Limits | None = None,
+    progress: bool = True,
+) -> ImportReport:
+    """Write ``images/AREA.tif``, ``labels/AREA.tif``, ``labels_eroded/AREA.tif`` if given, and ``classes.yaml``.
+
+    Images become uint8 (H, W, 3), labels index masks (H, W) uint8 with 255 for ignore and the class colours as colour
+    table; both keep crs and transform, and take them from each other where only one has them. Files are compressed
+    without loss, and equal input gives equal bytes. One area is in memory at a time.
+
+    Args:
+        images: a folder or zip. Of the ISPRS archive, only ``top/`` is read.
+        labels: folders or zips; files named ``*_noBoundary`` are labels with eroded boundaries.
+        target: usually ``data/``; made if missing.
+        classes: names and colours of the labels; ISPRS by default.
+        bands: three bands of the images, counted from 1; needed where they have not exactly three.
+        ignore_values: values of one-band labels that mean ignore.
+        masks_hold: what the values of one-band labels are ("indices", "values" of classes.yaml, "colours"); needed
+            where a file can be read in two ways.
+        lossy_masks: take labels whose compression changes values, if each value is still one of the scheme.
+        nodata_is_class: values that a label's header calls nodata are values like others.
+        allow_unlabelled: accept images without a label, for areas whose tags come from a table.
+        replace: give up the images, labels and classes.yaml that ``target`` has; its tags stay.
+        image_pattern, label_pattern: which files of the sources count and which part of their names is the area's
+            (``name_patterns``); by default all, and the name without endings and prefixes such as ``_mask``.
+        resample: bring labels from other grids to that of their image (``alignment``) instead of refusing them.
+        dry_run: check everything and write nothing.
+        limits: guards against decompression bombs.
+        progress: show a progress bar on stderr.
+
+    Raises:
+        ImportProblems: anything wrong with the sources; nothing has been written.
+        DataError: ``target`` has data and ``replace`` is off, a source lies in what is to be replaced, or the disk
+            refuses; nothing has been written.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    masks = MaskOptions(masks_hold, ignore_values, lossy=lossy_masks, nodata_is_class=nodata_is_class)
+    settings = _Settings(classes or ISPRS, bands, masks, limits or Limits(), resample, dry_run)
+    check_target([images, *labels], target, may_replace=replace)
+    patterns = [NamePattern(text) if text else None for text in (image_pattern, label_pattern)]
+    pairs, unused, problems = _collect(images, labels, settings.limits, patterns, allow_unlabelled)
+    shown = choose_previews([pair.area for pair in pairs])
+    tally = _Tally(np.zeros(256, np.int64))
+    with scratch_folder() if dry_run else staging_folder(target) as staging:
+        with Progress(console=Console(stderr=True), disable=not progress) as bar:
+            for pair in bar.track(pairs, description="importing"):
+                _import_pair(pair, staging, settings, problems, tally, show=pair.area in shown)
+        problems += [] if masks_hold else mixed_readings(tally.readings)
+        if problems:
+            raise ImportProblems(problems)
+        check_kept_tags(target / "tags" / "tags.csv", raster_sizes(target / "images"), tally.sizes)
+        if not dry_run:
+            settings.classes.by_index().save(staging / "data" / "classes.yaml")
+            publish(staging, target)
+    names = (*settings.classes.names, "ignore")
+    indices = (*range(len(settings.classes)), IGNORE)
+    return ImportReport(
+        areas=tuple(pair.area for pair in pairs),
+        unlabelled=tuple(pair.area for pair in pairs if pair.label is None),
+        eroded=tuple(pair.area for pair in pairs if pair.eroded is not None),
+        pixels=sum(height * width for height, width in tally.sizes.values()),
+        class_pixels=tuple((name, int(tally.counts[index])) for name, index in zip(names, indices, strict=True)),
+        codes=describe_codes(tally.readings, settings.classes),
+        unused=unused,
+        blank=tuple(tally.blank.items()),
+        turned=tuple(tally.turned),
+        resampled=tuple(tally.resampled),
+        previews=tuple(tally.previews),
+    )
+
+
+def _collect(
+    images: Path,
+    labels: Sequence[Path],
+    limits: Limits,
+    patterns: Sequence[NamePattern | None],
+    allow_unlabelled: bool,
+) -> tuple[list[Pair], tuple[str, ...], list[str]]:
+    """The pairs, the files that no pair uses, and the problems so far."""
+    sources: dict[Path, Listing] = {source: list_source(source, limits) for source in [images, *labels]}
+    for_images, for_labels = patterns
+    image_entries = choose_entries(sources[images].rasters, "image", for_images)
+    label_entries = [
+        entry for source in labels for entry in choose_entries(sources[source].rasters, "label", for_labels)
+    ]
+    problems = [problem for listing in sources.values() for problem in listing.problems]
+    # a source that cannot be listed would make every file of the others look lonely
+    pairs, lonely = pair_up(
+        image_entries, label_entries, allow_unlabelled=allow_unlabelled, image_name=for_images, label_name=for_labels
+    )
+    both = sorted(str(entry) for entry in set(image_entries) & set(label_entries))
+    if both:
+        twice = DataError(
+            f"{len(both)} file(s) are image and label at once, first {both[0]}",
+            expected="images and labels in sources of their own",
+            cure="put them into two folders",
+        )
+        return [], (), [*problems, str(twice)]
+    problems += lonely if all(listing.rasters for listing in sources.values()) else []
+    used = {*image_entries, *label_entries}
+    unused = [str(entry) for listing in sources.values() for entry in listing.rasters if entry not in used]
+    unused += [name for listing in sources.values() for name in listing.unused]
+    return pairs, tuple(sorted(unused)), problems
+
+
+def _import_pair(
+    pair: Pair, staging: Path, settings: _Settings, problems: list[str], tally: _Tally, *, show: bool
+) -> None:
+    """Check one area, and unless there are problems by now count it, stage it, and ``show`` it among the previews."""
+
+    def read_drawn(path: Path) -> Pixels:
+        label = read_label(path, settings.classes, settings.masks, max_pixels=settings.limits.pixels)
+        if label.holds is not None:
+            tally.readings.setdefault(label.holds, path.name)
+        return label.mask
+
+    def read_picture(path: Path) -> Pixels:
+        return read_image(path, bands=settings.bands, max_pixels=settings.limits.pixels)
+
+    def read_marks(path: Path) -> npt.NDArray[np.bool_] | None:
+        return read_valid(path, bands=settings.bands, max_pixels=settings.limits.pixels)
+
+    scratch = staging / "scratch"
+    image = _load(pair.image, read_picture, scratch, settings.limits, problems, read_marks)
+    masks = {
+        folder: _load(entry, read_drawn, scratch, settings.limits, problems)
+        for folder, entry in (("labels", pair.label), ("labels_eroded", pair.eroded))
+        if entry is not None
+    }
+    info = _place([image, *masks.values()])
+    placed = dataclasses.replace(image, info=info)
+    aligned = {
+        folder: _align(placed, mask, settings.resample, problems, tally.resampled) for folder, mask in masks.items()
+    }
+    if problems or image.pixels is None or info is None:
+        return
+    if not settings.dry:
+        _stage(staging / "data", pair.area, image.pixels, image.valid, aligned, info, settings.classes)
+    mask = aligned.get("labels")
+    tally.sizes[pair.area] = (info.height, info.width)
+    if image.valid is not None:
+        tally.blank[pair.area] = int(np.count_nonzero(~image.valid))
+    tally.turned += [
+        str(each.entry) for each in (image, *masks.values()) if each.info is not None and each.info.orientation != 1
+    ]
+    if mask is not None:
+        tally.counts += np.bincount(mask.ravel(), minlength=256)
+    if show:
+        tally.previews.append(make_preview(pair.area, image.pixels, mask))
+
+
+def _stage(
+    folder: Path,
+    area: str,
+    image: Pixels,
+    valid: npt.NDArray[np.bool_] | None,
+    masks: Mapping[str, Pixels | None],
+    info: RasterInfo,
+    classes: ClassScheme,
+) -> None:
+    """Write an area. ``valid`` alone says where the image has data: a nodata value may be one of other bands."""
+    image_info = dataclasses.replace(info, nodata=None)
+    write_raster(folder / "images" / f"{area}.tif", image, image_info, compress=True, valid=valid)
+    label_info = dataclasses.replace(info, nodata=IGNORE)
+    for kind, mask in masks.items():
+        if mask is not None:
+            write_raster(folder / kind / f"{area}.tif", mask, label_info, colours=classes, compress=True)
+
+
+def _load(
+    entry: Entry,
+    read: Callable[[Path], Pixels],
+    scratch: Path,
+    limits: Limits,
+    problems: list[str],
+    read_marks: Callable[[Path], npt.NDArray[np.bool_] | None] | None = None,
+) -> _Loaded:
+    """Header and pixels of an entry; where either cannot be had it is None, and the reason is among the problems."""
+    info = pixels = valid = None
+    try:
+        with local_file(entry, scratch) as path:
+            info = read_info(path, max_pixels=limits.pixels)
+            pixels = read(path)
+            valid = read_marks(path) if read_marks else None
+    except DataError as error:
+        problems.append(str(error).replace(str(scratch / PurePosixPath(entry.name).name), str(entry)))
+    return _Loaded(entry, info, pixels, valid)
+
+
+def _align(image: _Loaded, label: _Loaded, resample: bool, problems: list[str], resampled: list[str]) -> Pixels | None:
+    """The mask on the grid of its image, 255 where that has no data; None after noting why it cannot be had."""
+    if image.info is None or label.info is None or label.pixels is None:
+        return None
+    names = str(label.entry), str(image.entry)
+    try:
+        mask, changed = align_label(label.pixels, label.info, image.info, names=names, resample=resample)
+    except DataError as error:
+        problems.append(str(error))
+        return None
+    resampled += [str(label.entry)] if changed else []
+    return mask if image.valid is None else np.where(image.valid, mask, np.uint8(IGNORE))
+
+
+def _place(rasters: Sequence[_Loaded]) -> RasterInfo | None:
+    """The image's header, crs and transform taken from its labels where it has none itself; None without a header."""
+    infos = [raster.info for raster in rasters if raster.info is not None]
+    if rasters[0].info is None:
+        return None
+    crs = next((info.crs for info in infos if info.crs is not None), None)
+    transform = next((info.transform for info in infos if info.transform is not None), None)
+    return dataclasses.replace(infos[0], crs=crs, transform=transform)

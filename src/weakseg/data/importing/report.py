@@ -1,0 +1,60 @@
+"""What an import says that went well: what came in, and how it was read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from weakseg.data.importing.previews import Preview
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import has written.
+
+    Attributes:
+        areas: names of the areas, sorted.
+        unlabelled: those without a label.
+        eroded: those with a label with eroded boundaries.
+        pixels: of all images.
+        class_pixels: (name, labelled px) per class in index order, then ("ignore", px).
+        unused: files of the sources that were not imported and are no known companions of rasters.
+        codes: how the numbers of one-band labels were read; empty where their colours said it all.
+        blank: px without image data by area, of areas that have some; they count nowhere.
+        turned: files whose pixels were turned as their EXIF orientation says.
+        resampled: labels that were brought to the grid of their image.
+        previews: of some areas, small, as they were taken.
+    """
+
+    areas: tuple[str, ...]
+    unlabelled: tuple[str, ...]
+    eroded: tuple[str, ...]
+    pixels: int
+    class_pixels: tuple[tuple[str, int], ...]
+    unused: tuple[str, ...]
+    codes: str = ""
+    blank: tuple[tuple[str, int], ...] = ()
+    turned: tuple[str, ...] = ()
+    resampled: tuple[str, ...] = ()
+    previews: tuple[Preview, ...] = ()
+
+    def __str__(self) -> str:
+        """For people: what came in, the share of each class, and what was left out."""
+        total = max(sum(count for _, count in self.class_pixels), 1)
+        shares = ", ".join(f"{name} {count / total:.1%}" for name, count in self.class_pixels)
+        lines = [f"{len(self.areas)} areas, {self.pixels:,} px", f"masks: {shares}"]
+        if self.codes:
+            lines.append(self.codes)
+        if self.eroded:
+            lines.append(f"{len(self.eroded)} areas also with eroded boundaries")
+        if self.blank:
+            blank = sum(count for _, count in self.blank)
+            lines.append(f"{blank:,} px without image data are ignored, in {len(self.blank)} areas")
+        if self.turned:
+            lines.append(f"{len(self.turned)} files turned by their EXIF orientation, the first: {self.turned[0]}")
+        if self.resampled:
+            lines.append(f"{len(self.resampled)} labels resampled to their images, the first: {self.resampled[0]}")
+        if self.unlabelled:
+            lines.append(f"without a label: {', '.join(self.unlabelled)}")
+        if self.unused:
+            lines.append(f"{len(self.unused)} files not used, the first: {self.unused[0]}")
+        return "\n".join(lines)

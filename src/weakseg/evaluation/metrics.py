@@ -1,0 +1,380 @@
+"""One definition of every reported number, from confusion matrices pooled over areas.
+
+Four steps, as in torchmetrics: check, format, update (:func:`confusion_matrix`) and reduce (:func:`scores_of`).
+Matrices are int64 (C, C), rows = truth, columns = prediction, and matrices of the same classes simply add up.
+Undefined numbers are NaN and stay NaN through means of everything else; :func:`to_json` writes them as null.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TypedDict
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from weakseg.core.classes import IGNORE, Mask
+from weakseg.core.errors import DataError, ParamsError
+
+Confusion = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+_EXACT = 1 << 24  # px counted at a time: OpenCV hands its counts over as float32, exact up to here
+
+
+class Scores(TypedDict):
+    """All scores of one confusion matrix, in [0, 1] (kappa in [-1, 1]); NaN where undefined."""
+
+    miou: float
+    iou: dict[str, float]
+    f1: dict[str, float]
+    mf1: float
+    oa: float
+    kappa: float
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its bootstrap interval.
+
+    Attributes:
+        value: observed on all areas pooled, not the mean of the draws.
+        low, high: percentile interval; NaN where areas or draws are too few to say anything.
+        undefined: share of the draws in which the number does not exist, e.g. a class that no drawn area holds.
+    """
+
+    value: float
+    low: float
+    high: float
+    undefined: float = 0.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """mIoU, and IoU by class name: of one set of predictions, or the difference of two of the same areas."""
+
+    miou: Interval
+    iou: dict[str, Interval]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean, smallest and largest value over ``count`` seeds; NaN and count 0 where no seed gave a value."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+
+def confusion_matrix(truth: Mask, prediction: npt.NDArray[np.integer], classes: int) -> Confusion:
+    """Count pixels by true and predicted class.
+
+    Args:
+        truth: uint8, any shape, classes 0..C-1 or 255 = ignore; ignored pixels are dropped whatever was predicted.
+        prediction: integers of the same shape; 0..C-1 wherever the truth is labelled.
+        classes: C, 1 to 255.
+
+    Returns:
+        int64 (C, C), rows = truth, columns = prediction.
+
+    Raises:
+        DataError: shapes differ, truth is not uint8, or a label is outside 0..C-1. A prediction of 255 on a labelled
+            pixel is refused as well: to score a partial mask, set the truth to 255 there and report the coverage.
+    """
+    _check_masks(truth, prediction)
+    table = _joint_histogram(truth, _format_prediction(prediction))
+    stray = table[classes:IGNORE].any(axis=1)
+    if stray.any():
+        raise DataError(
+            f"truth label {classes + int(stray.argmax())}",
+            expected=f"0..{classes - 1} or {IGNORE}",
+            cure="use the class scheme that the mask was made with",
+        )
+    unscored = table[:classes, classes:].sum(axis=0)
+    if unscored.any():
+        raise DataError(
+            f"{unscored.sum()} labelled px have predictions such as {classes + int(unscored.argmax())}",
+            expected=f"0..{classes - 1} wherever the truth is labelled",
+            cure="predict every pixel, or set the truth to 255 where there is no prediction",
+        )
+    return table[:classes, :classes].copy()
+
+
+def _check_masks(truth: Mask, prediction: npt.NDArray[np.integer]) -> None:
+    if truth.shape != prediction.shape:
+        raise DataError(
+            f"truth {truth.shape} and prediction {prediction.shape}",
+            expected="the same shape",
+            cure="score the prediction against the mask of its own area",
+        )
+    if truth.dtype != np.uint8 or prediction.dtype.kind not in "iu":
+        raise DataError(
+            f"truth of {truth.dtype} and prediction of {prediction.dtype}",
+            expected="uint8 truth and integer prediction",
+            cure="turn logits into classes by argmax, and masks into uint8",
+        )
+
+
+def _format_prediction(prediction: npt.NDArray[np.integer]) -> Mask:
+    """uint8; what does not fit becomes 255, which no class can be."""
+    if prediction.dtype == np.uint8:
+        return prediction.astype(np.uint8, copy=False)
+    return np.where((prediction < 0) | (prediction > IGNORE), IGNORE, prediction).astype(np.uint8)
+
+
+def _joint_histogram(truth: Mask, prediction: Mask) -> Confusion:
+    """int64 (256, 256): pixels of each pair of labels. Twice as fast as bincount, which needs an int64 copy."""
+    table = np.zeros((256, 256), np.int64)
+    flat_truth, flat_prediction = truth.reshape(1, -1), prediction.reshape(1, -1)
+    for start in range(0, flat_truth.size, _EXACT):
+        pieces = [mask[:, start : start + _EXACT] for mask in (flat_truth, flat_prediction)]
+        table += cv2.calcHist(pieces, [0, 1], None, [256, 256], [0, 256, 0, 256]).astype(np.int64)
+    return table
+
+
+def class_iou(confusion: npt.NDArray[np.number]) -> Floats:
+    """IoU = TP / (TP + FP + FN) per class, (..., C, C) -> float64 (..., C); NaN for a class in neither mask."""
+    hits, truth, predicted = _marginals(confusion)
+    return _ratio(hits, truth + predicted - hits)
+
+
+def class_f1(confusion: npt.NDArray[np.number]) -> Floats:
+    """F1 = 2 TP / (2 TP + FP + FN) per class, (..., C, C) -> float64 (..., C); NaN for a class in neither mask."""
+    hits, truth, predicted = _marginals(confusion)
+    return _ratio(2 * hits, truth + predicted)
+
+
+def mean_iou(confusion: npt.NDArray[np.number]) -> Floats:
+    """Plain mean of :func:`class_iou` over the classes that have one, (..., C, C) -> float64 (...)."""
+    return _mean(class_iou(confusion))
+
+
+def scores_of(confusion: Confusion, names: Sequence[str]) -> Scores:
+    """Reduce one confusion matrix to the reported scores.
+
+    A class that occurs neither in the truth nor in the prediction has IoU and F1 NaN and is left out of both means: it
+    counts as neither 0 nor 1. A class that is predicted but never true has IoU 0 and counts. Overall accuracy is the
+    share of labelled pixels that are right; kappa is Cohen's, NaN where chance agreement is already 1. With no labelled
+    pixel at all everything is NaN.
+
+    Args:
+        confusion: int64 (C, C), rows = truth.
+        names: the C class names.
+    """
+    check_confusion(confusion, len(names))
+    iou, f1 = class_iou(confusion), class_f1(confusion)
+    hits, truth, predicted = _marginals(confusion)
+    total = confusion.sum(dtype=np.float64)
+    accuracy = _ratio(hits.sum(), total)
+    chance = _ratio((truth * predicted).sum(), total * total)
+    kappa = _ratio(accuracy - chance, 1.0 - chance)
+    return Scores(
+        miou=float(_mean(iou)),
+        iou={name: float(value) for name, value in zip(names, iou, strict=True)},
+        f1={name: float(value) for name, value in zip(names, f1, strict=True)},
+        mf1=float(_mean(f1)),
+        oa=float(accuracy),
+        kappa=float(kappa),
+    )
+
+
+def check_confusion(confusion: npt.NDArray[np.number], classes: int) -> None:
+    """Raise DataError unless ``confusion`` is a (C, C) matrix of counts."""
+    if confusion.shape != (classes, classes) or (confusion < 0).any():
+        raise DataError(
+            f"confusion matrix {confusion.shape} for {classes} classes",
+            expected=f"counts ({classes}, {classes})",
+            cure="evaluate with the class scheme of the data",
+        )
+
+
+def _marginals(confusion: npt.NDArray[np.number]) -> tuple[Floats, Floats, Floats]:
+    counts = np.asarray(confusion, np.float64)
+    return np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1), counts.sum(-2)
+
+
+def _ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Floats:
+    """part / whole as float64, NaN where whole is 0."""
+    divisor = np.asarray(whole, np.float64)
+    return np.asarray(part, np.float64) / np.where(divisor == 0, np.nan, divisor)
+
+
+def _mean(values: Floats) -> Floats:
+    """Mean over the last axis without NaN; NaN where nothing is left."""
+    defined = ~np.isnan(values)
+    return _ratio(np.where(defined, values, 0.0).sum(-1), defined.sum(-1))
+
+
+def erode_boundaries(mask: Mask, radius: int = 3) -> Mask:
+    """Ignore what lies near a boundary between labels: the rule of the ISPRS benchmark.
+
+    Every pixel with a different label within ``radius`` px of it (a disc: distance <= radius, centre to centre) becomes
+    255, which is erosion of each label's region by that disc. 255 counts as a label of its own, because clutter, which
+    we ignore, has eroded borders in the benchmark too; so use complete masks, not already eroded ones. The rim of the
+    mask is no boundary.
+
+    Args:
+        mask: uint8 (H, W); not changed.
+        radius: px, 0 or more; the benchmark uses 3.
+    """
+    if radius < 0:
+        raise ParamsError(f"radius {radius}", expected="0 px or more", cure="use 3, the ISPRS rule")
+    offsets = np.arange(-radius, radius + 1)
+    disc = (offsets[:, None] ** 2 + offsets[None, :] ** 2 <= radius**2).astype(np.uint8)
+    lowest, highest = cv2.erode(mask, disc), cv2.dilate(mask, disc)  # smallest and largest label in the disc
+    return np.where(lowest == highest, mask, np.uint8(IGNORE))
+
+
+def iou_batch_mean(
+    pairs: Iterable[tuple[Mask, npt.NDArray[np.integer]]], names: Sequence[str], *, tile: int = 200, batch: int = 10
+) -> tuple[float, dict[str, float]]:
+    """Mean of per-batch IoU: only for comparison with the published 0.531 and 0.603, never for a claim.
+
+    Protocol of github.com/LucaBon/weakly_semi-supervised_segmentation: every area is cut into ``tile`` px squares from
+    its upper left corner, row by row, and the strips that are left at the right and lower edge are dropped; the squares
+    of all areas form one sequence, cut into batches of ``batch`` (a batch may span two areas; the last may be smaller
+    and weighs as much as any other). A batch gives one IoU per class from its own confusion matrix; a class in neither
+    truth nor prediction of the batch is NaN and left out of that class's mean over batches, while a class that is only
+    predicted gives 0. The result is the mean over classes of these means. Deviation: pixels of clutter are ignored here
+    and count as errors there; a class in no batch is left out of the last mean here and makes it NaN there.
+
+    Args:
+        pairs: (truth uint8 (H, W), prediction (H, W)) of each area, in the order of the split's list.
+        names: the C class names.
+
+    Returns:
+        The mean (NaN where no tile fits) and the mean per class name.
+    """
+    counts = [confusion_matrix(*piece, len(names)) for pair in pairs for piece in _cut_tiles(*pair, tile)]
+    starts = range(0, len(counts), batch)
+    batches = np.array([np.sum(counts[start : start + batch], axis=0) for start in starts], np.int64)
+    per_class = _mean(class_iou(batches.reshape(-1, len(names), len(names))).T)
+    return float(_mean(per_class)), {name: float(value) for name, value in zip(names, per_class, strict=True)}
+
+
+def _cut_tiles(
+    truth: Mask, prediction: npt.NDArray[np.integer], tile: int
+) -> Iterator[tuple[Mask, npt.NDArray[np.integer]]]:
+    _check_masks(truth, prediction)
+    for row in range(0, truth.shape[0] - tile + 1, tile):
+        for column in range(0, truth.shape[1] - tile + 1, tile):
+            here = np.s_[row : row + tile, column : column + tile]
+            yield truth[here], prediction[here]
+
+
+def paired_bootstrap(
+    baseline: Mapping[str, Confusion],
+    candidate: Mapping[str, Confusion],
+    names: Sequence[str],
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Comparison:
+    """Candidate minus baseline with percentile intervals: areas are redrawn, the same for both, and pooled.
+
+    Areas, not pixels, are the unit, since pixels of one area are anything but independent. With one area there is
+    nothing to redraw and the limits are NaN. Draws in which a number does not exist are left out and reported as
+    ``undefined``. Confusion matrices of several seeds: add them up per area first.
+
+    Args:
+        baseline, candidate: int64 (C, C) by area name; the same areas in both, or DataError.
+        names: the C class names.
+        draws: bootstrap draws.  seed: of the draws.  level: of the interval, in (0, 1).
+    """
+    pooled = _draw_pooled([baseline, candidate], len(names), draws, seed)
+    miou, iou = np.diff(mean_iou(pooled), axis=0)[0], np.diff(class_iou(pooled), axis=0)[0]
+    several = len(baseline) > 1
+    by_class = {name: _interval(iou[:, index], level, several) for index, name in enumerate(names)}
+    return Comparison(_interval(miou, level, several), by_class)
+
+
+def bootstrap(
+    run: Mapping[str, Confusion], names: Sequence[str], *, draws: int = 2000, seed: int = 0, level: float = 0.95
+) -> Comparison:
+    """mIoU and class IoUs of one set of predictions, with intervals; arguments as for :func:`paired_bootstrap`."""
+    pooled = _draw_pooled([run], len(names), draws, seed)[0]
+    iou, several = class_iou(pooled), len(run) > 1
+    by_class = {name: _interval(iou[:, index], level, several) for index, name in enumerate(names)}
+    return Comparison(_interval(mean_iou(pooled), level, several), by_class)
+
+
+def gap_closed(
+    task_i: Mapping[str, Confusion],
+    task_ii: Mapping[str, Confusion],
+    oracle: Mapping[str, Confusion],
+    names: Sequence[str],
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Share of the mIoU gap between task (i) and the oracle that task (ii) closes, redrawing areas.
+
+    ``(task ii - task i) / (oracle - task i)``; 1 reaches the oracle, negative is worse than task (i). Where the oracle
+    does not exceed task (i) there is no gap and the share is NaN (null in JSON). Draws without a gap are left out and
+    reported as ``undefined``; if they are more than ``1 - level`` of all, the gap itself is not established and the
+    limits are NaN. Arguments as for :func:`paired_bootstrap`.
+    """
+    pooled = mean_iou(_draw_pooled([task_i, task_ii, oracle], len(names), draws, seed))
+    gap = pooled[2] - pooled[0]
+    shares = _ratio(pooled[1] - pooled[0], np.where(gap > 0, gap, 0.0))
+    return _interval(shares, level, len(task_i) > 1 and float(np.isnan(shares[1:]).mean()) <= 1 - level)
+
+
+def _draw_pooled(runs: Sequence[Mapping[str, Confusion]], classes: int, draws: int, seed: int) -> Floats:
+    """Pooled matrices (runs, 1 + draws, C, C); number 0 pools every area once, the others redraw the areas."""
+    areas = sorted(runs[0])
+    odd = sorted({area for run in runs for area in set(run) ^ set(areas)})
+    if not areas or odd or draws < 1:
+        raise DataError(
+            f"{len(areas)} areas, not in every run: {', '.join(odd) or 'none'}, {draws} draws",
+            expected="one confusion matrix per area and run, and a positive number of draws",
+            cure="evaluate all sources on the same areas",
+        )
+    for run in runs:
+        for area in areas:
+            check_confusion(run[area], classes)
+    picks = np.random.default_rng(seed).multinomial(len(areas), np.full(len(areas), 1 / len(areas)), size=draws)
+    times = np.concatenate([np.ones((1, len(areas))), picks])
+    matrices = np.array([[run[area] for area in areas] for run in runs], np.float64)
+    pooled: Floats = np.einsum("da,racp->rdcp", times, matrices, optimize=True)
+    return pooled
+
+
+def _interval(values: Floats, level: float, established: bool) -> Interval:
+    """``values[0]`` is the observed value, the rest are the draws."""
+    draws = values[1:][~np.isnan(values[1:])]
+    undefined = 1.0 - draws.size / (values.size - 1)
+    if not established or draws.size == 0 or np.isnan(values[0]):
+        return Interval(float(values[0]), math.nan, math.nan, undefined)
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(values[0]), float(low), float(high), undefined)
+
+
+def over_seeds(values: Iterable[float]) -> Spread:
+    """Mean and range of one number over seeds; NaN values (undefined in that run) are left out."""
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return Spread(math.nan, math.nan, math.nan, 0)
+    return Spread(math.fsum(known) / len(known), min(known), max(known), len(known))
+
+
+def to_json(value: object) -> object:
+    """Plain JSON types: NaN and infinities -> None, dataclasses and mappings -> dict, arrays and tuples -> list."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return to_json(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if value is None or isinstance(value, str | int):
+        return value
+    raise DataError(f"a {type(value).__name__}", expected="numbers, text, lists and mappings", cure="convert it first")

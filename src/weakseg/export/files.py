@@ -1,0 +1,247 @@
+"""Models for other programs: ONNX, TorchScript, and a folder that needs nothing of this project.
+
+All three take normalised images (B, 3, H, W) float32 of any batch and size, named ``image``, and give ``probabilities``
+(B, C, H, W). Every export is run and compared with the network it came from before it takes its name. The single files
+carry classes and preprocessing as JSON, the text of the bundle's two files together, under the key ``SETTINGS``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final, TypeVar, overload
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from weakseg.core.classes import ClassScheme
+from weakseg.core.errors import DataError, ParamsError, WeightsError
+from weakseg.core.files import atomic_path
+from weakseg.inference.model import SETTINGS
+from weakseg.networks.build import Segmenter
+from weakseg.networks.encdec_unpool import Crop, EncDecUnpool, Encoded
+from weakseg.training.checkpoints import scheme_of
+
+Written = TypeVar("Written")
+
+OPSET: Final = 18
+PARITY: Final = 1e-4  # largest difference of a probability that counts as the same network
+_TRACED: Final = (2, 3, 70, 90)  # a size that needs padding, so that the padding is in the graph
+_CHECKED: Final = ((1, 3, 64, 64), (3, 3, 33, 129), (1, 3, 5, 7))
+_REQUIREMENTS: Final = "numpy>=2.2\nonnxruntime>=1.22\nrasterio>=1.4.3\n"
+
+
+class ExportNet(nn.Module):
+    """A segmenter whose padding is tensor operations all through: a graph of it takes any size.
+
+    Args of forward: normalised images (B, 3, H, W). Returns probabilities (B, C, H, W).
+    """
+
+    def __init__(self, model: Segmenter) -> None:
+        super().__init__()
+        self.net = model.net
+
+    def forward(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2], image.shape[-1]
+        rows, top = _repeat_border(height, self.net.stride, image.device)
+        columns, left = _repeat_border(width, self.net.stride, image.device)
+        padded = image.index_select(2, rows).index_select(3, columns)
+        crop = Crop(top, left, height, width)
+        if isinstance(self.net, EncDecUnpool):
+            bottleneck, indices = self.net.encoder(padded)
+            return self.net.decode(Encoded((padded, bottleneck), indices, crop)).softmax(1)
+        return self.net.decode(Encoded(tuple(self.net.encoder(padded)), (), crop)).softmax(1)
+
+
+def _repeat_border(length: int, multiple: int, device: torch.device) -> tuple[Tensor, int]:
+    """(source px of every padded px, px padded before): encdec_unpool.pad_to_multiple as an index."""
+    missing = (multiple - length % multiple) % multiple
+    before = missing // 2
+    places = torch.arange(length + missing, device=device) - before
+    return places.clamp(min=0).clamp(max=length - 1), before
+
+
+def export_onnx(model_file: Path, target: Path) -> float:
+    """Write one ``.onnx`` file; returns the largest difference of a probability from torch's.
+
+    The TorchScript-based exporter: the torch.export-based one took more than 70 s of CPU for these networks (2.15).
+
+    Raises:
+        WeightsError: the exported network differs by more than 1e-4.
+        ParamsError: the extra ``export`` is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ParamsError("no onnxruntime", expected="the extra export", cure="install weakseg[export]") from error
+    network, scheme, content = _open(model_file)
+    names: dict[str, Any] = {"input_names": ["image"], "output_names": ["probabilities"]}
+    dynamic = {name: {0: "batch", 2: "height", 3: "width"} for name in ("image", "probabilities")}
+    with atomic_path(target) as temporary:
+        with _quiet():
+            torch.onnx.export(
+                network,
+                (torch.zeros(_TRACED),),
+                temporary,
+                dynamo=False,
+                opset_version=OPSET,
+                dynamic_axes=dynamic,
+                **names,
+            )
+        add_property(temporary, _settings(scheme, content))
+        session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
+        return _check_parity(target, network, lambda x: torch.from_numpy(session.run(None, {"image": x.numpy()})[0]))
+
+
+def export_torchscript(model_file: Path, target: Path) -> float:
+    """Write one TorchScript file, traced; returns the largest difference of a probability, as :func:`export_onnx`."""
+    network, scheme, content = _open(model_file)
+    extra = {SETTINGS: _settings(scheme, content)}
+    with atomic_path(target) as temporary, _quiet(), torch.no_grad():
+        traced = torch.jit.trace(network, torch.zeros(_TRACED), check_trace=False)  # type: ignore[no-untyped-call]
+        traced.save(str(temporary), _extra_files=extra)
+        return _check_parity(target, network, torch.jit.load(str(temporary)))  # type: ignore[no-untyped-call]
+
+
+@overload
+def export_bundle(model_file: Path, target: Path) -> float: ...
+@overload
+def export_bundle(model_file: Path, target: Path, *, write: Callable[[Path, Path], Written]) -> Written: ...
+def export_bundle(model_file: Path, target: Path, *, write: Callable[[Path, Path], Any] = export_onnx) -> Any:
+    """Write a folder with the model, its classes and preprocessing, a script, requirements and INSTRUCTIONS.md.
+
+    The folder needs neither weakseg nor torch. One that is there is replaced if it is a bundle, else refused. ``write``
+    makes its ``model.onnx``, and what it says is returned.
+    """
+    _, scheme, content = _open(model_file)
+    if target.exists() and not (target / "model.onnx").is_file() and (target.is_file() or any(target.iterdir())):
+        raise DataError(f"{target} is no bundle", expected="a new or empty folder", cure="choose another name")
+    building = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    try:
+        said = write(model_file, building / "model.onnx")
+        for name, text in _texts(scheme, content).items():
+            (building / name).write_text(text)
+        shutil.copyfile(Path(__file__).with_name("bundle_script.py"), building / "predict.py")
+        shutil.rmtree(target, ignore_errors=True)
+        building.replace(target)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return said
+
+
+def _open(model_file: Path) -> tuple[ExportNet, ClassScheme, dict[str, Any]]:
+    from weakseg.training.segmenter import load_segmenter
+
+    model, content = load_segmenter(model_file)
+    stored = {key: list(value) for key, value in asdict(model.preprocessing).items()}
+    settings = {**stored, "scale": content["scale"], "gsd": content.get("gsd")}
+    return ExportNet(model).eval(), scheme_of(content), settings
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch warns of the tracer's limits; the parity check at other sizes tests what it warns of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _check_parity(target: Path, network: nn.Module, exported: Callable[[Tensor], Tensor]) -> float:
+    generator = torch.Generator().manual_seed(0)
+    worst = 0.0
+    with torch.no_grad():
+        for shape in _CHECKED:
+            images = torch.randn(shape, generator=generator)
+            expected, found = network(images), exported(images)
+            if found.shape != expected.shape:
+                worst = float("inf")
+                break
+            worst = max(worst, float((found - expected).abs().max()))
+    if not worst <= PARITY:
+        raise WeightsError(
+            f"{target}: probabilities differ by {worst:.2g} from torch's",
+            expected=f"<= {PARITY}",
+            cure="report this fault",
+        )
+    return worst
+
+
+def _settings(scheme: ClassScheme, settings: dict[str, Any]) -> str:
+    return json.dumps({**settings, **_class_table(scheme)})
+
+
+def _class_table(scheme: ClassScheme) -> dict[str, Any]:
+    classes = [{"name": n, "colour": list(c)} for n, c in zip(scheme.names, scheme.colours, strict=True)]
+    return {"classes": classes, "ignored": [{"name": n, "colour": list(c)} for n, c in scheme.ignored]}
+
+
+def add_property(path: Path, text: str) -> None:
+    """Store the settings in an ONNX file, where ``predictors`` look for them."""
+    import onnx
+
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {SETTINGS: text})
+    onnx.save(model, path)
+
+
+def _texts(scheme: ClassScheme, settings: dict[str, Any]) -> dict[str, str]:
+    """The small files of a bundle."""
+    formula = "(value / 255 - mean) / std per band, after resampling by scale"
+    return {
+        "classes.json": json.dumps(_class_table(scheme), indent=1) + "\n",
+        "preprocessing.json": json.dumps({**settings, "formula": formula}, indent=1) + "\n",
+        "requirements.txt": _REQUIREMENTS,
+        "INSTRUCTIONS.md": _instructions(scheme, settings),
+    }
+
+
+def _instructions(scheme: ClassScheme, settings: dict[str, Any]) -> str:
+    rows = "\n".join(
+        f"| {index} | {name} | {', '.join(map(str, colour))} |"
+        for index, (name, colour) in enumerate(zip(scheme.names, scheme.colours, strict=True))
+    )
+    known = f"{settings['gsd']} m per px" if settings["gsd"] else "not recorded"
+    return f"""# Land-cover model
+
+Python 3.11 or newer.
+
+    python -m venv env
+    env/bin/pip install -r requirements.txt
+    env/bin/python predict.py IN.tif OUT.tif
+
+IN is any raster that rasterio opens, with the three bands of the training images in their order; where it has more,
+name three: `--bands 4,1,2`. Other than 8 bits per band: `--stretch LOW,HIGH`, the values of black and white, chosen as
+for the training images. OUT is a GeoTIFF of class indices on the grid of IN (CRS, transform, control points), tiled and
+compressed, with a colour table and class names; 255 is no data, and is there wherever IN has none.
+
+Ground sampling distance of the training rasters: {known}. `--gsd` says what to do with a raster at another one:
+`auto` resamples where both are known, `resample` and `refuse` stop where one is not, `ignore` takes IN as it is. The
+map is always on the grid of IN.
+
+Rasters of any size: IN is read window by window, OUT written row by row. The script holds one row of windows, about
+{4 * (len(scheme) + 1)} x window bytes per px of width, beside the network's own memory. A smaller `--window` or
+`--batch` takes less, `--threads` bounds the cores, `--overlap` trades speed for smoother joins. Without room for OUT,
+or with a damaged IN, it ends with one sentence, exit code 1 and no OUT.
+
+| value | class | colour (R, G, B) |
+|---|---|---|
+{rows}
+
+`model.onnx` takes `image`, float32 (batch, 3, height, width) of any size, {_formula(settings)},
+and gives `probabilities`, float32 (batch, {len(scheme)}, height, width).
+"""
+
+
+def _formula(settings: dict[str, Any]) -> str:
+    """How pixels become the network's input, in words."""
+    resized = "" if settings["scale"] == 1 else f"resampled by {settings['scale']}, then "
+    mean, std = (np.round(settings[key], 4).tolist() for key in ("mean", "std"))
+    return f"{resized}(value / 255 - {mean}) / {std} per band"

@@ -1,0 +1,184 @@
+"""Opening a trained model for prediction: a model file, or anything that ``weakseg export`` wrote.
+
+What a network needs beside its weights (classes, preprocessing, scale, ground sampling distance) travels with each of
+these; :func:`weakseg.registry.addresses.find_model` turns an address in MLflow's registry into such a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from weakseg.core.classes import ClassScheme
+from weakseg.core.errors import ParamsError, WeightsError
+from weakseg.data.crops.augment import Preprocessing, normalise
+from weakseg.inference.scene import ONE_SCALE, View, mean_over_views
+from weakseg.training.checkpoints import scheme_of
+from weakseg.training.machine import Machine
+
+SETTINGS: Final = "weakseg.json"  # metadata property of an ONNX file, extra file of a TorchScript one
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model ready to run.
+
+    Attributes:
+        forward: uint8 images (B, 3, h, w) on the machine's device -> probabilities (B, C, h, w) float32.
+        scale: resampling of the training rasters; 0.5 halves the side.
+        gsd: metres per px of the training rasters before that, None where it is unknown.
+        digest: of the model file and of how it is run; a map is only ever continued by the same.
+    """
+
+    forward: Callable[[Tensor], Tensor]
+    scheme: ClassScheme
+    scale: float
+    gsd: float | None
+    device: torch.device
+    digest: str
+
+
+def load_predictor(
+    model_file: Path, views: Sequence[View], machine: Machine, *, scales: Sequence[float] = ONE_SCALE
+) -> Predictor:
+    """Open a model file (.pt), an exported .onnx or TorchScript file, or the folder of a bundle.
+
+    ``views`` and ``scales`` are what probabilities are averaged over, as ``inference.mean_over_views`` has it.
+
+    Raises:
+        WeightsError: there is no such file, or it is none of these.
+        ParamsError: ONNX without the extra ``export``.
+    """
+    weights = model_file / "model.onnx" if model_file.is_dir() else model_file
+    if not weights.is_file():
+        raise WeightsError(
+            f"no model {weights}",
+            expected="a model file, an exported model, a bundle or models:/NAME@ALIAS",
+            cure="check the path",
+        )
+    digest = hashlib.blake2b(weights.read_bytes(), digest_size=16)
+    digest.update(f"{list(views)} {list(scales)} {machine.torch_device()} {machine.mixed_precision()}".encode())
+    average = partial(mean_over_views, views=views, scales=scales)
+    load: Callable[[Path, Average, Machine, str], Predictor] = _load_checkpoint
+    if model_file.is_dir():
+        load = _load_bundle
+    elif model_file.suffix.lower() == ".onnx":
+        load = _load_onnx
+    elif _is_torchscript(model_file):
+        load = _load_torchscript
+    return load(model_file, average, machine, digest.hexdigest())
+
+
+Average = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
+"""A network (normalised images -> probabilities) and images -> the mean probabilities over views and scales."""
+
+
+def _load_checkpoint(model_file: Path, average: Average, machine: Machine, digest: str) -> Predictor:
+    from weakseg.training.segmenter import load_segmenter
+
+    model, content = load_segmenter(model_file)
+    device = machine.torch_device()
+    preprocessing = model.preprocessing
+    network = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(images: Tensor) -> Tensor:
+        with torch.inference_mode(), machine.autocast():
+            return average(lambda x: network(x).float().softmax(1), normalise(images, preprocessing))
+
+    known = content.get("gsd")
+    return Predictor(forward, scheme_of(content), float(content["scale"]), known, device, digest)
+
+
+def _load_bundle(folder: Path, average: Average, machine: Machine, digest: str) -> Predictor:
+    settings = json.loads((folder / "preprocessing.json").read_text())
+    settings |= json.loads((folder / "classes.json").read_text())
+    session = _open_session(folder / "model.onnx", machine)
+    return _exported(_run_session(session), settings, average, torch.device("cpu"), digest)
+
+
+def _load_onnx(model_file: Path, average: Average, machine: Machine, digest: str) -> Predictor:
+    session = _open_session(model_file, machine)
+    settings = _settings_in(model_file, session.get_modelmeta().custom_metadata_map.get(SETTINGS))
+    return _exported(_run_session(session), settings, average, torch.device("cpu"), digest)
+
+
+def _load_torchscript(model_file: Path, average: Average, machine: Machine, digest: str) -> Predictor:
+    kept, device = {SETTINGS: ""}, machine.torch_device()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch would rather have torch.export
+        script = torch.jit.load(str(model_file), map_location=device, _extra_files=kept)  # type: ignore[no-untyped-call]
+    settings = _settings_in(model_file, kept[SETTINGS])
+
+    return _exported(script, settings, average, device, digest)
+
+
+def _exported(
+    run: Callable[[Tensor], Tensor], settings: dict[str, Any], average: Average, device: torch.device, digest: str
+) -> Predictor:
+    """A predictor of a network that takes normalised images and gives probabilities."""
+    preprocessing = Preprocessing(tuple(settings["mean"]), tuple(settings["std"]))
+
+    def forward(images: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return average(run, normalise(images, preprocessing))
+
+    return Predictor(forward, _scheme_in(settings), float(settings["scale"]), settings["gsd"], device, digest)
+
+
+def _open_session(path: Path, machine: Machine) -> Any:
+    try:
+        import onnxruntime
+        from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidProtobuf
+    except ImportError as error:
+        raise ParamsError("no onnxruntime", expected="the extra export", cure="install weakseg[export]") from error
+    threads = onnxruntime.SessionOptions()
+    threads.intra_op_num_threads = max(1, machine.threads)
+    try:
+        return onnxruntime.InferenceSession(str(path), threads, providers=onnxruntime.get_available_providers())
+    except (Fail, InvalidProtobuf) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise WeightsError(
+            f"{path} does not load ({reason})", expected="an ONNX model", cure="run `weakseg export` again"
+        ) from error
+
+
+def _run_session(session: Any) -> Callable[[Tensor], Tensor]:
+    return lambda pixels: torch.from_numpy(session.run(None, {"image": pixels.contiguous().numpy()})[0])
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Both kinds of torch file are zip archives; only a script has code in it."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.split("/", 1)[-1].startswith("code/") for name in archive.namelist())
+
+
+def _settings_in(path: Path, text: str | bytes | None) -> dict[str, Any]:
+    if not text:
+        raise WeightsError(
+            f"{path} does not say its classes and preprocessing",
+            expected="a file that `weakseg export` wrote",
+            cure="export the model again",
+        )
+    settings: dict[str, Any] = json.loads(text)
+    return settings
+
+
+def _scheme_in(settings: dict[str, Any]) -> ClassScheme:
+    """The classes as ``classes.json`` of a bundle has them."""
+    return ClassScheme(
+        tuple(row["name"] for row in settings["classes"]),
+        tuple((r, g, b) for r, g, b in (row["colour"] for row in settings["classes"])),
+        tuple((row["name"], (row["colour"][0], row["colour"][1], row["colour"][2])) for row in settings["ignored"]),
+    )

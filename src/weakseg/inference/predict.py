@@ -1,0 +1,248 @@
+"""From a model to a map: rasters of any size, window by window from the file, in bounded memory, resumable.
+
+The windows, their weights and their order are those of ``inference.predict_scene``, so a map equals what the evaluation
+sees. A reading thread, the network and a writing thread overlap. Finished bands of rows are kept beside the target in
+``.<name>.part/`` until the map is whole; a run that was killed goes on with the first missing band.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from weakseg.core.classes import IGNORE, ClassScheme
+from weakseg.inference.encode import FULL, back_to_raster, encode_maps, in_bands
+from weakseg.inference.model import Predictor, load_predictor
+from weakseg.inference.options import GsdPolicy, Options, check_options, choose_scale
+from weakseg.inference.scene import ONE_SCALE, PLAIN, View
+from weakseg.inference.sweep import Grid, WindowSweep, plan_grid
+from weakseg.raster.bands import Spool, remove_leftovers
+from weakseg.raster.listing import list_sources
+from weakseg.raster.stream import BLOCK, Pixels, Source, inspect_source, open_reader, raster_tags
+from weakseg.raster.write import write_bands
+from weakseg.training.machine import Machine
+
+_IDENTITY: Final = "WEAKSEG_IDENTITY"  # metadata tag of a finished map
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a prediction did: the file, bands of rows taken over from a run before, windows run, seconds."""
+
+    target: Path
+    resumed: int
+    windows: int
+    seconds: float
+
+
+def predict_raster(
+    model_file: Path,
+    source: Path,
+    target: Path,
+    *,
+    window: int = 512,
+    overlap: float = 0.25,
+    batch: int = 4,
+    views: Sequence[View] = PLAIN,
+    scales: Sequence[float] = ONE_SCALE,
+    probabilities: Path | None = None,
+    confidence: Path | None = None,
+    bands: Sequence[int] | None = None,
+    stretch: tuple[float, float] | None = None,
+    gsd: GsdPolicy = "auto",
+    machine: Machine,
+    resume: bool = True,
+) -> Summary:
+    """Predict one raster into a GeoTIFF of class indices, 255 where the raster has no data.
+
+    Args:
+        model_file: what ``predictors.load_predictor`` opens.
+        source: any raster that GDAL reads; not 8 bits per band only with ``stretch``.
+        target: a ``.tif``; ``probabilities`` (one band per class) and ``confidence`` (the largest of them) are further
+            ones, both with value / 254 in [0, 1].
+        window, overlap, batch: as for ``inference.predict_scene``, in px of the network's grid.
+        views, scales: what probabilities are averaged over, as for ``inference.mean_over_views``.
+        bands: three bands from 1, needed where the raster has not exactly 3.
+        stretch: values that become 0 and 255, as for ``streaming.inspect_source``.
+        gsd: what to do where the raster's ground sampling distance differs from that of the training rasters by more
+            than 5 %. auto: resample where both are known. resample, refuse: the same or an error, and an error where
+            one of the two is unknown. ignore: take the raster as it is.
+        resume: go on with what a killed run of the same model, raster and options left behind.
+
+    Raises:
+        DataError, ParamsError, WeightsError: a raster, option or model that cannot be used.
+    """
+    options = Options(window, overlap, batch, probabilities, confidence, resume)
+    predictor = load_predictor(model_file, views, machine, scales=scales)
+    opened = inspect_source(source, bands, stretch)
+    return run_predictor(predictor, opened, target, options, gsd=gsd, quiet=machine.quiet)
+
+
+def predict_rasters(
+    model_file: Path,
+    where: str,
+    target: Path,
+    *,
+    views: Sequence[View] = PLAIN,
+    scales: Sequence[float] = ONE_SCALE,
+    bands: Sequence[int] | None = None,
+    stretch: tuple[float, float] | None = None,
+    gsd: GsdPolicy = "auto",
+    skip_unread: bool = False,
+    machine: Machine,
+    options: Options,
+) -> list[Summary]:
+    """Predict a file into the file ``target``, or a folder or pattern into the folder ``target``, one ``.tif`` each.
+
+    All rasters are checked before the first is predicted. In a folder, ``options.probabilities`` and ``confidence`` are
+    folders too, and maps that are already there from the same model and options are left alone. Files of a folder that
+    are no rasters by their suffix are refused unless ``skip_unread``. Under torchrun the processes share the rasters;
+    each returns all summaries.
+    """
+    listed = list_sources(where, skip_unread=skip_unread, outputs=options.outputs(target))
+    sources = [inspect_source(path, bands, stretch) for path in listed]
+    predictor = load_predictor(model_file, views, machine, scales=scales)
+    single = len(sources) == 1 and Path(where) == sources[0].path
+    done = []
+    for source in machine.shard(sources):
+        place, mine = (target, options) if single else _in_folder(source, target, options)
+        done.append(run_predictor(predictor, source, place, mine, gsd=gsd, quiet=machine.quiet))
+    return machine.gather(done)
+
+
+def _in_folder(source: Source, folder: Path, options: Options) -> tuple[Path, Options]:
+    """Where the map of ``source`` goes in a folder of maps, and its options there."""
+    name = f"{source.path.stem}.tif"
+    probabilities = options.probabilities and options.probabilities / name
+    confidence = options.confidence and options.confidence / name
+    return folder / name, replace(options, probabilities=probabilities, confidence=confidence)
+
+
+def run_predictor(
+    predictor: Predictor, source: Source, target: Path, options: Options, *, gsd: GsdPolicy = "auto", quiet: bool = True
+) -> Summary:
+    """Predict one raster with an open model; see :func:`predict_raster`."""
+    began = time.monotonic()
+    grid = plan_grid(source.height, source.width, choose_scale(predictor, source, gsd))
+    check_options(source, target, options, grid, len(predictor.scheme))
+    identity = _identity(predictor, source, options, grid)
+    if options.resume and all(_identity_in(path) == identity for path in options.outputs(target)):
+        return Summary(target, -(-source.height // BLOCK), 0, time.monotonic() - began)
+    spool = Spool(target.with_name(f".{target.name}.part"), identity, source, fresh=not options.resume)
+    resumed, windows = spool.finished, 0
+    try:
+        for path in options.outputs(target):
+            remove_leftovers(path)
+        if resumed < spool.bands:
+            sweep = _sweep_of(predictor, source, grid, options)
+            with _progress(source, resumed, quiet) as advance, spool.writing() as write:
+                for band in _predict_bands(sweep, options, resumed * BLOCK):
+                    write(band)
+                    advance(band.shape[1])
+            windows = sweep.count
+        _write_outputs(spool, predictor.scheme, target, options, identity)
+        spool.remove()
+    finally:
+        spool.close()
+    return Summary(target, resumed, windows, time.monotonic() - began)
+
+
+def predict_layers(predictor: Predictor, source: Source, options: Options, *, gsd: GsdPolicy = "auto") -> Pixels:
+    """The layers of a raster that fits in memory, the very pixels that :func:`run_predictor` writes; nothing on disk.
+
+    Returns:
+        uint8 (K, H, W): class indices, then the confidence and the probabilities if ``options`` name files for them;
+        255 in all of them where the raster has no data.
+    """
+    grid = plan_grid(source.height, source.width, choose_scale(predictor, source, gsd))
+    sweep = _sweep_of(predictor, source, grid, options)
+    layers = np.concatenate(list(_predict_bands(sweep, options, 0)), axis=1)
+    with open_reader(source) as reader:
+        valid = reader.valid((0, 0, source.height, source.width))
+    if valid is not None:
+        layers[:, ~valid] = IGNORE
+    return layers
+
+
+def _sweep_of(predictor: Predictor, source: Source, grid: Grid, options: Options) -> WindowSweep:
+    return WindowSweep(
+        predictor.forward,
+        source,
+        grid,
+        classes=len(predictor.scheme),
+        window=options.window,
+        overlap=options.overlap,
+        batch=options.batch,
+        device=predictor.device,
+    )
+
+
+def _predict_bands(sweep: WindowSweep, options: Options, start: int) -> Iterator[Pixels]:
+    encode = partial(
+        encode_maps, confidence=options.confidence is not None, probabilities=options.probabilities is not None
+    )
+    pieces = sweep.pieces(sweep.grid.back_rows.needs(start, start + 1)[0])
+    layers = options.layers(sweep.classes)
+    return in_bands(
+        back_to_raster(pieces, sweep.grid, start, classes=sweep.classes, layers=layers, encode=encode), BLOCK
+    )
+
+
+def _identity(predictor: Predictor, source: Source, options: Options, grid: Grid) -> str:
+    """A digest of everything that a map depends on; the raster by path, size and time of its last change."""
+    state = source.path.stat() if source.path.exists() else None
+    file = (
+        str(source.path.resolve()),
+        state and state.st_size,
+        state and state.st_mtime_ns,
+        source.bands,
+        source.stretch,
+        source.masked,
+        [repr(source.profile.get(key)) for key in ("crs", "transform")],  # a sidecar may come or change
+    )
+    cut = (options.window, options.overlap, options.confidence is not None, options.probabilities is not None)
+    text = repr((predictor.digest, predictor.scale, file, cut, grid.height, grid.width))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _identity_in(path: Path) -> str | None:
+    """The identity in a map that is already there."""
+    if not path.is_file():
+        return None
+    return raster_tags(path).get(_IDENTITY)
+
+
+def _write_outputs(spool: Spool, scheme: ClassScheme, target: Path, options: Options, identity: str) -> None:
+    names = list(scheme.names)
+    tags = {_IDENTITY: identity} | {f"CLASS_{index}": name for index, name in enumerate(names)}
+    count = options.layers(len(names))
+
+    def layers(first: int, last: int) -> Iterator[Pixels]:
+        return (spool.read(index, count)[first:last] for index in range(spool.bands))
+
+    if options.probabilities is not None:
+        bands = layers(count - len(names), count)
+        write_bands(options.probabilities, bands, spool.source, names=names, unit=1 / FULL, tags=tags)
+    if options.confidence is not None:
+        write_bands(options.confidence, layers(1, 2), spool.source, names=["confidence"], unit=1 / FULL, tags=tags)
+    write_bands(target, layers(0, 1), spool.source, names=["class"], classes=scheme, tags=tags)
+
+
+@contextmanager
+def _progress(source: Source, resumed: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A bar over the rows of the raster; silent where the output is no terminal."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} rows"))
+    with Progress(*columns, TimeRemainingColumn(), disable=quiet or not sys.stderr.isatty(), transient=True) as bar:
+        task = bar.add_task(source.path.name, total=source.height, completed=resumed * BLOCK)
+        yield partial(bar.advance, task)

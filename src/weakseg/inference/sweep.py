@@ -1,0 +1,242 @@
+"""Predicting a raster row of windows by row of windows: blended maps leave as soon as no window will add to them.
+
+What is kept of the raster is the rows that two rows of windows share, whatever its length. The windows, their weights
+and the order of all sums are those of ``inference.sweep_windows``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from weakseg.data.windows import blend_weights, cover_starts
+from weakseg.raster.resample import Axis, plan_axis
+from weakseg.raster.stream import Pixels, Reader, Source, open_reader
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+Maps = npt.NDArray[np.float32]
+Part = tuple[int, int, Maps]
+"""Row and column of a window, and its weighted maps (C, h, w)."""
+
+_TINY: Final = np.float32(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Finished maps of a rectangle of the network's grid.
+
+    Attributes:
+        row, column: of its upper left px; ``height``, ``width`` in px.
+        maps: probabilities (C, height, width); 0 where no window reached; None where none reached any of it.
+    """
+
+    row: int
+    column: int
+    height: int
+    width: int
+    maps: Maps | None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The network's grid over a raster, and the ways there (``to``) and back, per axis."""
+
+    to_rows: Axis
+    to_columns: Axis
+    back_rows: Axis
+    back_columns: Axis
+
+    @property
+    def height(self) -> int:
+        return self.to_rows.size_out
+
+    @property
+    def width(self) -> int:
+        return self.to_columns.size_out
+
+
+def plan_grid(height: int, width: int, scale: float) -> Grid:
+    """The grid of ``scale`` times a raster of ``height`` x ``width`` px, rounded as the tiles stage rounds."""
+    rows, columns = (max(1, round(size * scale)) for size in (height, width))
+    return Grid(plan_axis(height, rows), plan_axis(width, columns), plan_axis(rows, height), plan_axis(columns, width))
+
+
+def shared_rows(starts: Sequence[int], height: int) -> int:
+    """Rows that two neighbouring windows of ``height`` px have in common, at most."""
+    return max((height - (low - high) for high, low in itertools.pairwise(starts)), default=0)
+
+
+class WindowSweep:
+    """The windows of one raster through a network, in order.
+
+    Args:
+        forward: uint8 (B, 3, h, w) on ``device`` -> probabilities (B, C, h, w).
+        window: side of the windows, px of the network's grid; ``overlap`` is a share of it.
+
+    Attributes:
+        count: windows that went through the network so far; those without a valid pixel never do.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[[Tensor], Tensor],
+        source: Source,
+        grid: Grid,
+        *,
+        classes: int,
+        window: int,
+        overlap: float,
+        batch: int,
+        device: torch.device,
+    ) -> None:
+        self.forward, self.source, self.grid = forward, source, grid
+        self.classes, self.batch, self.device = classes, batch, device
+        self.row_starts = cover_starts(grid.height, window, overlap)
+        self.column_starts = cover_starts(grid.width, window, overlap)
+        self.size = (min(window, grid.height), min(window, grid.width))
+        self.weights = blend_weights(*self.size)
+        self.count = 0
+
+    def parts(self, first: int) -> Iterator[Part]:
+        """Weighted maps of every window with a valid pixel, row by row, from window row ``first``."""
+        corners = [(r, c) for r in self.row_starts[first:] for c in self.column_starts]
+        weights = torch.from_numpy(self.weights).to(self.device)
+        group: list[tuple[tuple[int, int], Pixels]] = []
+        with open_reader(self.source) as reader:
+
+            def load(corner: tuple[int, int]) -> Pixels | None:
+                return read_network_window(reader, self.grid, (*corner, *self.size))
+
+            for corner, image in prefetch(load, corners, depth=2 * self.batch):
+                if image is not None:
+                    group.append((corner, image))
+                if len(group) == self.batch:
+                    yield from self._run(group, weights)
+                    group = []
+            if group:
+                yield from self._run(group, weights)
+
+    def _run(self, group: list[tuple[tuple[int, int], Pixels]], weights: Tensor) -> Iterator[Part]:
+        images = torch.from_numpy(np.stack([image for _, image in group])).permute(0, 3, 1, 2)
+        maps = self.forward(images.to(self.device))
+        self.count += len(group)
+        weighted = (maps.float() * weights).cpu().numpy()
+        yield from ((*corner, part) for (corner, _), part in zip(group, weighted, strict=True))
+
+    def pieces(self, start: int) -> Iterator[Piece]:
+        """The maps of the network's grid in rows of pieces from left to right, complete from row ``start`` on.
+
+        Rows above ``start`` that share a window with it may come too, incomplete.
+        """
+        first = next(i for i, row in enumerate(self.row_starts) if row + self.size[0] > start)
+        parts = self.parts(first)
+        upcoming = next(parts, None)
+        below = _Below(self.classes + 1, shared_rows(self.row_starts, self.size[0]), self.grid.width)
+        ends = [*self.row_starts[1:], self.grid.height]
+        for row, end in zip(self.row_starts[first:], ends[first:], strict=True):
+            window = _Sums(self.classes, self.weights, below)
+            for column, right in zip(self.column_starts, [*self.column_starts[1:], self.grid.width], strict=True):
+                if upcoming is not None and upcoming[:2] == (row, column):
+                    window.add(upcoming[2])
+                    upcoming = next(parts, None)
+                yield Piece(row, column, end - row, right - column, window.leave(end - row, right - column))
+            below.rows = self.size[0] - (end - row)
+
+
+class _Below:
+    """Sums of the rows that the windows above have in common with those below; the last layer is the weights.
+
+    Attributes:
+        sums: float32 (C + 1, rows, W).  used: bool (W,), columns where any of them is not 0.
+        rows: how many rows count.
+    """
+
+    def __init__(self, layers: int, rows: int, width: int) -> None:
+        self.sums = np.zeros((layers, rows, width), np.float32)
+        self.used = np.zeros(width, bool)
+        self.rows = 0
+
+
+class _Sums:
+    """Weighted sums over the px of one window, which moves from left to right along a row of windows."""
+
+    def __init__(self, classes: int, weights: Maps, below: _Below) -> None:
+        self.weights, self.below = weights, below
+        self.sums = np.zeros((classes + 1, *weights.shape), np.float32)
+        self.column = 0
+        self.filled = 0  # the sums are 0 from this column of the raster on
+        self._enter(weights.shape[1])
+
+    def add(self, part: Maps) -> None:
+        """Add the weighted maps (C, h, w) of the window that lies here."""
+        self.sums[:-1] += part
+        self.sums[-1] += self.weights
+        self.filled = self.column + self.weights.shape[1]
+
+    def leave(self, height: int, width: int) -> Maps | None:
+        """The first ``height`` rows of the first ``width`` columns, divided by the weights; then move on past them."""
+        column = self.column
+        maps: Maps | None = None
+        place = slice(column, column + width)
+        self.below.used[place] = self.filled > column
+        if self.filled > column:
+            gone = self.sums[:, :, :width]
+            self.below.sums[:, : gone.shape[1] - height, place] = gone[:, height:]
+            maps = np.asarray(gone[:-1, :height] / np.maximum(gone[-1, :height], _TINY), np.float32)
+            self.sums[:, :, :-width] = self.sums[:, :, width:]
+            self.sums[:, :, -width:] = 0
+        self.column += width
+        self._enter(width)
+        return maps
+
+    def _enter(self, width: int) -> None:
+        """Take over what the windows above left in the last ``width`` columns."""
+        right = self.column + self.weights.shape[1]
+        place = slice(right - width, right)
+        if self.below.used[place].any():
+            self.sums[:, : self.below.rows, -width:] = self.below.sums[:, : self.below.rows, place]
+            self.filled = right
+
+
+def read_network_window(reader: Reader, grid: Grid, window: tuple[int, int, int, int]) -> Pixels | None:
+    """uint8 (h, w, 3) of a window of the network's grid; None where none of its pixels is valid."""
+    row, column, height, width = window
+    top, bottom = grid.to_rows.needs(row, row + height)
+    left, right = grid.to_columns.needs(column, column + width)
+    place = (top, left, bottom - top, right - left)
+    valid = reader.valid(place)
+    if valid is not None and not valid.any():
+        return None
+    pixels = reader.pixels(place)
+    if grid.to_rows.matrix is None and grid.to_columns.matrix is None:
+        return pixels
+    resized = grid.to_rows.apply(pixels, 0, row, row + height, top)
+    resized = grid.to_columns.apply(resized, 1, column, column + width, left)
+    return np.asarray(np.clip(np.rint(resized), 0, 255), np.uint8)
+
+
+def prefetch(load: Callable[[Job], Result], jobs: Iterable[Job], *, depth: int) -> Iterator[tuple[Job, Result]]:
+    """(job, its result) in order, while one thread works up to ``depth`` jobs ahead; its errors are raised here."""
+    with ThreadPoolExecutor(1) as pool:
+        ahead: deque[tuple[Job, Future[Result]]] = deque()
+        try:
+            for job in jobs:
+                ahead.append((job, pool.submit(load, job)))
+                if len(ahead) > depth:
+                    ready, future = ahead.popleft()
+                    yield ready, future.result()
+            for ready, future in ahead:
+                yield ready, future.result()
+        finally:
+            for _, future in ahead:
+                future.cancel()

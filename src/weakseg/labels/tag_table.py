@@ -1,0 +1,238 @@
+"""Tags as a CSV: what weakseg writes, and what people, Excel and pandas make of it; all problems come in one report."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from weakseg.core.area_names import area_name, bare_name
+from weakseg.core.classes import ClassScheme
+from weakseg.core.errors import DataError
+from weakseg.core.files import atomic_path
+from weakseg.labels.class_lists import did_you_mean, join_names, split_names
+from weakseg.labels.tags import TagWindow, check_inside
+from weakseg.raster.open import read_info
+
+Sizes = Mapping[str, tuple[int, int]]
+"""Height and width of rasters by area, px."""
+
+WINDOW: Final = ("row", "column", "height", "width")
+REQUIRED: Final = ("area", *WINDOW, "tags")
+SIZE: Final = ("area_height", "area_width")
+COLUMNS: Final = (*REQUIRED, "unknown", *SIZE)
+DELIMITERS: Final = (",", ";", "\t")
+RASTERS: Final = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
+EMPTY: Final = ("nan", "<na>", "na", "#n/a", "n/a", "null")  # how pandas, Excel and databases write an empty cell
+_WHOLE: Final = re.compile(r"[+-]?\d+([.,]0+)?")
+_THOUSANDS: Final = re.compile(r"[+-]?[1-9]\d{0,2}[.,]000")
+_SEP: Final = re.compile(r"sep=.[ \t]*[\r\n]", re.IGNORECASE)  # a first line that Excel reads as the delimiter
+_LISTED: Final = 50
+
+Record = dict[str, str]
+
+
+def write_tags(path: Path, rows: Iterable[TagWindow], classes: ClassScheme, sizes: Sizes | None = None) -> None:
+    """Write a CSV that :func:`read_tags` reads back.
+
+    Args:
+        classes: the scheme of the names, which ``class_lists.join_names`` joins by blanks, or by semicolons.
+        sizes: of the rasters whose px the windows count. Where given they stand in ``area_height`` and ``area_width``,
+            and tags cannot be mistaken for those of a raster of another size.
+    """
+    names = classes.names
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS if sizes is not None else COLUMNS[: -len(SIZE)])
+        for row in rows:
+            lists = join_names(row.present, names), join_names(row.unknown, names)
+            writer.writerow([row.area, *row.window, *lists, *(sizes[row.area] if sizes is not None else ())])
+
+
+def read_tags(path: Path, classes: ClassScheme, areas: Sizes) -> list[TagWindow]:
+    """Read a tag CSV, in file order: ``area,row,column,height,width,tags`` and, if there, ``unknown`` and raster sizes.
+
+    ``tags`` and ``unknown`` hold class names (``class_lists.split_names``). Both empty: the window carries no tag
+    (count the rows with ``not row.tagged`` and report them). ``tags`` empty but not ``unknown``: the other classes are
+    absent. Commas, semicolons or tabs separate the cells; the names of the columns may stand in any order and in
+    capital letters; further columns are left alone, and so is a first one without a name, as pandas writes its index.
+    Rows without any content are no rows. An area may be named by its file; whole numbers may end in ``.0``.
+
+    Args:
+        areas: height and width in px of each known area.
+
+    Raises:
+        DataError: one error that lists every problem with its line: missing, repeated or misspelt column, unknown or
+            repeated class, class both present and unknown, unknown area, a number that is none, window outside its
+            area, tags of a raster of another size, repeated window, and whatever may mean two things.
+    """
+    problems: list[str] = []
+    parsed = [_parse(f"line {line}", record, classes, areas, problems) for line, record in _records(path)]
+    rows = [row for row in parsed if row is not None]
+    repeats = Counter((row.area, row.window) for row in rows)
+    problems += [f"area {area}: window {window} {n} times" for (area, window), n in repeats.items() if n > 1]
+    if problems:
+        rest = f", and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
+        raise DataError(
+            f"{path}: {len(problems)} problem{'s' * (len(problems) > 1)}: {', '.join(problems[:_LISTED])}{rest}",
+            expected=f"windows inside known areas, once each, with classes from {', '.join(classes.names)}",
+            cure="mend the lines",
+        )
+    return rows
+
+
+def check_kept_tags(path: Path, before: Sizes, after: Sizes) -> None:
+    """Refuse (DataError) to keep a tag CSV where an area's raster is replaced by one of another size, px."""
+    changed = [area for area in before if area in after and before[area] != after[area]]
+    if not path.is_file() or not changed:
+        return
+    (old_height, old_width), (height, width) = before[changed[0]], after[changed[0]]
+    raise DataError(
+        f"{path} counts pixels of rasters that this import replaces by others of another size: {len(changed)} area(s), "
+        f"first {changed[0]}, {old_height}x{old_width} px before and {height}x{width} px now",
+        expected="tags of the rasters that are imported",
+        cure="delete the file, or move it away, then import, and write the tags of the new rasters",
+    )
+
+
+def raster_sizes(folder: Path) -> dict[str, tuple[int, int]]:
+    """Height and width of every raster in a folder of data/ by area, px; nothing where there is no such folder."""
+    paths = sorted(path for path in folder.iterdir() if path.suffix in RASTERS) if folder.is_dir() else []
+    infos = {path.stem: read_info(path) for path in paths}
+    return {area: (info.height, info.width) for area, info in infos.items()}
+
+
+def _records(path: Path) -> list[tuple[int, Record]]:
+    """(line number, stripped cells by column name) of each row with content."""
+    if not path.is_file():
+        raise DataError(f"no file {path}", expected="a CSV of tags", cure="run `weakseg data tags` or name the file")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        skipped = bool(_SEP.match(text))
+        columns, delimiter = _header(path, text, skipped)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is unreadable ({error})", expected="a CSV in UTF-8", cure="save it again") from error
+    return [(line, _record(columns, cells)) for line, cells in rows[1 + skipped :] if any(cells)]
+
+
+def _record(columns: Sequence[str], cells: Sequence[str]) -> Record:
+    """Cells by column name, missing ones empty; ``further`` is not empty where a cell belongs to no column.
+
+    Cells of columns without a name belong to none; but those of a first one may be the index of pandas.
+    """
+    record = dict.fromkeys(COLUMNS, "") | dict(zip(columns, cells, strict=False))
+    nameless = [cell for name, cell in zip(columns[1:], cells[1:], strict=False) if not name]
+    return record | {"further": "".join([*nameless, *("surplus" for _ in cells[len(columns) :])])}
+
+
+def _header(path: Path, text: str, skipped: int) -> tuple[list[str], str]:
+    """Column names in small letters, from the line after the skipped ones, and the delimiter of the cells."""
+    read = {one: _columns(text, one, skipped) for one in DELIMITERS}
+    delimiter = max(DELIMITERS, key=lambda one: len({*read[one]} & {*COLUMNS}))
+    columns = read[delimiter]
+    missing = [name for name in REQUIRED if name not in columns]
+    twice = [name for name in COLUMNS if columns.count(name) > 1]
+    strange = [name for name in columns if name not in COLUMNS and did_you_mean(name, COLUMNS[len(REQUIRED) :])]
+    half = [name for name in SIZE if name not in columns] if any(name in columns for name in SIZE) else []
+    if missing or half:
+        raise DataError(
+            f"{path} lacks the columns {', '.join(missing + half)}",
+            expected=",".join(COLUMNS[: -len(SIZE)]),
+            cure="add a header line with these names",
+        )
+    if twice or strange:
+        hints = [f"{name}{did_you_mean(name, COLUMNS)}" for name in strange]
+        raise DataError(
+            f"{path} has the columns {', '.join([*(f'{name} twice' for name in twice), *hints])}",
+            expected=f"{','.join(COLUMNS)} once each, others under names of their own",
+            cure="rename the columns",
+        )
+    return columns, delimiter
+
+
+def _columns(text: str, delimiter: str, skipped: int) -> list[str]:
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    return [cell.strip().casefold() for cell in next(islice(rows, skipped, None), [])]
+
+
+def _parse(place: str, record: Record, classes: ClassScheme, areas: Sizes, problems: list[str]) -> TagWindow | None:
+    """One row, or None after noting its problems."""
+    mine: list[str] = []
+    area = _area(record["area"], areas, mine)
+    window = _numbers(WINDOW, record, mine)
+    size = _numbers(SIZE, record, mine) if any(record[name] for name in SIZE) else None
+    if area is not None and window is not None:
+        mine += _misplaced(area, window, size, areas[area])
+    present, unknown = (_names(record[column], classes, mine) for column in ("tags", "unknown"))
+    mine += [f"class {name!r} 2 times, in tags and in unknown" for name in present if name in unknown]
+    if record["further"]:
+        mine.append("more cells than columns")
+    problems += [f"{place}: {problem}" for problem in mine]
+    if mine or area is None or window is None:
+        return None
+    row, column, height, width = window
+    return TagWindow(area, row, column, height, width, present, unknown)
+
+
+def _area(text: str, areas: Sizes, problems: list[str]) -> str | None:
+    """The area that is named so, or whose file is; None after noting why there is none."""
+    file = PurePosixPath(text.replace("\\", "/"))
+    stem = file.stem if file.suffix.casefold() in RASTERS else file.name
+    forms = [unicodedata.normalize("NFC", form) for form in (text, stem, area_name(stem), bare_name(stem))]
+    found = [area for area in areas if unicodedata.normalize("NFC", area) in forms]
+    if text in areas and text == file.name and file.suffix.casefold() not in RASTERS:
+        found = [text]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        problems.append(f"area {text!r} may mean {' or '.join(found)}")
+    else:
+        choices = did_you_mean(text, list(areas)) or f" (of {', '.join(list(areas)[:5])}{', ...' * (len(areas) > 5)})"
+        problems.append(f"unknown area {text!r}{choices}")
+    return None
+
+
+def _numbers(columns: Sequence[str], record: Record, problems: list[str]) -> list[int] | None:
+    """Whole numbers, or None after noting what is none."""
+    cells = [record[name] for name in columns]
+    if not all(_WHOLE.fullmatch(cell) for cell in cells):
+        found = " ".join(map(repr, cells))
+        problems.append(f"{', '.join(columns[:-1])} and {columns[-1]} must be whole numbers, not {found}")
+        return None
+    unclear = [cell for cell in cells if _THOUSANDS.fullmatch(cell)]
+    if unclear:
+        whole = re.split("[.,]", unclear[0])[0]
+        problems.append(f"{unclear[0]!r} may mean {whole} or {whole}000")
+        return None
+    return [int(re.split("[.,]", cell)[0]) for cell in cells]
+
+
+def _misplaced(area: str, window: Sequence[int], size: Sequence[int] | None, raster: tuple[int, int]) -> list[str]:
+    """Why a window cannot be one of a raster of that size."""
+    if size is not None and tuple(size) != raster:
+        return [f"tags of a raster of {size[0]}x{size[1]} px, {area} has {raster[0]}x{raster[1]} px"]
+    try:
+        row, column, height, width = window
+        check_inside((row, column, height, width), *raster)
+    except DataError as error:
+        return [f"{error.found} is not {error.expected}"]
+    return []
+
+
+def _names(text: str, classes: ClassScheme, problems: list[str]) -> tuple[str, ...]:
+    """Class names in scheme order; none after noting what is wrong."""
+    if text not in classes.names and text.casefold() in EMPTY:
+        return ()
+    try:
+        return tuple(sorted(split_names(text, classes.names), key=classes.names.index))
+    except DataError as error:
+        problems.append(error.found)
+        return ()

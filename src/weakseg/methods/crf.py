@@ -1,0 +1,246 @@
+"""Refinement of ScoreMaps along the edges of the image: a dense CRF over all cores, or pixel-adaptive refinement.
+
+Dense CRF: Krähenbühl and Koltun (NIPS 2011), through ``pydensecrf``, which only this module imports. The maintained
+build is the package ``pydensecrf2``; it installs under the old name and needs a C++ compiler. It holds the interpreter
+lock, so areas are cut into windows that run in processes. There is no background label: a pixel without a confident
+class is unsure, which is a uniform unary (spec 11.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from weakseg.core.errors import DataError, ParamsError, StageError
+from weakseg.methods.pool import refine_in_processes
+from weakseg.methods.scores import ScoreMaps
+from weakseg.methods.windows import Image, Scores, cut_area, paste
+
+FLOOR: Final = 0.01  # least soft probability: a CAM of 0 speaks against a class, it does not forbid it (the tags do)
+
+
+@dataclass(frozen=True)
+class CrfOptions:
+    """Dense CRF with a smoothness and a bilateral kernel, Potts compatibility.
+
+    Attributes:
+        gaussian_sxy: px, width of the smoothness kernel. gaussian_weight: its strength.
+        bilateral_sxy: px, bilateral_srgb: grey levels of 255, widths of the bilateral kernel; bilateral_weight.
+        iterations: mean-field steps.
+        unary: ``soft`` takes -log of ``scores ** (1 / temperature)``, normalised over the classes; ``confident`` takes
+            the top class where its share reaches ``min_score`` and leads by ``min_margin``, with probability
+            ``confidence``, and every other pixel as unsure.
+    """
+
+    gaussian_sxy: float = 3.0
+    gaussian_weight: float = 3.0
+    bilateral_sxy: float = 30.0
+    bilateral_srgb: float = 10.0
+    bilateral_weight: float = 5.0
+    iterations: int = 10
+    unary: Literal["soft", "confident"] = "soft"
+    temperature: float = 1.0
+    min_score: float = 0.4
+    min_margin: float = 0.15
+    confidence: float = 0.7
+
+    def __post_init__(self) -> None:
+        if self.unary not in ("soft", "confident"):
+            raise ParamsError(f"crf unary {self.unary!r}", expected="soft or confident", cure="mend params.yaml")
+        widths = (self.gaussian_sxy, self.bilateral_sxy, self.bilateral_srgb, self.temperature)
+        if min(widths) <= 0 or self.iterations < 1 or not 0 < self.confidence < 1:
+            raise ParamsError(f"{self}", expected="widths > 0, iterations >= 1, 0 < confidence < 1", cure="mend it")
+
+
+@dataclass(frozen=True)
+class RefineOptions:
+    """Which refiner, and how an area is cut for it.
+
+    Attributes:
+        refiner: ``crf``, ``pamr`` (pixel-adaptive refinement, torch) or ``none`` (maps pass unchanged).
+        crf: options of ``crf``. dilations, pamr_iterations, sigma_floor: of ``pamr``.
+        window: px, side of the square that is kept of each window; halo: px around it that are seen and dropped.
+    """
+
+    refiner: Literal["crf", "pamr", "none"] = "crf"
+    crf: CrfOptions = field(default_factory=CrfOptions)
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 12, 24)
+    pamr_iterations: int = 10
+    sigma_floor: float = 0.01
+    window: int = 512
+    halo: int = 64
+
+    def __post_init__(self) -> None:
+        if self.refiner not in ("crf", "pamr", "none"):
+            raise ParamsError(f"refiner {self.refiner!r}", expected="crf, pamr or none", cure="mend crf.refiner")
+        if self.window < 1 or self.halo < 0:
+            raise ParamsError(f"window {self.window}, halo {self.halo}", expected=">= 1 and >= 0", cure="mend them")
+
+
+def class_shares(scores: Scores, *, temperature: float = 1.0) -> npt.NDArray[np.float32]:
+    """Scores (n, H, W) >= 0 -> ``scores ** (1 / temperature)`` over their sum; where all are 0, 1 / n each."""
+    powered = np.asarray(scores, np.float32) ** np.float32(1 / temperature)
+    total = powered.sum(0)
+    empty = total <= 0
+    shares = powered / np.where(empty, 1, total)
+    shares[:, empty] = 1 / len(scores)
+    return shares.astype(np.float32)
+
+
+def soft_unary(shares: Scores) -> npt.NDArray[np.float32]:
+    """Class shares (n, H, W) -> energies -log(max(share, 0.01)), float32 (n, H, W)."""
+    return np.asarray(-np.log(np.maximum(shares, FLOOR)), np.float32)
+
+
+def confident_unary(
+    shares: Scores, *, min_score: float, min_margin: float, confidence: float
+) -> npt.NDArray[np.float32]:
+    """Energies (n, H, W), n >= 2, of confident labels: -log(confidence) for the label, the rest shared by the others.
+
+    Pixels whose top share is below ``min_score`` or leads by less than ``min_margin`` are unsure: log(n) for all.
+    """
+    n = len(shares)
+    ordered = np.partition(shares, n - 2, axis=0)
+    sure = (ordered[-1] >= min_score) & (ordered[-1] - ordered[-2] >= min_margin)
+    label = shares.argmax(0)
+    energy = np.where(np.arange(n)[:, None, None] == label, -np.log(confidence), -np.log((1 - confidence) / (n - 1)))
+    return np.asarray(np.where(sure, energy, np.log(n)), np.float32)
+
+
+def dense_crf(image: Image, scores: Scores, options: CrfOptions) -> npt.NDArray[np.float32]:
+    """Refine one window.
+
+    Args:
+        image: uint8 (H, W, 3). scores: (C, H, W) in [0, 1]; classes that are zero everywhere take no part.
+
+    Returns:
+        float32 (C, H, W): probabilities that sum to 1 over the classes that take part, 0 for the others. A single such
+        class is 1 everywhere; without any the answer is all zero.
+
+    Raises:
+        DataError: shapes do not match or values are not finite.
+        StageError: pydensecrf is not installed.
+    """
+    _check_window(image, scores)
+    refined = np.zeros(scores.shape, np.float32)
+    present = np.flatnonzero(scores.any((1, 2)))
+    if len(present) == 1:
+        refined[present[0]] = 1
+    if len(present) < 2:
+        return refined
+    shares = class_shares(scores[present], temperature=options.temperature)
+    if options.unary == "soft":
+        energy = soft_unary(shares)
+    else:
+        energy = confident_unary(
+            shares, min_score=options.min_score, min_margin=options.min_margin, confidence=options.confidence
+        )
+    refined[present] = mean_field(image, energy, options)
+    return refined
+
+
+def mean_field(image: Image, energy: npt.NDArray[np.float32], options: CrfOptions) -> npt.NDArray[np.float32]:
+    """Probabilities (n, H, W) float32 after the mean-field steps from unary energies (n, H, W)."""
+    library = _pydensecrf()
+    n, height, width = energy.shape
+    model = library.DenseCRF2D(width, height, n)
+    model.setUnaryEnergy(np.ascontiguousarray(energy.reshape(n, -1), np.float32))
+    model.addPairwiseGaussian(sxy=options.gaussian_sxy, compat=options.gaussian_weight)
+    model.addPairwiseBilateral(
+        sxy=options.bilateral_sxy,
+        srgb=options.bilateral_srgb,
+        rgbim=np.ascontiguousarray(image),
+        compat=options.bilateral_weight,
+    )
+    return np.asarray(model.inference(options.iterations), np.float32).reshape(n, height, width)
+
+
+def _pydensecrf() -> Any:
+    try:
+        import pydensecrf.densecrf
+    except ImportError as error:
+        raise StageError(
+            "the dense CRF library pydensecrf is not installed",
+            expected="the package pydensecrf2, which installs under that name",
+            cure="install pydensecrf2 (it needs a C++ compiler, for instance g++), or set crf.refiner: pamr",
+        ) from error
+    return pydensecrf.densecrf
+
+
+def _check_pair(image: Image, maps: ScoreMaps) -> tuple[Image, ScoreMaps]:
+    _check_window(image, maps.scores)
+    return image, maps
+
+
+def _check_window(image: Image, scores: Scores) -> None:
+    if image.dtype != np.uint8 or image.shape != (*scores.shape[1:], 3):
+        raise DataError(
+            f"image {image.dtype} {image.shape} and scores {scores.shape}",
+            expected="uint8 (H, W, 3) and (C, H, W)",
+            cure="refine the scores with the image that they were made from",
+        )
+    if not np.isfinite(scores).all():
+        raise DataError("scores hold NaN or infinity", expected="0..1", cure="rerun the stage that made them")
+
+
+def refine_area(image: Image, maps: ScoreMaps, options: RefineOptions, *, device: str = "cpu") -> ScoreMaps:
+    """Refine one area window by window in this process; memory: the result and one window. See :func:`dense_crf`.
+
+    Classes whose scores are all zero in a window stay zero there, so a class cannot leave the windows that hold it.
+    """
+    return next(_refine_here([(image, maps)], options, device))
+
+
+def refine_many(
+    jobs: Iterable[tuple[Image, ScoreMaps]], options: RefineOptions, *, workers: int, device: str = "cpu"
+) -> Iterator[ScoreMaps]:
+    """Refine (image, maps) pairs, areas or crops, and yield the results in order.
+
+    The CRF runs in ``workers`` processes over the windows of all jobs; ``jobs`` is read as results are taken, so memory
+    does not depend on its length. PAMR runs in this process on ``device``. The first error of a worker is raised here.
+    """
+    if workers < 1:
+        raise ParamsError(f"{workers} workers", expected="1 or more", cure="mend --workers")
+    if options.refiner != "crf" or workers == 1:
+        yield from _refine_here(jobs, options, device)
+        return
+    checked = (_check_pair(image, maps) for image, maps in jobs)
+    refine = partial(dense_crf, options=options.crf)
+    yield from refine_in_processes(checked, refine, side=options.window, halo=options.halo, workers=workers)
+
+
+def _refine_here(jobs: Iterable[tuple[Image, ScoreMaps]], options: RefineOptions, device: str) -> Iterator[ScoreMaps]:
+    for image, maps in jobs:
+        _check_window(image, maps.scores)
+        if options.refiner == "none":
+            yield maps
+            continue
+        refined = np.zeros(maps.scores.shape, np.float32)
+        for window in cut_area(image.shape[0], image.shape[1], options.window, options.halo):
+            rows, columns, *_ = window
+            part = image[rows, columns], maps.scores[:, rows, columns]
+            values = dense_crf(*part, options.crf) if options.refiner == "crf" else _pamr(*part, options, device)
+            paste(refined, window, values)
+        yield ScoreMaps(refined, maps.present)
+
+
+def _pamr(image: Image, scores: Scores, options: RefineOptions, device: str) -> npt.NDArray[np.float32]:
+    import torch
+
+    from weakseg.methods.pamr import pamr
+
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None].float() / 255
+    masks = torch.from_numpy(np.ascontiguousarray(scores, np.float32)).to(device)[None]
+    refined = pamr(
+        pixels,
+        masks,
+        dilations=options.dilations,
+        iterations=options.pamr_iterations,
+        sigma_floor=options.sigma_floor,
+    )
+    return np.asarray(refined[0].cpu().numpy(), np.float32)

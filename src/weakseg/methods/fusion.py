@@ -1,0 +1,162 @@
+"""Tags and experts on a network's probabilities: hard constraints, claims of missing classes, product of experts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from weakseg.core.errors import DataError
+from weakseg.methods.scores import ScoreMaps
+
+Floats = npt.NDArray[np.float32]
+CLAIM_SHARE = 0.005  # of a tag crop's pixels, claimed by a tagged class that wins nowhere in it
+CLAIM_FLOOR = 0.02  # probability below which even the best pixel is not believed
+ALIGN_LIMIT = 4.0  # largest factor by which a class is raised
+EXPERT_FLOOR = 0.05  # an expert that gives a class nothing may be wrong: no class is vetoed by one
+
+
+def allowed_planes(allowed: npt.NDArray[np.int32], classes: int) -> npt.NDArray[np.bool_]:
+    """Class bits int32 (H, W) -> bool (C, H, W); where no class is allowed (contradicting tags) all are."""
+    planes = (allowed[None] >> np.arange(classes, dtype=np.int32)[:, None, None]) & 1 == 1
+    planes |= ~planes.any(0, keepdims=True)
+    return np.asarray(planes)
+
+
+def silence_ignored(maps: ScoreMaps, allowed: npt.NDArray[np.int32]) -> ScoreMaps:
+    """The maps with scores of 0 where no class is allowed: no image data there, or tags that contradict each other."""
+    ignored = allowed == 0
+    if not ignored.any():
+        return maps
+    scores = np.where(ignored, 0, maps.scores)
+    return ScoreMaps(scores, maps.present & scores.any((1, 2)))
+
+
+def constrain_scores(probabilities: Floats, allowed: npt.NDArray[np.int32]) -> ScoreMaps:
+    """Probabilities (C, H, W) with classes that no tag allows set to zero and the rest renormalised.
+
+    Where no class is allowed all are zero.
+    """
+    planes = allowed_planes(allowed, probabilities.shape[0])
+    kept = (probabilities + 1e-6) * planes
+    maps = ScoreMaps((kept / kept.sum(0, keepdims=True)).astype(np.float32), np.asarray(planes.any((1, 2))))
+    return silence_ignored(maps, allowed)
+
+
+def normalise_in_crops(maps: ScoreMaps, windows: npt.NDArray[np.int64], present: npt.NDArray[np.bool_]) -> ScoreMaps:
+    """Divide every class by its largest score in each tag crop that holds it, as CAM does: it reaches 1 there.
+
+    A network's probabilities of a rare class may stay below those of a common one even where the rare class is surest;
+    thresholds on them would leave the rare class out.
+
+    Args:
+        maps: tag-constrained scores of one area.
+        windows: int (N, 4) tag crops; present: bool (N, C) their tags.
+
+    Returns:
+        New maps; where crops overlap the larger score stands, pixels outside all crops keep their scores, and so do
+        classes that a crop does not hold.
+    """
+    scores = maps.scores.astype(np.float32, copy=True)
+    for (row, column, height, width), here in zip(windows, present, strict=True):
+        place = np.s_[:, row : row + height, column : column + width]
+        given = maps.scores[place]
+        peak = np.where(here & (given.max((1, 2)) > 0), given.max((1, 2)), 1.0)[:, None, None]
+        np.maximum(scores[place], given / peak, out=scores[place])
+    return ScoreMaps(scores, maps.present)
+
+
+def align_scores(maps: ScoreMaps, allowed: npt.NDArray[np.int32], typical: npt.NDArray[np.float32]) -> ScoreMaps:
+    """Constrained probabilities of one area with under-represented classes raised to the share their tags let expect.
+
+    The whole-area form of :func:`weakseg.methods.selftrain.align`; ``typical`` (C,) as there. Pixels where no class is
+    allowed count nowhere.
+    """
+    parts = allowed_planes(allowed, len(typical)) * typical[:, None, None]
+    expected = _mean_over(parts / parts.sum(0, keepdims=True), allowed != 0)
+    factor = np.clip(expected / np.maximum(_mean_over(maps.scores, allowed != 0), 1e-6), 1.0, ALIGN_LIMIT)
+    raised = maps.scores * factor[:, None, None]
+    total = raised.sum(0, keepdims=True)
+    return ScoreMaps((raised / np.where(total > 0, total, 1)).astype(np.float32), maps.present)
+
+
+def _mean_over(planes: npt.NDArray[np.floating], here: npt.NDArray[np.bool_]) -> npt.NDArray[np.floating]:
+    """Mean (C,) of planes (C, H, W) over some of their pixels, 0 over none."""
+    if here.all():
+        return np.asarray(planes.mean((1, 2)))
+    return np.asarray(planes.sum((1, 2), where=here) / max(1, np.count_nonzero(here)))
+
+
+def claim_missing(
+    maps: ScoreMaps,
+    windows: npt.NDArray[np.int64],
+    present: npt.NDArray[np.bool_],
+    *,
+    allowed: npt.NDArray[np.int32] | None = None,
+) -> tuple[ScoreMaps, int]:
+    """Let every tagged class win somewhere in its tag crop: it takes its best pixels from their winners.
+
+    Args:
+        maps: tag-constrained probabilities of one area.
+        windows: int (N, 4) tag crops; present: bool (N, C) their tags.
+        allowed: int32 (H, W) class bits; pixels where no class is allowed are won and claimed by none. None: there are
+            none of these.
+
+    Returns:
+        New maps, in which at the claimed pixels the class and the former winner have swapped their probabilities (so
+        the margin there is what it was, with the opposite sign), and the number of claims.
+    """
+    scores = maps.scores.astype(np.float32, copy=True)
+    claims = 0
+    for (row, column, height, width), tags in zip(windows, present, strict=True):
+        part = scores[:, row : row + height, column : column + width]
+        winners = part.argmax(0)
+        if allowed is not None:
+            winners[allowed[row : row + height, column : column + width] == 0] = -1
+        taken = np.zeros(winners.size, bool)  # by another claim, which this one must not undo
+        for index in np.flatnonzero(tags):
+            if (winners == index).any():
+                continue
+            plane = np.where(taken, 0, part[index].ravel())
+            count = max(1, round(CLAIM_SHARE * np.count_nonzero(winners >= 0)))
+            best = np.argpartition(plane, -count)[-count:]
+            best = best[plane[best] >= CLAIM_FLOOR]
+            if len(best):
+                rows, columns = np.divmod(best, width)
+                former = winners[rows, columns]
+                mine, theirs = part[index, rows, columns].copy(), part[former, rows, columns].copy()
+                part[index, rows, columns], part[former, rows, columns] = theirs, mine
+                taken[best] = True
+                claims += 1
+    return ScoreMaps(scores, maps.present), claims
+
+
+def fuse(
+    teacher: ScoreMaps, experts: Sequence[ScoreMaps], weights: Sequence[float], allowed: npt.NDArray[np.int32]
+) -> ScoreMaps:
+    """Product of experts: ``p ~ teacher * prod(expert ** weight)`` over the allowed classes, renormalised.
+
+    An expert's scores become shares over the allowed classes first, mixed with ``EXPERT_FLOOR`` of the uniform share.
+    """
+    if len(experts) != len(weights):
+        raise DataError(
+            f"{len(experts)} experts, {len(weights)} weights", expected="one each", cure="mend fused.experts"
+        )
+    planes = allowed_planes(allowed, teacher.scores.shape[0])
+    logarithm = np.log(teacher.scores.astype(np.float32) + 1e-6)
+    for expert, weight in zip(experts, weights, strict=True):
+        if weight > 0:
+            logarithm += weight * np.log(expert_shares(expert, planes))
+    logarithm = np.where(planes, logarithm, -np.inf)
+    product = np.exp(logarithm - logarithm.max(0, keepdims=True))
+    return ScoreMaps((product / product.sum(0, keepdims=True)).astype(np.float32), np.asarray(planes.any((1, 2))))
+
+
+def expert_shares(expert: ScoreMaps, planes: npt.NDArray[np.bool_]) -> Floats:
+    """An expert's scores (C, H, W) as shares over the allowed classes, none below its part of ``EXPERT_FLOOR``."""
+    scores = np.where(planes, expert.scores, 0).astype(np.float32)
+    uniform = planes / planes.sum(0, keepdims=True)
+    total = scores.sum(0, keepdims=True)
+    shares = np.where(total > 0, scores / np.where(total > 0, total, 1), uniform)
+    return np.asarray((1 - EXPERT_FLOOR) * shares + EXPERT_FLOOR * uniform + 1e-9, np.float32)

@@ -1,0 +1,186 @@
+"""Targets on images without pixel labels: a teacher's probabilities, held to the tags, and weak-to-strong views.
+
+Sources: FixMatch (Sohn et al., NeurIPS 2020), UniMatch (Yang et al., CVPR 2023), CutMix (Yun et al., ICCV 2019),
+class-wise thresholds after FlexMatch (Zhang et al., NeurIPS 2021). Ours: the tags. A class that no tag allows at a
+pixel has probability zero there, the rest is renormalised, and only then is confidence measured; so a pixel whose
+crop carries one tag is certain, and one whose crop carries two is a two-way question.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from weakseg.core.classes import IGNORE
+
+
+def allowed_channels(allowed: Tensor, classes: int) -> Tensor:
+    """Class bits int32 (B, H, W) -> bool (B, C, H, W)."""
+    bits = torch.arange(classes, device=allowed.device, dtype=allowed.dtype).view(1, -1, 1, 1)
+    return (allowed.unsqueeze(1) >> bits) & 1 == 1
+
+
+def constrain(probabilities: Tensor, allowed: Tensor) -> Tensor:
+    """Probabilities (B, C, H, W) with classes outside ``allowed`` set to zero and the rest renormalised.
+
+    Where a network gives all allowed classes (near) zero, they share the pixel equally: it stays uncertain.
+    """
+    channels = allowed_channels(allowed, probabilities.shape[1])
+    channels = channels | ~channels.any(1, keepdim=True)  # no class allowed: a contradiction, so no constraint
+    kept = probabilities * channels + 1e-6 * channels
+    return kept / kept.sum(1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a student is taught on weak crops.
+
+    Attributes:
+        label: int64 (B, H, W), the most probable allowed class, 255 where none is allowed.
+        weight: float32 (B, H, W), 1 where the teacher is sure enough, else 0.
+        allowed: int32 (B, H, W) class bits.
+        windows: int64 (B, H, W) number of the tag crop, -1 where none is seen whole.
+    """
+
+    label: Tensor
+    weight: Tensor
+    allowed: Tensor
+    windows: Tensor
+
+
+def expected_shares(allowed: Tensor, typical: Tensor) -> Tensor:
+    """Class shares (B, C) that the tags let expect in each crop: what a tagged class typically covers, split per pixel.
+
+    Pixels where no class is allowed (no image data, contradicting tags) count nowhere; a crop of these alone has zeros.
+
+    Args:
+        allowed: int32 (B, H, W) class bits.
+        typical: (C,), mean share of a tag crop that the class covers where it is present, measured on N1.
+    """
+    channels = allowed_channels(allowed, len(typical))
+    channels = channels | ~channels.any(1, keepdim=True)
+    parts = channels * typical.to(allowed.device).view(1, -1, 1, 1)
+    return _crop_means(parts / parts.sum(1, keepdim=True), allowed)
+
+
+def _crop_means(planes: Tensor, allowed: Tensor) -> Tensor:
+    """Mean (B, C) of planes (B, C, H, W) over the pixels where a class is allowed, 0 in crops without any."""
+    here = (allowed != 0).unsqueeze(1)
+    if bool(here.all()):
+        return planes.mean((2, 3))
+    return (planes * here).sum((2, 3)) / here.sum((2, 3)).clamp(min=1)
+
+
+def _batch_mean(planes: Tensor, allowed: Tensor) -> Tensor:
+    """Mean (C,) of planes (B, C, H, W); of those crops that have pixels where a class is allowed, over these pixels."""
+    if bool((allowed != 0).all()):
+        return planes.mean((0, 2, 3))
+    return _mean_of_crops(_crop_means(planes, allowed), allowed)
+
+
+def _mean_of_crops(values: Tensor, allowed: Tensor) -> Tensor:
+    """Mean (C,) of values (B, C) over the crops that have a pixel where a class is allowed; zeros without any."""
+    seen = (allowed != 0).any(2).any(1)
+    return values.mean(0) if bool(seen.all()) else values[seen].sum(0) / seen.sum().clamp(min=1)
+
+
+def align(constrained: Tensor, shares: Tensor, allowed: Tensor, limit: float = 4.0) -> Tensor:
+    """Raise the classes that constrained probabilities (B, C, H, W) give less than their expected shares (B, C).
+
+    Distribution alignment (Berthelot et al., ReMixMatch, ICLR 2020) with shares from the tags instead of the labelled
+    set, and one-sided: a class that gets more than expected keeps its odds, because the expected share of a rare class
+    (cars) is too uncertain to take pixels away from it. Pixels where no class is allowed count nowhere.
+    """
+    wanted, given = _mean_of_crops(shares, allowed), _batch_mean(constrained, allowed)
+    factor = (wanted / given.clamp(min=1e-6)).clamp(1.0, limit)
+    raised = constrained * factor.view(1, -1, 1, 1)
+    return raised / raised.sum(1, keepdim=True)
+
+
+def share_loss(logits: Tensor, allowed: Tensor, shares: Tensor) -> Tensor:
+    """Divergence of the batch's predicted class shares, from logits (B, C, H, W), from the expected (B, C); 0 if equal.
+
+    Over the batch, not per crop: what one crop holds scatters widely around what its tags let expect.
+
+    Learning from label proportions (Ardehaly and Culotta 2017); the proportions are :func:`expected_shares`.
+    """
+    predicted = _batch_mean(constrain(logits.softmax(1), allowed), allowed)
+    expected = _mean_of_crops(shares, allowed)
+    return (expected * (expected.clamp(min=1e-8) / predicted.clamp(min=1e-8)).log()).sum()
+
+
+def make_targets(
+    probabilities: Tensor,
+    allowed: Tensor,
+    windows: Tensor,
+    *,
+    confidence: float,
+    adaptive: bool,
+    shares: Tensor | None = None,
+) -> Targets:
+    """Teacher probabilities (B, C, H, W) -> hard targets where the tag-constrained teacher is confident.
+
+    Args:
+        shares: (B, C) expected class shares to align with, or None.
+        confidence: threshold for the class that the teacher is surest of.
+        adaptive: scale each class's threshold by its own mean confidence in the batch over the highest one, so
+            that a rare, unsure class (cars) is not silenced; never below half of ``confidence``.
+    """
+    constrained = constrain(probabilities, allowed)
+    if shares is not None:
+        constrained = align(constrained, shares, allowed)
+    here = allowed != 0
+    best, label = constrained.max(1)
+    thresholds = torch.full((probabilities.shape[1],), confidence, device=best.device)
+    if adaptive:
+        relative = _relative_confidence(best[here], label[here], probabilities.shape[1])
+        thresholds = confidence * relative.clamp(min=0.5)
+    sure = (best >= thresholds[label]) & here
+    return Targets(torch.where(here, label, IGNORE), sure.float(), allowed, windows)
+
+
+def no_targets(allowed: Tensor, windows: Tensor) -> Targets:
+    """Targets of weight 0, for steps that learn the tags (B, H, W) alone."""
+    return Targets(torch.zeros_like(windows), torch.zeros_like(windows, dtype=torch.float32), allowed, windows)
+
+
+def _relative_confidence(best: Tensor, label: Tensor, classes: int) -> Tensor:
+    """Mean confidence per predicted class over the largest such mean; 1 for classes that win nowhere."""
+    counts = torch.bincount(label.flatten(), minlength=classes)
+    sums = torch.zeros(classes, device=best.device).scatter_add_(0, label.flatten(), best.flatten().float())
+    means = sums / counts.clamp(min=1)
+    return torch.where(counts > 0, means / means.max().clamp(min=1e-6), torch.ones_like(means))
+
+
+def cut_mix(images: Tensor, targets: Targets, probability: float, generator: torch.Generator) -> tuple[Tensor, Targets]:
+    """Paste a rectangle of the next sample into each, with a given probability: images and targets alike.
+
+    Tag crops that the rectangle touches, or that are only seen inside it, are no longer whole: their windows become -1.
+    """
+    count, _, height, width = images.shape
+    if count < 2 or probability <= 0:
+        return images, targets
+    inside = torch.zeros(count, height, width, dtype=torch.bool)
+    for sample in range(count):
+        draws = torch.rand(4, generator=generator)
+        if draws[0] >= probability:
+            continue
+        area, ratio = 0.02 + 0.38 * draws[1], 0.5 + 1.5 * draws[2]
+        rows = min(height, max(1, int((area * ratio) ** 0.5 * height)))
+        columns = min(width, max(1, int((area / ratio) ** 0.5 * width)))
+        top = int(draws[3] * (height - rows + 1))
+        left = int(torch.rand(1, generator=generator) * (width - columns + 1))
+        inside[sample, top : top + rows, left : left + columns] = True
+    inside = inside.to(images.device)
+    other = torch.roll(torch.arange(count, device=images.device), 1)
+    touched = torch.unique(targets.windows[inside])
+    windows = torch.where(inside | torch.isin(targets.windows, touched), -1, targets.windows)
+    mixed = Targets(
+        torch.where(inside, targets.label[other], targets.label),
+        torch.where(inside, targets.weight[other], targets.weight),
+        torch.where(inside, targets.allowed[other], targets.allowed),
+        windows,
+    )
+    return torch.where(inside.unsqueeze(1), images[other], images), mixed

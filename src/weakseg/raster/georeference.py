@@ -1,0 +1,73 @@
+"""Where a raster lies: its CRS (from the file or a sidecar) and the true size of its pixels on the ground."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from weakseg.raster import sidecars
+
+if TYPE_CHECKING:
+    from rasterio import Affine
+    from rasterio.crs import CRS
+    from rasterio.io import DatasetReader
+
+_REACH: Final = 50.0  # px from the centre over which a pixel is measured: far above the noise of a projection's inverse
+
+
+def place_of(file: DatasetReader, path: Path) -> dict[str, Any]:
+    """crs, transform and ground control points as rasterio takes them; only what the file or its sidecars tell."""
+    points, points_crs = file.gcps
+    if points:
+        return {"gcps": points, "crs": points_crs}
+    crs, transform = sidecars.place_of(path, file)
+    place: dict[str, Any] = {} if crs is None else {"crs": crs}
+    return place if transform is None else {**place, "transform": transform}
+
+
+def distance_of(file: DatasetReader, path: Path) -> float | None:
+    """:func:`ground_distance` of an open raster, ground control points included."""
+    from rasterio.transform import from_gcps
+
+    points, points_crs = file.gcps
+    if points:
+        return ground_distance(points_crs, from_gcps(points), file.height, file.width) if len(points) > 2 else None
+    crs, transform = sidecars.place_of(path, file)
+    return None if transform is None else ground_distance(crs, transform, file.height, file.width)
+
+
+def ground_distance(crs: CRS | None, transform: Affine, height: int, width: int) -> float | None:
+    """True metres per px at the centre of a raster: the root of the area of a px, so rotation does not matter.
+
+    The units of a projection are metres only where its scale is 1 (UTM within a thousandth; EPSG:3857 at 52 degrees
+    north is 1.62 too large), and degrees are none at all. So px are measured in an equal-area projection around
+    the centre.
+
+    Returns:
+        None where there is no CRS or transform, or the centre lies outside the CRS or on no Earth.
+    """
+    from rasterio.crs import CRS
+    from rasterio.warp import transform as project
+
+    if crs is None or transform.is_identity:
+        return None
+    row, column, reach = height / 2, width / 2, min(_REACH, max(height, width) / 2)
+    try:
+        (longitude,), (latitude,) = project(crs, "EPSG:4326", *_along(transform, [(column, row)]))
+        local = CRS.from_string(f"+proj=laea +lat_0={latitude:.9f} +lon_0={longitude:.9f} +datum=WGS84 +units=m")
+        ends = [(column - reach, row), (column + reach, row), (column, row - reach), (column, row + reach)]
+        x, y = (np.array(axis) for axis in project(crs, local, *_along(transform, ends)))
+    except Exception:  # PROJ's refusals have no public class in rasterio
+        return None
+    (right, down), (sideways, along) = (np.diff(axis)[::2] / (2 * reach) for axis in (x, y))
+    area = abs(right * along - down * sideways)
+    return math.sqrt(area) if math.isfinite(area) and area > 0 else None
+
+
+def _along(transform: Affine, places: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    """x and y of places (column, row)."""
+    found = [transform @ place for place in places]
+    return [x for x, _ in found], [y for _, y in found]

@@ -1,0 +1,36 @@
+"""The ground sampling distance of the training rasters: measured by the tiles stage, stored in every model file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from weakseg.core.files import atomic_path
+from weakseg.raster.stream import raster_gsd
+
+GSD_TOLERANCE: Final = 0.05  # share by which two ground sampling distances may differ and count as the same
+_NAME: Final = "sampling.json"
+
+
+def common_gsd(rasters: Iterable[Path]) -> float | None:
+    """True metres per px that all rasters share, their mean; None where one names none, or they differ by > 5 %."""
+    found = [raster_gsd(path) for path in rasters]
+    known = [gsd for gsd in found if gsd is not None]
+    if not known or len(known) < len(found) or max(known) > min(known) * (1 + GSD_TOLERANCE):
+        return None
+    return sum(known) / len(known)
+
+
+def save_gsd(tiles: Path, gsd: float | None) -> None:
+    """Write ``sampling.json`` into the folder of the tiles stage, and nothing where ``gsd`` is unknown."""
+    if gsd is not None:
+        with atomic_path(tiles / _NAME) as temporary:
+            temporary.write_text(json.dumps({"gsd": gsd}) + "\n")
+
+
+def load_gsd(tiles: Path) -> float | None:
+    """What :func:`save_gsd` wrote, metres per px of the raw rasters."""
+    path = tiles / _NAME
+    return float(json.loads(path.read_text())["gsd"]) if path.is_file() else None

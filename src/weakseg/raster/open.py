@@ -1,0 +1,384 @@
+"""The only raster reader and writer of weakseg: GeoTIFF, PNG and JPEG with their world files, through rasterio.
+
+What this module settles once, for everybody: the format comes from the bytes (``formats``), the pixel count is
+checked before pixels are read, files that end early are refused, pixels come as people see them (``orientation``), the
+place on Earth from the file or the files beside it (``sidecars``), and rasterio's warning about rasters without one is
+silenced, because such rasters are welcome here.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from weakseg.core.classes import IGNORE, ClassScheme, Mask
+from weakseg.core.errors import DataError
+from weakseg.core.files import atomic_path
+from weakseg.raster.formats import raster_driver, unreadable
+from weakseg.raster.label_bands import check_lossless, label_pixels
+from weakseg.raster.masks import Label, MaskOptions, class_table, decode_mask
+from weakseg.raster.orientation import ambiguous_place, orientation_of, seen_shape, stored_window, turn
+from weakseg.raster.palette import read_palette
+from weakseg.raster.sidecars import place_of
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+Image = npt.NDArray[np.uint8]
+Window = tuple[int, int, int, int]
+Transform = tuple[float, float, float, float, float, float]
+
+MAX_PIXELS: Final = 2_000_000_000
+_WRITERS: Final = {".tif": "GTiff", ".tiff": "GTiff", ".png": "PNG"}
+
+
+@dataclass(frozen=True)
+class RasterInfo:
+    """What a raster file says about itself; plain values, so that it pickles and needs no rasterio.
+
+    Attributes:
+        height, width: px.
+        bands: number of bands.
+        dtype: numpy name of the pixel type; of the first band, or "mixed".
+        crs: coordinate reference system as WKT, None where the file names none.
+        transform: (a, b, c, d, e, f) with x = a*column + b*row + c and y = d*column + e*row + f at the upper left
+            corner of a pixel, in units of the crs; rotated and sheared ones included. None: no place on Earth.
+        nodata: the value that means "nothing here", None where the file names none.
+        orientation: the EXIF orientation, 1 to 8, by which the pixels are turned when they are read.
+    """
+
+    height: int
+    width: int
+    bands: int
+    dtype: str
+    crs: str | None = None
+    transform: Transform | None = None
+    nodata: float | None = None
+    orientation: int = 1
+
+    @property
+    def georeferenced(self) -> bool:
+        """Whether the file says where it lies."""
+        return self.crs is not None or self.transform is not None
+
+
+def read_info(path: Path, *, max_pixels: int = MAX_PIXELS) -> RasterInfo:
+    """Read the header of a raster (sidecars included) without its pixels; the errors are those of read_image.
+
+    Height and width are those of the pixels as :func:`read_image` turns them.
+    """
+    with _opened(path, max_pixels) as file:
+        return _info(path, file)
+
+
+def read_image(path: Path, *, bands: Sequence[int] | None = None, max_pixels: int = MAX_PIXELS) -> Image:
+    """Read a whole image as uint8 (H, W, 3), channels in the order of the file or of ``bands``.
+
+    Pixels come as people see them: turned as the file's EXIF orientation says.
+
+    Args:
+        path: a GeoTIFF, PNG or JPEG with 8 bits per band; a palette raster is read as its colours.
+        bands: three band numbers counted from 1, as GIS tools count; needed where the file has not exactly 3 bands.
+        max_pixels: the largest height x width that is opened at all.
+
+    Raises:
+        DataError: no such file, not a raster, too many pixels, cut short, not uint8, not 3 bands and no choice, or both
+            an orientation and a place on Earth.
+    """
+    with _opened(path, max_pixels) as file:
+        return _read_rgb(path, file, bands, None)
+
+
+def read_valid(
+    path: Path, *, bands: Sequence[int] | None = None, max_pixels: int = MAX_PIXELS
+) -> npt.NDArray[np.bool_] | None:
+    """Where an image has data, bool (H, W), turned as :func:`read_image` turns it; None where it has data everywhere.
+
+    No data is what the file marks so in all of the three bands (``bands`` as there): by its nodata value, an alpha of 0
+    or its mask; and a transparent colour of a palette. ``predict`` writes 255 at the same pixels.
+    """
+    from rasterio.enums import MaskFlags
+
+    with _opened(path, max_pixels) as file:
+        palette = read_palette(file, str(path))
+        transparent = palette is not None and palette.transparent
+        if not transparent and all(MaskFlags.all_valid in flags for flags in file.mask_flag_enums):
+            return None
+        chosen = [1] if palette is not None else [band for band in bands or (1, 2, 3) if band <= file.count]
+        valid = (_read(path, file, chosen, None, masks=True) != 0).any(0)
+        if palette is not None and transparent:
+            valid &= palette.opaque(_read(path, file, [1], None)[0])
+    return None if valid.all() else np.ascontiguousarray(valid)
+
+
+def read_window(
+    path: Path, window: Window, *, bands: Sequence[int] | None = None, max_pixels: int = MAX_PIXELS
+) -> Image:
+    """Read the window (row, column, height, width; px) of an image as uint8 (height, width, 3).
+
+    ``max_pixels`` bounds the window, not the file. A window that is empty or leaves the raster raises DataError;
+    other errors as for read_image.
+    """
+    row, column, height, width = window
+    with _opened(path, None) as file:
+        rows, columns = seen_shape(file.height, file.width, _orientation(path, file))
+        inside = row >= 0 and column >= 0 and row + height <= rows and column + width <= columns
+        if not inside or height < 1 or width < 1 or height * width > max_pixels:
+            raise DataError(
+                f"{path}: window at row {row}, column {column} of {height}x{width} px",
+                expected=f"1 to {max_pixels} px inside the raster of {rows}x{columns} px",
+                cure="clip the window",
+            )
+        return _read_rgb(path, file, bands, window)
+
+
+def read_mask(path: Path, classes: ClassScheme, *, max_pixels: int = MAX_PIXELS) -> Mask:
+    """Read a label raster as an index mask: uint8 (H, W), class index or 255 (``IGNORE``); see read_label."""
+    return read_label(path, classes, max_pixels=max_pixels).mask
+
+
+def read_label(
+    path: Path, classes: ClassScheme, options: MaskOptions | None = None, *, max_pixels: int = MAX_PIXELS
+) -> Label:
+    """Read a label raster as an index mask: uint8 (H, W), class index or 255 (``IGNORE``), and what the file held.
+
+    Three bands are colours, one band is indices, ids or colours; a further band may be alpha. ``masks.decode_mask``
+    has the rules. The errors are those of read_image and of decode_mask, with the path; a file that was compressed
+    with loss is one, unless ``options`` allow it.
+    """
+    options = options or MaskOptions()
+    with _opened(path, max_pixels) as file:
+        if not options.lossy:
+            check_lossless(path, file)
+        orientation = _orientation(path, file)
+        pixels = label_pixels(
+            path, file, read=lambda bands: _read(path, file, bands, None), see=lambda mask: turn(mask, orientation)
+        )
+    try:
+        return decode_mask(pixels, classes, options)
+    except DataError as error:
+        raise DataError(f"{path}: {error.found}", expected=error.expected, cure=error.cure) from error
+
+
+def write_raster(
+    path: Path,
+    array: npt.NDArray[Any],
+    info: RasterInfo | None = None,
+    *,
+    colours: ClassScheme | None = None,
+    compress: bool = False,
+    valid: npt.NDArray[np.bool_] | None = None,
+) -> None:
+    """Write a ``.tif`` or ``.png``, whole or not at all.
+
+    Args:
+        path: the file; its suffix chooses the format. An existing file is replaced.
+        array: (H, W) or (H, W, bands), a dtype that the format knows.
+        info: where to take crs, transform and nodata from, usually that of the image the array belongs to; its size
+            must fit, its bands and dtype do not matter.
+        colours: give an index mask (H, W) uint8 the colours of these classes, as a colour table, and nodata 255.
+        compress: ``.tif`` only: 512 px tiles and lossless compression.
+        valid: ``.tif`` only: bool (H, W), where there is data, for the file's own mask; it replaces a nodata value.
+
+    Raises:
+        DataError: shape and ``info`` disagree, an unknown suffix, a place on Earth that a PNG cannot hold, or the
+            file cannot be written.
+    """
+    import rasterio
+    from rasterio.crs import CRS
+    from rasterio.errors import RasterioError
+
+    layers = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+    _check_writable(path, array, info, colours)
+    profile: dict[str, Any] = {"count": layers.shape[0], "height": layers.shape[1], "width": layers.shape[2]}
+    if info is not None:
+        profile |= {"crs": CRS.from_wkt(info.crs) if info.crs else None, "nodata": _fitting(info.nodata, array.dtype)}
+        profile |= {"transform": rasterio.Affine(*info.transform)} if info.transform else {}
+    if colours is not None:
+        profile["nodata"] = IGNORE  # its colour may be that of a class
+    if valid is not None:
+        profile["nodata"] = None  # programs disagree which of two marks counts
+    if compress:
+        predictor = 3 if array.dtype.kind == "f" else 2
+        profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "predictor": predictor}
+        profile["zlevel"] = 1  # measured on aerial images: half the time of the usual level 6, 6 % larger
+    try:
+        # no .aux.xml beside the temporary name: it would be left behind
+        settings = rasterio.Env(GDAL_PAM_ENABLED=False, GDAL_TIFF_INTERNAL_MASK=True)
+        with atomic_path(path) as temporary, _quiet(), settings:
+            driver = _WRITERS[path.suffix.lower()]
+            with rasterio.open(temporary, "w", driver=driver, dtype=array.dtype.name, **profile) as file:
+                file.write(layers)
+                if valid is not None:
+                    file.write_mask(valid)
+                if colours is not None:
+                    file.write_colormap(1, class_table(colours))
+    except (RasterioError, OSError) as error:
+        raise DataError(
+            f"cannot write {path} ({_reason(error)})", expected="a folder with room and permission", cure="make room"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence rasterio where a raster lies nowhere on Earth, or has a nodata value and an alpha band."""
+    from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        warnings.simplefilter("ignore", NodataShadowWarning)  # nodata wins over alpha, as everywhere in GDAL
+        yield
+
+
+@contextmanager
+def _opened(path: Path, max_pixels: int | None) -> Iterator[DatasetReader]:
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    driver = raster_driver(path)
+    try:
+        with _quiet(), rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True):
+            file = rasterio.open(path, driver=driver)
+    except RasterioError as error:
+        raise unreadable(path, _reason(error)) from error
+    with file:
+        if max_pixels is not None and file.height * file.width > max_pixels:
+            raise DataError(
+                f"{path}: {file.height}x{file.width} px",
+                expected=f"at most {max_pixels} px, against decompression bombs",
+                cure="cut the raster into parts, or raise max_pixels if it is right",
+            )
+        yield file
+
+
+def _reason(error: Exception) -> str:
+    """GDAL's own words on one line: rasterio keeps them in the cause."""
+    return " ".join(str(error.__cause__ or error).split())
+
+
+def _info(path: Path, file: DatasetReader) -> RasterInfo:
+    orientation = _orientation(path, file)
+    height, width = seen_shape(file.height, file.width, orientation)
+    crs, transform = place_of(path, file)
+    if transform is None and file.gcps[0]:
+        raise DataError(
+            f"{path}: lies on Earth by {len(file.gcps[0])} ground control points",
+            expected="pixels on a grid, which labels and boxes can share",
+            cure="warp the image to its CRS (gdalwarp -r near) and draw on that, or remove the points",
+        )
+    return RasterInfo(
+        height=height,
+        width=width,
+        bands=file.count,
+        dtype=file.dtypes[0] if len(set(file.dtypes)) == 1 else "mixed",
+        crs=crs.to_wkt() if crs else None,
+        transform=tuple(transform)[:6] if transform else None,
+        nodata=file.nodata,
+        orientation=orientation,
+    )
+
+
+def _orientation(path: Path, file: DatasetReader) -> int:
+    """1 to 8; with a place on Earth none but 1, because programs disagree which pixels the place is meant for."""
+    orientation = orientation_of(path)
+    if orientation != 1 and any(place_of(path, file)):
+        raise ambiguous_place(path, orientation)
+    return orientation
+
+
+def _read(
+    path: Path, file: DatasetReader, bands: Sequence[int], window: Window | None, *, masks: bool = False
+) -> npt.NDArray[np.uint8]:
+    """uint8 (bands, H, W), turned as people see them; the window is one of the turned raster.
+
+    ``masks``: not the pixels but GDAL's masks of them, 0 where there is no data.
+    """
+    import rasterio
+    from rasterio.errors import RasterioError
+    from rasterio.windows import Window as Box
+
+    orientation = _orientation(path, file)
+    box = None
+    if window is not None:
+        row, column, height, width = stored_window(window, file.height, file.width, orientation)
+        box = Box(column, row, width, height)
+    try:
+        with rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True):
+            layers = (file.read_masks if masks else file.read)(list(bands), window=box)
+            return turn(np.asarray(layers), orientation)
+    except RasterioError as error:
+        raise unreadable(path, _reason(error)) from error
+
+
+def _read_rgb(path: Path, file: DatasetReader, bands: Sequence[int] | None, window: Window | None) -> Image:
+    _check_dtype(path, file)
+    palette = read_palette(file, str(path))
+    if palette is not None:
+        order = _colour_order(path, bands)
+        return np.ascontiguousarray(palette.expand(_read(path, file, [1], window)[0])[..., order])
+    if bands is None and file.count != 3:
+        raise DataError(
+            f"{path}: {file.count} band(s)", expected="3 bands", cure="choose three with bands, e.g. 4 1 2 for IRRG"
+        )
+    chosen = (1, 2, 3) if bands is None else tuple(bands)
+    if len(chosen) != 3 or not all(1 <= band <= file.count for band in chosen):
+        raise DataError(
+            f"{path}: bands {chosen} of {file.count}",
+            expected=f"three numbers from 1 to {file.count}",
+            cure="mend bands",
+        )
+    return np.ascontiguousarray(np.moveaxis(_read(path, file, chosen, window), 0, -1))
+
+
+def _colour_order(path: Path, bands: Sequence[int] | None) -> list[int]:
+    """Which of the red, green and blue of a palette raster come first, from 0; its indices alone are no picture."""
+    chosen = list(bands or (1, 2, 3))
+    if sorted(chosen) != [1, 2, 3]:
+        raise DataError(
+            f"{path}: a palette raster with bands {tuple(chosen)}",
+            expected="1, 2 and 3 in any order: the red, green and blue of its colours",
+            cure="leave bands away, or name all three",
+        )
+    return [band - 1 for band in chosen]
+
+
+def _check_dtype(path: Path, file: DatasetReader) -> None:
+    if set(file.dtypes) != {"uint8"}:
+        raise DataError(
+            f"{path}: dtype {', '.join(sorted(set(file.dtypes)))}",
+            expected="uint8 (8 bits per band)",
+            cure="convert it, e.g. gdal_translate -ot Byte (with -scale for an image)",
+        )
+
+
+def _check_writable(path: Path, array: npt.NDArray[Any], info: RasterInfo | None, colours: ClassScheme | None) -> None:
+    suffix, shape = path.suffix.lower(), array.shape
+    if suffix not in _WRITERS:
+        raise DataError(f"{path}: suffix {suffix!r}", expected=f"one of {', '.join(_WRITERS)}", cure="rename it")
+    if suffix == ".png" and info is not None and info.georeferenced:
+        raise DataError(f"{path}: a PNG keeps no CRS", expected="a .tif", cure="write a .tif, or pass no info")
+    if array.ndim not in (2, 3) or 0 in shape or (info is not None and shape[:2] != (info.height, info.width)):
+        wanted = "(H, W) or (H, W, bands)" if info is None else f"{info.height}x{info.width} px like its raster"
+        raise DataError(f"{path}: array of shape {shape}", expected=wanted, cure="pass the array of this raster")
+    if colours is not None and (array.ndim != 2 or array.dtype != np.uint8):
+        raise DataError(
+            f"{path}: {array.dtype} array of shape {shape} with class colours",
+            expected="an index mask, uint8 (H, W)",
+            cure="pass no colours",
+        )
+
+
+def _fitting(nodata: float | None, dtype: np.dtype[Any]) -> float | None:
+    """``nodata`` if ``dtype`` can hold it; a value it cannot hold marks no pixel, so nothing is lost without it."""
+    if nodata is None or dtype.kind not in "iu":
+        return nodata
+    limits = np.iinfo(dtype)
+    return nodata if math.isfinite(nodata) and limits.min <= nodata <= limits.max else None

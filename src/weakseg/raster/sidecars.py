@@ -1,0 +1,133 @@
+"""Files beside a raster that say where it lies, as far as GDAL leaves them out.
+
+GDAL itself reads ``NAME.png.aux.xml`` and most world files (``.tfw``, ``.pgw``, ``.wld``, of either case). Left to this
+module: ``NAME.aux.xml``, upper-case ``.AUX.XML``, world files whose ending GDAL does not expect (``.tifw`` beside a
+``.tiff``) or that it passes over, and the ``.prj`` beside a world file, which names its CRS.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from xml.etree import ElementTree
+
+from weakseg.core.errors import DataError
+
+if TYPE_CHECKING:
+    from rasterio import Affine
+    from rasterio.crs import CRS
+    from rasterio.io import DatasetReader
+
+WORLD_SUFFIXES: Final = frozenset({".tfw", ".tifw", ".tiffw", ".pgw", ".pngw", ".jgw", ".jpgw", ".jpegw", ".wld"})
+MAX_BYTES: Final = 64 << 20  # of a sidecar; they hold a few kB, with histograms some MB
+
+
+def place_of(path: Path, file: DatasetReader) -> tuple[CRS | None, Affine | None]:
+    """CRS and transform of an open raster: what GDAL found, and what it did not find from the files beside ``path``.
+
+    A ``.prj`` counts only for a raster that has a transform: it may as well belong to a shapefile of the same name.
+
+    Raises:
+        DataError: a sidecar that cannot be read, or is larger than ``MAX_BYTES``.
+    """
+    crs = file.crs or None
+    transform = None if file.transform.is_identity else file.transform
+    if crs is None or transform is None:
+        other_crs, other_transform = _read_aux(path)
+        crs, transform = crs or other_crs, transform or other_transform or _read_world(path)
+    if crs is None and transform is not None:
+        crs = next((_read_prj(beside) for beside in _present(path, [path.stem], ".prj")), None)
+    return crs, transform
+
+
+def sidecar_name(raster: str, name: str) -> str | None:
+    """Under which name a file beside ``raster`` (both bare names) says something about it; None where it does not.
+
+    The name is one that GDAL or :func:`place_of` looks for, whatever case the file itself is written in.
+
+    >>> sidecar_name("a.png", "A.PNG.AUX.XML"), sidecar_name("a.png", "a.PGW"), sidecar_name("a.png", "b.pgw")
+    ('a.png.aux.xml', 'a.pgw', None)
+    """
+    stem = Path(raster).stem
+    lower = name.lower()
+    if lower in (f"{raster}.aux.xml".lower(), f"{stem}.aux.xml".lower()):
+        return f"{raster}.aux.xml" if lower.startswith(f"{raster}.".lower()) else f"{stem}.aux.xml"
+    if lower == f"{raster}.msk".lower():
+        return f"{raster}.msk"
+    suffix = Path(lower).suffix
+    fits = Path(lower).stem == stem.lower() and suffix in WORLD_SUFFIXES | {".prj"}
+    return f"{stem}{suffix}" if fits else None
+
+
+def _present(path: Path, stems: Sequence[str], suffix: str) -> Iterator[Path]:
+    names = [f"{stem}{suffix}" for stem in stems]
+    names += [name for stem in stems for name in (f"{stem}{suffix.upper()}", f"{stem}{suffix}".upper())]
+    for candidate in map(path.with_name, names):
+        if candidate.is_file():
+            if candidate.stat().st_size > MAX_BYTES:
+                raise _unusable(candidate, f"{candidate.stat().st_size} bytes")
+            yield candidate
+
+
+def _read_aux(path: Path) -> tuple[CRS | None, Affine | None]:
+    """What a GDAL sidecar says that GDAL does not look for."""
+    for beside in _present(path, [path.name, path.stem], ".aux.xml"):
+        try:
+            root = ElementTree.parse(beside).getroot()
+        except (ElementTree.ParseError, OSError) as error:
+            raise _unusable(beside, str(error)) from error
+        text, numbers = root.findtext("SRS"), root.findtext("GeoTransform")
+        crs = _parse_crs(beside, text) if text else None
+        transform = _parse_transform(beside, numbers) if numbers else None
+        if crs is not None or transform is not None:
+            return crs, transform
+    return None, None
+
+
+def _read_world(path: Path) -> Affine | None:
+    """The transform of a world file of the raster's format: six lines, of the centre of the first px."""
+    from affine import loadsw
+
+    initial = path.suffix[1:2].lower()  # "a.tfw" beside "a.jpg" is that of another raster, "a.tif"
+    for suffix in sorted(s for s in WORLD_SUFFIXES if s == ".wld" or s[1] == initial):
+        for beside in _present(path, [path.stem], suffix):
+            try:
+                return loadsw(beside.read_text())
+            except ValueError as error:
+                raise _unusable(beside, "no world file of six numbers") from error
+    return None
+
+
+def _parse_transform(beside: Path, text: str) -> Affine:
+    from rasterio import Affine
+
+    try:
+        return Affine.from_gdal(*(float(number) for number in re.split(r"[,\s]+", text.strip())))
+    except (ValueError, TypeError) as error:
+        raise _unusable(beside, f"GeoTransform {text.strip()!r}") from error
+
+
+def _read_prj(beside: Path) -> CRS:
+    return _parse_crs(beside, beside.read_text(errors="replace"))
+
+
+def _parse_crs(beside: Path, text: str) -> CRS:
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    try:
+        if "[" in text:
+            return CRS.from_wkt(text.strip(), morph_from_esri_dialect=True)
+        return CRS.from_user_input(text.strip())
+    except CRSError as error:
+        raise _unusable(beside, "no coordinate reference system that PROJ knows") from error
+
+
+def _unusable(beside: Path, reason: str) -> DataError:
+    return DataError(
+        f"{beside}: cannot be used ({reason})",
+        expected="a sidecar that says where its raster lies",
+        cure="mend it, or move it away",
+    )

@@ -1,0 +1,263 @@
+"""Rasters too large for memory: pixels window by window, results band of rows by band of rows.
+
+``raster.py`` opens what a workspace imports; this module also opens virtual rasters and any other format that GDAL
+reads, because the user names the file on the command line.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from weakseg.core.errors import DataError, ParamsError
+from weakseg.raster.formats import RASTER_SUFFIXES, raster_driver, unreadable
+from weakseg.raster.georeference import distance_of, place_of
+from weakseg.raster.open import Window
+from weakseg.raster.orientation import ambiguous_place, orientation_of, seen_shape, stored_window, turn
+from weakseg.raster.palette import Palette, read_palette
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+Pixels = npt.NDArray[np.uint8]
+IN_MEMORY: Final = Path("/vsimem")  # GDAL's name for files in memory; those here come from ``uploads``
+UPLOAD_DRIVERS: Final[Mapping[str, str | None]] = {".tif": "GTiff", ".png": "PNG", ".jpg": "JPEG"}
+BLOCK: Final = 256  # px, side of the tiles of what is written; a row band is one row of tiles
+_CACHE: Final = 128 << 20  # bytes, as rasterio takes them; GDAL's own default is 5 % of the machine's memory
+
+
+@dataclass(frozen=True)
+class Source:
+    """A raster to predict, as far as its header tells.
+
+    Attributes:
+        bands: the three that are read, from 1; of a palette raster, of the red, green and blue of its colours.
+        masked: some pixels may be invalid: nodata value, mask, alpha band, transparent colour, NaN or infinity.
+        gsd: true metres per px on the ground at the raster's centre, None where the file names no CRS or transform.
+        palette: its pixels are indices into a colour table.
+        orientation: the EXIF orientation by which pixels are turned as they are read; height and width are those of
+            the turned raster.
+        stretch: pixel values that become 0 and 255, None where pixels are uint8 and stay as they are.
+        profile: crs, transform and ground control points, as rasterio takes them.
+        tags: metadata of the file.
+    """
+
+    path: Path
+    height: int
+    width: int
+    bands: tuple[int, int, int]
+    masked: bool
+    gsd: float | None
+    profile: Mapping[str, Any]
+    tags: Mapping[str, str]
+    stretch: tuple[float, float] | None = None
+    palette: bool = False
+    orientation: int = 1
+
+    def turned(self, orientation: int) -> Source:
+        """The same raster with an EXIF orientation that its file names.
+
+        Raises:
+            DataError: it has a place on Earth too.
+        """
+        if orientation != 1 and any(key in self.profile for key in ("transform", "gcps")):
+            raise ambiguous_place(self.path, orientation)
+        height, width = seen_shape(self.height, self.width, orientation)
+        return replace(self, height=height, width=width, orientation=orientation)
+
+
+class Reader:
+    """An open raster; to be used from one thread at a time."""
+
+    def __init__(self, file: DatasetReader, source: Source) -> None:
+        self._file, self._source = file, source
+        self._palette = read_palette(file, str(source.path)) if source.palette else None
+        self._floating = any(file.dtypes[band - 1].startswith("float") for band in self._bands)
+
+    @property
+    def _bands(self) -> list[int]:
+        return [1] if self._source.palette else list(self._source.bands)
+
+    def pixels(self, window: Window) -> Pixels:
+        """uint8 (height, width, 3) of a window (row, column, height, width)."""
+        layers = np.asarray(self._read(self._file.read, window))
+        if self._palette is not None:
+            values = self._palette.expand(layers[0])[..., [band - 1 for band in self._source.bands]]
+        else:
+            values = np.moveaxis(layers, 0, -1)
+        return values if self._source.stretch is None else stretch_values(values, self._source.stretch)
+
+    def valid(self, window: Window) -> npt.NDArray[np.bool_] | None:
+        """bool (height, width): None where all of the file is valid.
+
+        Valid is what the file's masks call so in at least one of the three bands, has a number in all of them, and
+        no transparent colour.
+        """
+        if not self._source.masked:
+            return None
+        masks: Pixels = self._read(self._file.read_masks, window)
+        found = np.asarray((masks != 0).any(axis=0), bool)
+        if self._floating:  # NaN and infinity are no data with and without a nodata tag
+            found &= np.isfinite(self._read(self._file.read, window)).all(axis=0)
+        if self._palette is not None:
+            found &= self._palette.opaque(self._read(self._file.read, window)[0])
+        return found
+
+    def _read(self, method: Any, window: Window) -> Any:
+        from rasterio.errors import RasterioError
+        from rasterio.windows import Window as Box
+
+        turned = self._source.orientation
+        row, column, height, width = stored_window(window, self._file.height, self._file.width, turned)
+        try:
+            with gdal_settings():
+                return turn(method(self._bands, window=Box(column, row, width, height)), turned)
+        except RasterioError as error:
+            raise unreadable(self._source.path, reason_of(error)) from error
+
+
+@contextmanager
+def gdal_settings(*, sidecars: bool = True) -> Iterator[None]:
+    """A bounded block cache, cut-off JPEGs as errors, and no warning about rasters without a place on Earth.
+
+    ``sidecars``: read (and, for what is written, write) ``.aux.xml`` files; a temporary name must leave none behind.
+    """
+    import rasterio
+    from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        warnings.simplefilter("ignore", NodataShadowWarning)  # nodata wins over alpha, as everywhere in GDAL
+        with rasterio.Env(GDAL_CACHEMAX=_CACHE, GDAL_ERROR_ON_LIBJPEG_WARNING=True, GDAL_PAM_ENABLED=sidecars):
+            yield
+
+
+@contextmanager
+def open_reader(source: Source) -> Iterator[Reader]:
+    """Open the file for reading windows."""
+    with _opened(source.path) as file:
+        yield Reader(file, source)
+
+
+def stretch_values(values: npt.NDArray[Any], stretch: tuple[float, float]) -> Pixels:
+    """Values of any real dtype -> uint8, ``stretch`` to 0..255, what lies outside cut off; NaN becomes 0."""
+    low, high = stretch
+    scaled = (values.astype(np.float32) - low) * (255 / (high - low))
+    return np.asarray(np.rint(np.clip(np.nan_to_num(scaled, nan=0.0), 0, 255)), np.uint8)
+
+
+def inspect_source(path: Path, bands: Sequence[int] | None, stretch: tuple[float, float] | None = None) -> Source:
+    """Read the header of a raster and check that it can be predicted.
+
+    Args:
+        bands: three bands from 1, needed where the raster has not exactly 3.
+        stretch: values that become 0 and 255, for rasters of other than 8 bits; the same for all bands, as the
+            training images were converted.
+
+    Raises:
+        DataError: no such file, not a raster, not uint8 and no ``stretch``, not three bands and no ``bands``, or both
+            an EXIF orientation and a place on Earth.
+        ParamsError: a stretch whose ends are not in order.
+    """
+    if stretch is not None and not stretch[0] < stretch[1]:
+        raise ParamsError(f"stretch {stretch[0]:g},{stretch[1]:g}", expected="LOW,HIGH with LOW < HIGH", cure="mend it")
+    with _opened(path) as file:
+        palette = read_palette(file, str(path))
+        chosen = _choose_bands(path, file, bands) if palette is None else _choose_colours(path, bands)
+        if palette is None:
+            _check_dtype(path, file, chosen, stretch)
+        masked = _may_be_invalid(file, palette, chosen)
+        source = Source(
+            path, file.height, file.width, chosen, masked, distance_of(file, path), place_of(file, path), file.tags(),
+            stretch, palette is not None,
+        )  # fmt: skip
+    return source if path.is_relative_to(IN_MEMORY) else source.turned(orientation_of(path))
+
+
+def raster_gsd(path: Path) -> float | None:
+    """``Source.gsd`` of a raster of any bands and dtype."""
+    with _opened(path) as file:
+        return distance_of(file, path)
+
+
+def raster_tags(path: Path) -> Mapping[str, str]:
+    """``Source.tags`` of a raster of any bands and dtype."""
+    with _opened(path) as file:
+        return dict(file.tags())
+
+
+def _may_be_invalid(file: DatasetReader, palette: Palette | None, bands: Sequence[int]) -> bool:
+    from rasterio.enums import MaskFlags
+
+    read = [1] if palette is not None else bands
+    masked = any(MaskFlags.all_valid not in file.mask_flag_enums[band - 1] for band in read)
+    floating = any(file.dtypes[band - 1].startswith("float") for band in read)
+    return masked or floating or (palette is not None and palette.transparent)
+
+
+def _check_dtype(path: Path, file: DatasetReader, bands: Sequence[int], stretch: tuple[float, float] | None) -> None:
+    kinds = {file.dtypes[band - 1] for band in bands}
+    if kinds != {"uint8"} and (stretch is None or any(kind.startswith("complex") for kind in kinds)):
+        raise DataError(
+            f"{path}: dtype {', '.join(sorted(kinds))}",
+            expected="uint8 (8 bits per band), scaled as the training images were",
+            cure="pass --stretch LOW,HIGH, or convert it with gdal_translate -ot Byte -scale LOW HIGH 0 255",
+        )
+
+
+def _choose_colours(path: Path, bands: Sequence[int] | None) -> tuple[int, int, int]:
+    """The order of the colours of a palette raster; one number thrice means its indices, which are no picture."""
+    chosen = tuple(bands or (1, 2, 3))
+    if sorted(chosen) != [1, 2, 3]:
+        raise DataError(
+            f"{path}: a palette raster, --bands {','.join(map(str, chosen))}",
+            expected="1, 2 and 3 in any order: the red, green and blue of its colours",
+            cure="leave --bands away, or name all three",
+        )
+    return chosen[0], chosen[1], chosen[2]
+
+
+def _choose_bands(path: Path, file: DatasetReader, bands: Sequence[int] | None) -> tuple[int, int, int]:
+    chosen = (1, 2, 3) if bands is None and file.count == 3 else tuple(bands or ())
+    if len(chosen) != 3 or not all(1 <= band <= file.count for band in chosen):
+        raise DataError(
+            f"{path}: {file.count} band(s)" + (f", --bands {','.join(map(str, bands))}" if bands else ""),
+            expected=f"3 bands, or three numbers from 1 to {file.count} to choose them",
+            cure="name the bands in the order of the training images, e.g. --bands 4,1,2 for IRRG",
+        )
+    return chosen[0], chosen[1], chosen[2]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[DatasetReader]:
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    # the formats of raster.py by their bytes, with its checks for cut-off files; the rest is left to GDAL
+    if path.is_relative_to(IN_MEMORY):
+        driver = UPLOAD_DRIVERS.get(path.suffix, "GTiff")
+    else:
+        driver = raster_driver(path) if path.suffix.lower() in RASTER_SUFFIXES or not path.is_file() else None
+    try:
+        with gdal_settings():
+            file = rasterio.open(path.absolute(), driver=driver)  # a relative "GTIFF_DIR:1:a.tif" would be no file
+    except RasterioError as error:
+        raise DataError(
+            f"{path}: cannot be opened ({reason_of(error)})",
+            expected="a raster that GDAL reads",
+            cure="check the file, or convert it with gdal_translate",
+        ) from error
+    with file:
+        yield file
+
+
+def reason_of(error: Exception) -> str:
+    """GDAL's own words on one line: rasterio keeps them in the cause."""
+    return " ".join(str(error.__cause__ or error).split())

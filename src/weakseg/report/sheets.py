@@ -1,0 +1,86 @@
+"""One picture per area and method: image, truth, pseudo-mask, and the class maps before and after the method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from weakseg.core.classes import IGNORE, ClassScheme, Mask
+from weakseg.core.errors import StageError
+from weakseg.core.layout import Layout
+from weakseg.data.store import open_array
+from weakseg.methods.fusion import allowed_planes
+from weakseg.methods.scores import ScoreMaps, load_scores
+from weakseg.pipeline.context import Context, open_context
+from weakseg.report.figures import Picture, draw_sheet, heat, legend, shrink
+
+SIDE = 192  # px of a panel
+LEGEND = 150  # px
+BEFORE = {"crf": "cam", "irnet": "crf"}  # what a method starts from
+AFTER = {"cam": "crf"}  # what is made from it
+
+
+def draw_area_sheet(root: Path, method: str, area: str) -> Path:
+    """Write out/sheets/<method>/<area>.jpg; what has not been made yet is left out of the sheet."""
+    context = open_context(root)
+    if area not in context.pixel_areas() + context.tag_areas():
+        raise StageError(
+            f"area {area}",
+            expected="an area of N1 or N2",
+            cure=f"choose from {context.layout.tiles / 'areas.csv'}",
+        )
+    return draw_sheet_of(context, method, area, after=True)
+
+
+def draw_sheet_of(context: Context, method: str, area: str, *, after: bool) -> Path:
+    """The same for an area that exists; ``after`` adds what another method made of this one's scores.
+
+    First row: image, truth, pseudo-mask, for ``irnet`` the boundary map, class colours. Then a row for what the method
+    starts from and one for the method: the scores of every class, and the class that wins, the tags applied.
+    """
+    layout, scheme = context.layout, context.scheme
+    chain = [BEFORE.get(method), method, AFTER.get(method) if after else None]
+    rows = [_first_row(layout, scheme, method, area)]
+    rows += [_score_row(layout, scheme, name, area) for name in chain if name and _stored(layout, name, area).is_file()]
+    return draw_sheet(layout.sheets(method) / f"{area}.jpg", rows, side=SIDE)
+
+
+def _first_row(layout: Layout, scheme: ClassScheme, method: str, area: str) -> list[tuple[str, Picture]]:
+    row = [("image", np.asarray(open_array(layout.tiles / "images", area)))]
+    for caption, folder in (("truth", _truth_folder(layout, area)), (f"pseudo-mask {method}", layout.pseudo(method))):
+        if (folder / f"{area}.npy").is_file():
+            row.append((caption, _colours(scheme, np.asarray(open_array(folder, area)))))
+    boundaries = layout.scores("irnet") / "boundaries"
+    if method == "irnet" and (boundaries / f"{area}.npy").is_file():
+        row.append(("boundary", heat(np.asarray(open_array(boundaries, area), np.float32))))
+    return [*row, ("", legend(scheme, LEGEND))]
+
+
+def _score_row(layout: Layout, scheme: ClassScheme, name: str, area: str) -> list[tuple[str, Picture]]:
+    maps = load_scores(_stored(layout, name, area))
+    panels = [
+        (f"{name}: {label}", heat(shrink(scores, SIDE)))
+        for label, scores in zip(scheme.names, maps.scores, strict=True)
+    ]
+    winner = _winner(maps, np.asarray(open_array(layout.tiles / "allowed", area)), len(scheme))
+    return [*panels, (f"{name}: winner", _colours(scheme, winner))]
+
+
+def _winner(maps: ScoreMaps, allowed: np.ndarray, classes: int) -> Mask:
+    winner = np.where(allowed_planes(allowed, classes), maps.scores, -1).argmax(0)
+    return np.asarray(np.where(allowed == 0, IGNORE, winner), np.uint8)
+
+
+def _colours(scheme: ClassScheme, mask: Mask) -> Picture:
+    step = max(1, max(mask.shape) // SIDE)  # colours of large masks are looked up for what will be seen
+    return scheme.to_colours(np.ascontiguousarray(mask[step // 2 :: step, step // 2 :: step]))
+
+
+def _stored(layout: Layout, name: str, area: str) -> Path:
+    return layout.scores(name) / f"{area}.npz"
+
+
+def _truth_folder(layout: Layout, area: str) -> Path:
+    hidden = layout.hidden / f"{area}.npy"
+    return layout.hidden if hidden.is_file() else layout.tiles / "labels"

@@ -1,0 +1,244 @@
+"""`weakseg ablate`: what each ingredient is worth, by training again with one thing changed at a time.
+
+A command, not a stage: it trains the segment stage's own networks in places of their own and reads the validation areas
+to report, never to choose. A row may have stages run again before, so that its change reaches the pseudo-masks too.
+Finished rows are kept, so an interrupted ablation goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from weakseg.core.config import load_yaml
+from weakseg.core.errors import ParamsError
+from weakseg.core.layout import Layout
+from weakseg.core.params import SOURCES, WEAK_SOURCES, Params, Source, with_changes
+from weakseg.core.settings import training_settings
+from weakseg.data.areas import open_area
+from weakseg.data.store import fingerprint, list_areas
+from weakseg.evaluation.metrics import over_seeds
+from weakseg.pipeline.context import Context, open_context, write_report
+from weakseg.stages import STAGES, check_stage
+from weakseg.stages.evaluate import measure, predict_areas
+from weakseg.stages.segment import open_sources, train_segmenter
+from weakseg.studies.apart import kept_outputs, link_inputs, link_outputs, run_unfinished, segment_inputs
+from weakseg.tracking import file_lock
+from weakseg.training.machine import machine_from_environment
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the table.
+
+    Attributes:
+        source: of labels.
+        changes: the params that differ from params.yaml, by path.
+        stages: to run again with them before the training, in this order, ``stage`` or ``stage@source``; of all others
+            the workspace's own outputs are used.
+    """
+
+    name: str
+    source: Source
+    changes: Mapping[str, Any]
+    stages: tuple[str, ...] = ()
+
+
+class Wanted(NamedTuple):
+    """One training of a table; ``digest`` names all that its numbers depend on."""
+
+    variant: Variant
+    params: Params
+    seed: int
+    digest: str
+
+
+def load_variants(path: Path) -> list[Variant]:
+    """Read a list of ``{name, source, set: {path: value}, stages: [stage]}``, the last two where needed.
+
+    Raises:
+        ParamsError: no list, an unknown key, source or stage, a row without a name or one name twice.
+    """
+    rows = load_yaml(path, ParamsError)
+    if not isinstance(rows, list) or not rows:
+        raise ParamsError(f"no rows in {path}", expected="a list", cure="see configs/ablation.yaml")
+    variants = []
+    for row in rows:
+        if not isinstance(row, dict) or not {"name", "source"} <= set(row) <= {"name", "source", "set", "stages"}:
+            raise ParamsError(
+                f"{path}: row {row}", expected="name, source, set and stages", cure="see configs/ablation.yaml"
+            )
+        if row["source"] not in SOURCES:
+            raise ParamsError(
+                f"{path}: source {row['source']}", expected=f"one of {', '.join(SOURCES)}", cure="mend the row"
+            )
+        variants.append(Variant(str(row["name"]), row["source"], row.get("set") or {}, _stages_of(path, row)))
+    names = [variant.name for variant in variants]
+    if len(set(names)) != len(names):
+        raise ParamsError(f"{path}: two rows have one name", expected="each once", cure="rename one")
+    return variants
+
+
+def _stages_of(path: Path, row: Mapping[str, Any]) -> tuple[str, ...]:
+    stages = tuple(str(stage) for stage in row.get("stages") or ())
+    for stage in stages:
+        name, _, source = stage.partition("@")
+        check_stage(name, source or None)
+    if stages and row["source"] not in WEAK_SOURCES:
+        raise ParamsError(
+            f"{path}: row {row['name']!r} has stages, but source {row['source']} no pseudo-masks to make again",
+            expected=f"stages with {', '.join(WEAK_SOURCES)}",
+            cure="mend the row",
+        )
+    return stages
+
+
+def run_ablation(
+    root: Path,
+    variants: Sequence[Variant],
+    seeds: Sequence[int],
+    say: Callable[[str], None],
+    *,
+    only: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Train and measure every variant with every seed; writes reports/ablation.json and reports/ablation.md.
+
+    Args:
+        say: gets one line per finished training.
+        only: names of rows to train now; the others enter where they have been trained before. None: all.
+
+    Returns:
+        ``{"rows": [{name, source, changes, digest, seed, miou, iou: {class}, seconds}]}``, rows of earlier calls whose
+        params and data are still the same included.
+
+    Raises:
+        ParamsError: ``only`` names a row that is not there.
+    """
+    strays = sorted(set(only) - {variant.name for variant in variants})
+    if strays:
+        raise ParamsError(f"no row {', '.join(strays)}", expected="names in the table", cure="mend --only")
+    base = open_context(root)
+    wanted: list[Wanted] = []
+    for variant in variants:
+        params = with_changes(base.params, variant.changes)
+        wanted += [Wanted(variant, params, seed, _digest(base, variant, params, seed)) for seed in seeds]
+    rows: list[dict[str, Any]] = []
+    for variant in variants:
+        chosen = not only or variant.name in only
+        for one in (one for one in wanted if one.variant is variant):
+            found = _stored(base).get(one.digest)
+            if found or chosen:
+                row = found or _train_and_measure(base, one)
+                rows = _store(base, row, wanted)
+                say(f"{variant.name}, seed {one.seed}: mIoU {row['miou']:.4f}" + (" (kept)" if found else ""))
+        if variant.stages and chosen:
+            shutil.rmtree(_mask_place(base, variant, with_changes(base.params, variant.changes)), ignore_errors=True)
+    return {"rows": rows}
+
+
+def _stored(base: Context) -> dict[str, dict[str, Any]]:
+    """Finished rows by digest."""
+    file = base.layout.report("ablation")
+    return {row["digest"]: row for row in json.loads(file.read_text())["rows"]} if file.is_file() else {}
+
+
+def _store(base: Context, row: dict[str, Any], wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
+    """Add a finished row to the report and the table, beside what other processes have added; the rows of the table."""
+    file = base.layout.report("ablation")
+    with file_lock(_places(base).with_suffix(".lock"), patience=math.inf):  # held for milliseconds
+        stored = {**_stored(base), row["digest"]: row}
+        rows = [
+            {**stored[one.digest], "name": one.variant.name, "source": one.variant.source}
+            | {"changes": dict(one.variant.changes)}
+            for one in wanted
+            if one.digest in stored
+        ]
+        known = {one.digest for one in wanted}
+        write_report(file, {"rows": rows + [row for digest, row in stored.items() if digest not in known]})
+        file.with_suffix(".md").write_text(ablation_table(rows, base.scheme.names))
+    return rows
+
+
+def ablation_table(rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> str:
+    """A Markdown table, one line per variant: mean and range over seeds, and the change against the first line."""
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    head = ["what", "source", "mIoU", "seeds", "against the first", *classes]
+    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
+    first: dict[int, float] = {}
+    for name in names:
+        mine = [row for row in rows if row["name"] == name]
+        first = first or {row["seed"]: row["miou"] for row in mine}
+        total = over_seeds([row["miou"] for row in mine])
+        pairs = [row["miou"] - first[row["seed"]] for row in mine if row["seed"] in first]
+        change = "-" if name == names[0] or not pairs else f"{sum(pairs) / len(pairs):+.3f}"
+        cells = [
+            name,
+            mine[0]["source"],
+            f"{total.mean:.3f}",
+            f"{total.low:.3f} to {total.high:.3f} ({len(mine)})",
+            change,
+        ]
+        cells += [f"{over_seeds([row['iou'][c] for row in mine]).mean:.3f}" for c in classes]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _digest(context: Context, variant: Variant, params: Params, seed: int) -> str:
+    layout = context.layout
+    read = [layout.tiles] if variant.stages else segment_inputs(layout, variant.source)
+    inputs = fingerprint(*read, layout.validation)
+    settings = json.dumps(training_settings(params, variant.source))
+    text = f"{inputs} {variant.source} {seed} {settings} {params.evaluate.model_dump_json()}"
+    if variant.stages:
+        text += f" {_mask_digest(context, variant, params)}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _mask_digest(context: Context, variant: Variant, params: Params) -> str:
+    inputs = fingerprint(*kept_outputs(context.layout, variant.stages))
+    names = [
+        name for name in (*STAGES, "students") if name in Params.model_fields and name not in ("evaluate", "report")
+    ]
+    sections = [getattr(params, name).model_dump_json() for name in names]
+    return hashlib.sha256(" ".join([inputs, *variant.stages, *sections]).encode()).hexdigest()[:16]
+
+
+def _train_and_measure(base: Context, wanted: Wanted) -> dict[str, Any]:
+    variant, params, seed, digest = wanted
+    layout = _place(base, variant, params, digest)
+    context = Context(layout, params, machine_from_environment())
+    started = time.monotonic()
+    labelled, weak = open_sources(context, variant.source)
+    _, model = train_segmenter(context, variant.source, labelled, weak, seed, digest, lambda _row, _step: None)
+    validation = base.layout.validation
+    areas = {name: open_area(validation, name, masks=validation / "labels") for name in list_areas(validation)}
+    scores = measure(areas, predict_areas(context, model, areas, params.evaluate), base.scheme, params.evaluate)
+    seconds = round(time.monotonic() - started, 1)
+    if not variant.stages:  # a killed process does not come here: its resume file stays
+        shutil.rmtree(layout.root, ignore_errors=True)
+    return {"digest": digest, "seed": seed, "miou": scores["miou"], "iou": scores["iou"], "seconds": seconds}
+
+
+def _place(base: Context, variant: Variant, params: Params, digest: str) -> Layout:
+    """Where a row is trained: links to the workspace and, if it has stages, what they made, once for all seeds."""
+    if not variant.stages:
+        return link_inputs(base.layout, _places(base) / digest, variant.source)
+    place = _mask_place(base, variant, params)
+    layout = link_outputs(base.layout, place, params, variant.stages)
+    run_unfinished(place, variant.stages, place / "done.txt")
+    return layout
+
+
+def _mask_place(base: Context, variant: Variant, params: Params) -> Path:
+    return _places(base) / _mask_digest(base, variant, params)
+
+
+def _places(base: Context) -> Path:
+    return base.layout.root / ".weakseg" / "ablation"

@@ -1,0 +1,251 @@
+"""The script of a bundle: every kind of raster as ``weakseg predict`` takes it, in bounded memory, without weakseg."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from rasterio.control import GroundControlPoint
+from tests.test_large_rasters import sparse
+from tests.test_prediction import CPU, ROTATED, UTM, model_file, picture, read, save
+
+from weakseg.core.classes import IGNORE
+from weakseg.export.files import export_bundle
+from weakseg.inference.predict import predict_raster
+
+UV = next(filter(None, [shutil.which("uv"), *map(str, Path(__file__).parents[2].glob(".tools/bin/uv"))]), None)
+Script = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network with random weights that was trained at 0.1 m per px, halved."""
+    folder = tmp_path_factory.mktemp("bundle")
+    export_bundle(model_file(folder / "m.pt", 0.5, gsd=0.1), folder / "bundle")
+    return folder / "bundle"
+
+
+@pytest.fixture
+def script(bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Script:
+    """Run the bundle's script in this process; what it says, and SystemExit where it ends with a sentence."""
+    spec = importlib.util.spec_from_file_location("bundled_predict", bundle / "predict.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def run(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments), "--window", "64", "--threads", "1"])
+        module.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def assert_same_map(found: Path, expected: Path) -> None:
+    """Classes but for a few px where rounding decides a tie of a max-unpooling network; the same place and format."""
+    assert (read(found) != read(expected)).mean() <= 2e-3
+    assert ((read(found) == IGNORE) == (read(expected) == IGNORE)).all()
+    with rasterio.open(found) as ours, rasterio.open(expected) as other:
+        for name in ("crs", "transform", "nodata", "shape", "dtypes", "block_shapes", "compression"):
+            assert getattr(ours, name) == getattr(other, name), name
+        assert ours.colormap(1) == other.colormap(1)
+        assert [(p.row, p.col, p.x, p.y) for p in ours.gcps[0]] == [(p.row, p.col, p.x, p.y) for p in other.gcps[0]]
+        assert ours.gcps[1] == other.gcps[1]
+        assert ours.tags()["CLASS_4"] == other.tags()["CLASS_4"] == "car"
+
+
+POINTS = [
+    GroundControlPoint(row=r, col=c, x=x, y=y)
+    for r, c, x, y in [(0, 0, 497000, 5420000), (0, 130, 497013, 5420001), (90, 0, 496999, 5419991)]
+]
+PLACES: dict[str, dict[str, object]] = {
+    "nowhere": {},
+    "utm": UTM,
+    "rotated": ROTATED,
+    "degrees": {"crs": "EPSG:4326", "transform": rasterio.Affine(1e-6, 0, 8.9, 0, -1e-6, 48.9)},
+    "Web Mercator": {"crs": "EPSG:3857", "transform": rasterio.Affine(0.1, 0, 1e6, 0, -0.1, 6.8e6)},
+    "feet": {"crs": "EPSG:2263", "transform": rasterio.Affine(0.4, 0, 984250, 0, -0.4, 200000)},
+    "control points": {"gcps": POINTS, "crs": "EPSG:25832"},
+    "CRS without a place": {"crs": "EPSG:25832"},
+    "BigTIFF, big-endian": {**UTM, "BIGTIFF": "YES", "ENDIANNESS": "BIG"},
+    "twice as fine": {"crs": "EPSG:25832", "transform": rasterio.Affine(0.05, 0, 497000, 0, -0.05, 5420000)},
+    "three times as coarse": {"crs": "EPSG:25832", "transform": rasterio.Affine(0.3, 0, 497000, 0, -0.3, 5420000)},
+}
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_the_script_gives_the_map_of_weakseg_predict(tmp_path: Path, bundle: Path, script: Script, kind: str) -> None:
+    layers = picture(310, 230).clip(1, 255)
+    layers[:, :90, :100] = layers[:, 200, 200:205] = 0
+    source = save(tmp_path / "a.tif", layers, nodata=0, **PLACES[kind])
+    answer = script(source, tmp_path / "alone.tif")
+    predict_raster(bundle, source, tmp_path / "ours.tif", window=64, machine=CPU)
+    assert_same_map(tmp_path / "alone.tif", tmp_path / "ours.tif")
+    assert [line.split()[0] for line in answer.splitlines()] == list("01234")
+    assert len(np.unique(read(tmp_path / "alone.tif"))) >= 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "alone.tif", "ours.tif"]
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 200), (129, 5), (256, 257)])
+def test_small_rasters_and_whole_tiles(tmp_path: Path, bundle: Path, script: Script, height: int, width: int) -> None:
+    source = save(tmp_path / "a.tif", picture(height, width), **UTM)
+    script(source, tmp_path / "alone.tif", "--gsd", "ignore")
+    predict_raster(bundle, source, tmp_path / "ours.tif", window=64, gsd="ignore", machine=CPU)
+    assert_same_map(tmp_path / "alone.tif", tmp_path / "ours.tif")
+
+
+def test_sidecars_palettes_and_floats_are_read_as_weakseg_reads_them(
+    tmp_path: Path, bundle: Path, script: Script
+) -> None:
+    colours = Image.fromarray(np.moveaxis(picture(70, 90), 0, -1)).quantize(40)
+    colours.save(tmp_path / "a!b [1].png", transparency=bytes(3 * [255] + [0] + 36 * [255]))
+    (tmp_path / "a!b [1].pgw").write_text("0.1\n0\n0\n-0.1\n500000\n5762000\n")
+    (tmp_path / "a!b [1].prj").write_text(rasterio.crs.CRS.from_epsg(3857).to_wkt(version="WKT1_ESRI"))
+    floats = picture(70, 90).astype(np.float32)
+    floats[:, :20], floats[1, 30], floats[2, 40] = np.nan, np.inf, np.nan
+    save(tmp_path / "f.tif", floats, **UTM)
+    for name, options in (("a!b [1].png", {"bands": (3, 1, 2)}), ("f.tif", {"stretch": (0.0, 200.0)})):
+        told = [word for key, value in options.items() for word in (f"--{key}", ",".join(map(str, value)))]
+        script(tmp_path / name, tmp_path / "alone.tif", *told)
+        predict_raster(bundle, tmp_path / name, tmp_path / "ours.tif", window=64, machine=CPU, **options)
+        assert_same_map(tmp_path / "alone.tif", tmp_path / "ours.tif")
+        lost = np.asarray(colours) == 3 if name.endswith("png") else ~np.isfinite(floats).all(0)
+        np.testing.assert_array_equal(read(tmp_path / "alone.tif")[0] == IGNORE, lost)
+    with pytest.raises(SystemExit, match="a palette raster: --bands takes its red, green and blue"):
+        script(tmp_path / "a!b [1].png", tmp_path / "alone.tif", "--bands", "1,1,1")
+
+
+def test_jpegs_to_be_turned_are_refused(tmp_path: Path, bundle: Path, script: Script) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(np.moveaxis(picture(30, 40), 0, -1)).save(tmp_path / "a.jpg", exif=exif)
+    with pytest.raises(SystemExit, match=r"a\.jpg is to be turned \(EXIF orientation 6\): turn it first"):
+        script(tmp_path / "a.jpg", tmp_path / "alone.tif")
+
+
+def test_bands_bits_and_alpha(tmp_path: Path, bundle: Path, script: Script) -> None:
+    deep = picture(90, 130, 4).astype(np.uint16) * 16
+    source = save(tmp_path / "a.tif", deep, **UTM)
+    with pytest.raises(SystemExit, match=r"4 band\(s\): choose three"):
+        script(source, tmp_path / "alone.tif")
+    with pytest.raises(SystemExit, match="uint16: pass --stretch LOW,HIGH"):
+        script(source, tmp_path / "alone.tif", "--bands", "4,1,2")
+    script(source, tmp_path / "alone.tif", "--bands", "4,1,2", "--stretch", "100,3000")
+    settings = {"bands": (4, 1, 2), "stretch": (100.0, 3000.0)}
+    predict_raster(bundle, source, tmp_path / "ours.tif", window=64, machine=CPU, **settings)
+    assert_same_map(tmp_path / "alone.tif", tmp_path / "ours.tif")
+    layers = np.concatenate([picture(50, 50), np.full((1, 50, 50), 255, np.uint8)])
+    layers[3, :, :20] = 0
+    script(save(tmp_path / "b.tif", layers, photometric="rgb", alpha="YES"), tmp_path / "b_.tif", "--bands", "1,2,3")
+    np.testing.assert_array_equal(read(tmp_path / "b_.tif")[0] == IGNORE, layers[3] == 0)
+
+
+def test_another_sampling_distance_is_refused_where_asked(tmp_path: Path, script: Script) -> None:
+    source, nowhere = save(tmp_path / "a.tif", picture(40, 40), **ROTATED), save(tmp_path / "b.tif", picture(40, 40))
+    target = tmp_path / "o.tif"
+    with pytest.raises(SystemExit, match=r"0\.08547 m per px, the training 0\.1 m: pass --gsd resample or ignore"):
+        script(source, target, "--gsd", "refuse")
+    for policy in ("refuse", "resample"):
+        with pytest.raises(SystemExit, match=r"b\.tif has no ground sampling distance in metres"):
+            script(nowhere, target, "--gsd", policy)
+    assert not target.exists()
+    script(source, target, "--gsd", "ignore")
+    ignored = read(target)
+    script(source, target, "--gsd", "resample")
+    assert (read(target) != ignored).any()
+
+
+def test_outputs_and_options_that_make_no_map_are_refused(tmp_path: Path, script: Script) -> None:
+    source = save(tmp_path / "a.tif", picture(40, 40), **UTM)
+    before = source.read_bytes()
+    for name in ("a.tif", "o.png"):
+        with pytest.raises(SystemExit, match=r"a name that ends in \.tif, and not IN"):
+            script(source, tmp_path / name)
+    with pytest.raises(SystemExit, match="two rising numbers"):
+        script(source, tmp_path / "o.tif", "--stretch", "5,5")
+    with pytest.raises(SystemExit, match="--overlap 0 to below 1"):
+        script(source, tmp_path / "o.tif", "--overlap", "1")
+    sparse(tmp_path / "wide.tif", 2_000, 2_000_000)
+    with pytest.raises(SystemExit, match=r"rows of 1000000 px and 5 classes .*smaller --window"):
+        script(tmp_path / "wide.tif", tmp_path / "o.tif", "--gsd", "ignore")
+    assert source.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "wide.tif"]
+
+
+@pytest.mark.parametrize("options", [{}, {"compress": "deflate", "tiled": True, "blockxsize": 64, "blockysize": 64}])
+def test_a_truncated_raster_ends_in_a_sentence_and_no_map(
+    tmp_path: Path, bundle: Path, options: dict[str, object]
+) -> None:
+    source = save(tmp_path / "a.tif", picture(300, 200), **options)
+    source.write_bytes(source.read_bytes()[: int(0.6 * source.stat().st_size)])
+    run = run_alone(sys.executable, bundle, source, tmp_path / "o.tif")
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1].startswith("cannot read or write (")
+    assert "Traceback" not in run.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
+
+
+def run_alone(python: object, bundle: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The script in a process of its own that sees no weakseg by way of PYTHONPATH."""
+    clean = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    command = [str(python), str(bundle / "predict.py"), *map(str, arguments), "--window", "64", "--threads", "1"]
+    return subprocess.run(command, env=clean, cwd=bundle, capture_output=True, text=True, check=False)
+
+
+def test_memory_does_not_grow_with_the_height(tmp_path: Path, bundle: Path) -> None:
+    """Six times as many rows: 24 MB as uint8 and 190 MB as probabilities, if anything kept them."""
+    peaks = []
+    for height in (800, 4_800):
+        sparse(tmp_path / "a.tif", height, 2_000)
+        watched = (
+            "import rasterio, resource, runpy, sys; sys.argv[0] = 'predict.py'; full = rasterio.Env; "
+            # GDAL's cache fills up to its bound, which would hide what grows here
+            "rasterio.Env = lambda **settings: full(**settings | {'GDAL_CACHEMAX': 8 << 20}); "
+            "runpy.run_path('predict.py', run_name='__main__'); "
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+        )
+        command = [sys.executable, "-c", watched, str(tmp_path / "a.tif"), str(tmp_path / "o.tif"), "--threads", "1"]
+        run = subprocess.run(command, cwd=bundle, capture_output=True, text=True, check=True)
+        peaks.append(int(run.stdout.split()[-1]))
+        found = read(tmp_path / "o.tif")[0]
+        assert (found != IGNORE).sum() == 600 * 900
+        assert found[height - 700 : height - 100, 1000:1900].max() < 5
+    assert peaks[1] - peaks[0] < 20
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(UV is None, reason="no uv to make an environment with")
+def test_a_clean_environment_with_the_bundle_s_own_requirements(tmp_path: Path, bundle: Path) -> None:
+    """As INSTRUCTIONS.md says, in an environment that has neither weakseg nor torch, from a copy of the folder."""
+    moved = Path(shutil.copytree(bundle, tmp_path / "elsewhere"))
+    environment = tmp_path / "env"
+    python = environment / "bin" / "python"
+    requirements = moved / "requirements.txt"
+
+    def uv(*arguments: object) -> str:
+        command = [str(UV), *map(str, arguments)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    uv("venv", "--python", sys.executable, environment)
+    uv("pip", "install", "--python", python, "--requirement", requirements)
+    installed = {row["name"] for row in json.loads(uv("pip", "list", "--python", python, "--format", "json"))}
+    asked = {line.split(">=")[0] for line in requirements.read_text().split()}
+    assert asked == {"numpy", "onnxruntime", "rasterio"}
+    assert asked <= installed
+    assert not installed & {"weakseg", "torch", "opencv-python-headless", "scipy", "onnx"}
+    source = save(tmp_path / "a.tif", picture(310, 230).clip(1, 255), nodata=0, **ROTATED)
+    run = run_alone(python, moved, source, tmp_path / "alone.tif")
+    assert run.returncode == 0, run.stderr
+    predict_raster(bundle.parent / "m.pt", source, tmp_path / "ours.tif", window=64, machine=CPU)
+    assert_same_map(tmp_path / "alone.tif", tmp_path / "ours.tif")

@@ -1,0 +1,165 @@
+"""Exported models: the same probabilities at any size, and a bundle that runs without weakseg and torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+import pytest
+import rasterio
+import torch
+
+from weakseg.core.classes import ISPRS
+from weakseg.core.errors import DataError, WeightsError
+from weakseg.core.params import NetworkParams
+from weakseg.export.files import export_bundle, export_onnx, export_torchscript
+from weakseg.export.files import files as export
+from weakseg.inference.polygons import write_polygons
+from weakseg.inference.predict import predict_raster
+from weakseg.networks.build import build_segmenter
+from weakseg.training.checkpoints import describe_model, save_checkpoint
+from weakseg.training.machine import Machine
+from weakseg.training.segmenter import load_segmenter
+
+CPU = Machine(device="cpu", precision="no", quiet=True)
+UNET = {
+    "name": "unet",
+    "encoder": "tf_efficientnet_lite0",
+    "width": 1,
+    "encoder_depth": 5,
+    "decoder_channels": [16, 16, 8],
+}
+UNPOOL = {"name": "encdec_unpool", "encoder": "", "width": 32, "encoder_depth": 5, "decoder_channels": [16, 16, 8]}
+
+
+def model_file(path: Path, network: dict[str, object], scale: float = 1.0) -> Path:
+    """A model file as segment@SOURCE writes it, with random weights that do not say the same everywhere."""
+    torch.manual_seed(1)
+    params = NetworkParams.model_validate({**network, "weights": "none", "dropout": 0.0})
+    model = build_segmenter(
+        params.name, 5, encoder=params.encoder, weights="none", width=params.width, dropout=0.0,
+        decoder_channels=params.decoder_channels,
+    )  # fmt: skip
+    content = describe_model(params.model_dump(mode="json"), ISPRS, model.preprocessing)
+    save_checkpoint(path, {**content, "scale": scale, "weights": model.state_dict()})
+    return path
+
+
+def _load_script(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return torch.jit.load(str(path))
+
+
+def write_picture(path: Path, bands: int = 3) -> Path:
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(1, 256, (20, 24, bands), dtype=np.uint8)
+    image = cv2.resize(coarse, (190, 150), interpolation=cv2.INTER_LINEAR)
+    image[:30, :30] = 0
+    place = {"crs": "EPSG:25832", "transform": rasterio.Affine(0.08, 0.03, 497000.0, 0.03, -0.08, 5420000.0)}
+    shape = {"count": bands, "height": 150, "width": 190, "dtype": "uint8", "nodata": 0}
+    with rasterio.open(path, "w", driver="GTiff", **shape, **place) as file:
+        file.write(np.moveaxis(image, -1, 0))
+    return path
+
+
+@pytest.mark.parametrize("network", [UNET, UNPOOL], ids=["unet", "encdec_unpool"])
+@pytest.mark.parametrize("kind", ["onnx", "torchscript"])
+def test_an_export_gives_the_network_s_probabilities_at_any_size(
+    tmp_path: Path, network: dict[str, object], kind: str
+) -> None:
+    file, target = model_file(tmp_path / "m.pt", network), tmp_path / f"m.{kind}"
+    difference = export_onnx(file, target) if kind == "onnx" else export_torchscript(file, target)
+    assert difference < 1e-5
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["m.pt", target.name])
+    model, _ = load_segmenter(file)
+    if kind == "onnx":
+        session = onnxruntime.InferenceSession(target)
+        shapes = [(port.name, port.shape[0], port.shape[2:]) for port in session.get_inputs()]
+        assert shapes == [("image", "batch", ["height", "width"])]
+    loaded = None if kind == "onnx" else _load_script(target)
+    for shape in ((1, 3, 96, 32), (2, 3, 1, 47), (4, 3, 31, 64)):
+        images = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            expected = model(images).softmax(1).numpy()
+            found = session.run(None, {"image": images.numpy()})[0] if kind == "onnx" else loaded(images).numpy()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_an_export_that_differs_is_refused_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = model_file(tmp_path / "m.pt", UNPOOL)
+    monkeypatch.setattr(export, "PARITY", -1.0)
+    with pytest.raises(WeightsError, match="probabilities differ"):
+        export_onnx(file, tmp_path / "m.onnx")
+    with pytest.raises(WeightsError, match="probabilities differ"):
+        export_bundle(file, tmp_path / "bundle")
+    assert [p.name for p in tmp_path.iterdir()] == ["m.pt"]
+
+
+@pytest.mark.parametrize(("scale", "bands"), [(1.0, 3), (0.6, 4)])
+def test_the_bundle_runs_alone_and_gives_weakseg_s_classes(tmp_path: Path, scale: float, bands: int) -> None:
+    file = model_file(tmp_path / "m.pt", UNPOOL, scale)
+    source, bundle = write_picture(tmp_path / "a.tif", bands), tmp_path / "bundle"
+    export_bundle(file, bundle)
+    names = ["INSTRUCTIONS.md", "classes.json", "model.onnx", "predict.py", "preprocessing.json", "requirements.txt"]
+    assert sorted(p.name for p in bundle.iterdir()) == names
+    assert "| 4 | car | 255, 255, 0 |" in (bundle / "INSTRUCTIONS.md").read_text()
+    assert json.loads((bundle / "preprocessing.json").read_text())["scale"] == scale
+    chosen = (1, 2, 3) if bands == 3 else (4, 1, 2)
+    script = (
+        "import runpy, sys; sys.argv[0] = 'predict.py'; runpy.run_path('predict.py', run_name='__main__'); "
+        "taboo = {'weakseg', 'torch', 'cv2', 'scipy'} & set(sys.modules); sys.exit(f'imported {taboo}' if taboo else 0)"
+    )
+    arguments = [str(source), str(tmp_path / "alone.tif"), "--window", "64", "--bands", ",".join(map(str, chosen))]
+    clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    run = subprocess.run(
+        [sys.executable, "-c", script, *arguments], cwd=bundle, env=clean, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert "4 car: " in run.stdout
+    predict_raster(file, source, tmp_path / "ours.tif", window=64, bands=chosen, machine=CPU)
+    predict_raster(bundle, source, tmp_path / "onnx.tif", window=64, bands=chosen, machine=CPU)
+    with rasterio.open(tmp_path / "ours.tif") as ours:
+        classes = ours.read(1)
+        assert len(np.unique(classes)) >= 3
+        for name in ("alone.tif", "onnx.tif"):
+            with rasterio.open(tmp_path / name) as other:
+                # a max-unpooling network moves whole values where rounding decides a tie; a few px at most
+                assert (classes != other.read(1)).mean() <= 1e-3
+                assert (ours.crs, ours.transform, ours.nodata) == (other.crs, other.transform, other.nodata)
+                assert ours.colormap(1)[4] == other.colormap(1)[4]
+
+
+def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path: Path) -> None:
+    file = model_file(tmp_path / "m.pt", UNPOOL)
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "work.txt").write_text("mine")
+    with pytest.raises(DataError, match="choose another name"):
+        export_bundle(file, tmp_path / "precious")
+    assert (tmp_path / "precious" / "work.txt").read_text() == "mine"
+
+
+def test_polygons_keep_area_names_and_borders(tmp_path: Path) -> None:
+    geopandas = pytest.importorskip("geopandas")
+    mask = np.full((40, 60), 255, np.uint8)
+    mask[:, :30], mask[:, 30:50] = 1, 3
+    mask[10:12, 10:12] = 4  # 4 px, swallowed
+    shape = {"count": 1, "height": 40, "width": 60, "dtype": "uint8", "nodata": 255, "crs": "EPSG:25832"}
+    transform = rasterio.Affine(0.5, 0, 497000, 0, -0.5, 5420000)
+    with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", transform=transform, **shape) as file:
+        file.write(mask, 1)
+    assert write_polygons(tmp_path / "a.tif", tmp_path / "a.gpkg", ISPRS) == 2
+    frame = geopandas.read_file(tmp_path / "a.gpkg", layer="classes").sort_values("value")
+    assert list(frame["name"]) == ["building", "tree"]
+    assert list(frame["area"]) == pytest.approx([40 * 30 * 0.25, 40 * 20 * 0.25])
+    assert frame.crs.to_epsg() == 25832
+    assert frame.geometry.iloc[0].intersection(frame.geometry.iloc[1]).length == pytest.approx(20)
+    assert write_polygons(tmp_path / "a.tif", tmp_path / "all.gpkg", ISPRS, min_pixels=1, tolerance=0) == 3

@@ -1,0 +1,76 @@
+"""Every kind of model file gives the same probabilities, and one that is none of them says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+from weakseg.core.classes import ISPRS
+from weakseg.core.errors import WeightsError
+from weakseg.core.params import NetworkParams
+from weakseg.export.files import export_bundle, export_onnx, export_torchscript
+from weakseg.inference.model import load_predictor
+from weakseg.inference.scene import DIHEDRAL, PLAIN
+from weakseg.networks.build import build_segmenter
+from weakseg.training.checkpoints import describe_model, save_checkpoint
+from weakseg.training.machine import Machine
+
+CPU = Machine(device="cpu", precision="no", quiet=True)
+KINDS = ("m.onnx", "m.ts", "bundle")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one network as m.pt, m.onnx, m.ts (TorchScript) and bundle."""
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    network = {"name": "encdec_unpool", "encoder": "", "weights": "none", "width": 16, "dropout": 0.0,
+               "encoder_depth": 5, "decoder_channels": [8, 8, 8]}  # fmt: skip
+    params = NetworkParams.model_validate(network)
+    model = build_segmenter(
+        params.name, 5, encoder="", weights="none", width=16, dropout=0.0, decoder_channels=params.decoder_channels
+    )
+    content = describe_model(params.model_dump(mode="json"), ISPRS, model.preprocessing)
+    save_checkpoint(folder / "m.pt", {**content, "scale": 0.5, "gsd": 0.09, "weights": model.state_dict()})
+    export_onnx(folder / "m.pt", folder / "m.onnx")
+    export_torchscript(folder / "m.pt", folder / "m.ts")
+    export_bundle(folder / "m.pt", folder / "bundle")
+    return folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_export_predicts_as_its_model_file(models: Path, kind: str) -> None:
+    images = torch.randint(0, 256, (2, 3, 24, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    ours, other = (load_predictor(models / name, DIHEDRAL, CPU) for name in ("m.pt", kind))
+    assert (other.scheme, other.scale, other.gsd) == (ISPRS, 0.5, 0.09)
+    expected, found = ours.forward(images), other.forward(images)
+    # a max-unpooling network moves whole values where rounding decides a tie
+    assert (expected - found).abs().median() < 1e-6
+    assert ((expected - found).abs() > 1e-4).float().mean() < 1e-3
+    assert len({load_predictor(models / kind, views, CPU).digest for views in (PLAIN, DIHEDRAL)} | {ours.digest}) == 3
+
+
+def test_files_that_are_no_models_are_named(models: Path, tmp_path: Path) -> None:
+    for name in ("none.pt", "none.onnx"):
+        with pytest.raises(WeightsError, match=rf"no model .*{name}.*models:/NAME@ALIAS; check the path"):
+            load_predictor(tmp_path / name, PLAIN, CPU)
+    (tmp_path / "noise.onnx").write_bytes(b"noise")
+    with pytest.raises(WeightsError, match=r"noise\.onnx does not load .*expected an ONNX model"):
+        load_predictor(tmp_path / "noise.onnx", PLAIN, CPU)
+    (tmp_path / "noise.pt").write_bytes(b"noise")
+    with pytest.raises(WeightsError, match=r"noise\.pt does not load .*expected a weakseg checkpoint"):
+        load_predictor(tmp_path / "noise.pt", PLAIN, CPU)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_exports_of_other_programs_are_refused(models: Path, tmp_path: Path) -> None:
+    torch.jit.script(torch.nn.Identity()).save(tmp_path / "other.pt")
+    model = onnx.load(models / "m.onnx")
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "other.onnx")
+    for name in ("other.pt", "other.onnx"):
+        with pytest.raises(WeightsError, match=rf"{name} does not say its classes.*export the model again"):
+            load_predictor(tmp_path / name, PLAIN, CPU)

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from pydensecrf.utils import unary_from_labels
+
+from weakseg.core.errors import DataError, ParamsError, StageError
+from weakseg.methods.crf import (
+    CrfOptions,
+    RefineOptions,
+    class_shares,
+    confident_unary,
+    dense_crf,
+    mean_field,
+    refine_area,
+    refine_many,
+    soft_unary,
+)
+from weakseg.methods.scores import ScoreMaps
+
+QUICK = CrfOptions(bilateral_sxy=8, bilateral_srgb=20, gaussian_sxy=2, iterations=5)
+
+
+def two_halves(height: int, width: int) -> np.ndarray:
+    image = np.full((height, width, 3), 60, np.uint8)
+    image[:, width // 2 :] = 190
+    return image
+
+
+def exact_mean_field(image: np.ndarray, energy: np.ndarray, options: CrfOptions) -> np.ndarray:
+    """Brute force over all pairs: full kernels with the self term, normalised symmetrically, Potts."""
+    n, height, width = energy.shape
+    rows, columns = np.mgrid[:height, :width]
+    place = np.stack([rows.ravel(), columns.ravel()], 1).astype(float)
+    colour = image.reshape(-1, 3).astype(float)
+    kernels = []
+    for features, weight in (
+        (place / options.gaussian_sxy, options.gaussian_weight),
+        (np.hstack([place / options.bilateral_sxy, colour / options.bilateral_srgb]), options.bilateral_weight),
+    ):
+        kernel = np.exp(-0.5 * ((features[:, None] - features[None]) ** 2).sum(2))
+        norm = 1 / np.sqrt(kernel.sum(1))
+        kernels.append(weight * norm[:, None] * kernel * norm[None])
+    flat = energy.reshape(n, -1).astype(float)
+    q = np.exp(-flat)
+    q /= q.sum(0)
+    for _ in range(options.iterations):
+        logits = -flat + q @ sum(kernels)
+        q = np.exp(logits - logits.max(0))
+        q /= q.sum(0)
+    return q.reshape(n, height, width)
+
+
+@pytest.mark.parametrize("noise", [0, 20])
+def test_crf_equals_brute_force_mean_field(noise: int) -> None:
+    rng = np.random.default_rng(0)
+    image = (two_halves(28, 32) + rng.integers(-noise, noise + 1, (28, 32, 3))).astype(np.uint8)
+    truth = np.minimum(np.arange(32) // 12, 2)
+    shares = class_shares((np.arange(3)[:, None, None] == truth) * 0.2 + rng.random((3, 28, 32)))
+    options = CrfOptions(2.0, 1.0, 10.0, 30.0, 1.0, iterations=5)
+    found, expected = (f(image, soft_unary(shares), options) for f in (mean_field, exact_mean_field))
+    assert np.abs(found - expected).mean() <= 0.005
+    assert (found.argmax(0) == expected.argmax(0)).mean() >= 0.98
+    assert np.abs(expected - shares).mean() > 0.02  # the kernels did something
+
+
+def test_zero_weights_give_back_the_shares_and_keep_the_argmax() -> None:
+    rng = np.random.default_rng(1)
+    image, scores = rng.integers(0, 256, (20, 30, 3), np.uint8), rng.random((4, 20, 30)).astype(np.float32)
+    refined = dense_crf(image, scores, CrfOptions(gaussian_weight=0, bilateral_weight=0))
+    np.testing.assert_array_equal(refined.argmax(0), scores.argmax(0))
+    shares = np.maximum(scores / scores.sum(0), 0.01)
+    np.testing.assert_allclose(refined, shares / shares.sum(0), atol=1e-5)
+
+
+def test_crf_cleans_noisy_scores_along_the_edge() -> None:
+    rng = np.random.default_rng(2)
+    image = two_halves(32, 40)
+    truth = (np.arange(40) >= 20).astype(int)[None].repeat(32, 0)
+    scores = np.stack([truth == 0, truth == 1]) * 0.3 + rng.random((2, 32, 40)) * 0.7
+    assert (scores.argmax(0) == truth).mean() < 0.9
+    assert (dense_crf(image, scores, QUICK).argmax(0) == truth).mean() == 1.0
+
+
+def test_no_class_and_one_class_are_answered_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
+    image, scores = two_halves(8, 8), np.zeros((3, 8, 8), np.float32)
+    assert not dense_crf(image, scores, QUICK).any()
+    scores[1, 2, 2] = 0.2
+    refined = dense_crf(image, scores, QUICK)
+    assert (refined[1] == 1).all()
+    assert not refined[[0, 2]].any()
+    scores[2, 3, 3] = 0.2
+    with pytest.raises(StageError, match=r"pydensecrf2.*C\+\+ compiler.*refiner: pamr"):
+        dense_crf(image, scores, QUICK)
+
+
+def test_absent_classes_stay_zero_and_present_ones_sum_to_one() -> None:
+    rng = np.random.default_rng(3)
+    scores = rng.random((4, 12, 12))
+    scores[2] = 0
+    scores[:, 5:7] = 0  # rows without any evidence are unsure, not NaN
+    refined = dense_crf(two_halves(12, 12), scores, QUICK)
+    assert not refined[2].any()
+    np.testing.assert_allclose(refined.sum(0), 1, atol=1e-5)
+
+
+def test_class_shares_by_hand() -> None:
+    scores = np.array([0.9, 0.1, 0.0]).reshape(3, 1, 1).repeat(2, 2)
+    scores[:, 0, 1] = 0
+    shares = class_shares(scores)
+    np.testing.assert_allclose(shares[:, 0, 0], [0.9, 0.1, 0])
+    np.testing.assert_allclose(shares[:, 0, 1], [1 / 3] * 3)
+    np.testing.assert_allclose(class_shares(scores, temperature=2.0)[:, 0, 0], [0.75, 0.25, 0])
+    np.testing.assert_allclose(soft_unary(shares)[:, 0, 0], -np.log([0.9, 0.1, 0.01]), rtol=1e-6)
+
+
+def test_confident_unary_is_the_librarys_with_label_0_as_unsure() -> None:
+    shares = np.array([[0.7, 0.5, 0.4, 0.3], [0.2, 0.4, 0.1, 0.1], [0.1, 0.1, 0.5, 0.6]]).reshape(3, 2, 2)
+    labels = np.array([[1, 0], [0, 3]])  # margins .5, .1, .1, .3
+    found = confident_unary(shares, min_score=0.45, min_margin=0.15, confidence=0.7)
+    np.testing.assert_allclose(found.reshape(3, -1), unary_from_labels(labels, 3, 0.7, zero_unsure=True), rtol=1e-6)
+    low = confident_unary(shares, min_score=0.65, min_margin=0.15, confidence=0.7)
+    np.testing.assert_allclose(low[:, 1, 1], np.log(3), rtol=1e-6)  # .6 is below the least score
+
+
+def test_unsure_pixels_take_the_class_of_their_alike_neighbours() -> None:
+    image = two_halves(24, 24)
+    scores = np.full((2, 24, 24), 0.5)
+    scores[:, 4:8, 2:6] = [[[0.9]], [[0.1]]]
+    scores[:, 4:8, 18:22] = [[[0.1]], [[0.9]]]
+    options = CrfOptions(bilateral_sxy=30, bilateral_srgb=10, bilateral_weight=10, unary="confident")
+    refined = dense_crf(image, scores, options)
+    assert (refined[:, 12:].argmax(0) == (np.arange(24) >= 12)).all()
+
+
+def test_crf_refuses() -> None:
+    image, scores = two_halves(8, 8), np.ones((2, 8, 8), np.float32)
+    with pytest.raises(DataError, match="refine the scores with the image"):
+        dense_crf(image[:7], scores, QUICK)
+    with pytest.raises(DataError, match="rerun the stage that made them"):
+        dense_crf(image, scores * np.nan, QUICK)
+    with pytest.raises(ParamsError, match="soft or confident"):
+        CrfOptions(unary="hard")  # type: ignore[arg-type]
+    with pytest.raises(ParamsError, match="iterations >= 1"):
+        CrfOptions(iterations=0)
+    with pytest.raises(ParamsError, match=r"crf\.refiner"):
+        RefineOptions(refiner="grabcut")  # type: ignore[arg-type]
+    with pytest.raises(ParamsError, match="workers"):
+        next(refine_many([], RefineOptions(), workers=0))
+
+
+def random_job(seed: int, height: int = 40, width: int = 52) -> tuple[np.ndarray, ScoreMaps]:
+    rng = np.random.default_rng(seed)
+    scores = rng.random((3, height, width)).astype(np.float32)
+    scores[2] = 0
+    return rng.integers(0, 256, (height, width, 3), np.uint8), ScoreMaps(scores, np.array([True, True, False]))
+
+
+def test_refiner_none_passes_maps_through() -> None:
+    image, maps = random_job(0)
+    assert refine_area(image, maps, RefineOptions(refiner="none")) is maps
+
+
+def test_windows_with_enough_halo_equal_the_whole_area() -> None:
+    image, maps = random_job(1)
+    options = {"refiner": "pamr", "dilations": (1, 2), "pamr_iterations": 2}
+    whole = refine_area(image, maps, RefineOptions(**options, window=100))  # type: ignore[arg-type]
+    cut = refine_area(image, maps, RefineOptions(**options, window=16, halo=6))  # type: ignore[arg-type]
+    np.testing.assert_allclose(cut.scores, whole.scores, atol=1e-6)
+    assert np.abs(whole.scores - maps.scores).mean() > 0.05
+    assert not whole.scores[2].any()
+
+
+def test_pool_gives_the_same_results_in_order_and_reads_jobs_as_they_are_taken() -> None:
+    read: list[int] = []
+
+    def jobs() -> Iterator[tuple[np.ndarray, ScoreMaps]]:
+        for seed in range(12):
+            read.append(seed)
+            yield random_job(seed)
+
+    options = RefineOptions(crf=QUICK, window=32, halo=8)
+    results = refine_many(jobs(), options, workers=2)
+    first = next(results)
+    assert len(read) < 6  # four windows are on their way, not all jobs
+    found = [first, *results]
+    assert len(found) == len(read) == 12
+    for seed in (0, 5, 11):
+        expected = refine_area(*random_job(seed), options)
+        np.testing.assert_array_equal(found[seed].scores, expected.scores)
+        np.testing.assert_array_equal(found[seed].present, [True, True, False])
+
+
+def test_errors_of_a_worker_are_raised_here() -> None:
+    broken = CrfOptions(gaussian_weight="strong")  # type: ignore[arg-type]  # the library wants a number
+    with pytest.raises(TypeError, match="bytes-like"):
+        list(refine_many([random_job(0), random_job(1)], RefineOptions(crf=broken), workers=2))
+
+
+def test_a_wrong_job_is_refused_before_it_is_sent() -> None:
+    image, maps = random_job(0)
+    with pytest.raises(DataError, match="refine the scores with the image"):
+        list(refine_many([(image[:3], maps)], RefineOptions(), workers=2))

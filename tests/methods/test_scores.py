@@ -1,0 +1,80 @@
+"""ScoreMaps on disk and the faults that are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from weakseg.core.errors import DataError
+from weakseg.methods.scores import ScoreMaps, check_scores, load_scores, save_scores
+
+
+def maps(scores: np.ndarray | None = None, present: tuple[bool, ...] = (True, False, True)) -> ScoreMaps:
+    given = np.zeros((3, 4, 5), np.float32) if scores is None else scores
+    return ScoreMaps(given, np.array(present))
+
+
+def test_round_trip_within_half_precision(tmp_path: Path) -> None:
+    scores = np.random.default_rng(0).random((3, 4, 5), np.float32)
+    scores[1] = 0
+    save_scores(tmp_path / "sub" / "a.npz", maps(scores))
+    back = load_scores(tmp_path / "sub" / "a.npz")
+    assert back.scores.dtype == np.float32
+    assert np.abs(back.scores - scores).max() <= 2**-12
+    assert back.present.tolist() == [True, False, True]
+    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["a.npz"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -0.01, 1.01])
+def test_values_outside_are_refused_and_nothing_is_written(tmp_path: Path, value: float) -> None:
+    scores = np.zeros((3, 4, 5), np.float32)
+    scores[0, 1, 2] = value
+    with pytest.raises(DataError, match=r"a: scores from .*\[0, 1\].*NaN weights"):
+        save_scores(tmp_path / "a.npz", maps(scores))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scores_of_absent_classes_are_refused() -> None:
+    scores = np.zeros((3, 4, 5), np.float32)
+    scores[1, 0, 0] = 0.5
+    with pytest.raises(DataError, match=r"x: absent classes \[1\] have scores; .*mask the scores by the tags"):
+        check_scores(maps(scores), "x")
+    good = maps(scores, (True, True, False))
+    assert check_scores(good, "x") is good
+
+
+@pytest.mark.parametrize(
+    ("shape", "present"), [((4, 5), (True,) * 3), ((2, 4, 5), (True,) * 3), ((1, 3, 4, 5), (True,))]
+)
+def test_shapes_are_checked(shape: tuple[int, ...], present: tuple[bool, ...]) -> None:
+    with pytest.raises(DataError, match=r"\(C, H, W\) and \(C,\)"):
+        check_scores(maps(np.zeros(shape, np.float32), present), "x")
+
+
+def test_broken_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    with pytest.raises(DataError, match=r"no scores at .*run the stage that writes it"):
+        load_scores(path)
+    save_scores(path, maps(np.random.default_rng(0).random((3, 40, 50), np.float32), (True,) * 3))
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 0xFF
+    for content in (b"", b"text", b"PK\x03\x04", whole[: len(whole) // 2], whole[:-10], bytes(flipped)):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"is unreadable .*rerun its stage"):
+            load_scores(path)
+
+
+def test_other_archives_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", scores=np.zeros((3, 2, 2)))
+    with pytest.raises(DataError, match="unreadable"):
+        load_scores(tmp_path / "a.npz")
+    with (tmp_path / "b.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(DataError, match="unreadable"):
+        load_scores(tmp_path / "b.npz")
+    np.savez(tmp_path / "c.npz", scores=np.full((1, 2, 2), 7.0), present=np.ones(1, bool))
+    with pytest.raises(DataError, match=r"scores from 0\.0 to 7\.0"):
+        load_scores(tmp_path / "c.npz")

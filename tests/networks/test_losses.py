@@ -1,0 +1,256 @@
+"""Values by hand, torch as oracle, finite differences, properties, refusals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from weakseg.core.errors import DataError
+from weakseg.networks import losses
+
+
+def random_case(seed: int, classes: int = 4, ignored: float = 0.2) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, classes, 5, 6, generator=draw)
+    masks = torch.randint(0, classes, (2, 5, 6), generator=draw)
+    masks[torch.rand(2, 5, 6, generator=draw) < ignored] = 255
+    return logits, masks.to(torch.uint8)
+
+
+def logits_of(probabilities: list[list[float]]) -> Tensor:
+    """Logits (1, C, 1, P) whose softmax is the given rows, one row of C probabilities per pixel."""
+    return torch.tensor(probabilities).log().T.reshape(1, -1, 1, len(probabilities))
+
+
+def gradient_agrees(loss: Callable[[Tensor], Tensor], logits: Tensor) -> None:
+    """Autograd against central differences; the losses reduce in float32, hence the tolerance."""
+    point = logits.clone().requires_grad_(True)
+    (grad,) = torch.autograd.grad(loss(point), point)
+    step = 1e-2
+    for index in range(0, logits.numel(), 7):
+        shift = torch.zeros(logits.numel())
+        shift[index] = step
+        shift = shift.reshape(logits.shape)
+        slope = (loss(logits + shift) - loss(logits - shift)) / (2 * step)
+        assert float(grad.reshape(-1)[index]) == pytest.approx(float(slope), abs=2e-4)
+
+
+def test_cross_entropy_by_hand() -> None:
+    logits = logits_of([[0.5, 0.5], [0.2, 0.8], [0.9, 0.1]])
+    masks = torch.tensor([[[0, 1, 255]]], dtype=torch.uint8)
+    first, second = -math.log(0.5), -math.log(0.8)
+    assert float(losses.cross_entropy(logits, masks)) == pytest.approx((first + second) / 2)
+    weighted = losses.cross_entropy(logits, masks, torch.tensor([1.0, 3.0]))
+    assert float(weighted) == pytest.approx((first + 3 * second) / 4)
+    pixels = torch.tensor([[[1.0, 0.5, 9.0]]])
+    assert float(losses.cross_entropy(logits, masks, pixel_weights=pixels)) == pytest.approx((first + second / 2) / 2)
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 0.5, 2.0, 5.0])])
+def test_cross_entropy_is_torchs(weights: Tensor | None) -> None:
+    logits, masks = random_case(0)
+    expected = F.cross_entropy(logits, masks.long(), weight=weights, ignore_index=255)
+    assert float(losses.cross_entropy(logits, masks, weights)) == pytest.approx(float(expected), rel=1e-5)
+    half = losses.cross_entropy(logits, masks, weights, pixel_weights=torch.full(masks.shape, 0.5))
+    assert float(half) == pytest.approx(float(expected) / 2, rel=1e-5)
+
+
+ON_MASKS = [losses.cross_entropy, losses.dice_loss, losses.lovasz_softmax]
+
+
+@pytest.mark.parametrize("loss", ON_MASKS)
+def test_nothing_labelled_is_zero_with_a_graph(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    logits = torch.randn(2, 3, 4, 4, requires_grad=True)
+    value = loss(logits, torch.full((2, 4, 4), 255, dtype=torch.uint8))
+    value.backward()
+    assert float(value.detach()) == 0
+    assert logits.grad is not None
+    assert (logits.grad == 0).all()
+
+
+@pytest.mark.parametrize("loss", ON_MASKS)
+def test_mask_losses_ignore_255_and_agree_with_differences(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    logits, masks = random_case(1)
+    changed = torch.where((masks == 255).unsqueeze(1), torch.full_like(logits, 7.0), logits)
+    changed[:, 0] += 3 * (masks == 255)
+    assert float(loss(changed, masks)) == pytest.approx(float(loss(logits, masks)), rel=1e-6)
+    gradient_agrees(lambda values: loss(values, masks), logits)
+
+
+@pytest.mark.parametrize("loss", ON_MASKS)
+def test_mask_losses_in_bf16_stay_float32_and_refuse_other_shapes(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    logits, masks = random_case(2)
+    low = loss(logits.bfloat16(), masks)
+    assert low.dtype == torch.float32
+    assert float(low) == pytest.approx(float(loss(logits, masks)), abs=0.02)
+    with pytest.raises(DataError, match="crop and resize both alike"):
+        loss(logits, masks[:, :-1])
+
+
+def test_dice_by_hand_leaves_absent_classes_out() -> None:
+    logits = logits_of([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1]])
+    masks = torch.tensor([[[0, 1]]])
+    first, second = 1 - 2 * 0.6 / (0.8 + 1), 1 - 2 * 0.7 / (1.0 + 1)
+    assert float(losses.dice_loss(logits, masks)) == pytest.approx((first + second) / 2)
+    assert float(losses.dice_loss(1000 * F.one_hot(masks, 3).movedim(-1, 1).float(), masks)) == pytest.approx(0)
+
+
+def test_lovasz_by_hand() -> None:
+    """One class pair, truth (1, 0, 0): errors of class 0 sort to .8, .6, .3; Jaccard losses of the growing set."""
+    logits = logits_of([[0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
+    masks = torch.tensor([[[0, 1, 1]]])
+    # class 0: pixel 0 (truth) missed: J = 1; then pixel 1 false: J = 1 - 0/2 = 1; so only the first step counts
+    class_0 = 0.8 * 1.0
+    # class 1: pixels 1, 2 true. Errors .8 (pixel 0, false), .6 (1, missed), .3 (2, missed): J = 1/3, 2/3, 1
+    class_1 = 0.8 / 3 + 0.6 / 3 + 0.3 / 3
+    assert float(losses.lovasz_softmax(logits, masks)) == pytest.approx((class_0 + class_1) / 2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_lovasz_of_hard_predictions_is_one_minus_iou(seed: int) -> None:
+    logits, masks = random_case(seed, classes=3)
+    guess = logits.argmax(1)
+    hard = 1e4 * F.one_hot(guess, 3).movedim(-1, 1).float()
+    labelled = masks != 255
+    jaccard = []
+    for index in range(3):
+        both = ((guess == index) & (masks == index)).sum()
+        either = (((guess == index) & labelled) | (masks == index)).sum()
+        if (masks == index).any():
+            jaccard.append(1 - float(both / either))
+    assert float(losses.lovasz_softmax(hard, masks)) == pytest.approx(sum(jaccard) / len(jaccard), abs=1e-6)
+
+
+def test_multi_label_bce_by_hand() -> None:
+    logits = torch.tensor([[0.0, 2.0], [-1.0, 5.0]])
+    tags = torch.tensor([[True, False], [True, True]])
+    known = torch.tensor([[True, True], [True, False]])
+    terms = [math.log(2), math.log1p(math.exp(2)), math.log1p(math.exp(1))]
+    assert float(losses.multi_label_bce(logits, tags, known)) == pytest.approx(sum(terms) / 3, rel=1e-6)
+    weighted = losses.multi_label_bce(logits, tags, known, pos_weight=torch.tensor([3.0, 1.0]))
+    assert float(weighted) == pytest.approx((3 * terms[0] + terms[1] + 3 * terms[2]) / 3, rel=1e-6)
+    everything = F.binary_cross_entropy_with_logits(logits, tags.float())
+    assert float(losses.multi_label_bce(logits, tags)) == pytest.approx(float(everything))
+    assert float(losses.multi_label_bce(logits, tags, torch.zeros_like(tags))) == 0
+    with pytest.raises(DataError, match=r"\(B, C\) each"):
+        losses.multi_label_bce(logits, tags[:1])
+
+
+def test_tag_loss_by_hand() -> None:
+    logits = logits_of([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [0.1, 0.6, 0.3], [0.2, 0.2, 0.6]])
+    allowed = torch.tensor([[[0b011, 0b111, 0b001, 0b000]]], dtype=torch.int32)
+    expected = (-math.log(0.8) - math.log(0.1)) / 4
+    assert float(losses.tag_loss(logits, allowed)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_tag_loss_of_single_tags_is_cross_entropy() -> None:
+    logits, masks = random_case(3, ignored=0.0)
+    single = torch.ones_like(masks, dtype=torch.int32) << masks.int()
+    expected = losses.cross_entropy(logits, masks)
+    assert float(losses.tag_loss(logits, single)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_tag_loss_gradient() -> None:
+    logits, _ = random_case(4)
+    allowed = torch.randint(0, 16, (2, 5, 6), generator=torch.Generator().manual_seed(4), dtype=torch.int32)
+    gradient_agrees(lambda values: losses.tag_loss(values, allowed), logits)
+    point = logits.clone().requires_grad_(True)
+    losses.tag_loss(point, allowed).backward()
+    assert point.grad is not None
+    silent = (allowed == 0) | (allowed == 15)
+    assert silent.any()
+    assert (point.grad.movedim(1, -1)[silent] == 0).all()
+    wrong = (allowed & 1) == 0  # class 0 forbidden: its logit is pushed down
+    assert (point.grad[:, 0][wrong & ~silent] > 0).all()
+
+
+def test_tag_loss_is_stable_at_extreme_logits() -> None:
+    logits = torch.tensor([1000.0, -1000.0]).reshape(1, 2, 1, 1).requires_grad_(True)
+    value = losses.tag_loss(logits, torch.tensor([[[0b10]]], dtype=torch.int32))
+    value.backward()
+    assert float(value.detach()) == pytest.approx(2000)
+    assert logits.grad is not None
+    assert logits.grad.reshape(-1).tolist() == pytest.approx([1.0, -1.0])
+    with pytest.raises(DataError, match="allowed"):
+        losses.tag_loss(logits, torch.zeros(1, 2, 2, dtype=torch.int32))
+
+
+def test_tag_loss_of_thirty_one_classes() -> None:
+    logits = torch.zeros(1, 31, 1, 1)
+    top = torch.tensor([[[1 << 30]]], dtype=torch.int32)
+    assert float(losses.tag_loss(logits, top)) == pytest.approx(math.log(31), rel=1e-6)
+
+
+def test_presence_loss_by_hand() -> None:
+    """Window 0: pixels 0, 1; window 1: pixel 2; pixel 3 in none; window 2 is not in the batch."""
+    logits = logits_of([[0.7, 0.3], [0.4, 0.6], [0.9, 0.1], [0.01, 0.99]])
+    ids = torch.tensor([[[0, 0, 1, -1]]])
+    tags = torch.tensor([[True, True], [False, True], [True, True]])
+    expected = (-math.log(0.7) - math.log(0.6) - math.log(0.1)) / 3
+    assert float(losses.presence_loss(logits, ids, tags)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_presence_loss_pulls_only_the_best_pixel() -> None:
+    logits = torch.tensor([[0.0, 0.0, 0.0], [-1.0, 1.0, 0.0]]).reshape(1, 2, 1, 3).requires_grad_(True)
+    losses.presence_loss(logits, torch.zeros(1, 1, 3, dtype=torch.int64), torch.tensor([[False, True]])).backward()
+    assert logits.grad is not None
+    assert (logits.grad[0, :, 0, 1] != 0).all()
+    assert logits.grad[0, 1, 0, 1] < 0
+    assert (logits.grad[0, :, 0, [0, 2]] == 0).all()
+
+
+def test_presence_loss_equals_a_loop_and_its_gradient() -> None:
+    logits, _ = random_case(5)
+    draw = torch.Generator().manual_seed(5)
+    ids = torch.randint(-1, 6, (2, 5, 6), generator=draw)
+    tags = torch.rand(6, 4, generator=draw) < 0.5
+    terms = [
+        -logits.softmax(1).movedim(1, -1)[ids == window][:, index].max().log()
+        for window, index in tags.nonzero().tolist()
+    ]
+    value = losses.presence_loss(logits, ids, tags)
+    assert float(value) == pytest.approx(float(torch.stack(terms).mean()), rel=1e-5)
+    gradient_agrees(lambda values: losses.presence_loss(values, ids, tags), logits)
+
+
+def test_presence_loss_without_windows_or_tags_is_zero() -> None:
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    outside = torch.full((1, 4, 4), -1)
+    cases = [(outside, torch.ones(2, 3)), (outside, torch.ones(0, 3)), (torch.zeros_like(outside), torch.zeros(2, 3))]
+    for ids, tags in cases:
+        logits.grad = None
+        value = losses.presence_loss(logits, ids, tags.bool())
+        value.backward()
+        assert float(value.detach()) == 0
+        assert logits.grad is not None
+        assert (logits.grad == 0).all()
+    with pytest.raises(DataError, match="over the whole batch"):
+        losses.presence_loss(logits, torch.full((1, 4, 4), 2), torch.ones(2, 3, dtype=torch.bool))
+
+
+def test_consistency_counts_unconfident_pixels_in_the_mean() -> None:
+    logits = logits_of([[0.5, 0.5], [0.2, 0.8], [0.9, 0.1], [0.6, 0.4]])
+    hard = torch.tensor([[[0, 1, 255, 1]]])
+    weights = torch.tensor([[[1.0, 0.5, 1.0, 0.0]]])
+    expected = (-math.log(0.5) - 0.5 * math.log(0.8)) / 3
+    assert float(losses.consistency_loss(logits, hard, weights)) == pytest.approx(expected, rel=1e-5)
+    soft = torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0], [1.0, 0.0]]).T.reshape(1, 2, 1, 4)
+    sums = -math.log(0.5) - 0.5 * (0.5 * math.log(0.2) + 0.5 * math.log(0.8)) - math.log(0.1)
+    assert float(losses.consistency_loss(logits, soft, weights)) == pytest.approx(sums / 4, rel=1e-5)
+
+
+def test_consistency_gives_the_teacher_no_gradient() -> None:
+    student, _ = random_case(6)
+    teacher = student.clone().requires_grad_(True)
+    student = student.requires_grad_(True)
+    targets = teacher.softmax(1)
+    losses.consistency_loss(student, targets, targets.amax(1)).backward()
+    assert teacher.grad is None
+    assert student.grad is not None
+    with pytest.raises(DataError, match="the teacher's probabilities"):
+        losses.consistency_loss(student, targets[:, :2], targets.amax(1))

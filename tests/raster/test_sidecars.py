@@ -1,0 +1,147 @@
+"""Where a raster lies, from every kind of file beside it; values by hand: 0.3 m px, corner at 500000, 5300000."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from rasterio import Affine
+from rasterio.crs import CRS
+
+from weakseg.core.errors import DataError
+from weakseg.raster import sidecars
+from weakseg.raster.open import read_info
+from weakseg.raster.sidecars import sidecar_name
+
+PLACE = (0.3, 0.0, 500000.0, 0.0, -0.3, 5300000.0)
+WORLD = "0.3\n0\n0\n-0.3\n500000.15\n5299999.85\n"  # of the centre of the first px
+UTM = CRS.from_epsg(25832)
+PIXELS = np.zeros((4, 6, 3), np.uint8)
+
+
+def picture(path: Path) -> Path:
+    Image.fromarray(PIXELS).save(path)
+    return path
+
+
+def epsg(path: Path) -> int | None:
+    crs = read_info(path).crs
+    return CRS.from_wkt(crs).to_epsg() if crs else None
+
+
+@pytest.mark.parametrize("name", ["a.png.aux.xml", "a.png.AUX.XML", "A.PNG.AUX.XML", "a.aux.xml", "a.AUX.XML"])
+def test_gdal_sidecars_of_every_spelling(tmp_path: Path, name: str) -> None:
+    layout = {"height": 4, "width": 6, "count": 3, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "b.png", "w", driver="PNG", crs=UTM, transform=Affine(*PLACE), **layout) as file:
+        file.write(PIXELS.transpose(2, 0, 1))
+    shutil.move(tmp_path / "b.png.aux.xml", tmp_path / name)
+    path = picture(tmp_path / "a.png")
+    assert read_info(path).transform == pytest.approx(PLACE)
+    assert epsg(path) == 25832
+
+
+@pytest.mark.parametrize(
+    ("raster", "world"),
+    [
+        *(("a.png", "a.pgw"), ("a.png", "a.PGW"), ("a.png", "a.wld"), ("a.jpg", "a.jgw"), ("a.jpg", "a.JPGW")),
+        *(("a.jpeg", "a.jpegw"), ("a.tif", "a.tfw"), ("a.tif", "A.TFW"), ("a.tiff", "a.tiffw")),
+    ],
+)
+@pytest.mark.parametrize("prj", ["a.prj", "a.PRJ"])
+def test_world_files_with_the_crs_in_a_prj(tmp_path: Path, raster: str, world: str, prj: str) -> None:
+    path = picture(tmp_path / raster)
+    (tmp_path / world).write_text(WORLD)
+    assert (read_info(path).crs, read_info(path).transform) == (None, pytest.approx(PLACE))
+    (tmp_path / prj).write_text(UTM.to_wkt(version="WKT1_ESRI"))
+    assert epsg(path) == 25832
+
+
+@pytest.mark.parametrize("world", [".tfw", ".tifw", ".tiffw", ".wld", ".TIFW"])
+@pytest.mark.parametrize("raster", ["a.tif", "a.TIF", "a.tiff"])
+def test_world_files_beside_a_sidecar_that_holds_only_the_crs(tmp_path: Path, raster: str, world: str) -> None:
+    path = picture(tmp_path / raster)
+    (tmp_path / f"a{world}").write_text(WORLD)
+    assert read_info(path).transform == pytest.approx(PLACE)
+    path.with_name(f"{raster}.aux.xml").write_text(f"<PAMDataset><SRS>{escape(UTM.to_wkt())}</SRS></PAMDataset>")
+    assert read_info(path).transform == pytest.approx(PLACE)
+    assert epsg(path) == 25832
+
+
+def test_the_world_file_of_another_format_is_that_of_another_raster(tmp_path: Path) -> None:
+    (tmp_path / "a.tfw").write_text(WORLD)
+    assert read_info(picture(tmp_path / "a.jpg")).transform is None
+    assert read_info(picture(tmp_path / "a.tif")).transform == pytest.approx(PLACE)
+
+
+def test_a_prj_may_hold_a_code_and_counts_only_for_rasters_with_a_transform(tmp_path: Path) -> None:
+    path = picture(tmp_path / "a.png")
+    (tmp_path / "a.prj").write_text("EPSG:25832\n")
+    assert epsg(path) is None  # of a shapefile, perhaps
+    (tmp_path / "a.pgw").write_text(WORLD)
+    assert epsg(path) == 25832
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("a.tifw", "0.3\n0\n0\n", "no world file of six numbers"),
+        ("a.prj", "nonsense", "no coordinate reference system"),
+        ("a.prj", 'PROJCS["half', "no coordinate reference system"),
+        ("a.aux.xml", "<PAMDataset>", "no element found"),
+        ("a.aux.xml", "<PAMDataset><GeoTransform>1, 2</GeoTransform></PAMDataset>", "GeoTransform '1, 2'"),
+        ("a.aux.xml", "<PAMDataset><SRS>nowhere</SRS></PAMDataset>", "no coordinate reference system"),
+    ],
+)
+def test_sidecars_that_cannot_be_used_are_refused(tmp_path: Path, name: str, text: str, reason: str) -> None:
+    path = picture(tmp_path / ("a.tif" if name == "a.tifw" else "a.png"))
+    if name != "a.tifw":
+        (tmp_path / "a.pgw").write_text(WORLD)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError) as caught:
+        read_info(path)
+    assert str(caught.value).startswith(f"{tmp_path / name}: cannot be used ({reason}")
+    assert "\n" not in str(caught.value)
+
+
+def test_huge_sidecars_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sidecars, "MAX_BYTES", 10)
+    path = picture(tmp_path / "a.png")
+    (tmp_path / "a.aux.xml").write_text("<PAMDataset/>")
+    with pytest.raises(DataError, match=r"a\.aux\.xml: cannot be used \(13 bytes\)"):
+        read_info(path)
+
+
+def test_a_tie_point_at_the_centre_of_a_pixel_is_moved_to_its_corner(tmp_path: Path) -> None:
+    # GTRasterTypeGeoKey 2 is RasterPixelIsPoint: the tie point names the centre of px 0, 0
+    keys = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 2, 3072, 0, 1, 25832)
+    tags = {33550: (0.3, 0.3, 0.0), 33922: (0.0, 0.0, 0.0, 500000.15, 5299999.85, 0.0), 34735: keys}
+    directory = ImageFileDirectory_v2()
+    for tag, values in tags.items():
+        directory.tagtype[tag] = 3 if tag == 34735 else 12
+        directory[tag] = values
+    Image.fromarray(PIXELS).save(tmp_path / "a.tif", tiffinfo=directory)
+    assert read_info(tmp_path / "a.tif").transform == pytest.approx(PLACE)
+    assert epsg(tmp_path / "a.tif") == 25832
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("top.tif.aux.xml", "top.tif.aux.xml"),
+        ("TOP.AUX.XML", "top.aux.xml"),
+        ("Top.TFW", "top.tfw"),
+        ("top.prj", "top.prj"),
+        ("top.tif.msk", "top.tif.msk"),
+        ("top.shp", None),
+        ("other.tfw", None),
+        ("top.png.aux.xml", None),
+    ],
+)
+def test_names_that_belong_to_a_raster(name: str, target: str | None) -> None:
+    assert sidecar_name("top.tif", name) == target

@@ -1,0 +1,134 @@
+"""Ablation: rows read, trained apart, kept, and tabled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from weakseg.core.errors import ParamsError
+from weakseg.core.params import load_params, with_changes
+from weakseg.stages import run_stage, tiles
+from weakseg.studies.ablation import Variant, ablation_table, load_variants, run_ablation
+
+PROJECT = Path(__file__).parents[2]
+
+
+def test_the_committed_rows_fit_the_demo() -> None:
+    variants = load_variants(PROJECT / "configs" / "ablation.yaml")
+    base = load_params(PROJECT / "params.yaml")
+    assert variants[0] == Variant("consistency with tags", "consistency", {})
+    changed = [with_changes(base, variant.changes) for variant in variants]
+    assert all((params != base) == bool(variant.changes) for params, variant in zip(changed, variants, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}", "no rows"),
+        ("- {name: a, source: pixel, sett: {}}", "sett"),
+        ("- {name: a, source: crayon}", "source crayon"),
+        ("- {name: a, source: cam, stages: [camera]}", "stage camera"),
+        ("- {name: a, source: cam, stages: [pseudo]}", "pseudo with source None"),
+        ("- {name: a, source: pixel, stages: [cam]}", "no pseudo-masks to make again"),
+        ("- {name: a, source: pixel}\n- {name: a, source: full}", "one name"),
+    ],
+)
+def test_bad_rows_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "rows.yaml").write_text(text)
+    with pytest.raises(ParamsError, match=message):
+        load_variants(tmp_path / "rows.yaml")
+
+
+def test_changes_are_checked_like_the_file() -> None:
+    base = load_params(PROJECT / "params.yaml")
+    assert with_changes(base, {"students.batch": 9}).students.batch == 9
+    for path, value in (("studnets.batch", 9), ("students.batch", -1), ("students.bach", 9)):
+        with pytest.raises(ParamsError, match=path.split(".")[-1]):
+            with_changes(base, {path: value})
+
+
+def test_rows_are_trained_once_and_leave_no_trace(workspace: Path) -> None:
+    tiles.run(workspace)
+    said: list[str] = []
+    variants = [Variant("plain", "pixel", {}), Variant("oracle", "full", {"segment.dice": 0.5})]
+    with pytest.raises(ParamsError, match="no row plane"):
+        run_ablation(workspace, variants, [0], said.append, only=["plane"])
+    first = run_ablation(workspace, variants, [0], said.append, only=["plain"])
+    both = run_ablation(workspace, variants, [0], said.append)
+    assert both["rows"][0] == first["rows"][0]
+    assert [line.endswith("(kept)") for line in said] == [False, True, False]
+    assert 0 <= both["rows"][1]["miou"] <= 1
+    assert both["rows"][1]["changes"] == {"segment.dice": 0.5}
+    assert json.loads((workspace / "reports" / "ablation.json").read_text())["rows"] == both["rows"]
+    assert len((workspace / "reports" / "ablation.md").read_text().splitlines()) == 4
+    assert not list((workspace / ".weakseg" / "ablation").glob("*"))
+    assert not (workspace / "out" / "checkpoints").exists()
+
+
+def test_a_row_makes_its_masks_again_in_a_place_of_its_own(workspace: Path) -> None:
+    tiles.run(workspace)
+    for stage in ("classifier", "cam"):
+        run_stage(workspace, stage)
+    run_stage(workspace, "pseudo", "cam")
+    before = {path: path.read_bytes() for path in sorted((workspace / "out").rglob("*.np[yz]"))}
+    harder = {"pseudo.scores": (0.5,), "cam.scales": (0.5,)}
+    as_it_is = Variant("same", "cam", {}, ("cam", "pseudo@cam"))
+    rows = [Variant("cam", "cam", {}), as_it_is, Variant("other", "cam", harder, ("cam", "pseudo@cam"))]
+    plain, same, other = run_ablation(workspace, rows, [0], lambda _line: None)["rows"]
+    assert same["miou"] == plain["miou"]
+    assert other["iou"] != plain["iou"]
+    assert {path: path.read_bytes() for path in sorted((workspace / "out").rglob("*.np[yz]"))} == before
+    assert not list((workspace / ".weakseg" / "ablation").glob("*"))
+
+
+def test_two_processes_share_a_table(workspace: Path) -> None:
+    tiles.run(workspace)
+    for stage in ("classifier", "cam"):
+        run_stage(workspace, stage)
+    again = Variant("again", "cam", {"pseudo.scores": (0.5,)}, ("pseudo@cam",))
+    rows = [Variant("plain", "pixel", {}), Variant("oracle", "full", {}), again]
+    begun: list[str] = []
+
+    def meanwhile(line: str) -> None:
+        """Another process trains and ends while this one has trained but not ended."""
+        if not begun:
+            begun.append(line)
+            run_ablation(workspace, rows, [0], lambda _line: None, only=["oracle", "again"])
+
+    run_ablation(workspace, rows, [0], meanwhile, only=["plain"])
+    written = json.loads((workspace / "reports" / "ablation.json").read_text())["rows"]
+    assert [row["name"] for row in written] == ["plain", "oracle", "again"]
+    assert len((workspace / "reports" / "ablation.md").read_text().splitlines()) == 5
+
+
+def test_rows_that_are_not_chosen_keep_what_their_killed_training_made(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiles.run(workspace)
+    for stage in ("classifier", "cam"):
+        run_stage(workspace, stage)
+    rows = [Variant("plain", "pixel", {}), Variant("again", "cam", {}, ("pseudo@cam",))]
+    with monkeypatch.context() as patch:
+        patch.setattr("weakseg.studies.ablation.train_segmenter", lambda *_args, **_options: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_ablation(workspace, rows, [0], lambda _line: None, only=["again"])
+    made = sorted((workspace / ".weakseg" / "ablation").rglob("done.txt"))
+    run_ablation(workspace, rows, [0], lambda _line: None, only=["plain"])
+    assert made
+    assert sorted((workspace / ".weakseg" / "ablation").rglob("done.txt")) == made
+    run_ablation(workspace, rows, [0], lambda _line: None)
+    assert not list((workspace / ".weakseg" / "ablation").glob("*"))
+
+
+def test_table_by_hand() -> None:
+    rows = [
+        {"name": "all", "source": "consistency", "seed": 0, "miou": 0.5, "iou": {"car": 0.2}},
+        {"name": "all", "source": "consistency", "seed": 1, "miou": 0.7, "iou": {"car": 0.4}},
+        {"name": "less", "source": "pixel", "seed": 1, "miou": 0.6, "iou": {"car": 0.1}},
+    ]
+    assert ablation_table(rows, ["car"]).splitlines()[2:] == [
+        "| all | consistency | 0.600 | 0.500 to 0.700 (2) | - | 0.300 |",
+        "| less | pixel | 0.600 | 0.600 to 0.600 (1) | -0.100 | 0.100 |",
+    ]
