@@ -10,7 +10,7 @@ import pytest
 import rasterio
 import torch
 from rasterio.control import GroundControlPoint
-from tests.test_prediction import ROTATED, SMALL, UTM, linear, picture, predictor, read, save
+from tests.inference.test_predict import ROTATED, SMALL, UTM, linear, picture, predictor, read, save
 
 from weakseg.core.classes import IGNORE
 from weakseg.core.errors import DataError, ParamsError

@@ -16,8 +16,8 @@ import pytest
 import rasterio
 from PIL import Image
 from rasterio.control import GroundControlPoint
-from tests.test_large_rasters import sparse
-from tests.test_prediction import CPU, ROTATED, UTM, model_file, picture, read, save
+from tests.inference.test_large_rasters import sparse
+from tests.inference.test_predict import CPU, ROTATED, UTM, model_file, picture, read, save
 
 from weakseg.core.classes import IGNORE
 from weakseg.export.files import export_bundle

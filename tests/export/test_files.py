@@ -20,8 +20,8 @@ import torch
 from weakseg.core.classes import ISPRS
 from weakseg.core.errors import DataError, WeightsError
 from weakseg.core.params import NetworkParams
+from weakseg.export import files as export
 from weakseg.export.files import export_bundle, export_onnx, export_torchscript
-from weakseg.export.files import files as export
 from weakseg.inference.polygons import write_polygons
 from weakseg.inference.predict import predict_raster
 from weakseg.networks.build import build_segmenter

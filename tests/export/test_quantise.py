@@ -20,8 +20,8 @@ from weakseg.core.errors import ParamsError, StageError, WeightsError
 from weakseg.core.layout import Layout
 from weakseg.core.params import NetworkParams
 from weakseg.data.store import open_array
+from weakseg.export import quantise as quantising
 from weakseg.export.files import export_onnx
-from weakseg.export.files import quantise as quantising
 from weakseg.export.quantise import Quantised, export_int8, pixel_nodes
 from weakseg.inference.model import load_predictor
 from weakseg.inference.scene import PLAIN

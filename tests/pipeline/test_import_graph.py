@@ -87,9 +87,9 @@ def test_examples(modules: dict[str, Module]) -> None:
     everywhere = set().union(*(reach(modules, name) for name in ROOTS.values()))
     assert not {"weakseg.cli", "weakseg.pipeline.workspace", "weakseg.serving.service"} & everywhere
     assert sorted(modules["weakseg.report.render"].data) == [
-        "page/templates/index.html",
-        "page/templates/script.js",
-        "page/templates/style.css",
+        "report/templates/index.html",
+        "report/templates/script.js",
+        "report/templates/style.css",
     ]
 
 

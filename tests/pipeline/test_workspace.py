@@ -174,7 +174,7 @@ def test_dvc_notices_code_and_not_comments(tmp_path: Path) -> None:
     dvc("repro", "settings")
     before = digests()
     assert "up to date" in dvc("status", "code", "settings")
-    augment = copy / "data" / "augment.py"
+    augment = copy / "data" / "crops" / "augment.py"
     augment.write_text("# a comment\n" + augment.read_text())
     assert "src/weakseg" in dvc("status", "code")
     assert "'settings' didn't change" in dvc("repro", "settings")

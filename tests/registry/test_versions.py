@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from weakseg.core.errors import ParamsError, StageError, TrackingError
+from weakseg.registry import versions as registry
 from weakseg.registry.versions import (
     Evidence,
     Gates,
@@ -24,7 +25,6 @@ from weakseg.registry.versions import (
     register,
     rollback,
 )
-from weakseg.registry.versions import versions as registry
 from weakseg.tracking import connect
 
 OLD = Evidence("data1", 0.50, {"car": 0.40, "tree": 0.60, "clutter": math.nan})

@@ -19,7 +19,7 @@ from weakseg.serving.service import encode_png
 EVALUATION: Final = "evaluation"  # name of the report among the model's artefacts
 _REQUIREMENTS: Final = (
     *("torch", "torchvision", "numpy", "scipy", "opencv-python-headless", "rasterio", "timm"),
-    *("segmentation-models-pytorch", "accelerate", "pydantic", "pyyaml", "typer", "rich", "safetensors"),
+    *("segmentation-models-pytorch", "accelerate", "pydantic", "ruamel.yaml", "typer", "rich", "safetensors"),
 )
 
 
@@ -34,7 +34,7 @@ def save_pyfunc(weights: Path, evaluation: Path, folder: Path) -> None:
         named = Path(shutil.copyfile(evaluation, Path(scratch) / f"{EVALUATION}.json"))
         mlflow.pyfunc.save_model(
             folder,
-            python_model=str(package / "stages" / "registered_model.py"),
+            python_model=str(package / "serving" / "registered_model.py"),
             artifacts={"weights": str(weights), EVALUATION: str(named)},
             code_paths=[str(package)],
             signature=_signature(),

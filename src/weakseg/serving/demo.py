@@ -100,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._from_here():
             return
         if self.path == "/":
-            page = files("weakseg").joinpath("pages/demo.html").read_bytes()
+            page = files("weakseg.serving").joinpath("demo.html").read_bytes()
             self._send(HTTPStatus.OK, page, "text/html; charset=utf-8")
         elif self.path == "/about":
             self._send_json(HTTPStatus.OK, self.about)

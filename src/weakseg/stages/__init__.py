@@ -54,7 +54,7 @@ def _refuse_empty_target(root: Path) -> None:
     asked = {"pseudo", "audit"} & set(_dvc_words())
     if not asked:
         return
-    from weakseg.layout import Layout
+    from weakseg.core.layout import Layout
     from weakseg.params import load_params
 
     if not load_params(Layout(root).params).methods:

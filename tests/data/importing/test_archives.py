@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from weakseg.core.errors import DataError
+from weakseg.data.importing import archives
 from weakseg.data.importing.archives import Entry, Limits, list_source, local_file
-from weakseg.data.importing.dataset import archives
 
 LIMITS = Limits()
 
