@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from weakseg.cli import app
 from weakseg.core.errors import ParamsError, TrackingError
+from weakseg.registry import addresses
 from weakseg.registry.addresses import find_model
-from weakseg.registry.versions import Evidence, Gates, addresses, promote, register
+from weakseg.registry.versions import Evidence, Gates, promote, register
 from weakseg.tracking import connect
 
 MLMODEL = "flavors: {python_function: {artifacts: {weights: {path: artifacts/seed0.pt, uri: /gone}}}}\n"

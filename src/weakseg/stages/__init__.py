@@ -55,7 +55,7 @@ def _refuse_empty_target(root: Path) -> None:
     if not asked:
         return
     from weakseg.core.layout import Layout
-    from weakseg.params import load_params
+    from weakseg.core.params import load_params
 
     if not load_params(Layout(root).params).methods:
         raise ParamsError(
