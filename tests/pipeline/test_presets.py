@@ -12,6 +12,7 @@ from weakseg.core.errors import ParamsError
 from weakseg.core.params import load_params
 from weakseg.pipeline.presets import MOVED, PIPELINE, build_params, load_preset, move_old, moved_path, presets
 
+PROJECT = Path(__file__).parents[2]
 BASE: dict[str, Any] = load_yaml(PIPELINE / "base.yaml")
 
 
@@ -132,3 +133,9 @@ def test_up_to_date_params_are_left_alone() -> None:
     raw = load_yaml(PIPELINE / "base.yaml")
     assert move_old(raw) == []
     assert raw == BASE
+
+
+def test_the_whole_file_of_version_0_1_gives_the_demo_of_today() -> None:
+    text, said = build_params(str(PROJECT / "configs" / "demo.yaml"))
+    assert "laid out as in version 0.1" in said
+    assert parse_yaml(text) == load_yaml(PROJECT / "params.yaml")
