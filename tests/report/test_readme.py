@@ -99,7 +99,8 @@ def test_the_readme_is_short() -> None:
 
 def commands_in(text: str, start: str) -> list[list[str]]:
     """Words of the lines that begin with ``start`` in the fenced blocks without a language."""
-    blocks = re.findall(r"^```\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    blocks = [block for language, block in found if not language]
     lines = [line.split(" # ")[0].strip() for block in blocks for line in block.splitlines()]
     return [line.split() for line in lines if re.match(start + r"\s", line)]
 
