@@ -23,15 +23,15 @@ INK, FAINT, DOT = "#1f2a30", "#d9e0e3", "#00796b"
 
 def read_folders(page: str) -> dict[str, str]:
     """Folder -> its question, in the order of the page's table."""
-    return dict(re.findall(r"^\| `(\w+)/` \| ([^|]+) \|", page, flags=re.MULTILINE))
+    return dict(re.findall(r"^\| `(\w+)(?:/|\.py)` \| ([^|]+) \|", page, flags=re.MULTILINE))
 
 
 def count_imports(package: Path) -> Counter[tuple[str, str]]:
     """(folder, folder that it imports from) -> number of its files that do so."""
     found: Counter[tuple[str, str]] = Counter()
     for path in sorted(package.rglob("*.py")):
-        parts = path.relative_to(package).parts
-        if len(parts) > 1:
+        parts = path.relative_to(package).with_suffix("").parts
+        if not parts[0].startswith("__"):
             others = {name for name in imported_folders(path) if name != parts[0] and (package / name).is_dir()}
             found.update((parts[0], other) for other in others)
     return found
