@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
 import re
 from collections.abc import Callable
@@ -117,6 +119,16 @@ def test_every_weakseg_command_exists_with_its_options(page: Path) -> None:
         assert not hasattr(command, "commands") or getattr(command, "invoke_without_command", False), line
         known = {option for parameter in command.params for option in parameter.opts}
         assert {word.split("=")[0] for word in words if word.startswith("--")} <= known, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_names_that_python_blocks_import_exist(page: Path) -> None:
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for block in (block for language, block in found if language == "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(str(node.module))
+                assert all(hasattr(module, alias.name) for alias in node.names), block
 
 
 def makefile_targets() -> set[str]:
