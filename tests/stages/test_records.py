@@ -137,7 +137,7 @@ def test_a_run_says_what_made_it(records: Records) -> None:
     assert (clean["weakseg.git_dirty"], dirty["weakseg.git_dirty"]) == ("false", "true")  # params.yaml was edited
     assert (clean.get("weakseg.dvc_exp"), dirty["weakseg.dvc_exp"]) == (None, "bold-ant")
     assert clean["weakseg.data_md5"] == DIGEST
-    assert clean["weakseg.core.params"] != dirty["weakseg.core.params"]
+    assert clean["weakseg.params"] != dirty["weakseg.params"]
     for run in records.runs["segment@pixel"]:
         (data,) = run.inputs.dataset_inputs
         assert (data.dataset.name, data.dataset.digest) == ("data", DIGEST)

@@ -26,7 +26,7 @@ from weakseg.tracking import connect, mlflow_errors, provenance
 
 ALIASES = ("challenger", "champion")
 PATIENCE = 60.0  # seconds that a promotion waits for another one
-CLASSES = "weakseg.core.classes"  # version tag: the order of the classes in its evaluation, as JSON
+CLASSES = "weakseg.classes"  # version tag: the order of the classes in its evaluation, as JSON
 _EVIDENCE, _PREVIOUS, _GATE = "weakseg.evidence", "weakseg.previous", "weakseg.gate"
 
 

@@ -208,7 +208,7 @@ def facts(root: Path, reports: Reports) -> list[tuple[str, str]]:
         "weakseg": version("weakseg"),
         "data, md5 in data.dvc": tags.get("weakseg.data_md5", ""),
         "dvc.lock before this stage, md5": tags.get("weakseg.dvc_lock", ""),
-        "params.yaml, md5": tags.get("weakseg.core.params", ""),
+        "params.yaml, md5": tags.get("weakseg.params", ""),
         "validation areas, blake2b": first.validation_data,
         "training steps": str(first.steps or ""),
         "checkpoint used": {"last": "the last", "holdout": "the best on the hold-out inside N1"}.get(

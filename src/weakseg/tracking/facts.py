@@ -61,7 +61,7 @@ def provenance(root: Path) -> dict[str, str]:
         "weakseg.git_dirty": str(bool(changes)).lower(),
         "weakseg.data_md5": data_hash(root),
         "weakseg.dvc_lock": _file_hash(root / "dvc.lock"),
-        "weakseg.core.params": _file_hash(root / "params.yaml"),
+        "weakseg.params": _file_hash(root / "params.yaml"),
         "weakseg.dvc_exp": os.environ.get("DVC_EXP_NAME", ""),
     }
     return {name: value for name, value in tags.items() if value}
@@ -75,7 +75,7 @@ def pipeline_key(tags: Mapping[str, str]) -> str:
     """
     if named := os.environ.get("WEAKSEG_PIPELINE_RUN"):
         return named
-    same = ("mlflow.source.git.commit", "weakseg.git_dirty", "weakseg.core.params", "weakseg.dvc_exp")
+    same = ("mlflow.source.git.commit", "weakseg.git_dirty", "weakseg.params", "weakseg.dvc_exp")
     shared = [_dvc_process(), tags.get("weakseg.dvc_exp", "")]
     if not shared[0]:
         shared = [tags.get(name, "") for name in same]
