@@ -293,7 +293,7 @@ def expected_paths(entry: Entry) -> set[str]:
             *(here.predictions(source), here.report("evaluate", source), here.confusion(source)),
             here.pictures("evaluate", source),
         ],
-        "report": [here.report("report"), here.results, here.page],
+        "report": [here.report("report"), here.results],
     }
     return {path.as_posix() for path in table[entry.stage]}
 
