@@ -154,6 +154,12 @@ def test_scripts_and_targets_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_files_of_the_repository_that_are_named_exist(page: Path) -> None:
+    named = re.findall(r"`((?:tests|scripts|benchmarks|src|findings)/[\w/.]+\.\w+)`", page.read_text())
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_stages_that_dvc_is_asked_for_exist(page: Path) -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     text = page.read_text()
