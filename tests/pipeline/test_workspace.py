@@ -38,13 +38,16 @@ def tif(layers: np.ndarray) -> bytes:
         return bytes(memory.read())
 
 
+ARCHIVE = "ISPRS_semantic_labeling_Vaihingen"
+
+
 def write_archives(folder: Path) -> None:
-    """IMAGES.zip and GROUND_TRUTH.zip named inside as those of ISPRS, every class in every area."""
+    """The two archives of ISPRS, named as theirs outside and inside, every class in every area."""
     areas = load_preset("vaihingen").tiles.areas
     rng = np.random.default_rng(0)
     with (
-        zipfile.ZipFile(folder / "IMAGES.zip", "w") as images,
-        zipfile.ZipFile(folder / "GROUND_TRUTH.zip", "w") as truth,
+        zipfile.ZipFile(folder / f"{ARCHIVE}.zip", "w") as images,
+        zipfile.ZipFile(folder / f"{ARCHIVE}_ground_truth_COMPLETE.zip", "w") as truth,
     ):
         for area in (*areas.pixel, *areas.tags, *areas.validation):
             mask = np.kron(rng.permutation(20).reshape(4, 5) % 5, np.ones((50, 42))).astype(np.uint8)
@@ -55,8 +58,8 @@ def write_archives(folder: Path) -> None:
 
 
 def quick_start() -> str:
-    """The block of README.md that ends in `dvc repro`."""
-    blocks = re.findall(r"```\n(.*?)```", (PROJECT / "README.md").read_text(), flags=re.DOTALL)
+    """The block of docs/data.md that ends in `dvc repro`."""
+    blocks = re.findall(r"```\n(.*?)```", (PROJECT / "docs" / "data.md").read_text(), flags=re.DOTALL)
     (found,) = [block for block in blocks if "work/vaihingen" in block]
     assert found.rstrip().endswith("dvc repro")
     return str(found)
@@ -76,7 +79,7 @@ def test_the_quick_start_for_vaihingen_as_written(tmp_path: Path) -> None:
         "OMP_NUM_THREADS": "1",
         "WEAKSEG_TRACKING": "off",
     }
-    script = quick_start().rstrip() + " tiles\n"
+    script = "source .venv/bin/activate\n" + quick_start().rstrip() + " tiles\n"
     done = subprocess.run(
         ["bash", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900
     )
