@@ -59,7 +59,8 @@ def write_archives(folder: Path) -> None:
 
 def quick_start() -> str:
     """The block of docs/data.md that ends in `dvc repro`."""
-    blocks = re.findall(r"```\n(.*?)```", (PROJECT / "docs" / "data.md").read_text(), flags=re.DOTALL)
+    text = (PROJECT / "docs" / "data.md").read_text()
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
     (found,) = [block for block in blocks if "work/vaihingen" in block]
     assert found.rstrip().endswith("dvc repro")
     return str(found)
