@@ -131,6 +131,7 @@ def test_twelve_trials_of_the_demo_fit_into_five_minutes_on_two_cores(tmp_path: 
     """By CPU seconds, so that other work on the machine does not count."""
     shutil.copy(PROJECT / "params.yaml", tmp_path / "params.yaml")
     command(tmp_path, "data", "synth")
+    command(tmp_path, "data", "tags", "--size", "32", "--write")
     tiles.run(tmp_path)
     environment = {**os.environ, "PYTHONPATH": str(PROJECT / "src"), "OMP_NUM_THREADS": "1"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
