@@ -204,7 +204,7 @@ def test_the_settings_stage_sees_every_value_that_it_writes() -> None:
 
 def test_a_teacher_of_several_rounds_trains_students() -> None:
     files = written_settings(with_changes(load_params(PROJECT / "params.yaml"), {"teacher.rounds": 2}))
-    for path in ("students.batch", "students.pseudo_weight.teacher", "segment.dice", "pseudo.per_class"):
+    for path in ("students.batch", "students.pseudo_weight.teacher", "segment.crop", "pseudo.per_class"):
         assert "teacher" in rerun(path, files)
     assert "teacher" not in rerun("consistency.cutmix", files)
     assert files["out/settings/teacher.yaml"]["segment"]["seeds"] == [0]

@@ -65,8 +65,8 @@ def test_faults_are_named_by_path(
 
 def test_every_leaf_is_compulsory(tmp_path: Path, tiny: Callable[[], Raw]) -> None:
     raw = tiny()
-    del raw["segment"]["optimiser"]["clip"], raw["report"]
-    with pytest.raises(ParamsError, match=r"segment\.optimiser\.clip: Field required.*; report: Field required"):
+    del raw["segment"]["optimiser"]["warmup"], raw["report"]
+    with pytest.raises(ParamsError, match=r"segment\.optimiser\.warmup: Field required.*; report: Field required"):
         load_params(write(tmp_path, raw))
 
 

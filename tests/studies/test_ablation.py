@@ -52,7 +52,7 @@ def test_changes_are_checked_like_the_file() -> None:
 def test_rows_are_trained_once_and_leave_no_trace(workspace: Path) -> None:
     tiles.run(workspace)
     said: list[str] = []
-    variants = [Variant("plain", "pixel", {}), Variant("oracle", "full", {"segment.dice": 0.5})]
+    variants = [Variant("plain", "pixel", {}), Variant("oracle", "full", {"segment.crop": 48})]
     with pytest.raises(ParamsError, match="no row plane"):
         run_ablation(workspace, variants, [0], said.append, only=["plane"])
     first = run_ablation(workspace, variants, [0], said.append, only=["plain"])
@@ -60,7 +60,7 @@ def test_rows_are_trained_once_and_leave_no_trace(workspace: Path) -> None:
     assert both["rows"][0] == first["rows"][0]
     assert [line.endswith("(kept)") for line in said] == [False, True, False]
     assert 0 <= both["rows"][1]["miou"] <= 1
-    assert both["rows"][1]["changes"] == {"segment.dice": 0.5}
+    assert both["rows"][1]["changes"] == {"segment.crop": 48}
     assert json.loads((workspace / "reports" / "ablation.json").read_text())["rows"] == both["rows"]
     assert len((workspace / "reports" / "ablation.md").read_text().splitlines()) == 4
     assert not list((workspace / ".weakseg" / "ablation").glob("*"))

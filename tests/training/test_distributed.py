@@ -79,7 +79,7 @@ class Net(nn.Module):
 def train(kind: str, folder: Path) -> None:
     """``conv`` and ``norm`` pass the network twice per step; ``spare`` has parameters that no loss reaches."""
     plan = OptimiserParams(
-        steps=3, batch=4, lr=0.01, encoder_factor=1, weight_decay=0.01, warmup=0.3, clip=0.5, ema=0.5, report_every=1
+        steps=3, batch=4, lr=0.01, encoder_factor=1, weight_decay=0.01, warmup=0.3, ema=0.5, report_every=1
     )
     seed_everything(0)
     model, machine, kept = Net(kind == "norm"), replace(machine_from_environment(), quiet=True), []

@@ -22,7 +22,7 @@ from weakseg.training.seeds import seed_everything
 MACHINE = Machine(device="cpu", precision="no", workers=0, threads=1, quiet=True)
 PLAN = {
     **{"steps": 6, "batch": 2, "lr": 0.01, "encoder_factor": 0.5, "weight_decay": 0.1, "warmup": 0.2},
-    **{"clip": 1.0, "ema": 0.9, "report_every": 2},
+    **{"ema": 0.9, "report_every": 2},
 }
 
 

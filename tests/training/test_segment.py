@@ -69,14 +69,11 @@ def test_weak_crops_come_on_top_of_pixel_crops(params: Callable[..., Params], ar
     }
 
 
-def test_favoured_class_and_copy_paste(params: Callable[..., Params], areas: list[Area]) -> None:
-    pools = build_pools("pixel", params(copy_paste__probability=0.5), ISPRS, areas[:1], [], 0)
+def test_favoured_class(params: Callable[..., Params], areas: list[Area]) -> None:
+    pools = build_pools("pixel", params(), ISPRS, areas[:1], [], 0)
     mask = areas[0].mask
     assert mask is not None
     assert len(pools["pixel"].sampler.favoured) == (mask == 4).sum()
-    assert pools["pixel"].paste is not None
-    assert pools["pixel"].paste.class_index == 4
-    assert build_pools("pixel", params(), ISPRS, areas[:1], [], 0)["pixel"].paste is None
     off = build_pools("pixel", params(favour__probability=0.0), ISPRS, areas[:1], [], 0)
     assert len(off["pixel"].sampler.favoured) == 0
     with pytest.raises(DataError, match="class 'bus'"):

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from weakseg.core.config import find_anchors, parse_yaml, set_value
 from weakseg.core.errors import ParamsError
+from weakseg.core.removed_params import find_removed
 
 WeakSource = Literal["cam", "crf", "irnet", "single_stage", "teacher", "fused", "boxes"]
 Source = Literal["pixel", "full", "cam", "crf", "irnet", "single_stage", "teacher", "fused", "boxes", "consistency"]
@@ -102,7 +103,6 @@ class OptimiserParams(Section):
     encoder_factor: Share
     weight_decay: NotNegative
     warmup: Share  # share of the steps
-    clip: Positive  # gradient norm
     ema: Annotated[float, Field(ge=0.0, lt=1.0)]  # decay of the averaged weights, 0 switches them off
     report_every: Count  # steps between hold-out evaluations, log rows and checkpoints
 
@@ -255,19 +255,7 @@ class ConsistencyParams(Section):
     confidence: Share  # of the teacher, for the most confident class; rarer ones get less
     align: bool  # raise classes that get less than the share their tags let expect
     adaptive: bool  # per-class thresholds scaled by the class's own mean confidence
-    views: Count
     cutmix: Share
-    colour: NotNegative
-    blur: Share
-    feature_dropout: Share
-
-
-class CopyPasteParams(Section):
-    """Copy-paste of a rare class from N1 into training crops."""
-
-    class_name: str
-    probability: Share
-    most: Count
 
 
 class StudentsParams(Section):
@@ -288,10 +276,7 @@ class SegmentParams(Section):
     optimiser: OptimiserParams
     augment: AugmentParams
     favour: FavourParams
-    copy_paste: CopyPasteParams
     class_weights: dict[str, Positive]  # classes not named weigh 1
-    dice: NotNegative
-    lovasz: NotNegative
     selection: Literal["last", "holdout", "validation"]
 
 
@@ -451,6 +436,12 @@ def _refuse_old(raw: object, origin: str) -> None:
             f"{origin} has {', '.join(old)} as in version 0.1",
             expected="the sections students and consistency beside segment, and sources as a list of names",
             cure="run `weakseg init` in the workspace, which moves them",
+        )
+    if gone := list(find_removed(raw)):
+        raise ParamsError(
+            f"{origin} has {', '.join(gone)}, options that are gone",
+            expected="the keys of `weakseg init --config demo`",
+            cure="run `weakseg init` in the workspace, which takes them out",
         )
 
 

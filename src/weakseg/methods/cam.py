@@ -58,7 +58,7 @@ class CamOptions:
             clips), ``global`` all classes by one maximum.
         normalise_views: normalise each view, its negative part cut off, before it is added. Without it views are added
             as they come and cut off at the end, and Grad-CAM, whose size falls with the number of cells, hardly sees
-            the larger scales (spec 2.3).
+            the larger scales (seen in the code of NoPeopleAllowed, arXiv 2006.07601).
         times_probability: multiply each class of a crop by its predicted probability.
     """
 
@@ -90,7 +90,7 @@ LID_COMPAT: Final = CamOptions(
     normalise="global",
     normalise_views=False,
 )
-"""The published merge (spec 2.1): views added as they come, one ReLU at the end, one maximum for all classes.
+"""The merge of NoPeopleAllowed (LID 2020, arXiv 2006.07601) as released: views added as they come, one ReLU at the end, one maximum for all classes.
 
 To be used without context around the crop, with label source ``given_or_predicted`` and thresholds of 0.5, on crops of
 352 px. Not reproduced: the in-place ReLU that gated the published gradients, and its Grad-CAM++ formula.
@@ -103,7 +103,7 @@ def view_maps(model: LocalisingNet, images: Tensor, method: Method) -> Tensor:
 
     ``cam`` is the weighted sum of features without the bias; ``gradcam`` weighs by the mean gradient, which is the same
     over h * w for a mean-pooling head; ``gradcampp`` has the gradient of the logit, not of its exponential, so it is
-    finite for any logit (spec 2, deviation from the published code in 2.3).
+    finite for any logit (the factor that is left out scales a whole class).
 
     Raises:
         DataError: the network gives NaN or infinity.

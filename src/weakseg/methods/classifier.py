@@ -36,7 +36,7 @@ VGG_LAYERS: Final = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 1,
 def vgg16_bn_trunk(*, width: int = 1) -> nn.Sequential:
     """VGG16-BN at stride 8; ``width`` divides the channels. Indices equal torchvision's ``vgg16_bn().features``.
 
-    Spec 1.1: the fourth pool keeps its size (3x3, stride 1), the last three convolutions are dilated by 2. Weights
+    As NoPeopleAllowed has it (arXiv 2006.07601): the fourth pool keeps its size (3x3, stride 1), the last three convolutions are dilated by 2. Weights
     start as torchvision's do, so that features without pretraining still depend on the image.
     """
     layers: list[nn.Module] = []
@@ -71,7 +71,7 @@ def extra_convolutions(channels: int) -> nn.Sequential:
 def pool_features(features: Tensor, pooling: Pooling) -> Tensor:
     """Features (B, K, h, w) -> (B, K): mean, log-mean-exp (sharpness 4) or generalised mean (power 3).
 
-    The sharper two lean less to large classes than the mean does (spec 11.3).
+    The sharper two lean less to large classes than the mean does.
     """
     if pooling == "gap":
         return features.mean((2, 3))
@@ -199,7 +199,7 @@ def _encoder_classifier(
 
 
 def parameter_groups(model: Classifier, *, lr_trunk: float, lr_new: float) -> list[dict[str, object]]:
-    """Four optimiser groups (spec 1.4): trunk and new layers at their own rates, biases at twice their layer's."""
+    """Four optimiser groups, as NoPeopleAllowed (arXiv 2006.07601) has them: trunk and new layers at their own rates, biases at twice their layer's."""
     groups: list[dict[str, object]] = []
     for modules, lr in (((model.trunk,), lr_trunk), ((model.neck, model.linear), lr_new)):
         named = [pair for module in modules for pair in module.named_parameters()]
@@ -218,7 +218,7 @@ def positive_weights(tags: Flags, known: Flags | None = None, *, limit: float = 
 
 
 def balanced_crop_weights(tags: Flags) -> npt.NDArray[np.float64]:
-    """Sampling weights (N,), summing to 1, that favour rare presences *and* rare absences (spec 11.1).
+    """Sampling weights (N,), summing to 1, that favour rare presences *and* rare absences (ours).
 
     Each class shares one unit among the crops that hold it and one among those that do not, so the one crop without
     ground counts as much as all crops with it. Classes that are everywhere or nowhere say nothing and drop out; if all
@@ -245,7 +245,7 @@ def apply_missing_label_policy(
     confidence: float = 0.8,
     uncertain: tuple[float, float] = (0.3, 0.7),
 ) -> Flags:
-    """Which tags (N, C) to train on where some may be missing or wrong: ``known`` of the loss (spec 1.2).
+    """Which tags (N, C) to train on where some may be missing or wrong: ``known`` of the loss (after NoPeopleAllowed).
 
     Args:
         tags, known: bool (N, C). probabilities: (N, C) in 0..1 of an earlier classifier; only the last two policies

@@ -3,7 +3,7 @@
 Dense CRF: Krähenbühl and Koltun (NIPS 2011), through ``pydensecrf``, which only this module imports. The maintained
 build is the package ``pydensecrf2``; it installs under the old name and needs a C++ compiler. It holds the interpreter
 lock, so areas are cut into windows that run in processes. There is no background label: a pixel without a confident
-class is unsure, which is a uniform unary (spec 11.5).
+class is unsure, which is a uniform unary (ours).
 """
 
 from __future__ import annotations

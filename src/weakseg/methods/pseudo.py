@@ -1,7 +1,7 @@
 """ScoreMaps and tags to pseudo-masks, and the choice of the thresholds that decide what stays unlabelled.
 
 No background class: the top class stands where its score and its lead over the second are large enough, 255 elsewhere
-(spec 11.5). Where the tags allow one class only, every pixel is that class (spec 11.2).
+(ours, for crops without a background). Where the tags allow one class only, every pixel is that class.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from weakseg.core.errors import ParamsError, WeightsError
@@ -193,26 +192,20 @@ class Segmenter(nn.Module):
         """Normalised images (B, 3, H, W) float, any size -> features, to be decoded once or several times."""
         return self.net.encode(x)
 
-    def decode(self, encoded: Encoded, *, feature_dropout: float = 0.0) -> Tensor:
-        """Features -> logits (B, C, H, W) at the images' size; ``feature_dropout`` as for :meth:`forward`."""
-        if feature_dropout > 0.0:
-            dropped = (F.dropout2d(feature, feature_dropout, self.training) for feature in encoded.features[1:])
-            encoded = Encoded((encoded.features[0], *dropped), encoded.indices, encoded.crop)
+    def decode(self, encoded: Encoded) -> Tensor:
+        """Features -> logits (B, C, H, W) at the images' size."""
         return self.net.decode(encoded)
 
-    def forward(self, x: Tensor, *, feature_dropout: float = 0.0) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Segment images.
 
         Args:
             x: normalised images (B, 3, H, W) float; sizes the network cannot take are padded and cropped back.
-            feature_dropout: share of channels dropped from every encoder feature on its way to the decoder, in
-                training mode only (the feature perturbation of UniMatch, Yang et al. 2023; of EncDecUnpool's
-                bottleneck only, as its decoder gets no other feature).
 
         Returns:
             Logits (B, C, H, W) float.
         """
-        return self.decode(self.encode(x), feature_dropout=feature_dropout)
+        return self.decode(self.encode(x))
 
     def parameter_groups(self, lr: float, *, encoder_factor: float = 0.5, weight_decay: float) -> list[dict[str, Any]]:
         """Groups for a torch optimiser, see :func:`parameter_groups`."""

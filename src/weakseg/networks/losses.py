@@ -63,47 +63,6 @@ def consistency_loss(logits: Tensor, targets: Tensor, pixel_weights: Tensor) -> 
     return (losses * pixel_weights.detach()).mean()
 
 
-def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Soft Dice, ``1 - 2 sum(p y) / (sum p + sum y)`` per class over the batch's labelled pixels.
-
-    The mean is over the classes that occur in ``masks``; absent classes and ignored pixels count nowhere. Denominators
-    are plain sums (Sudre et al. 2017), not the squares of V-Net, and need no smoothing since sum y > 0.
-
-    Args:
-        logits: (B, C, H, W).
-        masks: uint8 or int64 (B, H, W), classes or 255.
-    """
-    probabilities, truth = _labelled_pixels(logits, masks)
-    overlap, size = (probabilities * truth).sum(1), probabilities.sum(1) + truth.sum(1)
-    present = truth.any(1)
-    dice = 1 - 2 * overlap / size.clamp_min(torch.finfo(torch.float32).tiny)
-    return _safe_mean((dice * present).sum(), present.sum())
-
-
-def lovasz_softmax(logits: Tensor, masks: Tensor) -> Tensor:
-    """Lovasz-Softmax (Berman, Triki, Blaschko, CVPR 2018, eq. 8-11), a surrogate of 1 - IoU per class.
-
-    For class c the errors are ``1 - p`` on its pixels and ``p`` on the others; sorted in falling order they are
-    weighted by the steps of the Jaccard loss of the growing set of errors. For probabilities of 0 and 1 it equals
-    1 - IoU. The mean is over the classes that occur in ``masks`` ("present" in the paper), pixels of the whole batch
-    taken together.
-
-    Args:
-        logits: (B, C, H, W).
-        masks: uint8 or int64 (B, H, W), classes or 255.
-    """
-    probabilities, truth = _labelled_pixels(logits, masks)
-    present = truth.any(1)
-    if not bool(present.any()):
-        return logits.float().sum() * 0.0
-    errors, order = (truth[present] - probabilities[present]).abs().sort(dim=1, descending=True)
-    hit = truth[present].gather(1, order)
-    size = hit.sum(1, keepdim=True)
-    jaccard = 1 - (size - hit.cumsum(1)) / (size + (1 - hit).cumsum(1))
-    steps = torch.cat([jaccard[:, :1], jaccard[:, 1:] - jaccard[:, :-1]], dim=1)
-    return (errors * steps).sum(1).mean()
-
-
 def multi_label_bce(
     logits: Tensor, tags: Tensor, known: Tensor | None = None, pos_weight: Tensor | None = None
 ) -> Tensor:
@@ -189,13 +148,3 @@ def _check_pixels(logits: Tensor, pixels: Tensor, name: str) -> None:
             expected="(B, C, H, W) and (B, H, W)",
             cure="crop and resize both alike",
         )
-
-
-def _labelled_pixels(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities and one-hot truth, float32 (C, P) each, of the P labelled pixels of the batch."""
-    _check_pixels(logits, masks, "masks")
-    classes = logits.shape[1]
-    labelled = masks != IGNORE
-    probabilities = logits.float().softmax(dim=1).movedim(1, 0)[:, labelled]
-    truth = F.one_hot(masks[labelled].long(), classes).T.to(probabilities.dtype)
-    return probabilities, truth

@@ -16,6 +16,7 @@ import weakseg
 from weakseg.core.config import dump_yaml, load_commented, load_yaml, parse_yaml, put
 from weakseg.core.errors import ParamsError
 from weakseg.core.params import Params, check_params
+from weakseg.core.removed_params import drop_removed
 
 PIPELINE: Final = Path(weakseg.__file__).parent / "pipeline"
 BASE: Final = "base"
@@ -59,11 +60,12 @@ def load_preset(config: str) -> Params:
     return check_params(parse_yaml(build_params(config)[0]), config)
 
 
-def move_old(raw: Any) -> list[str]:
+def move_old(raw: Any, origin: str = "params.yaml") -> list[str]:
     """Bring the values of a params file of version 0.1 to their places, in place; returns what was moved.
 
     Raises:
-        ParamsError: if a source of labels is told to have them elsewhere than they are.
+        ParamsError: if a source of labels is told to have them elsewhere than they are, or an option that is gone has
+            another value than the one in force.
     """
     if not isinstance(raw, dict):
         return []
@@ -83,6 +85,8 @@ def move_old(raw: Any) -> list[str]:
     tune = raw.get("tune")
     if _is_table(tune) and _is_table(tune.get("space")):
         tune["space"] = {moved_path(path): limits for path, limits in tune["space"].items()}
+    if gone := drop_removed(raw, origin):
+        moved.append(f"{', '.join(gone)} are gone, with the values in force")
     return moved
 
 
@@ -117,7 +121,7 @@ def _layers(config: str) -> tuple[list[Path], list[Mapping[str, Any]], str]:
             raise ParamsError(f"{file} holds no sections", expected="a preset or a params.yaml", cure="mend it")
         if file in files:
             raise ParamsError(f"{config} builds on itself", expected="an end at the base", cure=f"mend base in {file}")
-        if moved := move_old(layer):
+        if moved := move_old(layer, config):
             said = f"{config} is laid out as in version 0.1 and was brought up to date: {', '.join(moved)}"
         name = str(layer.pop("base", BASE))
         files.insert(1, file)

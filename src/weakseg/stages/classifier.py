@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from weakseg.core.params import ClassifierParams
+from weakseg.core.removed_params import drop_removed
 from weakseg.data.crops.augment import jitter_colour, normalise
 from weakseg.data.crops.tag_dataset import cut_crop
 from weakseg.data.manifest import TagCrops
@@ -172,6 +173,7 @@ def load_classifier(context: Context) -> tuple[Classifier, npt.NDArray[np.float6
     """(network, thresholds (C,)) that this stage saved."""
     path = context.layout.networks("classifier") / "model.pt"
     content = load_checkpoint(path)
+    drop_removed({"classifier": content["params"]}, str(path))
     params = ClassifierParams.model_validate({**content["params"], "weights": "none"})
     model = build(params, len(content["thresholds"]))
     load_weights(model, content["weights"], str(path))

@@ -25,6 +25,7 @@ from weakseg.training.machine import Machine
 from weakseg.training.seeds import rank_seed, seed_everything
 
 Batch = dict[str, dict[str, Tensor]]
+CLIP = 5.0  # largest norm of a step's gradient
 
 
 @dataclass
@@ -151,7 +152,7 @@ def fit(
                 )
             optimiser.zero_grad(set_to_none=True)
             accelerator.backward(loss)
-            accelerator.clip_grad_norm_(model.parameters(), plan.clip)
+            accelerator.clip_grad_norm_(model.parameters(), CLIP)
             optimiser.step()
             schedule.step()
             if averaged is not None:

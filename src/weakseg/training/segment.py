@@ -1,9 +1,9 @@
 """Training a segmentation network from pixel truth and one kind of weak label: pools of crops and the step's loss.
 
-The loss of one step is ``pixel + guessed + known``: cross-entropy (plus Dice and Lovasz where weighted) on N1 crops; on
-N2 crops what is guessed, cross-entropy to pseudo-masks or consistency with the averaged network, which grows over
-``students.ramp`` from ``students.start`` on; and, beside consistency, what is known, the tag losses, which grow from
-the first step (in full at once, they put cars out before the network has found any).
+The loss of one step is ``pixel + guessed + known``: cross-entropy on N1 crops; on N2 crops what is guessed,
+cross-entropy to pseudo-masks or consistency with the averaged network, which grows over ``students.ramp`` from
+``students.start`` on; and, beside consistency, what is known, the tag losses, which grow from the first step (in full
+at once, they put cars out before the network has found any).
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from weakseg.core.params import ConsistencyParams, Params, SegmentParams, Source
 from weakseg.core.settings import PIXEL_SOURCES
 from weakseg.data.areas import Area
 from weakseg.data.crops.augment import Preprocessing, blur, jitter_colour, normalise
-from weakseg.data.crops.copy_paste import CopyPaste, cut_snippets
 from weakseg.data.crops.dataset import Pool
 from weakseg.data.crops.sampler import build_sampler
 from weakseg.labels.tags import count_classes, window_grid
 from weakseg.methods.selftrain import Targets, cut_mix, expected_shares, make_targets, no_targets, share_loss
-from weakseg.networks.losses import consistency_loss, cross_entropy, dice_loss, lovasz_softmax, presence_loss, tag_loss
+from weakseg.networks.losses import consistency_loss, cross_entropy, presence_loss, tag_loss
 from weakseg.training.fit import Batch, StepLoss, TrainState
 from weakseg.training.seeds import step_generator
+
+STRONG_COLOUR, STRONG_BLUR = 0.4, 0.5  # of the student's view: jitter as a share, chance of a blur
 
 PixelLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -56,21 +57,12 @@ def build_pools(
     uses_weak = source not in PIXEL_SOURCES and len(weak) > 0
     shared, students = params.segment, params.students
     favoured = scheme.index(shared.favour.class_name) if shared.favour.probability > 0 else None
-    paste = _copy_paste(shared, scheme, labelled)
-    pools = {"pixel": _pool(shared, labelled, favoured, shared.optimiser.batch, seed, len(scheme), paste)}
+    pools = {"pixel": _pool(shared, labelled, favoured, shared.optimiser.batch, seed, len(scheme))}
     if uses_weak:
         begins = 0 if source == "consistency" else round(students.start * shared.optimiser.steps)
-        later = _pool(shared, weak, favoured, students.batch, seed, len(scheme), None)
+        later = _pool(shared, weak, favoured, students.batch, seed, len(scheme))
         pools["weak"] = replace(later, begins=begins)
     return pools
-
-
-def _copy_paste(params: SegmentParams, scheme: ClassScheme, labelled: Sequence[Area]) -> CopyPaste | None:
-    if params.copy_paste.probability <= 0:
-        return None
-    index = scheme.index(params.copy_paste.class_name)
-    snippets = cut_snippets([(area.image, area.mask) for area in labelled if area.mask is not None], index)
-    return CopyPaste(snippets, index, params.copy_paste.probability, params.copy_paste.most)
 
 
 def _pool(
@@ -80,7 +72,6 @@ def _pool(
     count: int,
     seed: int,
     classes: int,
-    paste: CopyPaste | None,
 ) -> Pool:
     sizes = [(area.image.shape[0], area.image.shape[1]) for area in areas]
     sampler = build_sampler(
@@ -91,7 +82,7 @@ def _pool(
         seed=seed,
         hints=[_tagged_pixels(area, favoured) for area in areas],
     )
-    return Pool(areas, sampler, count, params.crop, params.augment.scale, classes, paste=paste)
+    return Pool(areas, sampler, count, params.crop, params.augment.scale, classes)
 
 
 def _tagged_pixels(area: Area, favoured: int | None) -> Mask | None:
@@ -141,12 +132,7 @@ def segmentation_step(
     weights = class_weights(shared.class_weights, scheme)
 
     def pixel_loss(logits: Tensor, masks: Tensor) -> Tensor:
-        loss = cross_entropy(logits, masks, weights.to(logits.device))
-        if shared.dice > 0:
-            loss = loss + shared.dice * dice_loss(logits, masks)
-        if shared.lovasz > 0:
-            loss = loss + shared.lovasz * lovasz_softmax(logits, masks)
-        return loss
+        return cross_entropy(logits, masks, weights.to(logits.device))
 
     def step(state: TrainState, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         generator = step_generator(seed, state.step)
@@ -194,25 +180,16 @@ def _consistency_step(
         targets = _teach(state, weak, preprocessing, options, shares if options.align else None)
     else:
         targets = no_targets(weak["allowed"], weak["windows"])
-    views = []
-    for _ in range(options.views):
-        strong = blur(jitter_colour(weak["image"], options.colour, generator), options.blur, generator)
-        views.append(cut_mix(strong, targets, options.cutmix, generator))
-    together = torch.cat([images, *(normalise(view, preprocessing) for view, _ in views)])
-    logits = state.model(together).float()
-    loss = pixel_loss(logits[: len(images)], batch["pixel"]["mask"])
-    consistent, tagged, presence, shared = (torch.zeros((), device=logits.device) for _ in range(4))
-    for part, (_, taught) in zip(logits[len(images) :].split(len(weak["image"])), views, strict=True):
-        consistent = consistent + consistency_loss(part, taught.label, taught.weight) / options.views
-        tagged = tagged + tag_loss(part, taught.allowed) / options.views
-        presence = presence + presence_loss(part, taught.windows, weak["tags"]) / options.views
-        if typical is not None and options.share_weight > 0:
-            expected = expected_shares(taught.allowed, typical)
-            shared = shared + share_loss(part, taught.allowed, expected) / options.views
-    if options.feature_dropout > 0 and ramp > 0:
-        clean = normalise(weak["image"], preprocessing)
-        dropped = state.model(clean, feature_dropout=options.feature_dropout).float()
-        consistent = (consistent + consistency_loss(dropped, targets.label, targets.weight)) / 2
+    strong = blur(jitter_colour(weak["image"], STRONG_COLOUR, generator), STRONG_BLUR, generator)
+    view, taught = cut_mix(strong, targets, options.cutmix, generator)
+    logits = state.model(torch.cat([images, normalise(view, preprocessing)])).float()
+    loss, guess = pixel_loss(logits[: len(images)], batch["pixel"]["mask"]), logits[len(images) :]
+    consistent = consistency_loss(guess, taught.label, taught.weight)
+    tagged = tag_loss(guess, taught.allowed)
+    presence = presence_loss(guess, taught.windows, weak["tags"])
+    shared = torch.zeros((), device=logits.device)
+    if typical is not None and options.share_weight > 0:
+        shared = share_loss(guess, taught.allowed, expected_shares(taught.allowed, typical))
     known = options.tag_weight * tagged + options.presence_weight * presence + options.share_weight * shared
     total = loss + ramp * options.weight * consistent + _ramp(state, 0.0, params.students.ramp) * known
     return total, {

@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader
 
 from weakseg.core.classes import IGNORE
 from weakseg.data.areas import Area
-from weakseg.data.crops.copy_paste import CopyPaste, Snippet
 from weakseg.data.crops.dataset import Crop, Pool, StepDataset, _cut, _start, _turn, draw_crop, stack_crops
 from weakseg.data.crops.sampler import build_sampler
 from weakseg.labels.tags import window_grid, window_index
@@ -197,16 +196,6 @@ def test_stacked_windows_index_the_joined_tags() -> None:
     batch = stack_crops([one, two])
     assert batch["windows"].tolist() == [[[0, 1], [-1, 0]], [[-1, 2], [2, 2]]]
     assert batch["tags"].tolist() == [[True, False], [False, True], [True, True]]
-
-
-def test_paste_reaches_the_crop() -> None:
-    body = np.ones((2, 2), bool)
-    snippet = Snippet(np.full((2, 2, 3), 255, np.uint8), body, body, ground=0)
-    area = Area(np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8))
-    crop = draw_crop(pool_of(area, paste=CopyPaste((snippet,), 4, 1.0, 1)), np.random.default_rng(0))
-    assert (crop.mask == 4).sum() == 4
-    assert (crop.image[crop.mask == 4] == 255).all()
-    assert not area.mask.any()  # the area itself is left alone
 
 
 def equal(one: dict[str, dict[str, torch.Tensor]], two: dict[str, dict[str, torch.Tensor]]) -> bool:

@@ -20,7 +20,6 @@ from torch.utils.data import Dataset
 from weakseg.core.classes import IGNORE, Mask
 from weakseg.core.errors import ParamsError
 from weakseg.data.areas import Area, Image
-from weakseg.data.crops.copy_paste import CopyPaste, paste_class
 from weakseg.data.crops.sampler import CropSampler
 from weakseg.labels.tags import windows_inside
 
@@ -40,7 +39,6 @@ class Pool:
         scale: range of zoom factors; 2 shows half the ground at twice the size.
         min_labelled: share of labelled pixels, or of pixels with image data where there is no mask, below which a plain
             draw is repeated (hold-out blocks are unlabelled).
-        paste: copy-paste of a rare class, or None.
     """
 
     areas: Sequence[Area]
@@ -51,7 +49,6 @@ class Pool:
     classes: int
     begins: int = 0
     min_labelled: float = 0.25
-    paste: CopyPaste | None = None
 
 
 class Crop(NamedTuple):
@@ -109,7 +106,7 @@ def stack_crops(crops: Sequence[Crop]) -> dict[str, Tensor]:
 
 
 def draw_crop(pool: Pool, rng: np.random.Generator) -> Crop:
-    """One crop: place, zoom, cut, paste, flip and turn."""
+    """One crop: place, zoom, cut, flip and turn."""
     for attempt in range(TRIES):
         index, row, column, favoured = pool.sampler.draw(rng)
         area = pool.areas[index]
@@ -123,11 +120,7 @@ def draw_crop(pool: Pool, rng: np.random.Generator) -> Crop:
             break
         if np.count_nonzero(taught) >= pool.min_labelled * taught.size:
             break
-    crop = _cut(area, top, left, side, pool.crop, pool.classes)
-    if pool.paste is not None:
-        image, mask = paste_class(crop.image, crop.mask, pool.paste, rng)
-        crop = crop._replace(image=image, mask=mask)
-    return _turn(crop, rng)
+    return _turn(_cut(area, top, left, side, pool.crop, pool.classes), rng)
 
 
 def _taught(area: Area, here: tuple[slice, slice]) -> npt.NDArray[np.bool_] | None:
