@@ -1,4 +1,4 @@
-"""ResNet38: published names, shapes, counts and activations (of the released network of Araslanov and Roth, CVPR 2020); freezing; the checked loader."""
+"""ResNet38: published names, shapes, counts and activations (Araslanov and Roth, CVPR 2020); freezing; the checked loader."""
 
 from __future__ import annotations
 

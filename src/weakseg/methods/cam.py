@@ -90,7 +90,9 @@ LID_COMPAT: Final = CamOptions(
     normalise="global",
     normalise_views=False,
 )
-"""The merge of NoPeopleAllowed (LID 2020, arXiv 2006.07601) as released: views added as they come, one ReLU at the end, one maximum for all classes.
+"""The merge of NoPeopleAllowed (LID 2020, arXiv 2006.07601) as released.
+
+Views added as they come, one ReLU at the end, one maximum for all classes.
 
 To be used without context around the crop, with label source ``given_or_predicted`` and thresholds of 0.5, on crops of
 352 px. Not reproduced: the in-place ReLU that gated the published gradients, and its Grad-CAM++ formula.

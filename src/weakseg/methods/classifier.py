@@ -36,8 +36,8 @@ VGG_LAYERS: Final = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 1,
 def vgg16_bn_trunk(*, width: int = 1) -> nn.Sequential:
     """VGG16-BN at stride 8; ``width`` divides the channels. Indices equal torchvision's ``vgg16_bn().features``.
 
-    As NoPeopleAllowed has it (arXiv 2006.07601): the fourth pool keeps its size (3x3, stride 1), the last three convolutions are dilated by 2. Weights
-    start as torchvision's do, so that features without pretraining still depend on the image.
+    As in NoPeopleAllowed (arXiv 2006.07601) the fourth pool keeps its size (3x3, stride 1) and the last three
+    convolutions are dilated by 2. Weights start as torchvision's do, so that features without pretraining still depend on the image.
     """
     layers: list[nn.Module] = []
     channels, dilation = 3, 1
@@ -199,7 +199,7 @@ def _encoder_classifier(
 
 
 def parameter_groups(model: Classifier, *, lr_trunk: float, lr_new: float) -> list[dict[str, object]]:
-    """Four optimiser groups, as NoPeopleAllowed (arXiv 2006.07601) has them: trunk and new layers at their own rates, biases at twice their layer's."""
+    """Four groups after NoPeopleAllowed: trunk and new layers at their own rates, biases at twice their layer's."""
     groups: list[dict[str, object]] = []
     for modules, lr in (((model.trunk,), lr_trunk), ((model.neck, model.linear), lr_new)):
         named = [pair for module in modules for pair in module.named_parameters()]

@@ -146,7 +146,7 @@ def measure_seams(context: Context, source: Source, areas: dict[str, Area]) -> f
 def measure(
     areas: dict[str, Area], predictions: Predictions, scheme: ClassScheme, params: EvaluateParams
 ) -> dict[str, Any]:
-    """All metrics of one network, from one confusion matrix pooled over all validation pixels, and those at its side."""
+    """All metrics of one network, from one confusion matrix over all validation pixels, and those beside it."""
     truths = {name: np.asarray(area.mask) for name, area in areas.items()}
     count = len(scheme)
     whole = sum((confusion_matrix(truths[n], predictions[n], count) for n in areas), np.zeros((count, count), np.int64))
