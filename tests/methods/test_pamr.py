@@ -1,4 +1,4 @@
-"""PAMR: published vectors (Araslanov and Roth, CVPR 2020), a direct transcription as oracle, properties and refusals."""
+"""PAMR: published vectors (Araslanov and Roth, CVPR 2020), a transcription as oracle, properties, refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ResNet38: published names, shapes, counts and activations (Araslanov and Roth, CVPR 2020); freezing; the checked loader."""
+"""ResNet38: published names, shapes, counts and activations (Araslanov and Roth, CVPR 2020); freezing; loader."""
 
 from __future__ import annotations
 

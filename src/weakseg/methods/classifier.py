@@ -37,7 +37,8 @@ def vgg16_bn_trunk(*, width: int = 1) -> nn.Sequential:
     """VGG16-BN at stride 8; ``width`` divides the channels. Indices equal torchvision's ``vgg16_bn().features``.
 
     As in NoPeopleAllowed (arXiv 2006.07601) the fourth pool keeps its size (3x3, stride 1) and the last three
-    convolutions are dilated by 2. Weights start as torchvision's do, so that features without pretraining still depend on the image.
+    convolutions are dilated by 2. Weights start as torchvision's do, so that
+    features without pretraining still depend on the image.
     """
     layers: list[nn.Module] = []
     channels, dilation = 3, 1
