@@ -64,7 +64,6 @@ def rows_of(params: Params, *, ablations: bool) -> list[Row]:
         rows.append(Row("scores not normalised", stage, {"single_stage.normalise": "none"}))
         rows.append(Row("no tag balance", stage, {"single_stage.balance_tags": False}))
         rows.append(Row("dilated stride 16", stage, {"single_stage.output_stride": 16, "single_stage.dilate": True}))
-        rows.append(Row("no size term", stage, {"single_stage.size_term": "off"}))
         for part, name in ((3, "a third"), (10, "a tenth")):
             few = max(1, params.single_stage.optimiser.steps // part)
             rows.append(Row(f"{name} of the steps", stage, {"single_stage.optimiser.steps": few}))

@@ -60,7 +60,6 @@ def tiny_params() -> dict[str, Any]:
     segment["optimiser"] |= {"steps": 4, "batch": 4, "report_every": 2, "lr": 0.01}
     params["students"] |= {"batch": 2, "start": 0.0, "ramp": 0.5}
     params["evaluate"] |= {"window": 48, "batch": 2, "batch_mean_tile": 32, "erosion": 1}
-    params["teacher"] |= {"views": False}
     params["pseudo"] |= {"scores": [0.0, 0.5], "margins": [0.0, 0.1], "min_coverage": 0.1, "per_class": True}
     params["report"] |= {"draws": 50}
     params["tune"] |= {"steps": 4}

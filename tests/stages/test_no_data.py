@@ -69,7 +69,7 @@ def slim(root: Path) -> None:
     edit(root, irnet__weights="none", irnet__crop=64, irnet__walk_steps=[2], irnet__anchors=[1.0])
     edit(root, irnet__label_score=0.1, irnet__label_margin=0.0, single_stage__backbone="resnet38")
     edit(root, single_stage__weights="none", single_stage__width=16, single_stage__channels=16, single_stage__crop=32)
-    edit(root, fused__weights=[1.0], teacher__align=True, pseudo__min_coverage=0.0, consistency__share_weight=0.1)
+    edit(root, fused__weights=[1.0], pseudo__min_coverage=0.0, consistency__share_weight=0.1)
     edit(root, consistency__align=True)
 
 

@@ -57,18 +57,6 @@ def _commented() -> Any:
     return writer
 
 
-def get_value(tree: Any, path: str) -> Any:
-    """The value at a dotted path such as ``segment.optimiser.lr``.
-
-    Raises:
-        ParamsError: if there is none.
-    """
-    section, key = _place(tree, path)
-    if key not in section:
-        raise ParamsError(f"no key {path}", expected="a path in params.yaml", cure="mend the path")
-    return section[key]
-
-
 def set_value(tree: Any, path: str, value: Any) -> None:
     """Put ``value`` at a dotted path, at the end of its section if that lacks the key; the section must be there.
 

@@ -116,8 +116,7 @@ class ClassifierParams(Section):
     weights: str
     width: Count
     output_stride: Literal[8, 16, 32]
-    dilate: bool  # False: the encoder's own feature of that stride, its deeper stages dropped
-    pooling: Literal["gap", "lse", "gem"]
+    pooling: Literal["gap", "gem"]
     crop: Count
     context: NotNegative  # halo around a tag crop at CAM time, as a share of its side
     missing_labels: Literal["keep", "drop_class", "confident_only", "ignore_uncertain"]
@@ -135,16 +134,15 @@ class CamParams(Section):
     scales: tuple[Positive, ...]
     flips: bool
     quarter_turns: bool
-    label_source: Literal["given", "predicted", "given_or_predicted", "intersection"]
-    normalise: Literal["per_class", "global", "per_class_q99"]
-    times_probability: bool
+    label_source: Literal["given", "given_or_predicted"]
+    normalise: Literal["per_class", "global"]
     lid_compat: bool
 
 
 class CrfParams(Section):
     """Refinement of ScoreMaps by a dense CRF or PAMR."""
 
-    refiner: Literal["crf", "pamr", "none"]
+    refiner: Literal["crf", "pamr"]
     gaussian_sxy: Positive
     gaussian_weight: NotNegative
     bilateral_sxy: Positive
@@ -152,7 +150,6 @@ class CrfParams(Section):
     bilateral_weight: NotNegative
     iterations: Count
     unary: Literal["soft", "confident"]
-    temperature: Positive  # unaries are scores ** (1 / temperature), normalised
 
 
 class IrnetParams(Section):
@@ -193,8 +190,6 @@ class SingleStageParams(Section):
     sigma_floor: NotNegative
     aspp_rates: tuple[Count, ...]
     aspp_image_pool: bool
-    gci: bool
-    size_term: Literal["original", "off"]  # of the class scores: every present class is asked for area
     scales: tuple[Positive, ...]
     normalise: Literal["per_class", "none"]  # of the scores, in each tag crop, as cam.normalise
     head_factor: Positive  # rate of the heads over the backbone's; published: 10, with SGD
@@ -205,8 +200,6 @@ class TeacherParams(Section):
     """The task (i) network on N2, constrained by the tags, in rounds."""
 
     rounds: Count
-    views: bool  # flips and quarter turns
-    align: bool  # raise classes that get less of an area than their tags let expect
 
 
 class FusedParams(Section):
@@ -224,9 +217,7 @@ class BoxesParams(Section):
     complete: tuple[str, ...]  # of these every object has a box wherever an area was searched for it
     min_pixels: Count  # source masks: smaller components get no box, only a region where the class may be
     constrain: bool  # write what complete boxes forbid into out/tiles/allowed, so that all sources know it
-    refiner: Literal["crf", "grabcut", "none"]  # what of a box its class fills; none: all of it
-    base: Literal["teacher", "none"]  # scores outside the boxes
-    weight: Positive  # of the boxes against the base: teacher * boxes ** weight
+    refiner: Literal["crf", "none"]  # what of a box its class fills; none: all of it
 
     @model_validator(mode="after")
     def _known(self) -> BoxesParams:
@@ -321,7 +312,7 @@ class TuneParams(Section):
     seed: int
     objectives: Literal["miou", "miou_and_class"]  # the class is segment.favour.class_name
     allowance: NotNegative  # IoU that any other class may lose against the baseline
-    pruner: Literal["median", "halving", "none"]  # halving is ASHA; neither works with two objectives
+    pruner: Literal["median", "none"]  # of one objective
     startup: Count  # random trials before TPE, and finished ones before pruning
     space: dict[str, Range] = Field(min_length=1)  # by path, e.g. segment.network.dropout
 

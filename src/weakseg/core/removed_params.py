@@ -15,6 +15,15 @@ ANY: Final = object()
 OPTIMISERS: Final = ("classifier", "irnet", "single_stage", "segment")
 REMOVED: Final[dict[str, Any]] = {
     **{f"{section}.optimiser.clip": 5.0 for section in OPTIMISERS},
+    "classifier.dilate": False,
+    "cam.times_probability": False,
+    "crf.temperature": 1.0,
+    "single_stage.gci": True,
+    "single_stage.size_term": "original",
+    "teacher.views": True,
+    "teacher.align": True,
+    "boxes.base": "teacher",
+    "boxes.weight": 1.0,
     "segment.dice": 0.0,
     "segment.lovasz": 0.0,
     "segment.copy_paste.probability": 0.0,

@@ -34,7 +34,7 @@ def teacher_settings(params: Params) -> dict[str, Any]:
     """The same of the stage teacher, which trains students of its own where it has several rounds."""
     read: dict[str, Any] = {"teacher": params.teacher.model_dump(mode="json")}
     read["segment"] = {"seeds": [params.segment.seeds[0]], "crop": params.segment.crop}
-    read["tiles"] = {"tag_size": params.tiles.tag_size} if params.teacher.align else {}
+    read["tiles"] = {"tag_size": params.tiles.tag_size}
     if params.teacher.rounds > 1:
         student = training_settings(params, "teacher")
         student["segment"] |= read["segment"]

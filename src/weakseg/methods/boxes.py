@@ -1,11 +1,10 @@
-"""Bounding boxes to ScoreMaps: what of each box its class fills, by a dense CRF or GrabCut.
+"""Bounding boxes to ScoreMaps: what of each box its class fills, by a dense CRF.
 
 ``crf`` is Bbox-Seg of Papandreou et al. (ICCV 2015): the middle of the box is its class, what lies outside is not, and
 a dense CRF settles the rest by colour. Ours: its kernels are as wide as the box says (cars of 15 px and roofs of 150
-share one set of params), and the rest starts a little in favour of the class, because boxes are tight. ``grabcut`` is
-Rother, Kolmogorov and Blake (SIGGRAPH 2004) as OpenCV has it. A result that leaves the box nearly empty is not believed
-and the whole box takes its place, the rule of Khoreva et al. (CVPR 2017) with a lower limit: theirs is half of the box,
-but a car parked askew fills less than half of an upright one.
+share one set of params), and the rest starts a little in favour of the class, because boxes are tight. A result that
+leaves the box nearly empty is not believed and the whole box takes its place, the rule of Khoreva et al. (CVPR 2017)
+with a lower limit: theirs is half of the box, but a car parked askew fills less than half of an upright one.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -26,15 +24,13 @@ from weakseg.methods.scores import ScoreMaps
 Image = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
-Refiner = Literal["crf", "grabcut", "none"]
+Refiner = Literal["crf", "none"]
 
 SURE: Final = 0.95  # probability in the middle of a box that it is the class; outside, that it is not
-CUT: Final = 0.9  # probability of what GrabCut calls foreground
 INSIDE: Final = 0.6  # of the rest of the box
 SMOOTH_WIDTH, COLOUR_WIDTH = 0.1, 0.5  # of the CRF's kernels in space, as a share of the root of the box's pixels
 SMOOTH_WEIGHT, COLOUR_WEIGHT = 1.0, 5.0  # of the same; these four from a grid on the embedded scenes' N1
 WHOLE: Final = 0.7  # probability all over a box that no refiner could settle
-GRABCUT_LEAST: Final = 12  # px inside and outside: its two mixtures have five colours each
 
 
 @dataclass(frozen=True)
@@ -42,8 +38,8 @@ class BoxOptions:
     """How boxes are filled.
 
     Attributes:
-        refiner: ``crf``, ``grabcut``, or ``none`` (the whole box).
-        colour: grey levels of 255, width of the CRF's colour kernel. iterations: of either.
+        refiner: ``crf`` or ``none`` (the whole box).
+        colour: grey levels of 255, width of the CRF's colour kernel. iterations: of the CRF.
         centre: share of the box's pixels, in its middle, that ``crf`` takes as certain.
         margin: how far around the box colours are compared, as a share of its longer side, 4 px at least.
         least: share of the box below which a result is not believed.
@@ -57,10 +53,8 @@ class BoxOptions:
     least: float = 0.25
 
     def __post_init__(self) -> None:
-        if self.refiner not in ("crf", "grabcut", "none"):
-            raise ParamsError(
-                f"boxes.refiner {self.refiner!r}", expected="crf, grabcut or none", cure="mend params.yaml"
-            )
+        if self.refiner not in ("crf", "none"):
+            raise ParamsError(f"boxes.refiner {self.refiner!r}", expected="crf or none", cure="mend params.yaml")
 
 
 @dataclass(frozen=True)
@@ -128,12 +122,8 @@ def box_probability(image: Image, window: Window, same_class: Bools, options: Bo
     background = ~same_class[rows, columns]
     if options.refiner == "none" or not background.any():
         return None
-    found: Floats | None
-    if options.refiner == "crf":
-        found = _by_crf(cut, inside, background, _middle(here, options.centre), options)
-    else:
-        found = _by_grabcut(cut, inside, background, options.iterations)
-    if found is None or (found[here] >= 0.5).mean() < options.least:
+    found = _by_crf(cut, inside, background, _middle(here, options.centre), options)
+    if (found[here] >= 0.5).mean() < options.least:
         return None
     return found[here]
 
@@ -165,16 +155,3 @@ def _by_crf(cut: Image, inside: Bools, background: Bools, middle: tuple[slice, s
     belief[middle] = SURE
     energy = -np.log(np.stack([1 - belief, belief]))
     return np.asarray(mean_field(cut, energy, kernels)[1] * inside, np.float32)
-
-
-def _by_grabcut(cut: Image, inside: Bools, background: Bools, iterations: int) -> Floats | None:
-    if min(inside.sum(), background.sum()) < GRABCUT_LEAST:
-        return None
-    marks = np.full(inside.shape, cv2.GC_PR_BGD, np.uint8)
-    marks[background] = cv2.GC_BGD
-    marks[inside] = cv2.GC_PR_FGD
-    models = np.zeros((1, 65), np.float64), np.zeros((1, 65), np.float64)
-    cv2.setRNGSeed(0)  # the mixtures start from k-means
-    cv2.grabCut(cut, marks, None, *models, iterations, cv2.GC_INIT_WITH_MASK)
-    taken = (marks == cv2.GC_FGD) | (marks == cv2.GC_PR_FGD)
-    return np.where(taken, CUT, 1 - CUT).astype(np.float32)

@@ -21,8 +21,8 @@ from weakseg.data.crops.augment import Preprocessing, normalise
 from weakseg.methods.scores import ScoreMaps
 
 Method = Literal["cam", "gradcam", "gradcampp"]
-Normalise = Literal["per_class", "global", "per_class_q99"]
-LabelSource = Literal["given", "predicted", "given_or_predicted", "intersection"]
+Normalise = Literal["per_class", "global"]
+LabelSource = Literal["given", "given_or_predicted"]
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating]
 Windows = npt.NDArray[np.integer]
@@ -54,12 +54,10 @@ class CamOptions:
         method: see the module text.
         scales: factors on the image side; every view is made at each of them.
         flips, quarter_turns: add the mirrored view; add the turns by 90, 180 and 270 degrees (of both, if both).
-        normalise: ``per_class`` divides each class by its own maximum, ``per_class_q99`` by its 99th percentile (then
-            clips), ``global`` all classes by one maximum.
+        normalise: ``per_class`` divides each class by its own maximum, ``global`` all classes by one maximum.
         normalise_views: normalise each view, its negative part cut off, before it is added. Without it views are added
             as they come and cut off at the end, and Grad-CAM, whose size falls with the number of cells, hardly sees
             the larger scales (seen in the code of NoPeopleAllowed, arXiv 2006.07601).
-        times_probability: multiply each class of a crop by its predicted probability.
     """
 
     method: Method = "cam"
@@ -68,12 +66,11 @@ class CamOptions:
     quarter_turns: bool = True
     normalise: Normalise = "per_class"
     normalise_views: bool = True
-    times_probability: bool = False
 
     def __post_init__(self) -> None:
         choices = {
             "method": (self.method, ("cam", "gradcam", "gradcampp")),
-            "normalise": (self.normalise, ("per_class", "global", "per_class_q99")),
+            "normalise": (self.normalise, ("per_class", "global")),
         }
         for name, (value, allowed) in choices.items():
             if value not in allowed:
@@ -179,11 +176,6 @@ def gradcampp_weights(features: Tensor, gradient: Tensor) -> Tensor:
 def normalise_maps(maps: Tensor, rule: Normalise) -> Tensor:
     """Non-negative maps (B, C, H, W) -> the same in [0, 1] under the rule; a map that is all zero stays zero."""
     peak = maps.amax((1, 2, 3) if rule == "global" else (2, 3), keepdim=True)
-    if rule == "per_class_q99":
-        flat = maps.flatten(2)
-        rank = max(1, -(-flat.shape[2] * 99 // 100))
-        quantile = flat.kthvalue(rank, dim=2).values[:, :, None, None]
-        peak = torch.where(quantile > 0, quantile, peak)
     return (maps / torch.where(peak > 0, peak, 1.0)).clamp(max=1.0)
 
 
@@ -262,9 +254,8 @@ def resolve_labels(
         given: bool (N, C) tags; a row without any is a crop without tags. known: bool (N, C), False where the tag says
             nothing about a class. probabilities: (N, C) predicted. thresholds: (C,), NaN for a class that no crop has:
             it is never predicted.
-        source: ``given`` takes the tags; ``predicted`` the classes above their threshold, or else the likeliest one;
-            ``given_or_predicted`` the tags (classes not known: as predicted), and predictions for crops without tags;
-            ``intersection`` the tags that are predicted too, or else the likeliest tag, and predictions without tags.
+        source: ``given`` takes the tags; ``given_or_predicted`` the tags (classes not known: as predicted) and, for
+            crops without tags, the classes above their threshold, or else the likeliest one.
 
     Raises:
         DataError: crops without tags under ``given``; NaN probabilities; no class has a threshold.
@@ -282,20 +273,12 @@ def resolve_labels(
             )
         return given.copy()
     predicted = _predicted(probabilities, thresholds)
-    if source == "predicted":
-        return predicted
     if source == "given_or_predicted":
         unknown = np.zeros_like(given) if known is None else ~known
         return np.where(tagged[:, None], given | (unknown & predicted), predicted)
-    if source == "intersection":
-        both = given & predicted
-        likeliest = np.zeros_like(given)
-        likeliest[np.arange(len(given)), np.where(given, probabilities, -1.0).argmax(1)] = True
-        kept = np.where(both.any(1, keepdims=True), both, likeliest)
-        return np.where(tagged[:, None], kept, predicted)
     raise ParamsError(
         f"label source {source!r}",
-        expected="given, predicted, given_or_predicted or intersection",
+        expected="given or given_or_predicted",
         cure="mend cam.label_source",
     )
 
@@ -340,7 +323,6 @@ def area_cam(
     *,
     context: float,
     batch_size: int,
-    probabilities: Floats | None = None,
     valid: Flags | None = None,
 ) -> ScoreMaps:
     """Maps of a whole area from its tag windows.
@@ -355,19 +337,13 @@ def area_cam(
         image: uint8 (H, W, 3). windows: int (N, 4), row, column, height, width in px. tags: bool (N, C), one at least
             per window: see :func:`resolve_labels`.
         batch_size: windows per forward; times the number of flips and turns they are the images per batch.
-        probabilities: (N, C), needed by ``times_probability``.
         valid: bool (H, W); pixels where it is False stay 0 and set no maximum. None: all are True.
 
     Raises:
         DataError: windows outside the area, without tags, or a network with NaN weights.
-        ParamsError: ``times_probability`` without probabilities.
     """
     net = _check_area(model, image, windows)
     _check_tags(tags, windows)
-    if options.times_probability and probabilities is None:
-        raise ParamsError(
-            "times_probability without probabilities", expected="(N, C)", cure="pass what the classifier predicts"
-        )
     high, wide = (_expanded(int(side), context, net.stride) for side in windows[:, 2:].max(0))
     scores = np.zeros((tags.shape[1], *image.shape[:2]), np.float32)
     for part in np.array_split(np.arange(len(windows)), -(-len(windows) // batch_size)):
@@ -382,8 +358,6 @@ def area_cam(
                 seen = valid[row : row + height, column : column + width]
                 centre = centre * torch.from_numpy(np.ascontiguousarray(seen)).to(centre.device)
             values = normalise_maps(centre, options.normalise)[0].cpu().numpy()
-            if options.times_probability and probabilities is not None:
-                values = values * probabilities[index].astype(np.float32)[:, None, None]
             target = scores[:, row : row + height, column : column + width]
             np.maximum(target, values, out=target)
     return ScoreMaps(scores, np.asarray(tags.any(0)))

@@ -13,7 +13,6 @@ from typing import Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 
 from weakseg.core.errors import DataError, ParamsError
@@ -21,12 +20,11 @@ from weakseg.data.crops.augment import IMAGENET, Preprocessing
 from weakseg.networks.build import build_encoder
 from weakseg.networks.weights import load_vgg16_bn
 
-Pooling = Literal["gap", "lse", "gem"]
+Pooling = Literal["gap", "gem"]
 MissingLabels = Literal["keep", "drop_class", "confident_only", "ignore_uncertain"]
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating]
 
-LSE_SHARPNESS: Final = 4.0
 GEM_POWER: Final = 3.0
 NECK_CHANNELS: Final = 256
 # 0 stands for the 2x2 pool, 1 for the 3x3 stride-1 pool that replaces the fourth; the fifth is left out
@@ -70,15 +68,11 @@ def extra_convolutions(channels: int) -> nn.Sequential:
 
 
 def pool_features(features: Tensor, pooling: Pooling) -> Tensor:
-    """Features (B, K, h, w) -> (B, K): mean, log-mean-exp (sharpness 4) or generalised mean (power 3).
-
-    The sharper two lean less to large classes than the mean does.
+    """Features (B, K, h, w) -> (B, K): mean, or generalised mean (power 3), which leans less to large
+    classes.
     """
     if pooling == "gap":
         return features.mean((2, 3))
-    if pooling == "lse":
-        flat = features.flatten(2) * LSE_SHARPNESS
-        return (flat.logsumexp(2) - torch.tensor(flat.shape[2], device=flat.device).log()) / LSE_SHARPNESS
     return features.clamp(min=1e-6).pow(GEM_POWER).mean((2, 3)).pow(1 / GEM_POWER)
 
 
@@ -108,7 +102,7 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         if pooling not in get_args(Pooling):
-            raise ParamsError(f"pooling {pooling!r}", expected="gap, lse or gem", cure="mend classifier.pooling")
+            raise ParamsError(f"pooling {pooling!r}", expected="gap or gem", cure="mend classifier.pooling")
         self.trunk, self.neck = trunk, neck
         self.linear = nn.Linear(channels, classes)
         nn.init.normal_(self.linear.weight, std=0.01)
@@ -144,20 +138,16 @@ def build_classifier(
     width: int,
     output_stride: int,
     pooling: Pooling,
-    dilate: bool = True,
 ) -> Classifier:
     """The classifier of params section ``classifier``.
 
     ``vgg16_bn`` has stride 8 and channels divided by ``width``; ``encoder`` is any encoder of
     :func:`weakseg.networks.build.build_encoder` with a 1x1 convolution, batch norm and ReLU behind it, because
-    Grad-CAM++ and the generalised mean want features that are not negative and many encoders end in a linear layer.
-
-    Args:
-        dilate: of an encoder, whether its deepest feature is brought to ``output_stride`` by dilation, or the feature
-            that has this stride anyway is taken, which is shallower and sharper.
+    Grad-CAM++ and the generalised mean want features that are not negative and many encoders end in a linear layer. Of
+    an encoder the deepest feature that has ``output_stride`` without dilation is taken, which is sharper.
     """
     if arch == "encoder":
-        return _encoder_classifier(encoder, classes, weights, output_stride, pooling, dilate)
+        return _encoder_classifier(encoder, classes, weights, output_stride, pooling)
     if arch != "vgg16_bn" or output_stride != 8:
         raise ParamsError(
             f"classifier {arch} at stride {output_stride}",
@@ -171,10 +161,8 @@ def build_classifier(
     return Classifier(vgg, extra_convolutions(channels), channels=channels, classes=classes, stride=8, pooling=pooling)
 
 
-def _encoder_classifier(
-    encoder: str, classes: int, weights: str, output_stride: int, pooling: Pooling, dilate: bool
-) -> Classifier:
-    trunk = build_encoder(encoder, weights=weights, output_stride=output_stride if dilate else 32)
+def _encoder_classifier(encoder: str, classes: int, weights: str, output_stride: int, pooling: Pooling) -> Classifier:
+    trunk = build_encoder(encoder, weights=weights, output_stride=32)
     if output_stride not in trunk.strides:
         raise ParamsError(
             f"{encoder} has no feature of stride {output_stride}",
@@ -197,16 +185,6 @@ def _encoder_classifier(
         preprocessing=trunk.preprocessing,
         tap=tap,
     )
-
-
-def parameter_groups(model: Classifier, *, lr_trunk: float, lr_new: float) -> list[dict[str, object]]:
-    """Four groups after NoPeopleAllowed: trunk and new layers at their own rates, biases at twice their layer's."""
-    groups: list[dict[str, object]] = []
-    for modules, lr in (((model.trunk,), lr_trunk), ((model.neck, model.linear), lr_new)):
-        named = [pair for module in modules for pair in module.named_parameters()]
-        groups.append({"params": [p for name, p in named if not name.endswith("bias")], "lr": lr})
-        groups.append({"params": [p for name, p in named if name.endswith("bias")], "lr": 2 * lr})
-    return groups
 
 
 def positive_weights(tags: Flags, known: Flags | None = None, *, limit: float = 10.0) -> npt.NDArray[np.float32]:

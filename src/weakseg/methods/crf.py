@@ -32,7 +32,7 @@ class CrfOptions:
         gaussian_sxy: px, width of the smoothness kernel. gaussian_weight: its strength.
         bilateral_sxy: px, bilateral_srgb: grey levels of 255, widths of the bilateral kernel; bilateral_weight.
         iterations: mean-field steps.
-        unary: ``soft`` takes -log of ``scores ** (1 / temperature)``, normalised over the classes; ``confident`` takes
+        unary: ``soft`` takes -log of the scores, normalised over the classes; ``confident`` takes
             the top class where its share reaches ``min_score`` and leads by ``min_margin``, with probability
             ``confidence``, and every other pixel as unsure.
     """
@@ -44,7 +44,6 @@ class CrfOptions:
     bilateral_weight: float = 5.0
     iterations: int = 10
     unary: Literal["soft", "confident"] = "soft"
-    temperature: float = 1.0
     min_score: float = 0.4
     min_margin: float = 0.15
     confidence: float = 0.7
@@ -52,7 +51,7 @@ class CrfOptions:
     def __post_init__(self) -> None:
         if self.unary not in ("soft", "confident"):
             raise ParamsError(f"crf unary {self.unary!r}", expected="soft or confident", cure="mend params.yaml")
-        widths = (self.gaussian_sxy, self.bilateral_sxy, self.bilateral_srgb, self.temperature)
+        widths = (self.gaussian_sxy, self.bilateral_sxy, self.bilateral_srgb)
         if min(widths) <= 0 or self.iterations < 1 or not 0 < self.confidence < 1:
             raise ParamsError(f"{self}", expected="widths > 0, iterations >= 1, 0 < confidence < 1", cure="mend it")
 
@@ -62,12 +61,12 @@ class RefineOptions:
     """Which refiner, and how an area is cut for it.
 
     Attributes:
-        refiner: ``crf``, ``pamr`` (pixel-adaptive refinement, torch) or ``none`` (maps pass unchanged).
+        refiner: ``crf`` or ``pamr`` (pixel-adaptive refinement, torch).
         crf: options of ``crf``. dilations, pamr_iterations, sigma_floor: of ``pamr``.
         window: px, side of the square that is kept of each window; halo: px around it that are seen and dropped.
     """
 
-    refiner: Literal["crf", "pamr", "none"] = "crf"
+    refiner: Literal["crf", "pamr"] = "crf"
     crf: CrfOptions = field(default_factory=CrfOptions)
     dilations: tuple[int, ...] = (1, 2, 4, 8, 12, 24)
     pamr_iterations: int = 10
@@ -76,18 +75,18 @@ class RefineOptions:
     halo: int = 64
 
     def __post_init__(self) -> None:
-        if self.refiner not in ("crf", "pamr", "none"):
-            raise ParamsError(f"refiner {self.refiner!r}", expected="crf, pamr or none", cure="mend crf.refiner")
+        if self.refiner not in ("crf", "pamr"):
+            raise ParamsError(f"refiner {self.refiner!r}", expected="crf or pamr", cure="mend crf.refiner")
         if self.window < 1 or self.halo < 0:
             raise ParamsError(f"window {self.window}, halo {self.halo}", expected=">= 1 and >= 0", cure="mend them")
 
 
-def class_shares(scores: Scores, *, temperature: float = 1.0) -> npt.NDArray[np.float32]:
-    """Scores (n, H, W) >= 0 -> ``scores ** (1 / temperature)`` over their sum; where all are 0, 1 / n each."""
-    powered = np.asarray(scores, np.float32) ** np.float32(1 / temperature)
-    total = powered.sum(0)
+def class_shares(scores: Scores) -> npt.NDArray[np.float32]:
+    """Scores (n, H, W) >= 0 over their sum; where all are 0, 1 / n each."""
+    given = np.asarray(scores, np.float32)
+    total = given.sum(0)
     empty = total <= 0
-    shares = powered / np.where(empty, 1, total)
+    shares = given / np.where(empty, 1, total)
     shares[:, empty] = 1 / len(scores)
     return shares.astype(np.float32)
 
@@ -133,7 +132,7 @@ def dense_crf(image: Image, scores: Scores, options: CrfOptions) -> npt.NDArray[
         refined[present[0]] = 1
     if len(present) < 2:
         return refined
-    shares = class_shares(scores[present], temperature=options.temperature)
+    shares = class_shares(scores[present])
     if options.unary == "soft":
         energy = soft_unary(shares)
     else:
@@ -217,9 +216,6 @@ def refine_many(
 def _refine_here(jobs: Iterable[tuple[Image, ScoreMaps]], options: RefineOptions, device: str) -> Iterator[ScoreMaps]:
     for image, maps in jobs:
         _check_window(image, maps.scores)
-        if options.refiner == "none":
-            yield maps
-            continue
         refined = np.zeros(maps.scores.shape, np.float32)
         for window in cut_area(image.shape[0], image.shape[1], options.window, options.halo):
             rows, columns, *_ = window

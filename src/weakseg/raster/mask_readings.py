@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from weakseg.core.classes import IGNORE, ClassScheme, Colour
 from weakseg.core.errors import DataError
 
 Holds = Literal["indices", "values", "colours"]
 Table = Mapping[int, tuple[int, int, int, int]]
-
-HOLDS: Final[tuple[Holds, ...]] = ("indices", "values", "colours")
 
 
 @dataclass(frozen=True)

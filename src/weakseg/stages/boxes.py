@@ -1,4 +1,4 @@
-"""Stage boxes: ScoreMaps from bounding boxes, by default on top of the teacher's."""
+"""Stage boxes: ScoreMaps from bounding boxes on top of the teacher's."""
 
 from __future__ import annotations
 
@@ -64,12 +64,8 @@ def map_area(context: Context, table: BoxTable, area: str) -> dict[str, Any]:
     windows, labels = [window for window, _ in usable], [label for _, label in usable]
     options = BoxOptions(refiner=params.refiner, colour=context.params.crf.bilateral_srgb)
     filled = fill_boxes(image, windows, labels, len(scheme), options)
-    if params.base == "teacher":
-        base = load_scores(layout.scores("teacher") / f"{area}.npz")
-        maps = fuse(base, [filled.maps], [params.weight], allowed)
-    else:
-        scores = filled.maps.scores * planes
-        maps = ScoreMaps(scores, np.asarray(scores.any((1, 2))))
+    base = load_scores(layout.scores("teacher") / f"{area}.npz")
+    maps = fuse(base, [filled.maps], [1.0], allowed)
     present = np.eye(len(scheme), dtype=bool)[np.array(labels, np.int64)]
     maps, claims = claim_missing(maps, np.array(windows, np.int64).reshape(-1, 4), present, allowed=tagged)
     save_scores(layout.scores("boxes") / f"{area}.npz", silence_ignored(maps, tagged))

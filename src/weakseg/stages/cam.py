@@ -43,7 +43,6 @@ def options_of(params: CamParams, zoom: float) -> CamOptions:
         flips=params.flips,
         quarter_turns=params.quarter_turns,
         normalise=params.normalise,
-        times_probability=params.times_probability,
     )
 
 
@@ -66,8 +65,8 @@ def map_area(
     allowed = np.asarray(open_array(layout.tiles / "allowed", area))
     maps = ScoreMaps(np.zeros(shape, np.float32), np.zeros(shape[0], bool))
     if len(use):
-        windows, labels, probabilities = crops.windows[use], crops.present[use], None
-        if source != "given" or params.cam.times_probability:
+        windows, labels = crops.windows[use], crops.present[use]
+        if source != "given":
             probabilities = predict_crops(context, model, crops, use)
             labels = resolve_labels(labels, probabilities, thresholds, source, known=crops.known[use])
         sides = float(np.sqrt(windows[:, 2] * windows[:, 3]).mean())
@@ -79,7 +78,6 @@ def map_area(
             options_of(params.cam, params.classifier.crop / sides),
             context=margin,
             batch_size=params.classifier.optimiser.batch,
-            probabilities=probabilities,
             valid=allowed != 0,
         )
     save_scores(layout.scores("cam") / f"{area}.npz", silence_ignored(maps, allowed))

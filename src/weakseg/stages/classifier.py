@@ -99,7 +99,6 @@ def build(params: ClassifierParams, classes: int) -> Classifier:
         width=params.width,
         output_stride=params.output_stride,
         pooling=params.pooling,
-        dilate=params.dilate,
     )
 
 

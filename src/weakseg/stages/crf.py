@@ -61,7 +61,6 @@ def options_of(params: CrfParams) -> RefineOptions:
         bilateral_weight=params.bilateral_weight,
         iterations=params.iterations,
         unary=params.unary,
-        temperature=params.temperature,
     )
     return RefineOptions(refiner=params.refiner, crf=crf)
 

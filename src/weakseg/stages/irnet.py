@@ -72,7 +72,7 @@ def options_of(params: IrnetParams) -> IrnetOptions:
     """The preset, ``aerial`` with the params' pairs and drift limit.
 
     Published presets bring their own pairs, losses, views and walk, without a limit on the drift. The optimiser is that
-    of the section in any case: :func:`weakseg.methods.irnet.network.poly_sgd` has the published one.
+    of the section in any case.
     """
     preset = irnet_preset(params.preset)
     if params.preset != "aerial":

@@ -63,8 +63,6 @@ def build(params: SingleStageParams, classes: int) -> SingleStage:
         channels=params.channels,
         aspp_rates=params.aspp_rates,  # type: ignore[arg-type]
         aspp_image_pool=params.aspp_image_pool,
-        gci=params.gci,
-        size_term=params.size_term,
         norm="group",
     )
     if params.backbone != "resnet38":

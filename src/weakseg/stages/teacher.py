@@ -10,7 +10,7 @@ import numpy as np
 from weakseg.core.layout import Layout
 from weakseg.data.areas import Area
 from weakseg.data.store import fingerprint, open_array
-from weakseg.inference.scene import DIHEDRAL, PLAIN
+from weakseg.inference.scene import DIHEDRAL
 from weakseg.methods.fusion import align_scores, claim_missing, constrain_scores
 from weakseg.methods.scores import save_scores
 from weakseg.networks.build import Segmenter
@@ -50,14 +50,13 @@ def predict_area(context: Context, model: Segmenter, area: str) -> int:
     layout = context.layout
     model.to(context.machine.torch_device())
     image = np.asarray(open_array(layout.tiles / "images", area))
-    probabilities = predict(context, model, image, DIHEDRAL if context.params.teacher.views else PLAIN)
+    probabilities = predict(context, model, image, DIHEDRAL)
     crops = context.crops().select(area=area)
     allowed = np.asarray(open_array(layout.tiles / "allowed", area))
     maps = constrain_scores(probabilities, allowed)
-    if context.params.teacher.align:
-        labelled = context.open_areas(context.pixel_areas(), masks=layout.tiles / "labels")
-        typical = typical_shares(labelled, len(context.scheme), context.params.tiles.tag_size)
-        maps = align_scores(maps, allowed, typical.numpy())
+    labelled = context.open_areas(context.pixel_areas(), masks=layout.tiles / "labels")
+    typical = typical_shares(labelled, len(context.scheme), context.params.tiles.tag_size)
+    maps = align_scores(maps, allowed, typical.numpy())
     maps, claims = claim_missing(maps, crops.windows, crops.present, allowed=allowed)
     save_scores(layout.scores("teacher") / f"{area}.npz", maps)
     return claims

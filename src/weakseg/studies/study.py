@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from weakseg.core.errors import ParamsError, StageError, TrackingError
+from weakseg.core.errors import StageError, TrackingError
 from weakseg.core.params import Params, TuneParams
 from weakseg.studies.space import with_values
 
@@ -130,16 +130,12 @@ def make_sampler(tune: TuneParams, worker: int, seen: int) -> Any:
 
 
 def make_pruner(tune: TuneParams) -> Any:
-    """Median, successive halving (asynchronous: ASHA) or none."""
+    """The median of the trials so far, or none."""
     import optuna
 
     if tune.pruner == "none" or tune.objectives != "miou":
         return optuna.pruners.NopPruner()
-    if tune.pruner == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=tune.startup)
-    if tune.pruner == "halving":
-        return optuna.pruners.SuccessiveHalvingPruner()
-    raise ParamsError(f"tune.pruner {tune.pruner}", expected="median, halving or none", cure="mend params.yaml")
+    return optuna.pruners.MedianPruner(n_startup_trials=tune.startup)
 
 
 def counted(study: Study) -> list[int]:

@@ -19,8 +19,6 @@ from weakseg.methods.irnet.network import (
     irnet_loss,
     label_grid,
     pad_to_multiple,
-    poly_sgd,
-    store_mean_shift,
 )
 from weakseg.methods.irnet.settings import IrnetOptions, irnet_preset
 from weakseg.networks.build import Encoder
@@ -156,20 +154,6 @@ def test_padding_repeats_the_rim() -> None:
     assert padded[0, 0].tolist() == [[0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5], [3, 4, 5, 5]]
 
 
-def test_mean_shift_centres_the_displacements() -> None:
-    model = tiny_irnet(displacement=True)
-    batches = [torch.randn(2, 3, 32, 32), torch.randn(1, 3, 48, 32)]
-    store_mean_shift(model, batches)
-    fields = [model.boundary_and_displacement(images)[1] for images in batches]
-    mean = torch.cat([field.permute(1, 0, 2, 3).flatten(1) for field in fields], 1).mean(1)
-    torch.testing.assert_close(mean, torch.zeros(2), atol=1e-5, rtol=0)
-    shifted = fields[0]
-    model.train()
-    raw = model.boundary_and_displacement(batches[0])[1]
-    assert model.displacement is not None
-    torch.testing.assert_close(raw - shifted, model.displacement.mean_shift.view(1, 2, 1, 1).expand_as(raw))
-
-
 def scene(side: int = 96) -> tuple[Tensor, Tensor]:
     """Three fields of different colour and texture, and a small bright one; image (1, 3, H, W), mask (1, H, W)."""
     mask = torch.zeros(1, side, side, dtype=torch.uint8)
@@ -225,36 +209,14 @@ def test_displacement_branch_learns_too() -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.displacement.parameters())
 
 
-def test_published_optimisers_decay_as_published() -> None:
-    model = tiny_irnet(displacement=True)
-    for name, rates, momentum in (("irn_voc", (0.1, 1.0), 1e-4), ("lid_compat", (0.005, 0.05), 0.9)):
-        schedule = irnet_preset(name).schedule  # type: ignore[arg-type]
-        assert schedule is not None
-        sgd, decay = poly_sgd(model, schedule, steps_per_epoch=10)
-        assert [group["lr"] for group in sgd.param_groups] == list(rates)
-        assert {group["momentum"] for group in sgd.param_groups} == {momentum}
-        trained = {id(p) for group in sgd.param_groups for p in group["params"]}
-        assert trained == {id(p) for p in model.parameters() if p.requires_grad}
-        for _ in range(5):
-            sgd.step()
-            decay.step()
-        # irn_voc moves every step, lid_compat at the end of an epoch; after all epochs 0, or the least rate
-        expected = (1 - 5 / 30) ** 0.9 if name == "irn_voc" else 1.0
-        assert sgd.param_groups[0]["lr"] == pytest.approx(rates[0] * expected)
-        for _ in range(10 * schedule.epochs - 5):
-            sgd.step()
-            decay.step()
-        assert sgd.param_groups[1]["lr"] == pytest.approx(schedule.least_lr)
-
-
 def test_presets_hold_the_published_defaults() -> None:
     irn, lid = irnet_preset("irn_voc"), irnet_preset("lid_compat")
     for options in (irn, lid):
         assert (options.walk_radius, options.beta, options.steps, options.anchor) == (5, 10.0, 256, 1.0)
         assert (options.pair_radius, options.pairs_per_step, options.background) == (10, 152, True)
         assert (options.damp, options.normalise, options.displacement) == (True, "global", True)
-    assert replace(irn, schedule=None) == replace(lid, schedule=None)
-    assert (AERIAL.background, AERIAL.displacement, AERIAL.schedule) == (False, False, None)
+    assert irn == lid
+    assert (AERIAL.background, AERIAL.displacement) == (False, False)
     assert 8 <= AERIAL.steps <= 64
 
 

@@ -71,12 +71,10 @@ def test_scores_published_values() -> None:
     assert loss.item() == pytest.approx(1.325876, abs=2e-6)
 
 
-def test_aerial_scores_use_every_channel_and_the_size_term_can_be_off() -> None:
+def test_aerial_scores_use_every_channel() -> None:
     logits = published_logits()[:, 1:]
-    off = SingleStageOptions(background=False, size_term="off")
-    assert torch.equal(class_scores(logits, off), ngwp(logits, logits.softmax(1)))
-    added = class_scores(logits, AERIAL) - class_scores(logits, off)
-    assert torch.allclose(added, size_focal(logits.softmax(1).mean((2, 3))))
+    masks = logits.softmax(1)
+    assert torch.allclose(class_scores(logits, AERIAL), ngwp(logits, masks) + size_focal(masks.mean((2, 3))))
 
 
 def test_gradient_flows_through_logits_and_masks() -> None:
@@ -210,9 +208,9 @@ def test_group_norm_makes_training_independent_of_the_batch() -> None:
     assert not any(isinstance(m, nn.BatchNorm2d) for m in net.last_conv)
 
 
-def test_without_cues_there_is_no_shallow_branch_and_no_gate() -> None:
-    net = slim_net(SingleStageOptions(channels=16, skip_channels=8, gci=False, aspp_image_pool=False)).eval()
-    assert not [name for name in net.state_dict() if name.startswith(("shallow_mask", "aspp.global"))]
+def test_without_image_pool_there_is_no_branch_for_it() -> None:
+    net = slim_net(SingleStageOptions(channels=16, skip_channels=8, aspp_image_pool=False)).eval()
+    assert not [name for name in net.state_dict() if name.startswith("aspp.global")]
     assert net(torch.rand(1, 3, 32, 32)).logits.shape == (1, 6, 8, 8)
 
 

@@ -7,18 +7,15 @@ semantic map. The grid has one cell per 4x4 px; cell (i, j) stands for the px 4i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import SGD
-from torch.optim.lr_scheduler import LambdaLR
 
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.methods.irnet.affinity import Offset, boundary_loss, displacement_loss, pair_offsets, sample_offsets
-from weakseg.methods.irnet.settings import IrnetOptions, SgdSchedule, Views
+from weakseg.methods.irnet.settings import IrnetOptions, Views
 from weakseg.networks.build import Encoder
 
 STRIDE = 4  # image px per grid cell
@@ -81,8 +78,7 @@ class Displacement(nn.Module):
     """The displacement branch: from every cell towards the centroid of its instance.
 
     Attributes:
-        mean_shift: (2,), mean displacement over the inference images, subtracted in evaluation mode. It is zero until
-            :func:`store_mean_shift` fills it.
+        mean_shift: (2,), of published weights: mean displacement over their images, subtracted in evaluation mode.
     """
 
     mean_shift: Tensor
@@ -118,23 +114,6 @@ class Displacement(nn.Module):
         deep = torch.relu(_resample(self.deep(deep), 2 * STRIDE, STRIDE))
         field: Tensor = self.head(torch.relu(self.joint(torch.cat([*maps[: self.first_deep], deep], 1))))
         return field if self.training else field - self.mean_shift.view(1, 2, 1, 1)
-
-
-@torch.no_grad()
-def store_mean_shift(model: IRNet, batches: Iterable[Tensor]) -> None:
-    """Set the displacement branch's mean shift to its mean over ``batches`` of normalised images (B, 3, H, W)."""
-    if model.displacement is None:
-        raise ParamsError("IRNet without displacements", expected="displacement=True", cure="build it with them")
-    model.eval()
-    model.displacement.mean_shift.zero_()
-    total, cells = torch.zeros_like(model.displacement.mean_shift), 0
-    for images in batches:
-        field = model.boundary_and_displacement(images)[1]
-        total += field.sum((0, 2, 3))
-        cells += field[:, 0].numel()
-    if not cells:
-        raise DataError("no images for the mean shift", expected="at least one batch", cure="pass the training images")
-    model.displacement.mean_shift.copy_(total / cells)
 
 
 def label_grid(labels: Tensor) -> Tensor:
@@ -194,22 +173,6 @@ def boundary_map(model: IRNet, images: Tensor, views: Views = "flip") -> Tensor:
 def _turned(images: Tensor, turn: int, mirror: bool) -> Tensor:
     view = torch.rot90(images, turn, (2, 3))
     return view.flip(3) if mirror else view
-
-
-def poly_sgd(model: IRNet, schedule: SgdSchedule, steps_per_epoch: int) -> tuple[SGD, LambdaLR]:
-    """The published optimiser, and its decay to be stepped after every training step."""
-    boundary = [*model.boundary.parameters(), *model.boundary_head.parameters()]
-    groups = [{"params": boundary, "lr": schedule.lr}]
-    if model.displacement is not None:
-        groups.append({"params": list(model.displacement.parameters()), "lr": schedule.displacement_lr})
-    sgd = SGD(groups, momentum=schedule.momentum, weight_decay=schedule.weight_decay)
-
-    def decay(step: int, *, least: float) -> float:
-        done = (step // steps_per_epoch if schedule.per_epoch else step / steps_per_epoch) / schedule.epochs
-        return float(max((1 - min(done, 1.0)) ** schedule.power, least))
-
-    rates = [schedule.lr, schedule.displacement_lr][: len(groups)]
-    return sgd, LambdaLR(sgd, [partial(decay, least=schedule.least_lr / lr) for lr in rates])
 
 
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:

@@ -8,7 +8,7 @@ a background class, `aerial`. Layer 2, but free of torch.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from weakseg.core.errors import ParamsError
@@ -16,36 +16,6 @@ from weakseg.core.errors import ParamsError
 Views = Literal["none", "flip", "d4"]
 Normalise = Literal["none", "global", "per_class"]
 PresetName = Literal["aerial", "irn_voc", "lid_compat"]
-
-
-@dataclass(frozen=True)
-class SgdSchedule:
-    """The published optimiser: SGD with a polynomial decay, rates per branch.
-
-    Attributes:
-        crop: side of the square training crops, px.
-        epochs: passes over the training crops.
-        batch: crops per step.
-        lr: rate of the boundary branch.
-        displacement_lr: rate of the displacement branch.
-        momentum: of SGD. `irn_voc` has 1e-4: the released code hands its weight decay over in the momentum's place, and
-            its rates only make sense so.
-        weight_decay: of all trained weights.
-        power: exponent of the decay ``(1 - progress) ** power``.
-        least_lr: the decay stops here.
-        per_epoch: the decay moves once an epoch (`lid_compat`) instead of every step.
-    """
-
-    crop: int
-    epochs: int
-    batch: int
-    lr: float
-    displacement_lr: float
-    momentum: float
-    weight_decay: float
-    power: float
-    least_lr: float
-    per_epoch: bool
 
 
 @dataclass(frozen=True)
@@ -61,7 +31,6 @@ class IrnetOptions:
             (radius 10 has 152).
         most_single: largest share of training crops that hold one confident class only: they bring no negative pairs,
             so that a network fed on them alone learns "no boundary anywhere". 1 is no limit.
-        schedule: the published optimiser; None leaves the optimiser to the project's training path.
         views: views over which boundary logits are averaged: the image alone, with its mirror image, or all 8 flips
             and quarter turns.
         walk_radius: cells less than this many cells apart exchange scores in one step of the walk.
@@ -81,7 +50,6 @@ class IrnetOptions:
     pair_radius: int
     pairs_per_step: int
     most_single: float
-    schedule: SgdSchedule | None
     views: Views
     walk_radius: int
     beta: float
@@ -122,18 +90,6 @@ _IRN_VOC: Final = IrnetOptions(
     pair_radius=10,
     pairs_per_step=152,
     most_single=1.0,
-    schedule=SgdSchedule(
-        crop=512,
-        epochs=3,
-        batch=32,
-        lr=0.1,
-        displacement_lr=1.0,
-        momentum=1e-4,
-        weight_decay=1e-4,
-        power=0.9,
-        least_lr=0.0,
-        per_epoch=False,
-    ),
     views="flip",
     walk_radius=5,
     beta=10.0,
@@ -145,31 +101,17 @@ _IRN_VOC: Final = IrnetOptions(
     tile=512,
 )
 
-_LID_SCHEDULE: Final = SgdSchedule(
-    crop=512,
-    epochs=20,
-    batch=32,
-    lr=0.005,
-    displacement_lr=0.05,
-    momentum=0.9,
-    weight_decay=1e-4,
-    power=0.9,
-    least_lr=1e-6,
-    per_epoch=True,
-)
-
 
 def irnet_preset(name: PresetName) -> IrnetOptions:
     """Options by preset name; an unknown name raises ParamsError.
 
-    `irn_voc` and `lid_compat` have the released defaults (they differ in the optimiser only: both walk 256 steps with
-    radius 5 and beta 10). `aerial` has no background, no displacement, a short anchored walk and a limit on the drift.
+    `irn_voc` and `lid_compat` have the released defaults: both walk 256 steps with radius 5 and beta 10; they differ in
+    the optimiser, which is the project's here. `aerial` has no background, no displacement, a short anchored walk and a
+    limit on the drift.
     """
     match name:
-        case "irn_voc":
+        case "irn_voc" | "lid_compat":
             return _IRN_VOC
-        case "lid_compat":
-            return replace(_IRN_VOC, schedule=_LID_SCHEDULE)
         case "aerial":
             return IrnetOptions(
                 displacement=False,
@@ -177,7 +119,6 @@ def irnet_preset(name: PresetName) -> IrnetOptions:
                 pair_radius=10,
                 pairs_per_step=40,
                 most_single=0.3,
-                schedule=None,
                 views="d4",
                 walk_radius=5,
                 beta=10.0,

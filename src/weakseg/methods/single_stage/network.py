@@ -34,11 +34,8 @@ class SingleStageOptions:
         channels, skip_channels: of the decoder and of its skip; multiples of 8.
         aspp_rates: dilations of the three 3x3 branches on the deep grid; beyond the grid a branch is a 1x1 convolution.
         aspp_image_pool: ASPP's branch that sees the whole crop.
-        gci: the shallow branch with global cues and, with it, the stochastic gate; without it the decoder reads the
-            deep path alone.
         gate_psi: share of the shallow feature in evaluation, and the chance of an element to be shallow in training.
         norm: of the decoder; ``group`` (groups of 8 channels) does not depend on the batch size.
-        size_term: adds :func:`size_focal` to the scores.
     """
 
     background: bool = True
@@ -46,10 +43,8 @@ class SingleStageOptions:
     skip_channels: int = 48
     aspp_rates: tuple[int, int, int] = (12, 24, 36)
     aspp_image_pool: bool = True
-    gci: bool = True
     gate_psi: float = 0.3
     norm: Literal["batch", "group"] = "batch"
-    size_term: Literal["original", "off"] = "original"
 
     def __post_init__(self) -> None:
         if self.channels % 8 or self.skip_channels % 8 or min(self.channels, self.skip_channels) < 8:
@@ -139,9 +134,7 @@ class SingleStage(nn.Module):
         self.aspp = Aspp(deep, channels, rates=options.aspp_rates, image_pool=options.aspp_image_pool)
         self.fc8_skip = nn.Sequential(_conv(shallow, skip), _norm(norm, skip), nn.ReLU())
         self.fc8_x = nn.Sequential(_conv(channels + skip, channels, 3), _norm(norm, channels), nn.ReLU())
-        self.shallow_mask: GlobalCueInjection | None = None
-        if options.gci:
-            self.shallow_mask = GlobalCueInjection(shallow, channels, norm=norm)
+        self.shallow_mask = GlobalCueInjection(shallow, channels, norm=norm)
         layers: list[nn.Module] = []
         for dropout in (0.5, 0.1):
             layers += [_conv(channels, channels, 3), _norm(norm, channels), nn.ReLU(), nn.Dropout(dropout)]
@@ -160,10 +153,7 @@ class SingleStage(nn.Module):
         far = None if valid is None else _shrink(valid, deep)
         context = _resize(self.aspp(deep, far), shallow.shape[-2:])
         x = self.fc8_x(torch.cat([context, self.fc8_skip(shallow)], dim=1))
-        if self.shallow_mask is not None:
-            x = stochastic_gate(
-                x, self.shallow_mask(shallow, x, near), psi=self.options.gate_psi, training=self.training
-            )
+        x = stochastic_gate(x, self.shallow_mask(shallow, x, near), psi=self.options.gate_psi, training=self.training)
         logits = self.last_conv(x).float()
         if self.options.background:
             logits = torch.cat([torch.full_like(logits[:, :1], BACKGROUND_LOGIT), logits], dim=1)
@@ -256,9 +246,7 @@ def class_scores(logits: Tensor, options: SingleStageOptions, *, valid: Tensor |
     share = 1.0 if valid is None else _share(valid)[:, :, 0, 0]
     if valid is not None:
         masks = masks * valid
-    scores = ngwp(logits, masks)
-    if options.size_term == "original":
-        scores = scores + size_focal(masks.mean(dim=(2, 3)) / share)
+    scores = ngwp(logits, masks) + size_focal(masks.mean(dim=(2, 3)) / share)
     return scores[:, 1:] if options.background else scores
 
 
