@@ -16,7 +16,8 @@ from weakseg.core.classes import find_classes
 from weakseg.core.config import leaves, load_yaml
 from weakseg.core.errors import ParamsError
 from weakseg.core.layout import Layout
-from weakseg.core.params import SOURCES, WEAK_SOURCES, Params, load_params, with_changes
+from weakseg.core.methods import SOURCES, WEAK_SOURCES
+from weakseg.core.params import Params, load_params, with_changes
 from weakseg.core.settings import teacher_settings, training_settings
 from weakseg.pipeline.presets import PIPELINE as FOLDER
 from weakseg.pipeline.presets import build_params, load_preset, presets

@@ -13,7 +13,7 @@ import pytest
 import typer.main
 
 from weakseg.cli import STAGES, app
-from weakseg.core.params import SOURCES, WEAK_SOURCES
+from weakseg.core.methods import SOURCES, WEAK_SOURCES
 
 PROJECT = Path(__file__).parents[1]
 PAGES = ("scaling", "tuning", "registry")

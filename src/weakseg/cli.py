@@ -233,7 +233,7 @@ def split(
 @app.command()
 def show(
     context: typer.Context,
-    method: Annotated[str, typer.Argument(help="cam, crf, irnet, single_stage, teacher, fused or boxes.")],
+    method: Annotated[str, typer.Argument(help="Weak-label method, such as irnet.")],
     area: Annotated[str, typer.Option(help="Area of N1 or N2.")],
 ) -> None:
     """Write one sheet: image, truth, each class's map, refinement, pseudo-mask."""
@@ -374,7 +374,8 @@ def promote(
 ) -> None:
     """Register the model of SOURCE and move the alias to it if it passes the gates of the section `promote`."""
     from weakseg.core.layout import Layout
-    from weakseg.core.params import SOURCES, load_params
+    from weakseg.core.methods import SOURCES
+    from weakseg.core.params import load_params
     from weakseg.registry.promotion import promote_source
     from weakseg.registry.versions import Gates
 

@@ -65,7 +65,7 @@ def test_error_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("stage", "nonsense"), r"stage nonsense; expected code \| settings \| tiles \| .*see dvc\.yaml"),
+        (("stage", "nonsense"), r"stage nonsense; expected audit \| boxes \| cam \| .*see dvc\.yaml"),
         (("stage", "segment"), r"stage segment with source None; expected a source exactly for"),
         (("stage", "tiles", "pixel"), r"stage tiles with source pixel; expected a source exactly for"),
         (("stage", "segment", "banana"), r"stage segment with source banana; expected pixel \| full \| "),

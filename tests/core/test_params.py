@@ -10,9 +10,11 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from weakseg.core import params as module
+from weakseg.core import methods, params, sections
 from weakseg.core.errors import ParamsError
-from weakseg.core.params import SOURCES, WEAK_SOURCES, Params, Section, load_params
+from weakseg.core.methods import SOURCES, WEAK_SOURCES
+from weakseg.core.params import Params, load_params
+from weakseg.core.sections import Section
 
 Raw = dict[str, Any]
 
@@ -71,9 +73,10 @@ def test_every_leaf_is_compulsory(tmp_path: Path, tiny: Callable[[], Raw]) -> No
 
 
 def test_no_field_has_a_default_and_all_models_are_frozen_and_closed() -> None:
-    sections = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Section)]
-    assert len(sections) > 15
-    for section in sections:
+    kinds = [kind for module in (methods, params, sections) for kind in vars(module).values() if isinstance(kind, type)]
+    found = {kind for kind in kinds if issubclass(kind, Section)}
+    assert len(found) > 25
+    for section in found:
         assert issubclass(section, BaseModel)
         assert section.model_config["frozen"]
         assert section.model_config["extra"] == "forbid"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from weakseg.core.classes import ISPRS, find_classes
 from weakseg.core.errors import DataError, StageError
+from weakseg.core.methods import label_of
 from weakseg.evaluation.metrics import scores_of
 from weakseg.evaluation.reports import (
     AuditReport,
@@ -23,7 +24,6 @@ from weakseg.evaluation.reports import (
     read_audit,
     read_evaluation,
 )
-from weakseg.stages.report import label_of
 
 PROJECT = Path(__file__).parents[2]
 COMMITTED = sorted(PROJECT.glob("results/*/report.json"))

@@ -39,12 +39,12 @@ def evaluated(**changes: Any) -> EvaluationReport:
 
 
 def rows(*sources: str) -> list[Row]:
-    return [content.row_of(compared(source), f"label of {source}") for source in sources]
+    return [content.row_of(compared(source)) for source in sources]
 
 
 def test_a_row_of_the_table() -> None:
     gain = Interval(0.1, 0.0, 0.2)
-    row = content.row_of(compared("single_stage", gain=gain), "task (ii): single_stage")
+    row = content.row_of(compared("single_stage", gain=gain))
     assert (row.role, row.short, row.label) == ("task_ii", "single stage", "task (ii): single stage")
     assert (row.low, row.high, row.seeds, row.gain) == (0.39, 0.41, 3, gain)
     assert [(row.role, row.short) for row in rows("pixel", "full")] == [("task_i", "task (i)"), ("oracle", "oracle")]

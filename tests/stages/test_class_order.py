@@ -25,6 +25,7 @@ from weakseg.cli import app
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import StageError
 from weakseg.core.layout import Layout
+from weakseg.core.methods import label_of
 from weakseg.core.params import EvaluateParams, ReportParams
 from weakseg.evaluation.metrics import Interval, bootstrap, scores_of, to_json
 from weakseg.evaluation.reports import EvaluationReport, read_evaluation
@@ -211,7 +212,7 @@ def test_page(drawn: Drawn, place: Place) -> None:
     """Table of results, the chart of each class and the confusion matrices, as a reader sees them."""
     place.fill(place.right, drawn.turned_names, drawn.turned)
     reports = report.read_evaluations(place.right, drawn.names)
-    rows = [page_content.row_of(report.compare(s, reports, OPTIONS), s) for s in SOURCES]
+    rows = [page_content.row_of(report.compare(s, reports, OPTIONS)) for s in SOURCES]
     colours = tuple((20 * index, 0, 0) for index in range(1, len(drawn.names) + 1))
     html = render_page(
         Page(
@@ -234,7 +235,7 @@ def test_page(drawn: Drawn, place: Place) -> None:
     for index, name in enumerate(drawn.names):
         chart = html.split(f'aria-label="IoU of {name} by source"', 1)[1].split("</svg>", 1)[0]
         for source in SOURCES:
-            assert f"<title>{source}: {counted(drawn.matrices[source])[index]:.3f}</title>" in chart
+            assert f"<title>{label_of(source)}: {counted(drawn.matrices[source])[index]:.3f}</title>" in chart
 
 
 @settings(max_examples=20, deadline=None)

@@ -29,7 +29,7 @@ from torch.utils.data import Dataset
 from weakseg.cli import app
 from weakseg.cli import main as command_line
 from weakseg.core.layout import Layout
-from weakseg.core.params import OptimiserParams
+from weakseg.core.sections import OptimiserParams
 from weakseg.methods.scores import ScoreMaps, save_scores
 from weakseg.training.fit import fit
 from weakseg.training.machine import machine_from_environment

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from weakseg.core.errors import StageError, WeightsError
-from weakseg.core.params import OptimiserParams
+from weakseg.core.sections import OptimiserParams
 from weakseg.training.checkpoints import load_checkpoint, save_checkpoint
 from weakseg.training.fit import Batch, FitResult, TrainState, _average, _warm_cosine, fit
 from weakseg.training.machine import Machine

@@ -8,37 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from weakseg.core.config import find_anchors, parse_yaml, set_value
 from weakseg.core.errors import ParamsError
+from weakseg.core.methods import ORACLE, WEAK_SOURCES, MethodSections, Source, WeakSource
 from weakseg.core.removed_params import find_removed
-
-WeakSource = Literal["cam", "crf", "irnet", "single_stage", "teacher", "fused", "boxes"]
-Source = Literal["pixel", "full", "cam", "crf", "irnet", "single_stage", "teacher", "fused", "boxes", "consistency"]
-WEAK_SOURCES: tuple[WeakSource, ...] = get_args(WeakSource)
-SOURCES: tuple[Source, ...] = get_args(Source)
-
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-NotNegative = Annotated[float, Field(ge=0.0)]
-Count = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, strict about names and types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _lists_become_tuples(cls, data: Any) -> Any:
-        """YAML has lists only; strict validation wants the tuples that keep a section frozen."""
-        if not isinstance(data, dict):
-            return data
-        return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+from weakseg.core.sections import AugmentParams, Count, NotNegative, OptimiserParams, Positive, Section, Share
 
 
 class Areas(Section):
@@ -80,151 +58,11 @@ class NetworkParams(Section):
     decoder_channels: tuple[int, ...] = Field(min_length=3, max_length=5)  # unet; 1 or 2 fewer: logits at 1/2 or 1/4
 
 
-class AugmentParams(Section):
-    """Strength of the training augmentation; flips and quarter turns are always on."""
-
-    scale: tuple[Positive, Positive]  # range of zoom factors
-    colour: NotNegative  # gain, contrast and per-band jitter, as a share
-
-
 class FavourParams(Section):
     """Car-favouring sampling (the published name) for any class; a class outside the scheme is an error."""
 
     class_name: str
     probability: Share  # share of crops centred on a pixel of that class
-
-
-class OptimiserParams(Section):
-    """AdamW with warm-up and cosine; the encoder learns at ``encoder_factor`` of the rate."""
-
-    steps: Count
-    batch: Count
-    lr: Positive
-    encoder_factor: Share
-    weight_decay: NotNegative
-    warmup: Share  # share of the steps
-    ema: Annotated[float, Field(ge=0.0, lt=1.0)]  # decay of the averaged weights, 0 switches them off
-    report_every: Count  # steps between hold-out evaluations, log rows and checkpoints
-
-
-class ClassifierParams(Section):
-    """Multi-label classifier on tag crops."""
-
-    seed: int
-    arch: Literal["vgg16_bn", "encoder"]
-    encoder: str
-    weights: str
-    width: Count
-    output_stride: Literal[8, 16, 32]
-    pooling: Literal["gap", "gem"]
-    crop: Count
-    context: NotNegative  # halo around a tag crop at CAM time, as a share of its side
-    missing_labels: Literal["keep", "drop_class", "confident_only", "ignore_uncertain"]
-    drop_classes: tuple[str, ...]
-    confidence: Share
-    uncertain: tuple[Share, Share]
-    optimiser: OptimiserParams
-    augment: AugmentParams
-
-
-class CamParams(Section):
-    """Multi-scale class activation maps."""
-
-    method: Literal["cam", "gradcam", "gradcampp"]
-    scales: tuple[Positive, ...]
-    flips: bool
-    quarter_turns: bool
-    label_source: Literal["given", "given_or_predicted"]
-    normalise: Literal["per_class", "global"]
-    lid_compat: bool
-
-
-class CrfParams(Section):
-    """Refinement of ScoreMaps by a dense CRF or PAMR."""
-
-    refiner: Literal["crf", "pamr"]
-    gaussian_sxy: Positive
-    gaussian_weight: NotNegative
-    bilateral_sxy: Positive
-    bilateral_srgb: Positive
-    bilateral_weight: NotNegative
-    iterations: Count
-    unary: Literal["soft", "confident"]
-
-
-class IrnetParams(Section):
-    """Boundary network and random walk."""
-
-    seed: int
-    preset: Literal["aerial", "irn_voc", "lid_compat"]  # the last two: pairs, losses, views and walk as published
-    encoder: str  # frozen; resnet50 is the published one
-    weights: str
-    crop: Count  # px
-    radius: Count  # aerial: training pairs lie closer than this, in grid cells of 4 px
-    pairs_per_step: Count  # aerial: offsets drawn for each step; radius 5 has 34, radius 10 has 152
-    label_score: Share  # a pixel is a confident label from this score of the crf stage on,
-    label_margin: Share  # and this lead over the second class
-    walk_steps: tuple[Annotated[int, Field(ge=0)], ...]  # candidates; the one in force is chosen inside N1
-    anchors: tuple[Share, ...]  # candidates of the anchored walk's weight; 1 is no anchor
-    max_drift: Positive  # octaves that a class may grow or shrink by before its area keeps the scores before the walk
-    optimiser: OptimiserParams
-
-
-class SingleStageParams(Section):
-    """Single-stage segmentation from tags (Araslanov and Roth, CVPR 2020)."""
-
-    seed: int
-    backbone: str  # resnet38 or a timm encoder
-    weights: str
-    width: Count
-    output_stride: Literal[8, 16]  # of a timm encoder's deep feature; resnet38 has 8
-    dilate: bool  # False: the encoder's own feature of that stride; True: its last stages are dilated to it
-    channels: Count
-    crop: Count
-    pretrain: Share  # share of the steps on classification only
-    self_training: bool
-    balance_tags: bool  # weigh presences by absences / presences of their class; published: false
-    gate: Literal["strict", "none"]
-    dilations: tuple[Count, ...]
-    pamr_iterations: Annotated[int, Field(ge=0)]  # 0: masks are not refined
-    sigma_floor: NotNegative
-    aspp_rates: tuple[Count, ...]
-    aspp_image_pool: bool
-    scales: tuple[Positive, ...]
-    normalise: Literal["per_class", "none"]  # of the scores, in each tag crop, as cam.normalise
-    head_factor: Positive  # rate of the heads over the backbone's; published: 10, with SGD
-    optimiser: OptimiserParams
-
-
-class TeacherParams(Section):
-    """The task (i) network on N2, constrained by the tags, in rounds."""
-
-    rounds: Count
-
-
-class FusedParams(Section):
-    """Product of experts of the teacher and tag-trained ScoreMaps."""
-
-    experts: tuple[Literal["cam", "crf", "irnet", "single_stage"], ...]
-    weights: tuple[NotNegative, ...]  # candidates per expert, chosen on the hold-out
-
-
-class BoxesParams(Section):
-    """Bounding boxes: where they come from, and how they become ScoreMaps."""
-
-    source: Literal["masks", "file"]  # masks: derived here, to study; file: data/boxes/boxes.json
-    classes: tuple[str, ...]  # that have boxes; none: no boxes
-    complete: tuple[str, ...]  # of these every object has a box wherever an area was searched for it
-    min_pixels: Count  # source masks: smaller components get no box, only a region where the class may be
-    constrain: bool  # write what complete boxes forbid into out/tiles/allowed, so that all sources know it
-    refiner: Literal["crf", "none"]  # what of a box its class fills; none: all of it
-
-    @model_validator(mode="after")
-    def _known(self) -> BoxesParams:
-        strays = [name for name in self.complete if name not in self.classes]
-        if strays:
-            raise ValueError(f"complete names {', '.join(strays)}, which boxes.classes does not")
-        return self
 
 
 class PseudoParams(Section):
@@ -337,8 +175,8 @@ class BudgetParams(Section):
 
     @model_validator(mode="after")
     def _bought(self) -> BudgetParams:
-        if self.source == "full":
-            raise ValueError("source full is not bought: raise pixel instead")
+        if self.source == ORACLE:
+            raise ValueError(f"source {ORACLE} is not bought: raise pixel instead")
         return self
 
 
@@ -358,7 +196,7 @@ class LabelCostParams(Section):
         return self
 
 
-class Params(Section):
+class Params(MethodSections):
     """All sections of params.yaml, and what `dvc repro` runs.
 
     Attributes:
@@ -370,14 +208,6 @@ class Params(Section):
     methods: tuple[WeakSource, ...]
     sources: tuple[Source, ...] = Field(min_length=1)
     tiles: TilesParams
-    classifier: ClassifierParams
-    cam: CamParams
-    crf: CrfParams
-    irnet: IrnetParams
-    single_stage: SingleStageParams
-    teacher: TeacherParams
-    fused: FusedParams
-    boxes: BoxesParams
     pseudo: PseudoParams
     segment: SegmentParams
     students: StudentsParams

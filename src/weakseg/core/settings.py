@@ -8,21 +8,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from weakseg.core.params import Params, Source
-
-PIXEL_SOURCES = ("pixel", "full")  # every crop has pixel truth
+from weakseg.core.methods import ENTRIES, Source
+from weakseg.core.params import Params
 
 
 def training_settings(params: Params, source: Source) -> dict[str, Any]:
     """The values by section that a training of the segmentation network on ``source`` reads; plain YAML."""
     tiles: dict[str, Any] = {"scale": params.tiles.scale}  # the model file says for which resolution it is
     read: dict[str, Any] = {"segment": params.segment.model_dump(mode="json"), "tiles": tiles}
-    if source in PIXEL_SOURCES:
+    if ENTRIES[source].gives in ("nothing", "truth"):  # every crop has pixel truth
         return read
     students = params.students.model_dump(mode="json")
     weights = students.pop("pseudo_weight")
     read["students"] = students
-    if source == "consistency":
+    if ENTRIES[source].gives == "tags":
         read["consistency"] = params.consistency.model_dump(mode="json")
         tiles["tag_size"] = params.tiles.tag_size
     else:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from weakseg.core.classes import ClassScheme, load_classes
 from weakseg.core.files import atomic_path
 from weakseg.core.layout import Layout
-from weakseg.core.params import Params, Section, load_params
+from weakseg.core.params import Params, load_params
+from weakseg.core.sections import Section
 from weakseg.data.areas import Area, open_area
 from weakseg.data.manifest import TagCrops, load_manifest
 from weakseg.data.store import list_areas

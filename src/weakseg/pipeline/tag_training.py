@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from weakseg.core.params import ClassifierParams, SingleStageParams
+from weakseg.core.methods import ClassifierParams, SingleStageParams
 from weakseg.data.crops.tag_dataset import TagCropDataset
 from weakseg.data.manifest import TagCrops
 from weakseg.data.store import fingerprint, open_array

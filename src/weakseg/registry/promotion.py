@@ -14,7 +14,8 @@ from pathlib import Path
 
 from weakseg.core.errors import DataError, StageError
 from weakseg.core.layout import Layout
-from weakseg.core.params import Params, Source, load_params
+from weakseg.core.methods import Source
+from weakseg.core.params import Params, load_params
 from weakseg.evaluation.metrics import Comparison, Interval, bootstrap, paired_bootstrap
 from weakseg.evaluation.reports import EvaluationReport, parse_evaluation, read_evaluation
 from weakseg.registry.pyfunc import EVALUATION, save_pyfunc

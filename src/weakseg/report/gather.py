@@ -17,6 +17,7 @@ import pandas as pd
 
 from weakseg.core.errors import StageError, TrackingError
 from weakseg.core.layout import Layout
+from weakseg.core.methods import ORACLE, TASK_I, label_of
 from weakseg.evaluation.reports import AuditReport, EvaluationReport
 from weakseg.pipeline.context import Context
 from weakseg.report.content import Audit, CostPoint, Curve, Layer, Page, Role, Row, Scene
@@ -31,7 +32,6 @@ _PATIENCE = 60.0  # seconds for the tracking server to name its runs
 def gather_page(
     context: Context,
     rows: list[dict[str, Any]],
-    labels: Mapping[str, str],
     reports: Reports,
     audits: Mapping[str, AuditReport],
     runs: dict[str, str],
@@ -39,12 +39,12 @@ def gather_page(
     """Everything that ``weakseg.report.render`` needs.
 
     Args:
-        rows: of the table, as ``compare`` makes them, with their labels in ``labels``.
+        rows: of the table, as ``compare`` makes them.
         reports, audits: reports/evaluate by source and reports/audit by method; their matrices in the scheme's order.
         runs: what :func:`known_runs` found.
     """
     layout, scheme = context.layout, context.scheme
-    lines = [row_of(row, labels[row["source"]]) for row in rows]
+    lines = [row_of(row) for row in rows]
     order = shown_first(lines) + [row.source for row in lines if row.source not in shown_first(lines)]
     validation, missing = validation_scenes(layout, order, lines, reports)
     curves, curve_name = read_curves(layout, lines)
@@ -55,7 +55,7 @@ def gather_page(
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         scheme=safe_scheme(scheme),
         safe_colours=len(scheme) <= len(SAFE),
-        counts=(len(context.pixel_areas()), len(context.tag_areas()), len(reports["pixel"].areas)),
+        counts=(len(context.pixel_areas()), len(context.tag_areas()), len(reports[TASK_I].areas)),
         rows=lines,
         audits=[Audit(n, a.coverage, a.accuracy, a.miou, dict(a.iou)) for n, a in audits.items()],
         confusions={row.source: reports[row.source].pooled for row in lines},
@@ -64,7 +64,7 @@ def gather_page(
         tuning=read_tuning(layout.reports / "tuning"),
         costs=read_costs(layout.report("label_cost")),
         validation=validation,
-        validation_all=len(reports["pixel"].areas),
+        validation_all=len(reports[TASK_I].areas),
         weak=weak_scenes(context, audits),
         weak_all=len(context.tag_areas()),
         worst={source: crops for source in featured if (crops := worst_scenes(layout, source))},
@@ -74,14 +74,14 @@ def gather_page(
     )
 
 
-def row_of(row: dict[str, Any], label: str) -> Row:
+def row_of(row: dict[str, Any]) -> Row:
     """A row of the table as the page has it."""
     source, spread = row["source"], row["spread"]
-    roles: dict[str, Role] = {"pixel": "task_i", "full": "oracle"}
+    roles: dict[str, Role] = {TASK_I: "task_i", ORACLE: "oracle"}
     role = roles.get(source, "task_ii")
     return Row(
         source=source,
-        label=plain(label),
+        label=plain(label_of(source)),
         short={"task_i": "task (i)", "oracle": "oracle"}.get(role, plain(source)),
         role=role,
         miou=row["miou"],
@@ -100,10 +100,10 @@ def validation_scenes(
     layout: Layout, order: list[str], rows: list[Row], reports: Reports
 ) -> tuple[list[Scene], list[str]]:
     """Scenes of the validation areas from the pictures of evaluate, and the sources that have none."""
-    shared = layout.pictures("evaluate", "pixel")
+    shared = layout.pictures("evaluate", TASK_I)
     names, scenes = {row.source: row.label for row in rows}, []
     missing = [source for source in order if not (layout.pictures("evaluate", source) / "maps").is_dir()]
-    for area in reports["pixel"].areas if "pixel" not in missing else []:
+    for area in reports[TASK_I].areas if TASK_I not in missing else []:
         layers = [
             Layer("image", "image", (shared / "images" / f"{area}.jpg").read_bytes()),
             Layer("truth", "truth", (shared / "truth" / f"{area}.png").read_bytes()),
@@ -202,7 +202,7 @@ def facts(root: Path, reports: Reports) -> list[tuple[str, str]]:
 
     tags = provenance(root)
     dirty = " (with uncommitted changes)" if tags.get("weakseg.git_dirty") == "true" else ""
-    first = reports["pixel"]
+    first = reports[TASK_I]
     known = {
         "code, git commit": tags.get("mlflow.source.git.commit", "not in git") + dirty,
         "weakseg": version("weakseg"),

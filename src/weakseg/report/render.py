@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weakseg.core.errors import StageError
+from weakseg.core.methods import ENTRIES
 from weakseg.report import charts, text
 from weakseg.report.content import Page, fit_pictures
 from weakseg.report.embed import data_uri, size_of
@@ -39,6 +40,7 @@ def render_page(page: Page) -> str:
         page=small,
         charts=charts,
         text=text,
+        sources=ENTRIES,
         size_of=size_of,
         shares=shares,
         shade=shade,

@@ -20,6 +20,7 @@ import numpy as np
 from weakseg.core.classes import load_classes
 from weakseg.core.errors import StageError
 from weakseg.core.layout import Layout
+from weakseg.core.methods import ORACLE, TASK_I, label_of
 from weakseg.data.store import list_areas, open_array
 from weakseg.report.figures import draw_sheet
 from weakseg.tracking import provenance
@@ -27,7 +28,7 @@ from weakseg.tracking import provenance
 TABLES: Final = ("results.md", "report.json", "ablation.md", "ablation.json", "label_cost.json", "single_stage.md")
 MACHINE, PICTURE = "machine.json", "maps.jpg"
 CAPS: Final = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "WEAKSEG_THREADS", "WEAKSEG_PRECISION", "WEAKSEG_DEVICE")
-BEST, FIRST, ORACLE = "best", "pixel", "full"
+BEST = "best"
 
 
 def save_results(root: Path, folder: Path) -> list[str]:
@@ -82,14 +83,14 @@ def _processor() -> str:
 
 def best_source(report: Mapping[str, Mapping[str, Any]]) -> str | None:
     """The source of task (ii) with the highest mIoU of a report.json; None where there is none."""
-    rows = {source: row["miou"] for source, row in report.items() if source not in (FIRST, ORACLE)}
+    rows = {source: row["miou"] for source, row in report.items() if source not in (TASK_I, ORACLE)}
     return max(rows, key=lambda source: rows[source], default=None)
 
 
 def draw_maps(layout: Layout, path: Path, *, count: int = 2) -> Path | None:
     """Image, truth, task (i) and the best task (ii) of the first validation areas; None without predictions."""
     best = best_source(json.loads(layout.report("report").read_text()))
-    if best is None or not all(layout.predictions(source).is_dir() for source in (FIRST, best)):
+    if best is None or not all(layout.predictions(source).is_dir() for source in (TASK_I, best)):
         return None
     scheme = load_classes(layout.tiles / "classes.yaml")
 
@@ -100,8 +101,8 @@ def draw_maps(layout: Layout, path: Path, *, count: int = 2) -> Path | None:
         [
             ("image", np.asarray(open_array(layout.validation / "images", area))),
             ("truth", colours(layout.validation / "labels", area)),
-            ("task (i): N1 pixels", colours(layout.predictions(FIRST), area)),
-            (f"task (ii): {best}", colours(layout.predictions(best), area)),
+            (label_of(TASK_I), colours(layout.predictions(TASK_I), area)),
+            (label_of(best), colours(layout.predictions(best), area)),
         ]
         for area in list_areas(layout.validation)[:count]
     ]

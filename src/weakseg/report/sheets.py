@@ -9,6 +9,7 @@ import numpy as np
 from weakseg.core.classes import IGNORE, ClassScheme, Mask
 from weakseg.core.errors import StageError
 from weakseg.core.layout import Layout
+from weakseg.core.methods import ENTRIES, WEAK_SOURCES
 from weakseg.data.store import open_array
 from weakseg.methods.fusion import allowed_planes
 from weakseg.methods.scores import ScoreMaps, load_scores
@@ -17,8 +18,6 @@ from weakseg.report.figures import Picture, draw_sheet, heat, legend, shrink
 
 SIDE = 192  # px of a panel
 LEGEND = 150  # px
-BEFORE = {"crf": "cam", "irnet": "crf"}  # what a method starts from
-AFTER = {"cam": "crf"}  # what is made from it
 
 
 def draw_area_sheet(root: Path, method: str, area: str) -> Path:
@@ -36,14 +35,20 @@ def draw_area_sheet(root: Path, method: str, area: str) -> Path:
 def draw_sheet_of(context: Context, method: str, area: str, *, after: bool) -> Path:
     """The same for an area that exists; ``after`` adds what another method made of this one's scores.
 
-    First row: image, truth, pseudo-mask, for ``irnet`` the boundary map, class colours. Then a row for what the method
-    starts from and one for the method: the scores of every class, and the class that wins, the tags applied.
+    First row: image, truth, pseudo-mask, the boundary map of a method that has one, class colours. Then a row for what
+    the method starts from and one for the method: the scores of every class, and the class that wins, the tags applied.
     """
     layout, scheme = context.layout, context.scheme
-    chain = [BEFORE.get(method), method, AFTER.get(method) if after else None]
+    chain = [_start_of(method), method, next((m for m in WEAK_SOURCES if after and _start_of(m) == method), None)]
     rows = [_first_row(layout, scheme, method, area)]
     rows += [_score_row(layout, scheme, name, area) for name in chain if name and _stored(layout, name, area).is_file()]
     return draw_sheet(layout.sheets(method) / f"{area}.jpg", rows, side=SIDE)
+
+
+def _start_of(method: str) -> str | None:
+    """The one method whose scores this one refines, None where it starts from several or from none."""
+    entry = ENTRIES.get(method)
+    return entry.after[0] if entry and len(entry.after) == 1 and entry.after[0] in WEAK_SOURCES else None
 
 
 def _first_row(layout: Layout, scheme: ClassScheme, method: str, area: str) -> list[tuple[str, Picture]]:
@@ -51,8 +56,8 @@ def _first_row(layout: Layout, scheme: ClassScheme, method: str, area: str) -> l
     for caption, folder in (("truth", _truth_folder(layout, area)), (f"pseudo-mask {method}", layout.pseudo(method))):
         if (folder / f"{area}.npy").is_file():
             row.append((caption, _colours(scheme, np.asarray(open_array(folder, area)))))
-    boundaries = layout.scores("irnet") / "boundaries"
-    if method == "irnet" and (boundaries / f"{area}.npy").is_file():
+    boundaries = layout.scores(method) / "boundaries"
+    if (boundaries / f"{area}.npy").is_file():
         row.append(("boundary", heat(np.asarray(open_array(boundaries, area), np.float32))))
     return [*row, ("", legend(scheme, LEGEND))]
 

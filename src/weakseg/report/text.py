@@ -4,23 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final
 
 from weakseg.evaluation.metrics import Interval
 from weakseg.report.content import Page, Row
-
-EXPLAINED: Final = {  # sources, for a reader who does not know the project
-    "pixel": "pixel labels of the N1 areas, nothing else",
-    "full": "pixel labels of N1 and N2: the mark that task (ii) is measured against",
-    "cam": "class activation maps of a classifier that was trained on the tags",
-    "crf": "the same maps, refined along the colours of the image by a dense CRF",
-    "irnet": "the refined maps, spread up to learnt boundaries by a random walk",
-    "single_stage": "the masks of one network that was trained on the tags alone",
-    "teacher": "the maps of the task (i) network, held to the tags",
-    "fused": "teacher, irnet and single stage multiplied",
-    "boxes": "boxes around objects, filled along the colours of the image, over the maps of teacher",
-    "consistency": "no stored masks: the network has to agree with itself on tagged images, held to the tags",
-}
 
 
 def number(value: float | None) -> str:

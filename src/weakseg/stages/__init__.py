@@ -6,15 +6,12 @@ import contextlib
 import os
 from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Final
 
 from weakseg.core.errors import ParamsError
 
-STAGES: Final = (
-    *("code", "settings"),
-    *("tiles", "classifier", "cam", "crf", "irnet", "single_stage", "teacher", "fused", "boxes"),
-    *("pseudo", "audit", "segment", "evaluate", "report"),
-)
+STAGES: Final = tuple(sorted(module.name for module in iter_modules(__path__)))
 PER_SOURCE: Final = ("pseudo", "audit", "segment", "evaluate")
 
 
@@ -33,7 +30,7 @@ def check_stage(name: str, source: str | None) -> None:
             cure="see dvc.yaml",
         )
     if source is not None:
-        from weakseg.core.params import SOURCES, WEAK_SOURCES
+        from weakseg.core.methods import SOURCES, WEAK_SOURCES
 
         known = SOURCES if name in ("segment", "evaluate") else WEAK_SOURCES
         if source not in known:

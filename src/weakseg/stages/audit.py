@@ -12,7 +12,7 @@ import pandas as pd
 
 from weakseg.core.classes import IGNORE, Mask
 from weakseg.core.files import atomic_path
-from weakseg.core.params import WeakSource
+from weakseg.core.methods import WeakSource
 from weakseg.data.store import open_array
 from weakseg.evaluation.metrics import confusion_matrix, scores_of
 from weakseg.evaluation.reports import AuditReport

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from weakseg.core.params import CamParams
+from weakseg.core.methods import CamParams
 from weakseg.data.manifest import TagCrops
 from weakseg.data.store import open_array
 from weakseg.methods.cam import LID_COMPAT, CamOptions, area_cam, resolve_labels

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from weakseg.core.params import ClassifierParams
+from weakseg.core.methods import ClassifierParams
 from weakseg.core.removed_params import drop_removed
 from weakseg.data.crops.augment import jitter_colour, normalise
 from weakseg.data.crops.tag_dataset import cut_crop

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from weakseg.core.params import CrfParams
+from weakseg.core.methods import CrfParams
 from weakseg.data.store import open_array
 from weakseg.methods.crf import CrfOptions, RefineOptions, refine_many
 from weakseg.methods.fusion import silence_ignored

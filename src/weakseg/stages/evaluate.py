@@ -12,7 +12,8 @@ import pandas as pd
 from weakseg.core.classes import ClassScheme, Mask
 from weakseg.core.errors import StageError
 from weakseg.core.files import atomic_path
-from weakseg.core.params import EvaluateParams, Source
+from weakseg.core.methods import TASK_I, Source
+from weakseg.core.params import EvaluateParams
 from weakseg.data.areas import Area, Image, open_area
 from weakseg.data.store import fingerprint, list_areas, save_array
 from weakseg.evaluation.metrics import (
@@ -60,7 +61,7 @@ def run(root: Path, source: Source) -> None:
                     predictions,
                     scheme,
                     side=params.batch_mean_tile,
-                    shared=source == "pixel",
+                    shared=source == TASK_I,
                 )
         if not context.machine.is_main:
             return

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from weakseg.core.classes import IGNORE
 from weakseg.core.errors import StageError
-from weakseg.core.params import IrnetParams
+from weakseg.core.methods import IrnetParams
 from weakseg.data.areas import Area
 from weakseg.data.crops.augment import jitter_colour, normalise
 from weakseg.data.crops.dataset import Pool, StepDataset

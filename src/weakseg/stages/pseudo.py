@@ -9,7 +9,7 @@ import numpy as np
 
 from weakseg.core.classes import IGNORE, Mask
 from weakseg.core.errors import StageError
-from weakseg.core.params import WeakSource
+from weakseg.core.methods import WeakSource
 from weakseg.data.store import open_array, save_array
 from weakseg.methods.pseudo import Thresholds, choose_thresholds, count_areas, pseudo_mask
 from weakseg.methods.scores import load_scores

@@ -9,7 +9,8 @@ from typing import Any
 from weakseg.core.errors import StageError
 from weakseg.core.files import atomic_path
 from weakseg.core.layout import Layout
-from weakseg.core.params import SOURCES, ReportParams
+from weakseg.core.methods import ORACLE, SOURCES, TASK_I, label_of
+from weakseg.core.params import ReportParams
 from weakseg.evaluation.metrics import Interval, gap_closed, paired_bootstrap
 from weakseg.evaluation.reports import AuditReport, EvaluationReport, order_among, read_audit, read_evaluation
 from weakseg.pipeline.context import open_context, tracked, write_report
@@ -17,19 +18,13 @@ from weakseg.report.figures import draw_confusion
 from weakseg.report.gather import gather_page, known_runs
 from weakseg.report.render import render_page
 
-LABELS = {
-    "pixel": "task (i): N1 pixels",
-    "full": "oracle: N1 + N2 pixels",
-    "consistency": "task (ii): consistency with tags",
-}
-
 
 def run(root: Path) -> None:
     """Write reports/results.md, index.html and report.json from all reports/evaluate and reports/audit files."""
     context = open_context(root)
     layout = context.layout
-    if not layout.report("evaluate", "pixel").is_file():
-        raise StageError("no report of source pixel", expected="task (i) in the table", cure="run `dvc repro`")
+    if not layout.report("evaluate", TASK_I).is_file():
+        raise StageError(f"no report of source {TASK_I}", expected="task (i) in the table", cure="run `dvc repro`")
     names = context.scheme.names
     reports = read_evaluations(layout, names)
     runs = known_runs(root, reports)  # before our own run: its sender may have to make the database first
@@ -41,9 +36,7 @@ def run(root: Path) -> None:
         with atomic_path(layout.results) as temporary:
             temporary.write_text(render(rows, audits))
         log.log_artifact(layout.results, "report")
-        content = gather_page(
-            context, rows, {row["source"]: label_of(row["source"]) for row in rows}, reports, audits, runs
-        )
+        content = gather_page(context, rows, reports, audits, runs)
         with atomic_path(layout.page) as temporary:
             temporary.write_text(render_page(content))
         log.log_artifact(layout.page, "report")
@@ -88,12 +81,12 @@ def compare(source: str, reports: Mapping[str, EvaluationReport], params: Report
         "gain": None,
         "gap_closed": None,
     }
-    if source == "pixel":
+    if source == TASK_I:
         return row
-    base, mine = reports["pixel"].aligned_to(names, "pixel").confusions, report.confusions
+    base, mine = reports[TASK_I].aligned_to(names, TASK_I).confusions, report.confusions
     row["gain"] = paired_bootstrap(base, mine, names, draws=params.draws, seed=params.seed).miou
-    if "full" in reports and source != "full":
-        oracle = reports["full"].aligned_to(names, "full").confusions
+    if ORACLE in reports and source != ORACLE:
+        oracle = reports[ORACLE].aligned_to(names, ORACLE).confusions
         row["gap_closed"] = gap_closed(base, mine, oracle, names, draws=params.draws, seed=params.seed)
     return row
 
@@ -141,11 +134,6 @@ def _audited(audits: Mapping[str, AuditReport]) -> Iterator[tuple[str, AuditRepo
     for name, audit in audits.items():
         yield from ((f"{name}, round {number}", row) for number, row in enumerate(audit.rounds[:-1], 1))
         yield name, audit
-
-
-def label_of(source: str) -> str:
-    """A source in the words of the table."""
-    return LABELS.get(source, f"task (ii): {source}")
 
 
 def _line(cells: list[str]) -> str:

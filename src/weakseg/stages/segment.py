@@ -15,7 +15,8 @@ import pandas as pd
 from weakseg.core.classes import IGNORE
 from weakseg.core.errors import StageError
 from weakseg.core.files import atomic_path
-from weakseg.core.params import WEAK_SOURCES, SegmentParams, Source
+from weakseg.core.methods import ENTRIES, Source
+from weakseg.core.params import SegmentParams
 from weakseg.core.settings import training_settings
 from weakseg.data.areas import Area
 from weakseg.data.crops.dataset import StepDataset
@@ -114,22 +115,23 @@ def open_sources(context: Context, source: Source) -> tuple[list[Area], list[Are
     """(areas with pixel truth, weak areas) of a source."""
     layout = context.layout
     labelled = context.open_areas(context.pixel_areas(), masks=layout.tiles / "labels")
-    if source == "pixel":
+    gives = ENTRIES[source].gives
+    if gives == "nothing":
         return labelled, []
-    if source == "full":
+    if gives == "truth":
         return labelled + context.open_areas(context.tag_areas(), masks=layout.hidden), []
     if not context.tag_areas():
         raise StageError(
             "no N2 areas", expected="areas in tiles.areas.tags", cure=f"add some, or skip segment@{source}"
         )
-    masks = layout.pseudo(source) if source in WEAK_SOURCES else None
+    masks = layout.labels_of(source) if gives == "masks" else None
     return labelled, context.open_areas(context.tag_areas(), masks=masks, tagged=True)
 
 
 def _label_folders(context: Context, source: Source) -> list[Path]:
-    if source == "full":
+    if ENTRIES[source].gives == "truth":
         return [context.layout.hidden]
-    return [context.layout.pseudo(source)] if source in WEAK_SOURCES else []
+    return [context.layout.labels_of(source)] if ENTRIES[source].gives == "masks" else []
 
 
 def train_segmenter(
@@ -151,7 +153,8 @@ def train_segmenter(
     params, scheme = context.params.segment, context.scheme
     seed_everything(seed)
     model = segmenter_of(params.network, len(scheme))
-    typical = typical_shares(labelled, len(scheme), context.params.tiles.tag_size) if source == "consistency" else None
+    learns_tags, size = ENTRIES[source].gives == "tags", context.params.tiles.tag_size
+    typical = typical_shares(labelled, len(scheme), size) if learns_tags else None
     pools = build_pools(source, context.params, scheme, labelled, weak, seed)
     plan = params.optimiser
     resume = context.layout.out / "resume" / f"segment-{source}-{seed}.pt"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from weakseg.core.config import save_yaml
 from weakseg.core.layout import Layout
-from weakseg.core.params import SOURCES, load_params
+from weakseg.core.methods import SOURCES
+from weakseg.core.params import load_params
 from weakseg.core.settings import teacher_settings, training_settings
 
 

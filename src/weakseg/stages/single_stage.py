@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from weakseg.core.params import SingleStageParams
+from weakseg.core.methods import SingleStageParams
 from weakseg.data.crops.augment import denormalise, jitter_colour, normalise
 from weakseg.data.manifest import TagCrops
 from weakseg.data.store import open_array

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from weakseg.core.layout import Layout
+from weakseg.core.methods import TASK_I
 from weakseg.data.areas import Area
 from weakseg.data.store import fingerprint, open_array
 from weakseg.inference.scene import DIHEDRAL
@@ -32,7 +33,7 @@ def run(root: Path) -> None:
         shutil.rmtree(layout.teacher_rounds, ignore_errors=True)  # of a run with more rounds
     with tracked(context, "teacher", params) as log:
         seed = context.params.segment.seeds[0]
-        model, _ = load_segmenter(layout.checkpoints("pixel") / f"seed{seed}.pt")
+        model, _ = load_segmenter(layout.checkpoints(TASK_I) / f"seed{seed}.pt")
         for number in range(1, params.rounds + 1):
             claims = sum(machine.gather([predict_area(context, model, area) for area in machine.shard(areas)]))
             log.log_metrics({"claims": float(claims)}, step=number)

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from weakseg.core.classes import IGNORE, ClassScheme, Mask, load_classes
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.core.layout import Layout
-from weakseg.core.params import BoxesParams, TilesParams
+from weakseg.core.methods import ENTRIES, SOURCES, BoxesParams
+from weakseg.core.params import TilesParams
 from weakseg.data.manifest import TagCrops, save_manifest
 from weakseg.data.store import save_areas, save_array
 from weakseg.labels.box_files import read_boxes
@@ -35,7 +36,7 @@ def run(root: Path) -> None:
     context = open_context(root)
     layout, params, box_params = context.layout, context.params.tiles, context.params.boxes
     scheme = load_classes(layout.classes)
-    maskless = [layout.labels_of(source) for source in ("pixel", "consistency")]
+    maskless = [layout.labels_of(source) for source in SOURCES if ENTRIES[source].gives in ("nothing", "tags")]
     for folder in (layout.tiles, layout.boxes, layout.hidden, layout.validation, *maskless):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 from weakseg.core.config import load_yaml
 from weakseg.core.errors import ParamsError
 from weakseg.core.layout import Layout
-from weakseg.core.params import SOURCES, WEAK_SOURCES, Params, Source, with_changes
+from weakseg.core.methods import SOURCES, WEAK_SOURCES, Source
+from weakseg.core.params import Params, with_changes
 from weakseg.core.settings import training_settings
 from weakseg.data.areas import open_area
 from weakseg.data.store import fingerprint, list_areas

@@ -10,7 +10,8 @@ from pathlib import Path
 from weakseg.core.config import save_yaml
 from weakseg.core.errors import StageError
 from weakseg.core.layout import Layout
-from weakseg.core.params import WEAK_SOURCES, Params, Source
+from weakseg.core.methods import ENTRIES, TASK_I, Source
+from weakseg.core.params import Params
 from weakseg.stages import run_stage
 
 
@@ -21,10 +22,10 @@ def segment_inputs(layout: Layout, source: Source) -> list[Path]:
         StageError: one is missing.
     """
     folders = [layout.tiles]
-    if source == "full":
+    if ENTRIES[source].gives == "truth":
         folders.append(layout.hidden)
-    if source in WEAK_SOURCES:
-        folders.append(layout.pseudo(source))
+    if ENTRIES[source].gives == "masks":
+        folders.append(layout.labels_of(source))
     for folder in folders:
         if not folder.is_dir():
             raise StageError(f"no {folder}", expected="outputs of earlier stages", cure="run `dvc repro` first")
@@ -62,7 +63,7 @@ def kept_outputs(layout: Layout, remade: Sequence[str]) -> list[Path]:
     kept = [folder for folder in (layout.tiles, layout.boxes) if folder.is_dir()]
     for kind in ("networks", "scores"):
         kept += [folder for folder in sorted((layout.out / kind).glob("*")) if folder not in mine]
-    pixel = layout.checkpoints("pixel")
+    pixel = layout.checkpoints(TASK_I)
     return kept + [pixel] * (pixel.is_dir() and pixel not in mine)
 
 

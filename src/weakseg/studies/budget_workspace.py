@@ -125,8 +125,10 @@ def budget_params(
         raw["boxes"] |= {"source": "file", "constrain": True}
     else:
         raw["boxes"] |= {"source": "masks", "classes": [], "complete": [], "constrain": False}
-    for section in ("classifier", "irnet", "single_stage", "segment"):
-        plan = raw[section]["optimiser"]
+    for section in raw.values():
+        plan = section.get("optimiser") if isinstance(section, dict) else None
+        if plan is None:
+            continue
         plan["steps"] = min(plan["steps"], steps or plan["steps"])
         plan["report_every"] = min(plan["report_every"], plan["steps"])
     return raw

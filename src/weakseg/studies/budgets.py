@@ -21,7 +21,8 @@ import numpy as np
 from weakseg.core.classes import ClassScheme, load_classes
 from weakseg.core.errors import ParamsError
 from weakseg.core.layout import Layout
-from weakseg.core.params import WEAK_SOURCES, BudgetParams, Params
+from weakseg.core.methods import WEAK_SOURCES, stages_before
+from weakseg.core.params import BudgetParams, Params
 from weakseg.data.store import fingerprint
 from weakseg.evaluation.reports import order_among, read_evaluation
 from weakseg.pipeline.context import open_context, tracked, write_report
@@ -29,15 +30,6 @@ from weakseg.studies.apart import run_unfinished
 from weakseg.studies.budget_workspace import prepare_workspace
 from weakseg.studies.label_cost import Labels, Point, advice, cost_hours, draw_curve, marginal_gains
 
-UPSTREAM: Final[dict[str, tuple[str, ...]]] = {  # what a source's labels need, tiles before and training after it
-    "cam": ("classifier", "cam"),
-    "crf": ("classifier", "cam", "crf"),
-    "irnet": ("classifier", "cam", "crf", "irnet"),
-    "single_stage": ("single_stage",),
-    "teacher": ("segment@pixel", "teacher"),
-    "boxes": ("segment@pixel", "teacher", "boxes"),
-    "fused": ("classifier", "cam", "crf", "irnet", "single_stage", "segment@pixel", "teacher", "fused"),
-}
 UNUSED: Final = ("methods", "sources", "label_cost", "report", "tune", "promote")  # change no training
 
 
@@ -159,5 +151,5 @@ def train_budget(
 
 def stages_of(source: str) -> list[str]:
     """Stages to run for a source, in order, ``stage`` or ``stage@source``."""
-    pseudo = [f"pseudo@{source}"] if source in WEAK_SOURCES else []
-    return ["tiles", *UPSTREAM.get(source, ()), *pseudo, f"segment@{source}", f"evaluate@{source}"]
+    masks = [source, f"pseudo@{source}"] if source in WEAK_SOURCES else []
+    return ["tiles", *stages_before(source), *masks, f"segment@{source}", f"evaluate@{source}"]

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from weakseg.core.errors import StageError
 from weakseg.core.layout import Layout
-from weakseg.core.params import Params, Source
+from weakseg.core.methods import ENTRIES, TASK_I, Source
+from weakseg.core.params import Params
 from weakseg.core.settings import training_settings
 from weakseg.data.store import fingerprint
 from weakseg.pipeline.context import Context, open_context
@@ -70,9 +71,11 @@ def tuning_objective(root: Path, source: Source) -> HoldoutObjective:
     Raises:
         StageError: for the source ``full``, whose labels are hidden from every choice.
     """
-    if source == "full":
+    if ENTRIES[source].gives == "truth":
         raise StageError(
-            "tune.source full", expected="labels that may be used", cure="tune on pixel: full opens hidden truth"
+            f"tune.source {source}",
+            expected="labels that may be used",
+            cure=f"tune on {TASK_I}: {source} opens hidden truth",
         )
     layout = open_context(root).layout
     return HoldoutObjective(root.resolve(), source, fingerprint(*segment_inputs(layout, source)))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from weakseg.core.errors import StageError
-from weakseg.core.params import OptimiserParams
+from weakseg.core.sections import OptimiserParams
 from weakseg.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from weakseg.training.global_norm import normalise_over_ranks
 from weakseg.training.machine import Machine

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from weakseg.core.classes import IGNORE, ClassScheme, Mask
-from weakseg.core.params import ConsistencyParams, Params, SegmentParams, Source
-from weakseg.core.settings import PIXEL_SOURCES
+from weakseg.core.methods import ENTRIES, Source
+from weakseg.core.params import ConsistencyParams, Params, SegmentParams
 from weakseg.data.areas import Area
 from weakseg.data.crops.augment import Preprocessing, blur, jitter_colour, normalise
 from weakseg.data.crops.dataset import Pool
@@ -54,12 +54,11 @@ def build_pools(
     Every source sees ``optimiser.batch`` crops with pixel truth in every step. Weak crops come on top: those with
     pseudo-masks from ``students.start`` on, those whose tags are learnt (consistency) from the first step.
     """
-    uses_weak = source not in PIXEL_SOURCES and len(weak) > 0
     shared, students = params.segment, params.students
     favoured = scheme.index(shared.favour.class_name) if shared.favour.probability > 0 else None
     pools = {"pixel": _pool(shared, labelled, favoured, shared.optimiser.batch, seed, len(scheme))}
-    if uses_weak:
-        begins = 0 if source == "consistency" else round(students.start * shared.optimiser.steps)
+    if ENTRIES[source].gives in ("masks", "tags") and len(weak) > 0:
+        begins = 0 if ENTRIES[source].gives == "tags" else round(students.start * shared.optimiser.steps)
         later = _pool(shared, weak, favoured, students.batch, seed, len(scheme))
         pools["weak"] = replace(later, begins=begins)
     return pools
@@ -142,7 +141,7 @@ def segmentation_step(
             loss = pixel_loss(state.model(images).float(), pixel["mask"])
             return loss, {"pixel": loss.detach()}
         ramp = _ramp(state, students.start, students.ramp)
-        if source == "consistency":
+        if ENTRIES[source].gives == "tags":
             return _consistency_step(state, batch, images, pixel_loss, params, preprocessing, generator, ramp, typical)
         weak = normalise(jitter_colour(batch["weak"]["image"], shared.augment.colour, generator), preprocessing)
         logits = state.model(torch.cat([images, weak])).float()
