@@ -15,6 +15,7 @@ import pytest
 import rasterio
 import torch
 from PIL import Image
+from tests.generators.plain_rasters import save_raster as save
 from torch import Tensor
 
 from weakseg.core.classes import IGNORE, ISPRS
@@ -62,16 +63,6 @@ def picture(height: int, width: int, bands: int = 3) -> np.ndarray:
     coarse = rng.integers(0, 256, (height // 8 + 2, width // 8 + 2, bands), dtype=np.uint8)
     layers = [cv2.resize(coarse[..., band], (width, height), interpolation=cv2.INTER_CUBIC) for band in range(bands)]
     return np.stack(layers)
-
-
-def save(path: Path, layers: np.ndarray, driver: str = "GTiff", **options: object) -> Path:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        bands, height, width = layers.shape
-        shape = {"count": bands, "height": height, "width": width, "dtype": layers.dtype.name}
-        with rasterio.open(path, "w", driver=driver, **shape, **options) as file:
-            file.write(layers)
-    return path
 
 
 def read(path: Path) -> np.ndarray:
@@ -304,7 +295,7 @@ def test_a_palette_raster_is_read_as_its_colours(tmp_path: Path) -> None:
             with rasterio.open(tmp_path / "o.tif") as file:
                 assert (file.crs.to_epsg(), file.transform) == (25832, UTM["transform"])
     for bands in ((1, 1, 1), (1, 2), (1, 2, 4)):
-        with pytest.raises(DataError, match=r"a palette raster, --bands .*expected 1, 2 and 3 in any order"):
+        with pytest.raises(DataError, match=r"a palette raster, bands .*expected 1, 2 and 3 in any order"):
             inspect_source(tmp_path / "a.tif", bands)
     image.save(tmp_path / "clear.png", transparency=bytes(7 * [255] + [0] + 192 * [255]))
     run_predictor(predictor(), inspect_source(tmp_path / "clear.png", None), tmp_path / "o.tif", SMALL)

@@ -69,6 +69,18 @@ def unreadable(path: Path | str, reason: str) -> DataError:
     )
 
 
+def unwritable(path: Path | str, error: Exception) -> DataError:
+    """The error for a raster that GDAL or the disk did not take."""
+    return DataError(
+        f"cannot write {path} ({reason_of(error)})", expected="a folder with room and permission", cure="make room"
+    )
+
+
+def reason_of(error: Exception) -> str:
+    """GDAL's own words on one line: rasterio keeps them in the cause."""
+    return " ".join(str(error.__cause__ or error).split())
+
+
 def _png_is_whole(body: bytes) -> bool:
     """Whether all chunks of a PNG, given without its first 4 bytes, are there with right checksums, up to the last."""
     at = 4

@@ -22,11 +22,11 @@ import numpy.typing as npt
 from weakseg.core.classes import IGNORE, ClassScheme, Mask
 from weakseg.core.errors import DataError
 from weakseg.core.files import atomic_path
-from weakseg.raster.formats import raster_driver, unreadable
+from weakseg.raster.formats import raster_driver, reason_of, unreadable, unwritable
 from weakseg.raster.label_bands import check_lossless, label_pixels
 from weakseg.raster.masks import Label, MaskOptions, class_table, decode_mask
 from weakseg.raster.orientation import ambiguous_place, orientation_of, seen_shape, stored_window, turn
-from weakseg.raster.palette import read_palette
+from weakseg.raster.palette import colour_order, read_palette
 from weakseg.raster.sidecars import place_of
 
 if TYPE_CHECKING:
@@ -222,9 +222,7 @@ def write_raster(
                 if colours is not None:
                     file.write_colormap(1, class_table(colours))
     except (RasterioError, OSError) as error:
-        raise DataError(
-            f"cannot write {path} ({_reason(error)})", expected="a folder with room and permission", cure="make room"
-        ) from error
+        raise unwritable(path, error) from error
 
 
 @contextmanager
@@ -248,7 +246,7 @@ def _opened(path: Path, max_pixels: int | None) -> Iterator[DatasetReader]:
         with _quiet(), rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True):
             file = rasterio.open(path, driver=driver)
     except RasterioError as error:
-        raise unreadable(path, _reason(error)) from error
+        raise unreadable(path, reason_of(error)) from error
     with file:
         if max_pixels is not None and file.height * file.width > max_pixels:
             raise DataError(
@@ -257,11 +255,6 @@ def _opened(path: Path, max_pixels: int | None) -> Iterator[DatasetReader]:
                 cure="cut the raster into parts, or raise max_pixels if it is right",
             )
         yield file
-
-
-def _reason(error: Exception) -> str:
-    """GDAL's own words on one line: rasterio keeps them in the cause."""
-    return " ".join(str(error.__cause__ or error).split())
 
 
 def _info(path: Path, file: DatasetReader) -> RasterInfo:
@@ -315,14 +308,14 @@ def _read(
             layers = (file.read_masks if masks else file.read)(list(bands), window=box)
             return turn(np.asarray(layers), orientation)
     except RasterioError as error:
-        raise unreadable(path, _reason(error)) from error
+        raise unreadable(path, reason_of(error)) from error
 
 
 def _read_rgb(path: Path, file: DatasetReader, bands: Sequence[int] | None, window: Window | None) -> Image:
     _check_dtype(path, file)
     palette = read_palette(file, str(path))
     if palette is not None:
-        order = _colour_order(path, bands)
+        order = [band - 1 for band in colour_order(path, bands)]
         return np.ascontiguousarray(palette.expand(_read(path, file, [1], window)[0])[..., order])
     if bands is None and file.count != 3:
         raise DataError(
@@ -336,18 +329,6 @@ def _read_rgb(path: Path, file: DatasetReader, bands: Sequence[int] | None, wind
             cure="mend bands",
         )
     return np.ascontiguousarray(np.moveaxis(_read(path, file, chosen, window), 0, -1))
-
-
-def _colour_order(path: Path, bands: Sequence[int] | None) -> list[int]:
-    """Which of the red, green and blue of a palette raster come first, from 0; its indices alone are no picture."""
-    chosen = list(bands or (1, 2, 3))
-    if sorted(chosen) != [1, 2, 3]:
-        raise DataError(
-            f"{path}: a palette raster with bands {tuple(chosen)}",
-            expected="1, 2 and 3 in any order: the red, green and blue of its colours",
-            cure="leave bands away, or name all three",
-        )
-    return [band - 1 for band in chosen]
 
 
 def _check_dtype(path: Path, file: DatasetReader) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,3 +74,15 @@ def read_palette(file: DatasetReader, name: str) -> Palette | None:
     for index, colour in table.items():
         colours[index] = colour
     return Palette(name, colours)
+
+
+def colour_order(path: Path | str, bands: Sequence[int] | None) -> tuple[int, int, int]:
+    """The order, from 1, of the colours of a palette's colours; one number thrice means its indices, no picture."""
+    chosen = tuple(bands or (1, 2, 3))
+    if sorted(chosen) != [1, 2, 3]:
+        raise DataError(
+            f"{path}: a palette raster, bands {','.join(map(str, chosen))}",
+            expected="1, 2 and 3 in any order: the red, green and blue of its colours",
+            cure="leave bands away, or name all three",
+        )
+    return chosen[0], chosen[1], chosen[2]

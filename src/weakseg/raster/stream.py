@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from weakseg.core.errors import DataError, ParamsError
-from weakseg.raster.formats import RASTER_SUFFIXES, raster_driver, unreadable
+from weakseg.raster.formats import RASTER_SUFFIXES, raster_driver, reason_of, unreadable
 from weakseg.raster.georeference import distance_of, place_of
 from weakseg.raster.open import Window
 from weakseg.raster.orientation import ambiguous_place, orientation_of, seen_shape, stored_window, turn
-from weakseg.raster.palette import Palette, read_palette
+from weakseg.raster.palette import Palette, colour_order, read_palette
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -170,7 +170,7 @@ def inspect_source(path: Path, bands: Sequence[int] | None, stretch: tuple[float
         raise ParamsError(f"stretch {stretch[0]:g},{stretch[1]:g}", expected="LOW,HIGH with LOW < HIGH", cure="mend it")
     with _opened(path) as file:
         palette = read_palette(file, str(path))
-        chosen = _choose_bands(path, file, bands) if palette is None else _choose_colours(path, bands)
+        chosen = _choose_bands(path, file, bands) if palette is None else colour_order(path, bands)
         if palette is None:
             _check_dtype(path, file, chosen, stretch)
         masked = _may_be_invalid(file, palette, chosen)
@@ -212,18 +212,6 @@ def _check_dtype(path: Path, file: DatasetReader, bands: Sequence[int], stretch:
         )
 
 
-def _choose_colours(path: Path, bands: Sequence[int] | None) -> tuple[int, int, int]:
-    """The order of the colours of a palette raster; one number thrice means its indices, which are no picture."""
-    chosen = tuple(bands or (1, 2, 3))
-    if sorted(chosen) != [1, 2, 3]:
-        raise DataError(
-            f"{path}: a palette raster, --bands {','.join(map(str, chosen))}",
-            expected="1, 2 and 3 in any order: the red, green and blue of its colours",
-            cure="leave --bands away, or name all three",
-        )
-    return chosen[0], chosen[1], chosen[2]
-
-
 def _choose_bands(path: Path, file: DatasetReader, bands: Sequence[int] | None) -> tuple[int, int, int]:
     chosen = (1, 2, 3) if bands is None and file.count == 3 else tuple(bands or ())
     if len(chosen) != 3 or not all(1 <= band <= file.count for band in chosen):
@@ -256,8 +244,3 @@ def _opened(path: Path) -> Iterator[DatasetReader]:
         ) from error
     with file:
         yield file
-
-
-def reason_of(error: Exception) -> str:
-    """GDAL's own words on one line: rasterio keeps them in the cause."""
-    return " ".join(str(error.__cause__ or error).split())

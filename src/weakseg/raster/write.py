@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from weakseg.core.classes import IGNORE, ClassScheme
-from weakseg.core.errors import DataError, ParamsError
+from weakseg.core.errors import ParamsError
 from weakseg.core.files import atomic_path
+from weakseg.raster.formats import unwritable
 from weakseg.raster.masks import class_table
-from weakseg.raster.stream import BLOCK, Pixels, Source, gdal_settings, reason_of
+from weakseg.raster.stream import BLOCK, Pixels, Source, gdal_settings
 
 
 def write_bands(
@@ -58,6 +59,4 @@ def write_bands(
             if classes is not None:
                 file.write_colormap(1, class_table(classes))
     except (RasterioError, OSError) as error:
-        raise DataError(
-            f"cannot write {path} ({reason_of(error)})", expected="a folder with room and permission", cure="make room"
-        ) from error
+        raise unwritable(path, error) from error
