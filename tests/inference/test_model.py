@@ -7,15 +7,13 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
+from tests.generators.small_networks import save_network
 
 from weakseg.core.classes import ISPRS
 from weakseg.core.errors import WeightsError
-from weakseg.core.params import NetworkParams
 from weakseg.export.files import export_bundle, export_onnx, export_torchscript
 from weakseg.inference.model import load_predictor
 from weakseg.inference.scene import DIHEDRAL, PLAIN
-from weakseg.networks.build import build_segmenter
-from weakseg.training.checkpoints import describe_model, save_checkpoint
 from weakseg.training.machine import Machine
 
 CPU = Machine(device="cpu", precision="no", quiet=True)
@@ -26,15 +24,7 @@ KINDS = ("m.onnx", "m.ts", "bundle")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one network as m.pt, m.onnx, m.ts (TorchScript) and bundle."""
     folder = tmp_path_factory.mktemp("models")
-    torch.manual_seed(0)
-    network = {"name": "encdec_unpool", "encoder": "", "weights": "none", "width": 16, "dropout": 0.0,
-               "encoder_depth": 5, "decoder_channels": [8, 8, 8]}  # fmt: skip
-    params = NetworkParams.model_validate(network)
-    model = build_segmenter(
-        params.name, 5, encoder="", weights="none", width=16, dropout=0.0, decoder_channels=params.decoder_channels
-    )
-    content = describe_model(params.model_dump(mode="json"), ISPRS, model.preprocessing)
-    save_checkpoint(folder / "m.pt", {**content, "scale": 0.5, "gsd": 0.09, "weights": model.state_dict()})
+    save_network(folder / "m.pt", width=16, scale=0.5, gsd=0.09)
     export_onnx(folder / "m.pt", folder / "m.onnx")
     export_torchscript(folder / "m.pt", folder / "m.ts")
     export_bundle(folder / "m.pt", folder / "bundle")

@@ -26,19 +26,17 @@ import rasterio
 import torch
 from fastapi import FastAPI
 from rasterio.io import MemoryFile
+from tests.generators.small_networks import save_network
 from torch import Tensor
 
 from weakseg.core.classes import IGNORE, ISPRS
 from weakseg.core.errors import DataError, ParamsError, TrackingError
-from weakseg.core.params import NetworkParams
 from weakseg.inference.model import Predictor
 from weakseg.inference.predict import Options, predict_raster, run_predictor
-from weakseg.networks.build import build_segmenter
 from weakseg.raster.stream import inspect_source
 from weakseg.registry.pyfunc import save_pyfunc
 from weakseg.serving.request_guard import guard_requests, in_mlflow_server, shorten
 from weakseg.serving.service import Limits, MapService, TooLargeError, encode_png, limits_from_environment
-from weakseg.training.checkpoints import describe_model, save_checkpoint
 from weakseg.training.machine import Machine
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -137,15 +135,7 @@ def test_limits_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow model of a tiny network, with m.pt beside it."""
     folder = tmp_path_factory.mktemp("served")
-    torch.manual_seed(0)
-    network = {"name": "encdec_unpool", "encoder": "", "weights": "none", "width": 32, "dropout": 0.0,
-               "encoder_depth": 5, "decoder_channels": [8, 8, 8]}  # fmt: skip
-    params = NetworkParams.model_validate(network)
-    model = build_segmenter(
-        params.name, 5, encoder="", weights="none", width=32, dropout=0.0, decoder_channels=params.decoder_channels
-    )
-    content = describe_model(params.model_dump(mode="json"), ISPRS, model.preprocessing)
-    save_checkpoint(folder / "m.pt", {**content, "scale": 1.0, "weights": model.state_dict()})
+    save_network(folder / "m.pt", width=32, scale=1.0)
     (folder / "e.json").write_text("{}")
     save_pyfunc(folder / "m.pt", folder / "e.json", folder / "model")
     return folder
