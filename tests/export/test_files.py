@@ -16,16 +16,14 @@ import onnxruntime
 import pytest
 import rasterio
 import torch
+from tests.generators.small_networks import save_network
 
 from weakseg.core.classes import ISPRS
 from weakseg.core.errors import DataError, WeightsError
-from weakseg.core.params import NetworkParams
 from weakseg.export import files as export
 from weakseg.export.files import export_bundle, export_onnx, export_torchscript
 from weakseg.inference.polygons import write_polygons
 from weakseg.inference.predict import predict_raster
-from weakseg.networks.build import build_segmenter
-from weakseg.training.checkpoints import describe_model, save_checkpoint
 from weakseg.training.machine import Machine
 from weakseg.training.segmenter import load_segmenter
 
@@ -42,15 +40,7 @@ UNPOOL = {"name": "encdec_unpool", "encoder": "", "width": 32, "encoder_depth": 
 
 def model_file(path: Path, network: dict[str, object], scale: float = 1.0) -> Path:
     """A model file as segment@SOURCE writes it, with random weights that do not say the same everywhere."""
-    torch.manual_seed(1)
-    params = NetworkParams.model_validate({**network, "weights": "none", "dropout": 0.0})
-    model = build_segmenter(
-        params.name, 5, encoder=params.encoder, weights="none", width=params.width, dropout=0.0,
-        decoder_channels=params.decoder_channels,
-    )  # fmt: skip
-    content = describe_model(params.model_dump(mode="json"), ISPRS, model.preprocessing)
-    save_checkpoint(path, {**content, "scale": scale, "weights": model.state_dict()})
-    return path
+    return save_network(path, network, seed=1, scale=scale)
 
 
 def _load_script(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -12,22 +12,20 @@ import pytest
 import torch
 import yaml
 from onnx import TensorProto, helper
+from tests.generators.small_networks import save_network
 from typer.testing import CliRunner
 
 from weakseg.cli import app
 from weakseg.core.classes import ISPRS
 from weakseg.core.errors import ParamsError, StageError, WeightsError
 from weakseg.core.layout import Layout
-from weakseg.core.params import NetworkParams
 from weakseg.data.store import open_array
 from weakseg.export import quantise as quantising
 from weakseg.export.files import export_onnx
 from weakseg.export.quantise import Quantised, export_int8, pixel_nodes
 from weakseg.inference.model import load_predictor
 from weakseg.inference.scene import PLAIN
-from weakseg.networks.build import build_segmenter
 from weakseg.stages import tiles
-from weakseg.training.checkpoints import describe_model, save_checkpoint
 from weakseg.training.machine import Machine
 
 CPU = Machine(device="cpu", precision="no", quiet=True)
@@ -38,15 +36,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Pa
     """A tiny workspace after the tiles stage, with a network of random weights as m.pt."""
     root = make_workspace(tmp_path_factory.mktemp("workspace"))
     tiles.run(root)
-    torch.manual_seed(0)
-    network = {"name": "unet", "encoder": "tf_efficientnet_lite0", "weights": "none", "width": 1, "dropout": 0.0,
-               "encoder_depth": 5, "decoder_channels": [16, 16, 8, 8]}  # fmt: skip
-    params = NetworkParams.model_validate(network)
-    model = build_segmenter(
-        params.name, 5, encoder=params.encoder, weights="none", width=1, dropout=0.0, decoder_channels=(16, 16, 8, 8)
-    )
-    content = describe_model(params.model_dump(mode="json"), ISPRS, model.preprocessing)
-    save_checkpoint(root / "m.pt", {**content, "scale": 0.5, "gsd": 0.09, "weights": model.state_dict()})
+    network = {"name": "unet", "encoder": "tf_efficientnet_lite0", "width": 1, "encoder_depth": 5}
+    save_network(root / "m.pt", {**network, "decoder_channels": [16, 16, 8, 8]}, scale=0.5, gsd=0.09)
     return Layout(root)
 
 

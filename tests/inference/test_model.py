@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from tests.generators.small_networks import save_network
+from tests.generators.small_networks import save_network, unpool
 
 from weakseg.core.classes import ISPRS
 from weakseg.core.errors import WeightsError
@@ -24,7 +24,7 @@ KINDS = ("m.onnx", "m.ts", "bundle")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one network as m.pt, m.onnx, m.ts (TorchScript) and bundle."""
     folder = tmp_path_factory.mktemp("models")
-    save_network(folder / "m.pt", width=16, scale=0.5, gsd=0.09)
+    save_network(folder / "m.pt", unpool(16), scale=0.5, gsd=0.09)
     export_onnx(folder / "m.pt", folder / "m.onnx")
     export_torchscript(folder / "m.pt", folder / "m.ts")
     export_bundle(folder / "m.pt", folder / "bundle")

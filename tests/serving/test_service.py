@@ -26,7 +26,7 @@ import rasterio
 import torch
 from fastapi import FastAPI
 from rasterio.io import MemoryFile
-from tests.generators.small_networks import save_network
+from tests.generators.small_networks import save_network, unpool
 from torch import Tensor
 
 from weakseg.core.classes import IGNORE, ISPRS
@@ -135,7 +135,7 @@ def test_limits_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow model of a tiny network, with m.pt beside it."""
     folder = tmp_path_factory.mktemp("served")
-    save_network(folder / "m.pt", width=32, scale=1.0)
+    save_network(folder / "m.pt", unpool(32), scale=1.0)
     (folder / "e.json").write_text("{}")
     save_pyfunc(folder / "m.pt", folder / "e.json", folder / "model")
     return folder
