@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from weakseg.core.classes import IGNORE, ClassScheme
+from weakseg.core.classes import IGNORE
 from weakseg.core.errors import ParamsError, StageError, WeightsError
 from weakseg.core.files import atomic_path
 from weakseg.data.crops.augment import Preprocessing, normalise
 from weakseg.data.store import list_areas, open_array
-from weakseg.evaluation.metrics import confusion_matrix, mean_iou
+from weakseg.evaluation.holdout import held_blocks, score_holdout
 from weakseg.export.files import add_property, export_onnx
 from weakseg.inference.model import SETTINGS, Predictor, load_predictor
 from weakseg.inference.scene import PLAIN, sweep_windows
@@ -31,7 +32,6 @@ from weakseg.training.segmenter import load_segmenter
 ALLOWED: Final = 0.005  # of mIoU, that int8 may lose on the hold-out
 _CROPS: Final = 32
 _SIDE: Final = 256  # px of the calibration crops
-_MARGIN: Final = 32  # px of image around the hold-out block that the networks see
 _KINDS: Final = frozenset(("Conv", "Clip", "Relu", "Add", "Concat", "Resize", "Pad", "Slice", "MaxPool"))
 
 
@@ -57,7 +57,7 @@ def export_int8(model_file: Path, target: Path, *, tiles: Path) -> Quantised:
         ParamsError: the extra ``export`` is not installed.
     """
     areas = list_areas(tiles, "pixel")
-    if all(_first_held(tiles, name) is None for name in areas):
+    if not held_blocks(tiles):
         raise StageError(
             f"no hold-out in {tiles}",
             expected="tiles.holdout above 0, to check int8 on",
@@ -69,7 +69,7 @@ def export_int8(model_file: Path, target: Path, *, tiles: Path) -> Quantised:
         export_onnx(model_file, plain)
         _quantise(plain, temporary, _crops(tiles, areas, load_segmenter(model_file)[0].preprocessing))
         before, after = (
-            _holdout_miou(load_predictor(path, PLAIN, machine), tiles, areas, machine) for path in (plain, temporary)
+            _holdout_miou(load_predictor(path, PLAIN, machine), tiles, machine) for path in (plain, temporary)
         )
         if not after >= before - ALLOWED:
             raise WeightsError(
@@ -137,19 +137,15 @@ def _crops(tiles: Path, areas: list[str], preprocessing: Preprocessing) -> Itera
         yield {"image": normalise(torch.from_numpy(crop).permute(2, 0, 1)[None], preprocessing).numpy()}
 
 
-def _holdout_miou(predictor: Predictor, tiles: Path, areas: list[str], machine: Machine) -> float:
+def _holdout_miou(predictor: Predictor, tiles: Path, machine: Machine) -> float:
     """Pooled over the hold-out blocks of N1."""
-    scheme: ClassScheme = predictor.scheme
-    confusion = np.zeros((len(scheme), len(scheme)), np.int64)
-    for name in areas:
-        first = _first_held(tiles, name)
-        if first is None:
-            continue
-        truth, part = open_array(tiles / "holdout", name), slice(max(0, first - _MARGIN), None)
-        image = np.array(open_array(tiles / "images", name)[:, part])
+
+    def winners(area: str, part: slice) -> npt.NDArray[np.integer]:
+        image = np.array(open_array(tiles / "images", area)[:, part])
         maps = sweep_windows(predictor.forward, image, window=512, overlap=0.25, batch=4, machine=machine)
-        confusion += confusion_matrix(np.asarray(truth[:, part]), maps.argmax(0).astype(np.uint8), len(scheme))
-    return float(mean_iou(confusion))
+        return np.asarray(maps.argmax(0))
+
+    return score_holdout(tiles, predictor.scheme.names, winners)["miou"]
 
 
 def _first_held(tiles: Path, name: str) -> int | None:

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from weakseg.core.classes import IGNORE
-from weakseg.core.errors import StageError
 from weakseg.data.store import open_array
-from weakseg.evaluation.metrics import confusion_matrix, scores_of
+from weakseg.evaluation.holdout import score_holdout
 from weakseg.methods.fusion import fuse, silence_ignored
 from weakseg.methods.scores import ScoreMaps, load_scores, save_scores
 from weakseg.pipeline.context import Context, open_context, tracked, write_report
@@ -53,13 +51,8 @@ def fuse_area(context: Context, area: str, weights: tuple[float, ...]) -> ScoreM
 
 def holdout_miou(context: Context, weights: tuple[float, ...]) -> float:
     """mIoU of the fused winners on the hold-out blocks of N1."""
-    scheme, tiles = context.scheme, context.layout.tiles
-    confusion = np.zeros((len(scheme), len(scheme)), np.int64)
-    for area in context.pixel_areas():
-        truth = np.asarray(open_array(tiles / "holdout", area))
-        if (truth != IGNORE).any():
-            winners = fuse_area(context, area, weights).scores.argmax(0).astype(np.uint8)
-            confusion += confusion_matrix(truth, winners, len(scheme))
-    if not confusion.any():
-        raise StageError("no hold-out in N1", expected="tiles.holdout above 0", cure="raise it and rerun tiles")
-    return scores_of(confusion, scheme.names)["miou"]
+    return score_holdout(
+        context.layout.tiles,
+        context.scheme.names,
+        lambda area, part: fuse_area(context, area, weights).scores.argmax(0)[:, part],
+    )["miou"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import torch
 from torch import Tensor
 
 from weakseg.core.classes import IGNORE
-from weakseg.core.errors import StageError
 from weakseg.core.methods import IrnetParams
 from weakseg.data.areas import Area
 from weakseg.data.crops.augment import jitter_colour, normalise
@@ -20,7 +18,7 @@ from weakseg.data.crops.dataset import Pool, StepDataset
 from weakseg.data.crops.sampler import CropSampler
 from weakseg.data.store import fingerprint, open_array, save_array
 from weakseg.data.windows import cover_windows
-from weakseg.evaluation.metrics import confusion_matrix, scores_of
+from weakseg.evaluation.holdout import score_holdout
 from weakseg.methods.fusion import allowed_planes, silence_ignored
 from weakseg.methods.irnet.affinity import count_classes, crop_weights
 from weakseg.methods.irnet.network import IRNet, irnet_loss
@@ -189,24 +187,13 @@ def walk_one(context: Context, area: str, options: IrnetOptions) -> Drift:
 
 def holdout_miou(context: Context, options: IrnetOptions) -> float:
     """mIoU of the walked winners, tags applied, on the hold-out blocks of N1."""
-    scheme, tiles = context.scheme, context.layout.tiles
-    confusion = np.zeros((len(scheme), len(scheme)), np.int64)
-    for area, truth in held_blocks(context):
-        maps, _ = _walk(context, area, options)
-        planes = allowed_planes(np.asarray(open_array(tiles / "allowed", area)), len(scheme))
-        winners = np.where(planes, maps.scores, -1).argmax(0).astype(np.uint8)
-        confusion += confusion_matrix(truth, winners, len(scheme))
-    if not confusion.any():
-        raise StageError("no hold-out in N1", expected="tiles.holdout above 0", cure="raise it and rerun tiles")
-    return scores_of(confusion, scheme.names)["miou"]
+    tiles, names = context.layout.tiles, context.scheme.names
 
+    def winners(area: str, part: slice) -> np.ndarray:
+        planes = allowed_planes(np.asarray(open_array(tiles / "allowed", area)), len(names))
+        return np.asarray(np.where(planes, _walk(context, area, options)[0].scores, -1).argmax(0)[:, part])
 
-def held_blocks(context: Context) -> Iterator[tuple[str, np.ndarray]]:
-    """N1 areas with their hold-out truth, those that have some."""
-    for area in context.pixel_areas():
-        truth = np.asarray(open_array(context.layout.tiles / "holdout", area))
-        if (truth != IGNORE).any():
-            yield area, truth
+    return score_holdout(tiles, names, winners)["miou"]
 
 
 def describe(

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from weakseg.core.classes import IGNORE, Mask
-from weakseg.core.errors import StageError
 from weakseg.core.methods import WeakSource
 from weakseg.data.store import open_array, save_array
+from weakseg.evaluation.holdout import require_blocks
 from weakseg.methods.pseudo import Thresholds, choose_thresholds, count_areas, pseudo_mask
 from weakseg.methods.scores import load_scores
 from weakseg.pipeline.context import Context, open_context, tracked, write_report
@@ -43,15 +43,11 @@ def run(root: Path, method: WeakSource) -> None:
 def choose_on_holdout(context: Context, scores: Path) -> Thresholds:
     """The thresholds for the ScoreMaps in a folder that serve the hold-out blocks of N1 best."""
     layout, params = context.layout, context.params.pseudo
-    held = [(area, np.asarray(open_array(layout.tiles / "holdout", area))) for area in context.pixel_areas()]
-    with_truth = [(area, truth) for area, truth in held if (truth != IGNORE).any()]
-    if not with_truth:
-        raise StageError("no hold-out in N1", expected="tiles.holdout above 0", cure="raise it and rerun tiles")
     grids = {"scores_grid": params.scores, "margins_grid": params.margins}
     counts = count_areas(
         (
             (load_scores(scores / f"{area}.npz"), np.asarray(open_array(layout.tiles / "allowed", area)), truth)
-            for area, truth in with_truth
+            for area, truth in require_blocks(layout.tiles).items()
         ),
         **grids,
     )

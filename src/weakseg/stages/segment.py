@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from weakseg.core.classes import IGNORE
 from weakseg.core.errors import StageError
 from weakseg.core.files import atomic_path
 from weakseg.core.methods import ENTRIES, Source
@@ -21,7 +20,7 @@ from weakseg.core.settings import training_settings
 from weakseg.data.areas import Area
 from weakseg.data.crops.dataset import StepDataset
 from weakseg.data.store import fingerprint, open_array
-from weakseg.evaluation.metrics import confusion_matrix, scores_of
+from weakseg.evaluation.holdout import held_blocks, score_holdout
 from weakseg.inference.scene import PLAIN, View, predict_scene
 from weakseg.networks.build import Segmenter
 from weakseg.pipeline.context import Context, open_context, tracked, write_report
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from weakseg.tracking import Run
 
 WINDOW_OVERLAP, WINDOW_BATCH = 0.34, 4  # of predictions inside the pipeline; evaluate has its own params
-HOLDOUT_MARGIN = 32  # px of context around a hold-out block
 
 
 def run(root: Path, source: Source) -> None:
@@ -213,20 +211,15 @@ def _kinds(params: SegmentParams) -> tuple[str, str]:
 
 def evaluate_holdout(context: Context, model: Segmenter) -> dict[str, float]:
     """Pooled metrics on the hold-out blocks of N1, ``holdout/miou`` and ``holdout/iou/<class>``; {} without blocks."""
-    scheme, tiles = context.scheme, context.layout.tiles
-    confusion = np.zeros((len(scheme), len(scheme)), np.int64)
-    for name in context.pixel_areas():
-        truth = open_array(tiles / "holdout", name)
-        columns = np.flatnonzero((truth != IGNORE).any(0))
-        if not len(columns):
-            continue
-        part = slice(max(0, columns[0] - HOLDOUT_MARGIN), columns[-1] + 1)
-        image = open_array(tiles / "images", name)[:, part]
-        guess = predict(context, model, np.asarray(image), PLAIN).argmax(0)
-        confusion += confusion_matrix(np.asarray(truth[:, part]), guess.astype(np.uint8), len(scheme))
-    if not confusion.any():
+    tiles = context.layout.tiles
+    if not held_blocks(tiles):
         return {}
-    scores = scores_of(confusion, scheme.names)
+
+    def winners(area: str, part: slice) -> npt.NDArray[np.integer]:
+        image = np.asarray(open_array(tiles / "images", area)[:, part])
+        return np.asarray(predict(context, model, image, PLAIN).argmax(0))
+
+    scores = score_holdout(tiles, context.scheme.names, winners)
     return {"holdout/miou": scores["miou"], **{f"holdout/iou/{n}": v for n, v in scores["iou"].items()}}
 
 
