@@ -1,0 +1,45 @@
+"""The command line: thin, and quick to start (every heavy import waits for its command); a module per group."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from weakseg.cli import data, models, pipeline, reports, runs, studies
+from weakseg.core.errors import WeaksegError
+
+app = typer.Typer(
+    help="Land-cover maps from a few pixel-labelled aerial images and many that carry only cheap tags.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+@app.callback()
+def root_option(
+    context: typer.Context,
+    root: Annotated[
+        Path, typer.Option(help="Workspace: the folder with params.yaml, data/, out/ and reports/.")
+    ] = Path("."),
+) -> None:
+    """Remember the workspace for the command that follows."""
+    context.obj = root
+
+
+for group in (pipeline, data, reports, studies, models, runs):
+    app.add_typer(group.app)
+
+
+def main() -> None:
+    """Entry point: a WeaksegError is one line on stderr and exit code 1."""
+    os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("WEAKSEG_THREADS", "1"))
+    try:
+        app()
+    except WeaksegError as error:
+        typer.echo(f"weakseg: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,155 @@
+"""The commands of `weakseg data`: make, import, split and describe data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from weakseg.cli.numbers import whole_numbers
+from weakseg.core.errors import ParamsError
+
+app = typer.Typer(name="data", help="Make, import and describe data.", no_args_is_help=True)
+
+
+@app.command()
+def synth(
+    context: typer.Context,
+    seed: Annotated[int, typer.Option(help="Of the scenes.")] = 0,
+) -> None:
+    """Write the 33 procedural scenes into the workspace's data/."""
+    from weakseg.core.layout import Layout
+    from weakseg.data.scenes.scene import write_scenes
+
+    layout = Layout(context.obj)
+    write_scenes(layout.data, seed=seed)
+    typer.echo(f"wrote 33 scenes to {layout.data}")
+
+
+@app.command()
+def ensure(context: typer.Context) -> None:
+    """See to it that data/ is there: make the embedded scenes where data.dvc is theirs, else say `dvc pull`."""
+    from weakseg.pipeline.workspace import ensure_data
+
+    typer.echo(ensure_data(context.obj))
+
+
+@app.command(name="import")
+def import_(
+    context: typer.Context,
+    images: Annotated[Path, typer.Argument(help="Zip or folder of images.")],
+    labels: Annotated[list[Path], typer.Argument(help="Zips or folders of masks; eroded ones end in _noBoundary.")],
+    classes: Annotated[
+        str | None, typer.Option(help="classes.yaml of the masks, or a known set such as loveda; ISPRS without it.")
+    ] = None,
+    bands: Annotated[str | None, typer.Option(help="Three bands to read, from 1, e.g. 4,1,2.")] = None,
+    ignore: Annotated[str | None, typer.Option(help="Values of one-band masks that mean ignore, e.g. 5,6.")] = None,
+    masks_hold: Annotated[
+        Literal["indices", "values", "colours"] | None,
+        typer.Option(help="What one-band masks hold, where that can be read two ways."),
+    ] = None,
+    lossy_masks: Annotated[
+        bool, typer.Option("--lossy-masks", help="Take JPEG masks if all values are known.")
+    ] = False,
+    nodata_is_class: Annotated[
+        bool, typer.Option("--nodata-is-class", help="Read nodata values of masks like others.")
+    ] = False,
+    unlabelled: Annotated[bool, typer.Option("--allow-unlabelled", help="Take images without a mask too.")] = False,
+    replace: Annotated[bool, typer.Option(help="Replace data that is there.")] = False,
+    image_pattern: Annotated[
+        str | None, typer.Option(help="Which part of an image's name is the area's, e.g. 'IMG_{area}_v2'.")
+    ] = None,
+    label_pattern: Annotated[str | None, typer.Option(help="The same for masks; regular expressions work too.")] = None,
+    resample: Annotated[
+        bool, typer.Option("--resample-labels", help="Bring masks from other grids to that of their image.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and draw the sheet; leave data/ as it is.")] = False,
+) -> None:
+    """Check every image and mask and bring them into the workspace's data/, or report all problems and do nothing."""
+    from weakseg.core.classes import ISPRS, find_classes
+    from weakseg.core.layout import Layout
+    from weakseg.data.importing.dataset import import_dataset
+    from weakseg.report.import_sheet import draw_import_sheet
+
+    layout, scheme = Layout(context.obj), find_classes(classes) if classes else ISPRS
+    report = import_dataset(
+        images,
+        labels,
+        layout.data,
+        classes=scheme,
+        bands=whole_numbers(bands) or None,
+        ignore_values=whole_numbers(ignore),
+        masks_hold=masks_hold,
+        lossy_masks=lossy_masks,
+        nodata_is_class=nodata_is_class,
+        allow_unlabelled=unlabelled,
+        replace=replace,
+        image_pattern=image_pattern,
+        label_pattern=label_pattern,
+        resample=resample,
+        dry_run=dry_run,
+    )
+    typer.echo(report)
+    sheet = draw_import_sheet(layout.import_sheet, report.previews, scheme, areas=len(report.areas))
+    typer.echo(f"{'nothing written; ' if dry_run else ''}look at {sheet}: does every mask lie on its image?")
+
+
+@app.command()
+def tags(
+    context: typer.Context,
+    size: Annotated[int, typer.Option(help="Side of a tag crop, px of the raw image.")] = 200,
+    min_share: Annotated[float, typer.Option(help="Percent of a crop that makes a class present; 0: any pixel.")] = 0.0,
+    write: Annotated[bool, typer.Option(help="Write data/tags/tags.csv; without it only the table is shown.")] = False,
+) -> None:
+    """Derive crop tags from the masks, and show what tags say per crop size: presence, entropy, co-occurrence."""
+    from weakseg.pipeline.workspace import describe_tags, write_mask_tags
+
+    if write:
+        typer.echo(write_mask_tags(context.obj, size=size, min_share=min_share))
+    typer.echo(describe_tags(context.obj, min_share=min_share))
+
+
+@app.command()
+def boxes(
+    context: typer.Context,
+    sources: Annotated[
+        list[Path] | None, typer.Argument(help="COCO JSON, GeoJSON, .gpkg, .shp, .fgb; or folders.")
+    ] = None,
+    from_masks: Annotated[str | None, typer.Option(help="Derive boxes of these classes: car,building.")] = None,
+    min_pixels: Annotated[int, typer.Option(min=1, help="With --from-masks: smaller objects get no box.")] = 1,
+    single_objects: Annotated[bool, typer.Option(help="COCO's iscrowd 1 is one object drawn as a mask.")] = False,
+    skip_classes: Annotated[str, typer.Option(help="Leave these classes of the files out: lorry,bus.")] = "",
+    replace: Annotated[bool, typer.Option(help="Replace boxes that are there.")] = False,
+) -> None:
+    """Check bounding boxes and bring them into data/boxes/, or report all problems and do nothing."""
+    from weakseg.pipeline.workspace import import_box_files, write_mask_boxes
+
+    if bool(sources) == bool(from_masks):
+        raise ParamsError(
+            "box files and --from-masks" if sources else "no box files",
+            expected="either files or --from-masks",
+            cure="name the files, or the classes of --from-masks",
+        )
+    if from_masks:
+        names = tuple(name.strip() for name in from_masks.split(","))
+        typer.echo(write_mask_boxes(context.obj, names, min_pixels=min_pixels, replace=replace))
+    else:
+        skipped = tuple(name.strip() for name in skip_classes.split(",") if name.strip())
+        options = {"single_objects": single_objects, "replace": replace}
+        typer.echo(import_box_files(context.obj, sources or [], skip_classes=skipped, **options))
+
+
+@app.command()
+def split(
+    context: typer.Context,
+    pixel: Annotated[int, typer.Option(help="Areas of N1.")],
+    tagged: Annotated[int, typer.Option(help="Areas of N2.")],
+    validation: Annotated[int, typer.Option(help="Areas of validation.")],
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    every_class: Annotated[bool, typer.Option(help="Draw again until N1 holds every class.")] = True,
+) -> None:
+    """Draw a split once and write it into params.yaml as explicit lists."""
+    from weakseg.pipeline.workspace import write_split
+
+    typer.echo(write_split(context.obj, (pixel, tagged, validation), seed=seed, every_class=every_class))

@@ -1,0 +1,186 @@
+"""The commands that use a trained model: registry, maps, export, demo page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from weakseg.cli.numbers import decimals, whole_numbers
+from weakseg.core.errors import ParamsError
+
+app = typer.Typer()
+
+ModelAddress = Annotated[
+    str, typer.Option(help="Model file, exported model or bundle, models:/weakseg@champion, models:/weakseg/3.")
+]
+
+
+@app.command()
+def promote(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(help="Source of labels whose model is evaluated.")],
+    alias: Annotated[str, typer.Option(help="champion or challenger.")] = "champion",
+) -> None:
+    """Register the model of SOURCE and move the alias to it if it passes the gates of the section `promote`."""
+    from weakseg.core.layout import Layout
+    from weakseg.core.methods import SOURCES
+    from weakseg.core.params import load_params
+    from weakseg.registry.promotion import promote_source
+    from weakseg.registry.versions import Gates
+
+    if source not in SOURCES:
+        raise ParamsError(f"source {source}", expected=" | ".join(SOURCES), cure="check the spelling")
+    limits = load_params(Layout(context.obj).params).promote
+    gates = Gates(limits.min_gain, limits.max_drop, limits.allowance)
+    outcome = promote_source(context.obj, source, name=limits.model, gates=gates, alias=alias)
+    for warning in outcome.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    for gate in outcome.results:
+        typer.echo(f"{'passed' if gate.passed else 'FAILED'} {gate.name}: {gate.found}; expected {gate.expected}")
+    if not outcome.moved:
+        raise typer.Exit(2)
+    typer.echo(f"{outcome.alias} is now version {outcome.version}, before {outcome.previous or 'none'}")
+
+
+@app.command()
+def rollback(
+    context: typer.Context,
+    alias: Annotated[str, typer.Option(help="champion or challenger.")] = "champion",
+) -> None:
+    """Move the alias back to the version that held it before."""
+    from weakseg.core.layout import Layout
+    from weakseg.core.params import load_params
+    from weakseg.registry.versions import rollback as roll_back
+
+    outcome = roll_back(context.obj, load_params(Layout(context.obj).params).promote.model, alias=alias)
+    typer.echo(f"{outcome.alias} is version {outcome.version} again, was {outcome.previous}")
+
+
+@app.command()
+def predict(
+    context: typer.Context,
+    where: Annotated[str, typer.Argument(metavar="IN", help="Raster, folder, or quoted pattern.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help=".tif; a folder where IN is a folder or pattern.")],
+    model: ModelAddress,
+    window: Annotated[int, typer.Option(help="Side of the windows, px.")] = 512,
+    overlap: Annotated[float, typer.Option(help="Of neighbouring windows, as a share.")] = 0.25,
+    batch: Annotated[int, typer.Option(help="Windows per forward pass.")] = 4,
+    all_views: Annotated[bool, typer.Option("--views", help="Mean over the eight flips and turns.")] = False,
+    scales: Annotated[str, typer.Option(help="Mean over resized windows too, e.g. 0.75,1,1.25.")] = "1",
+    probabilities: Annotated[Path | None, typer.Option(help="Also write class probabilities (uint8).")] = None,
+    confidence: Annotated[Path | None, typer.Option(help="Also write the winner's probability (uint8).")] = None,
+    polygons: Annotated[Path | None, typer.Option(help="Also write a .gpkg, for a single raster.")] = None,
+    bands: Annotated[str | None, typer.Option(help="Three bands to read, from 1, e.g. 4,1,2.")] = None,
+    stretch: Annotated[str | None, typer.Option(help="LOW,HIGH become 0 and 255: for 16 bits or floats.")] = None,
+    gsd: Annotated[
+        str, typer.Option(help="At another ground sampling distance: auto | resample | refuse | ignore")
+    ] = "auto",
+    resume: Annotated[bool, typer.Option(help="Go on with an interrupted map.")] = True,
+    skip_unread: Annotated[
+        bool,
+        typer.Option("--skip-unread", help="Of a folder, leave out the files that are not .tif, .png, .jpg or .vrt."),
+    ] = False,
+) -> None:
+    """Predict land-cover maps of whole rasters, window by window."""
+    from weakseg.inference.allocation import keep_buffers
+    from weakseg.inference.model import load_predictor
+    from weakseg.inference.options import Options
+    from weakseg.inference.predict import predict_rasters
+    from weakseg.inference.scene import DIHEDRAL, PLAIN
+    from weakseg.registry.addresses import find_model
+    from weakseg.training.machine import machine_from_environment
+
+    if polygons and (Path(where).is_dir() or (any(mark in where for mark in "*?[") and not Path(where).exists())):
+        raise ParamsError("--polygons with several rasters", expected="one raster", cure="predict one by one")
+    machine = machine_from_environment()
+    options = Options(window, overlap, batch, probabilities, confidence, resume)
+    views = DIHEDRAL if all_views else PLAIN
+    chosen = whole_numbers(bands) or None
+    low_high = decimals(stretch)
+    if stretch is not None and len(low_high) != 2:
+        raise ParamsError(f"--stretch {stretch}", expected="two numbers", cure="write for instance 0,2047")
+    keep_buffers()
+    model_file = find_model(context.obj, model)
+    maps = predict_rasters(
+        model_file,
+        where,
+        target,
+        views=views,
+        scales=decimals(scales),
+        bands=chosen,
+        stretch=(low_high[0], low_high[1]) if low_high else None,
+        gsd=gsd,  # type: ignore[arg-type]  # predict_rasters refuses other words
+        skip_unread=skip_unread,
+        machine=machine,
+        options=options,
+    )
+    if not machine.is_main:
+        return
+    for done in maps:
+        typer.echo(f"{done.target}: {done.windows} windows, {done.seconds:.1f} s")
+    if polygons:
+        from weakseg.inference.polygons import write_polygons
+
+        write_polygons(target, polygons, load_predictor(model_file, PLAIN, machine).scheme)
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="MODEL", help="Model file or models:/weakseg@champion.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="File, or folder of a bundle.")],
+    to: Annotated[str, typer.Option(help="onnx | torchscript | bundle")] = "onnx",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="For CPUs: 8-bit integers, checked on the workspace's hold-out.")
+    ] = False,
+) -> None:
+    """Write a model for other programs and check it against this one."""
+    from functools import partial
+
+    from weakseg.export.files import export_bundle, export_onnx, export_torchscript
+    from weakseg.registry.addresses import find_model
+
+    kinds = {"onnx": export_onnx, "torchscript": export_torchscript, "bundle": export_bundle}
+    if to not in kinds:
+        raise ParamsError(f"--to {to}", expected=" | ".join(kinds), cure="name one of them")
+    if int8:
+        from weakseg.core.layout import Layout
+        from weakseg.export.quantise import export_int8
+
+        if to == "torchscript":
+            raise ParamsError("--int8 --to torchscript", expected="onnx | bundle", cure="name one of them")
+        quantise = partial(export_int8, tiles=Layout(context.obj).tiles)
+        model_file = find_model(context.obj, source)
+        held = quantise(model_file, target) if to == "onnx" else export_bundle(model_file, target, write=quantise)
+        typer.echo(f"{target}: mIoU on the hold-out {held.after:.4f}, in float32 {held.before:.4f}")
+        return
+    difference = kinds[to](find_model(context.obj, source), target)
+    typer.echo(f"{target}: largest difference of a probability {difference:.1e}")
+
+
+@app.command()
+def demo(
+    context: typer.Context,
+    model: ModelAddress = "models:/weakseg@champion",
+    port: Annotated[int, typer.Option(help="Of 127.0.0.1; 0 takes a free one.")] = 8008,
+    bands: Annotated[str | None, typer.Option(help="Three bands to read, from 1, e.g. 4,1,2.")] = None,
+    stretch: Annotated[str | None, typer.Option(help="LOW,HIGH become 0 and 255: for 16 bits or floats.")] = None,
+) -> None:
+    """Show a local page to drop an image on and see its map; nothing is stored, nothing leaves this machine."""
+    from weakseg.inference.model import load_predictor
+    from weakseg.inference.scene import PLAIN
+    from weakseg.registry.addresses import find_model
+    from weakseg.serving.demo import make_server
+    from weakseg.serving.service import MapService, limits_from_environment
+    from weakseg.training.machine import machine_from_environment
+
+    predictor = load_predictor(find_model(context.obj, model), PLAIN, machine_from_environment())
+    service = MapService(predictor, limits_from_environment())
+    with make_server(service, model, port=port, bands=whole_numbers(bands), stretch=decimals(stretch)) as server:
+        typer.echo(f"http://127.0.0.1:{server.server_port} shows {model}; Ctrl-C ends it")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            typer.echo("ended")

@@ -1,0 +1,19 @@
+"""Numbers in the words of a command line, as `4,1,2`."""
+
+from __future__ import annotations
+
+from weakseg.core.errors import ParamsError
+
+
+def whole_numbers(text: str | None) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError as error:
+        raise ParamsError(f"{text!r}", expected="whole numbers and commas", cure="write for instance 4,1,2") from error
+
+
+def decimals(text: str | None) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError as error:
+        raise ParamsError(f"{text!r}", expected="numbers and commas", cure="write for instance 0.75,1,1.25") from error

@@ -1,0 +1,41 @@
+"""The commands that show and keep what a pipeline found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    method: Annotated[str, typer.Argument(help="Weak-label method, such as irnet.")],
+    area: Annotated[str, typer.Option(help="Area of N1 or N2.")],
+) -> None:
+    """Write one sheet: image, truth, each class's map, refinement, pseudo-mask."""
+    from weakseg.report.sheets import draw_area_sheet
+
+    typer.echo(draw_area_sheet(context.obj, method, area))
+
+
+@app.command()
+def results(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="Where to keep the run, for instance results/demo.")],
+) -> None:
+    """Keep a finished run: its tables, numbers and maps, and the machine that made them, for git."""
+    from weakseg.report.results import save_results
+
+    typer.echo(f"{folder}: {', '.join(save_results(context.obj, folder))}")
+
+
+@app.command()
+def readme(context: typer.Context) -> None:
+    """Rewrite the generated tables of README.md and docs/results.md from results/."""
+    from weakseg.report.readme import update_documents
+
+    typer.echo("\n".join(map(str, update_documents(context.obj))) or "nothing to change")
