@@ -253,7 +253,7 @@ def test_every_instruction_can_be_proven_without_an_engine(tmp_path: Path) -> No
     app = made.folder / "app"
     assert (made.user, made.directory) == ("weakseg", "/app")
     assert made.environment["PATH"].startswith("/opt/venv/bin:")
-    assert (app / "src" / "weakseg" / "cli.py").is_file()
+    assert (app / "src" / "weakseg" / "cli" / "__init__.py").is_file()
     assert (app / ".dvc" / "config").is_file()
     assert (app / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
     assert made.entry[:3] == ["mlflow", "models", "serve"]

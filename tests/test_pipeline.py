@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import yaml
 
-from weakseg.cli import PER_SOURCE, STAGES
 from weakseg.core.classes import find_classes
 from weakseg.core.config import leaves, load_yaml
 from weakseg.core.errors import ParamsError
@@ -21,6 +20,7 @@ from weakseg.core.params import Params, load_params, with_changes
 from weakseg.core.settings import teacher_settings, training_settings
 from weakseg.pipeline.presets import PIPELINE as FOLDER
 from weakseg.pipeline.presets import build_params, load_preset, presets
+from weakseg.stages import PER_SOURCE, STAGES
 
 PROJECT = Path(__file__).parents[1]
 PIPELINE: dict[str, Any] = load_yaml(PROJECT / "dvc.yaml")["stages"]

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import typer.main
 
-from weakseg.cli import STAGES, app
+from weakseg.cli import app
 from weakseg.core.methods import SOURCES, WEAK_SOURCES
+from weakseg.stages import STAGES
 
 PROJECT = Path(__file__).parents[1]
 PAGES = ("scaling", "tuning", "registry")

@@ -16,10 +16,11 @@ import yaml
 from typer.testing import CliRunner
 
 import weakseg
-from weakseg.cli import STAGES, app
+from weakseg.cli import app
 from weakseg.core.errors import ParamsError
 from weakseg.core.params import load_params
 from weakseg.raster.open import write_raster
+from weakseg.stages import STAGES
 
 PROJECT = Path(__file__).parents[2]
 SOURCE = str(Path(weakseg.__file__).parents[1])

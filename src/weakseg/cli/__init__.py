@@ -9,7 +9,12 @@ from typing import Annotated
 
 import typer
 
-from weakseg.cli import data, models, pipeline, reports, runs, studies
+from weakseg.cli.data import app as data
+from weakseg.cli.models import app as models
+from weakseg.cli.pipeline import app as pipeline
+from weakseg.cli.reports import app as reports
+from weakseg.cli.runs import app as runs
+from weakseg.cli.studies import app as studies
 from weakseg.core.errors import WeaksegError
 
 app = typer.Typer(
@@ -32,7 +37,7 @@ def root_option(
 
 
 for group in (pipeline, data, reports, studies, models, runs):
-    app.add_typer(group.app)
+    app.add_typer(group)
 
 
 def main() -> None:
