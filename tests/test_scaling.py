@@ -17,7 +17,7 @@ from weakseg.core.methods import SOURCES, WEAK_SOURCES
 from weakseg.stages import STAGES
 
 PROJECT = Path(__file__).parents[1]
-PAGES = ("scaling", "tuning", "registry")
+PAGES = ("scaling", "tuning", "registry", "experiments")
 TEXT = {page: (PROJECT / "docs" / f"{page}.md").read_text() for page in PAGES}
 BLOCKS = [part for text in TEXT.values() for part in re.split(r"^```", text, flags=re.MULTILINE)[1::2]]
 SCRIPTS = dict(re.findall(r"`(\w+\.sh)`, [^\n]*:\n\n```\n(#!/bin/bash\n.*?)```", TEXT["scaling"], re.DOTALL))
@@ -67,7 +67,7 @@ def test_the_pages_are_read() -> None:
     assert set(SCRIPTS) == {"source.sh", "nodes.sh", "tune.sh"}
     programs = {words[0] for words in LINES}
     assert programs == {
-        *("weakseg", "python", "torchrun", "dvc", "optuna-dashboard", "git", "docker", "cp", "sbatch"),
+        *("weakseg", "python", "torchrun", "dvc", "optuna-dashboard", "git", "docker", "cp", "sbatch", "mlflow"),
     }
 
 
@@ -101,8 +101,9 @@ def test_torchrun_takes_its_options() -> None:
 def test_dvc_takes_its_options() -> None:
     from dvc.cli.parser import get_main_parser
 
-    inline = [shlex.split(words) for words in re.findall(r"`(dvc (?:commit|remote) [^`]*)`", TEXT["scaling"])]
-    assert len(inline) == 2
+    inline = [shlex.split(words) for words in re.findall(r"`(dvc (?:commit|remote) [^`]*)`", "".join(TEXT.values()))]
+    assert inline
+    assert any(words[1] == "remote" for words in of("dvc"))
     for words in [*of("dvc"), *inline]:
         assert get_main_parser().parse_args(words[1:]).func is not None
 
