@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from weakseg.core.classes import ClassScheme
-from weakseg.evaluation.metrics import Interval
+from weakseg.evaluation.bootstrap import Interval
 from weakseg.report.content import Audit, CostPoint, Curve, Layer, Page, Row, Scene, Tuning
 from weakseg.report.embed import encode_image, encode_map
 from weakseg.report.palette import safe_scheme

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from weakseg.evaluation.metrics import Interval
+from weakseg.evaluation.bootstrap import Interval
 from weakseg.report import charts
 from weakseg.report.content import CostPoint, Curve, Page, Row
 

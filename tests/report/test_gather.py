@@ -12,7 +12,8 @@ import pytest
 import weakseg.tracking
 from weakseg.core.errors import StageError, TrackingError
 from weakseg.core.layout import Layout
-from weakseg.evaluation.metrics import Interval, Spread
+from weakseg.evaluation.bootstrap import Interval
+from weakseg.evaluation.metrics import Spread
 from weakseg.evaluation.reports import EvaluationReport
 from weakseg.report import gather as content
 from weakseg.report.content import CostPoint, Row

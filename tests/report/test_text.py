@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from weakseg.evaluation.metrics import Interval
+from weakseg.evaluation.bootstrap import Interval
 from weakseg.report import text
 from weakseg.report.content import Page, Row
 

@@ -27,7 +27,8 @@ from weakseg.core.errors import StageError
 from weakseg.core.layout import Layout
 from weakseg.core.methods import label_of
 from weakseg.core.params import EvaluateParams, ReportParams
-from weakseg.evaluation.metrics import Interval, bootstrap, scores_of, to_json
+from weakseg.evaluation.bootstrap import Interval, bootstrap
+from weakseg.evaluation.metrics import scores_of, to_json
 from weakseg.evaluation.reports import EvaluationReport, read_evaluation
 from weakseg.pipeline.context import write_report
 from weakseg.registry.promotion import evidence_of, model_card, numbers_of

@@ -22,7 +22,8 @@ from weakseg.core.layout import Layout
 from weakseg.core.params import ReportParams
 from weakseg.data.manifest import load_manifest
 from weakseg.data.store import list_areas, open_array
-from weakseg.evaluation.metrics import Interval, confusion_matrix, scores_of
+from weakseg.evaluation.bootstrap import Interval
+from weakseg.evaluation.metrics import confusion_matrix, scores_of
 from weakseg.evaluation.reports import AuditReport, EvaluationReport, parse_evaluation
 from weakseg.methods.pseudo import pseudo_mask
 from weakseg.methods.scores import load_scores

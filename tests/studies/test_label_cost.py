@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from weakseg.core.params import BudgetParams, LabelCostParams
-from weakseg.evaluation.metrics import Interval
+from weakseg.evaluation.bootstrap import Interval
 from weakseg.studies.label_cost import (
     KINDS,
     Gain,

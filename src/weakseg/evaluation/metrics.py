@@ -36,30 +36,6 @@ class Scores(TypedDict):
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A value with its bootstrap interval.
-
-    Attributes:
-        value: observed on all areas pooled, not the mean of the draws.
-        low, high: percentile interval; NaN where areas or draws are too few to say anything.
-        undefined: share of the draws in which the number does not exist, e.g. a class that no drawn area holds.
-    """
-
-    value: float
-    low: float
-    high: float
-    undefined: float = 0.0
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """mIoU, and IoU by class name: of one set of predictions, or the difference of two of the same areas."""
-
-    miou: Interval
-    iou: dict[str, Interval]
-
-
-@dataclass(frozen=True)
 class Spread:
     """Mean, smallest and largest value over ``count`` seeds; NaN and count 0 where no seed gave a value."""
 
@@ -138,13 +114,13 @@ def _joint_histogram(truth: Mask, prediction: Mask) -> Confusion:
 def class_iou(confusion: npt.NDArray[np.number]) -> Floats:
     """IoU = TP / (TP + FP + FN) per class, (..., C, C) -> float64 (..., C); NaN for a class in neither mask."""
     hits, truth, predicted = _marginals(confusion)
-    return _ratio(hits, truth + predicted - hits)
+    return ratio(hits, truth + predicted - hits)
 
 
 def class_f1(confusion: npt.NDArray[np.number]) -> Floats:
     """F1 = 2 TP / (2 TP + FP + FN) per class, (..., C, C) -> float64 (..., C); NaN for a class in neither mask."""
     hits, truth, predicted = _marginals(confusion)
-    return _ratio(2 * hits, truth + predicted)
+    return ratio(2 * hits, truth + predicted)
 
 
 def mean_iou(confusion: npt.NDArray[np.number]) -> Floats:
@@ -168,9 +144,9 @@ def scores_of(confusion: Confusion, names: Sequence[str]) -> Scores:
     iou, f1 = class_iou(confusion), class_f1(confusion)
     hits, truth, predicted = _marginals(confusion)
     total = confusion.sum(dtype=np.float64)
-    accuracy = _ratio(hits.sum(), total)
-    chance = _ratio((truth * predicted).sum(), total * total)
-    kappa = _ratio(accuracy - chance, 1.0 - chance)
+    accuracy = ratio(hits.sum(), total)
+    chance = ratio((truth * predicted).sum(), total * total)
+    kappa = ratio(accuracy - chance, 1.0 - chance)
     return Scores(
         miou=float(_mean(iou)),
         iou={name: float(value) for name, value in zip(names, iou, strict=True)},
@@ -196,7 +172,7 @@ def _marginals(confusion: npt.NDArray[np.number]) -> tuple[Floats, Floats, Float
     return np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1), counts.sum(-2)
 
 
-def _ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Floats:
+def ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Floats:
     """part / whole as float64, NaN where whole is 0."""
     divisor = np.asarray(whole, np.float64)
     return np.asarray(part, np.float64) / np.where(divisor == 0, np.nan, divisor)
@@ -205,7 +181,7 @@ def _ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Floats:
 def _mean(values: Floats) -> Floats:
     """Mean over the last axis without NaN; NaN where nothing is left."""
     defined = ~np.isnan(values)
-    return _ratio(np.where(defined, values, 0.0).sum(-1), defined.sum(-1))
+    return ratio(np.where(defined, values, 0.0).sum(-1), defined.sum(-1))
 
 
 def erode_boundaries(mask: Mask, radius: int = 3) -> Mask:
@@ -263,96 +239,6 @@ def _cut_tiles(
         for column in range(0, truth.shape[1] - tile + 1, tile):
             here = np.s_[row : row + tile, column : column + tile]
             yield truth[here], prediction[here]
-
-
-def paired_bootstrap(
-    baseline: Mapping[str, Confusion],
-    candidate: Mapping[str, Confusion],
-    names: Sequence[str],
-    *,
-    draws: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Comparison:
-    """Candidate minus baseline with percentile intervals: areas are redrawn, the same for both, and pooled.
-
-    Areas, not pixels, are the unit, since pixels of one area are anything but independent. With one area there is
-    nothing to redraw and the limits are NaN. Draws in which a number does not exist are left out and reported as
-    ``undefined``. Confusion matrices of several seeds: add them up per area first.
-
-    Args:
-        baseline, candidate: int64 (C, C) by area name; the same areas in both, or DataError.
-        names: the C class names.
-        draws: bootstrap draws.  seed: of the draws.  level: of the interval, in (0, 1).
-    """
-    pooled = _draw_pooled([baseline, candidate], len(names), draws, seed)
-    miou, iou = np.diff(mean_iou(pooled), axis=0)[0], np.diff(class_iou(pooled), axis=0)[0]
-    several = len(baseline) > 1
-    by_class = {name: _interval(iou[:, index], level, several) for index, name in enumerate(names)}
-    return Comparison(_interval(miou, level, several), by_class)
-
-
-def bootstrap(
-    run: Mapping[str, Confusion], names: Sequence[str], *, draws: int = 2000, seed: int = 0, level: float = 0.95
-) -> Comparison:
-    """mIoU and class IoUs of one set of predictions, with intervals; arguments as for :func:`paired_bootstrap`."""
-    pooled = _draw_pooled([run], len(names), draws, seed)[0]
-    iou, several = class_iou(pooled), len(run) > 1
-    by_class = {name: _interval(iou[:, index], level, several) for index, name in enumerate(names)}
-    return Comparison(_interval(mean_iou(pooled), level, several), by_class)
-
-
-def gap_closed(
-    task_i: Mapping[str, Confusion],
-    task_ii: Mapping[str, Confusion],
-    oracle: Mapping[str, Confusion],
-    names: Sequence[str],
-    *,
-    draws: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Interval:
-    """Share of the mIoU gap between task (i) and the oracle that task (ii) closes, redrawing areas.
-
-    ``(task ii - task i) / (oracle - task i)``; 1 reaches the oracle, negative is worse than task (i). Where the oracle
-    does not exceed task (i) there is no gap and the share is NaN (null in JSON). Draws without a gap are left out and
-    reported as ``undefined``; if they are more than ``1 - level`` of all, the gap itself is not established and the
-    limits are NaN. Arguments as for :func:`paired_bootstrap`.
-    """
-    pooled = mean_iou(_draw_pooled([task_i, task_ii, oracle], len(names), draws, seed))
-    gap = pooled[2] - pooled[0]
-    shares = _ratio(pooled[1] - pooled[0], np.where(gap > 0, gap, 0.0))
-    return _interval(shares, level, len(task_i) > 1 and float(np.isnan(shares[1:]).mean()) <= 1 - level)
-
-
-def _draw_pooled(runs: Sequence[Mapping[str, Confusion]], classes: int, draws: int, seed: int) -> Floats:
-    """Pooled matrices (runs, 1 + draws, C, C); number 0 pools every area once, the others redraw the areas."""
-    areas = sorted(runs[0])
-    odd = sorted({area for run in runs for area in set(run) ^ set(areas)})
-    if not areas or odd or draws < 1:
-        raise DataError(
-            f"{len(areas)} areas, not in every run: {', '.join(odd) or 'none'}, {draws} draws",
-            expected="one confusion matrix per area and run, and a positive number of draws",
-            cure="evaluate all sources on the same areas",
-        )
-    for run in runs:
-        for area in areas:
-            check_confusion(run[area], classes)
-    picks = np.random.default_rng(seed).multinomial(len(areas), np.full(len(areas), 1 / len(areas)), size=draws)
-    times = np.concatenate([np.ones((1, len(areas))), picks])
-    matrices = np.array([[run[area] for area in areas] for run in runs], np.float64)
-    pooled: Floats = np.einsum("da,racp->rdcp", times, matrices, optimize=True)
-    return pooled
-
-
-def _interval(values: Floats, level: float, established: bool) -> Interval:
-    """``values[0]`` is the observed value, the rest are the draws."""
-    draws = values[1:][~np.isnan(values[1:])]
-    undefined = 1.0 - draws.size / (values.size - 1)
-    if not established or draws.size == 0 or np.isnan(values[0]):
-        return Interval(float(values[0]), math.nan, math.nan, undefined)
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(values[0]), float(low), float(high), undefined)
 
 
 def over_seeds(values: Iterable[float]) -> Spread:

@@ -16,7 +16,7 @@ from weakseg.core.errors import DataError, StageError
 from weakseg.core.layout import Layout
 from weakseg.core.methods import Source
 from weakseg.core.params import Params, load_params
-from weakseg.evaluation.metrics import Comparison, Interval, bootstrap, paired_bootstrap
+from weakseg.evaluation.bootstrap import Comparison, Interval, bootstrap, paired_bootstrap
 from weakseg.evaluation.reports import EvaluationReport, parse_evaluation, read_evaluation
 from weakseg.registry.pyfunc import EVALUATION, save_pyfunc
 from weakseg.registry.versions import CLASSES, Evidence, Gates, Promotion, champion_of, old_cards, promote, register

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from markupsafe import Markup, escape
 
-from weakseg.evaluation.metrics import Interval
+from weakseg.evaluation.bootstrap import Interval
 from weakseg.report.content import CostPoint, Curve, Row
 from weakseg.report.text import best_weak, limits, number, plain, signed
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from weakseg.core.errors import StageError, TrackingError
 from weakseg.core.layout import Layout
 from weakseg.core.params import load_params
-from weakseg.evaluation.metrics import paired_bootstrap, scores_of
+from weakseg.evaluation.bootstrap import paired_bootstrap
+from weakseg.evaluation.metrics import scores_of
 from weakseg.evaluation.reports import EvaluationReport, parse_evaluation, read_evaluation
 from weakseg.registry.versions import old_cards
 from weakseg.tracking import read_artifact, tracking_uri

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weakseg.core.classes import ClassScheme
-from weakseg.evaluation.metrics import Interval
+from weakseg.evaluation.bootstrap import Interval
 from weakseg.report.embed import shrink
 
 Role = Literal["task_i", "task_ii", "oracle"]

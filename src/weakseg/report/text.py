@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from weakseg.evaluation.metrics import Interval
+from weakseg.evaluation.bootstrap import Interval
 from weakseg.report.content import Page, Row
 
 

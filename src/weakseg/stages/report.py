@@ -11,7 +11,7 @@ from weakseg.core.files import atomic_path
 from weakseg.core.layout import Layout
 from weakseg.core.methods import ORACLE, SOURCES, TASK_I, label_of
 from weakseg.core.params import ReportParams
-from weakseg.evaluation.metrics import Interval, gap_closed, paired_bootstrap
+from weakseg.evaluation.bootstrap import Interval, gap_closed, paired_bootstrap
 from weakseg.evaluation.reports import AuditReport, EvaluationReport, order_among, read_audit, read_evaluation
 from weakseg.pipeline.context import open_context, tracked, write_report
 from weakseg.report.figures import draw_confusion

@@ -16,7 +16,8 @@ import numpy as np
 
 from weakseg.core.files import atomic_path
 from weakseg.core.params import LabelCostParams
-from weakseg.evaluation.metrics import Confusion, Interval, paired_bootstrap
+from weakseg.evaluation.bootstrap import Interval, paired_bootstrap
+from weakseg.evaluation.metrics import Confusion
 
 KINDS: Final = {"pixel_areas": "pixel areas", "tag_crops": "tagged crops", "boxes": "boxes"}
 COLOURS: Final = {
