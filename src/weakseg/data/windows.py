@@ -1,11 +1,16 @@
-"""Windows that cover an area exactly, and stitching of window predictions with blending."""
+"""The windows of an area: those that overlap and are blended, and those with a halo that is seen and dropped."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from weakseg.core.errors import ParamsError
+
+Floats = npt.NDArray[np.floating]
+HaloWindow = tuple[slice, slice, slice, slice]  # rows and columns to read, rows and columns of them to keep
 
 
 def cover_starts(length: int, size: int, overlap: float) -> list[int]:
@@ -38,3 +43,29 @@ def blend_weights(height: int, width: int) -> npt.NDArray[np.float32]:
     rows = 1 - np.abs(2 * np.arange(height, dtype=np.float32) + 1 - height) / (height + 1)
     columns = 1 - np.abs(2 * np.arange(width, dtype=np.float32) + 1 - width) / (width + 1)
     return np.minimum(rows[:, None], columns[None, :]).astype(np.float32)
+
+
+def cut_area(height: int, width: int, side: int, halo: int) -> list[HaloWindow]:
+    """Windows whose kept parts are squares of ``side`` px that cover the area once; ``halo`` px around are read too."""
+    return [
+        (*read, *keep)
+        for read, keep in (
+            ((rows, columns), (keep_rows, keep_columns))
+            for rows, keep_rows in _spans(height, side, halo)
+            for columns, keep_columns in _spans(width, side, halo)
+        )
+    ]
+
+
+def _spans(length: int, side: int, halo: int) -> Iterator[tuple[slice, slice]]:
+    for start in range(0, length, side):
+        end, first = min(start + side, length), max(start - halo, 0)
+        yield slice(first, min(end + halo, length)), slice(start - first, end - first)
+
+
+def paste(target: Floats, window: HaloWindow, values: Floats) -> None:
+    """Write the kept part of a window's values (C, h, w) into the area's (C, H, W)."""
+    rows, columns, keep_rows, keep_columns = window
+    top, left = rows.start + keep_rows.start, columns.start + keep_columns.start
+    kept = values[:, keep_rows, keep_columns]
+    target[:, top : top + kept.shape[1], left : left + kept.shape[2]] = kept

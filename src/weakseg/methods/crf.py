@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from weakseg.core.errors import DataError, ParamsError, StageError
-from weakseg.methods.pool import refine_in_processes
+from weakseg.data.windows import cut_area, paste
+from weakseg.methods.pool import Image, refine_in_processes
 from weakseg.methods.scores import ScoreMaps
-from weakseg.methods.windows import Image, Scores, cut_area, paste
 
+Scores = npt.NDArray[np.floating]
 FLOOR: Final = 0.01  # least soft probability: a CAM of 0 speaks against a class, it does not forbid it (the tags do)
 
 

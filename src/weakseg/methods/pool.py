@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from weakseg.core.errors import DataError, StageError
+from weakseg.data.windows import HaloWindow, cut_area, paste
 from weakseg.methods.scores import ScoreMaps
-from weakseg.methods.windows import Image, Window, cut_area, paste
 
+Image = npt.NDArray[np.uint8]
 Refine = Callable[[Image, npt.NDArray[np.float32]], npt.NDArray[np.float32]]
-Pending = tuple[int, ScoreMaps, Window, bool, Future[None]]  # slot, target, window, the area's last?, its answer
+Pending = tuple[int, ScoreMaps, HaloWindow, bool, Future[None]]  # slot, target, window, the area's last?, its answer
 
 
 def usable_cores() -> int:
@@ -38,7 +39,7 @@ def refine_in_processes(
     Args:
         jobs: pairs that fit together, all with the same number of classes.
         refine: picklable; image (h, w, 3) and scores (C, h, w) of a window -> scores of the same shape.
-        side, halo: px, see :func:`~weakseg.methods.windows.cut_area`.
+        side, halo: px, see :func:`~weakseg.data.windows.cut_area`.
 
     Raises:
         StageError: a process died. The first error of ``refine`` is raised as it is.
@@ -72,7 +73,7 @@ def refine_in_processes(
 
 def _cut(
     jobs: Iterable[tuple[Image, ScoreMaps]], side: int, halo: int
-) -> Iterator[tuple[ScoreMaps, Window, bool, Image, npt.NDArray[np.floating]]]:
+) -> Iterator[tuple[ScoreMaps, HaloWindow, bool, Image, npt.NDArray[np.floating]]]:
     for image, maps in jobs:
         target = ScoreMaps(np.zeros(maps.scores.shape, np.float32), maps.present)
         windows = cut_area(image.shape[0], image.shape[1], side, halo)
