@@ -62,6 +62,25 @@ def test_binary_masks(tmp_path: Path) -> None:
     assert np.array_equal(read_mask(tmp_path / "data" / "labels" / "a.tif", BINARY), mask // 255)
 
 
+def test_masks_of_0_and_255_alone_ignore_no_object_in_silence(tmp_path: Path) -> None:
+    """The same masks with colours that are no grey: 255 would be "ignore" by rule, and nothing would be left."""
+    red = ClassScheme(("background", "building"), ((0, 0, 0), (255, 0, 0)))
+    mask = np.zeros((60, 80), np.uint8)
+    mask[10:30, 10:50] = 255
+    refused = (
+        r"masks with background and 1600 px to ignore alone, first a\.png; .*--masks-hold indices .*255 for building"
+    )
+    with pytest.raises(ImportProblems, match=refused):
+        bring_in(tmp_path, {"a.png": mask, "b.png": mask}, red)
+    assert not (tmp_path / "data").exists()
+    assert shares(run(tmp_path, red, masks_hold="indices")) == "background 83.3%, ignore 16.7%"
+    valued = ClassScheme(red.names, red.colours, (), (0, 255))
+    assert shares(run(tmp_path, valued)) == "background 83.3%, building 16.7%"
+    mask[0, 0] = 1
+    (tmp_path / "other").mkdir()
+    assert bring_in(tmp_path / "other", {"a.png": mask}, red) == "background 83.3%, building 0.0%, ignore 16.7%"
+
+
 @pytest.mark.parametrize("stray", [0, 3])
 def test_a_renumbered_palette_with_a_stray_colour(tmp_path: Path, stray: int) -> None:
     mask = np.zeros((40, 40), np.uint8)  # tree

@@ -10,6 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from weakseg.core.classes import IGNORE, ClassScheme, Colour
 from weakseg.core.errors import DataError
 
@@ -117,6 +120,26 @@ def mixed_readings(readings: Mapping[Holds, str]) -> list[str]:
         "export them alike, or say what one-band masks hold with --masks-hold (masks_hold)",
     )
     return [str(DataError(files, expected=expected, cure=cure))]
+
+
+def ignored_objects(readings: Mapping[Holds, str], counts: npt.NDArray[np.int64], classes: ClassScheme) -> list[str]:
+    """The problem of a delivery of index masks in which nothing but class 0 and ignored px occurs.
+
+    Binary masks are often written as 0 and 255; read as indices, 255 would take every object for "ignore" in silence.
+
+    Args:
+        readings: what labels hold -> a first file.
+        counts: int64 (256,), px of the whole delivery by index.
+    """
+    others = counts[1 : len(classes)].sum()
+    if "indices" not in readings or len(classes) < 2 or others or not counts[0] or not counts[IGNORE]:
+        return []
+    found = f"masks with {classes.names[0]} and {counts[IGNORE]} px to ignore alone, first {readings['indices']}"
+    cure = (
+        "say --masks-hold indices (masks_hold) if 255 means ignore, or give each class its id as `value:` in "
+        f"classes.yaml (255 for {classes.names[1]})"
+    )
+    return [str(DataError(found, expected=f"a pixel of {', '.join(classes.names[1:])} somewhere", cure=cure))]
 
 
 def describe_codes(readings: Mapping[Holds, str], classes: ClassScheme) -> str:

@@ -25,7 +25,7 @@ from weakseg.data.importing.previews import Preview, choose_previews, make_previ
 from weakseg.data.importing.publishing import check_target, publish, scratch_folder, staging_folder
 from weakseg.data.importing.report import ImportReport
 from weakseg.labels.tag_table import check_kept_tags, raster_sizes
-from weakseg.raster.mask_readings import Holds, describe_codes, mixed_readings
+from weakseg.raster.mask_readings import Holds, describe_codes, ignored_objects, mixed_readings
 from weakseg.raster.masks import MaskOptions
 from weakseg.raster.open import RasterInfo, read_image, read_info, read_label, read_valid, write_raster
 
@@ -128,7 +128,9 @@ def import_dataset(
         with Progress(console=Console(stderr=True), disable=not progress) as bar:
             for pair in bar.track(pairs, description="importing"):
                 _import_pair(pair, staging, settings, problems, tally, show=pair.area in shown)
-        problems += [] if masks_hold else mixed_readings(tally.readings)
+        if not masks_hold:
+            problems += mixed_readings(tally.readings)
+            problems += ignored_objects(tally.readings, tally.counts, settings.classes)
         if problems:
             raise ImportProblems(problems)
         check_kept_tags(target / "tags" / "tags.csv", raster_sizes(target / "images"), tally.sizes)
