@@ -6,6 +6,7 @@ from weakseg.core.errors import ParamsError
 
 
 def whole_numbers(text: str | None) -> tuple[int, ...]:
+    """``4,1,2`` -> (4, 1, 2); none without text; ParamsError for anything else."""
     try:
         return tuple(int(part) for part in text.split(",")) if text else ()
     except ValueError as error:
@@ -13,6 +14,7 @@ def whole_numbers(text: str | None) -> tuple[int, ...]:
 
 
 def decimals(text: str | None) -> tuple[float, ...]:
+    """``0.75,1`` -> (0.75, 1.0); none without text; ParamsError for anything else."""
     try:
         return tuple(float(part) for part in text.split(",")) if text else ()
     except ValueError as error:
