@@ -94,7 +94,7 @@ def test_a_file_imports_only_from_the_folders_before_its_own(name: str) -> None:
 
 
 def test_the_package_itself_imports_nothing() -> None:
-    assert imports_of(NAMES[FILES.index(PACKAGE / "__init__.py")]) == ()
+    assert {module for module, _ in imports_of("__init__")} <= {"__future__", "importlib", "typing"}
 
 
 @pytest.mark.parametrize("name", [name for name in IN_FOLDERS if place(name) <= FOLDERS.index("data")])

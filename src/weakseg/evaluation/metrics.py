@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from weakseg.core.classes import IGNORE, Mask
+from weakseg.core.classes import IGNORE, ClassScheme, Mask
 from weakseg.core.errors import DataError, ParamsError
 
 Confusion = npt.NDArray[np.int64]
@@ -155,6 +155,21 @@ def scores_of(confusion: Confusion, names: Sequence[str]) -> Scores:
         oa=float(accuracy),
         kappa=float(kappa),
     )
+
+
+def score(truth: Mask, prediction: npt.NDArray[np.integer], classes: ClassScheme | Sequence[str]) -> Scores:
+    """All scores of one map.
+
+    Args:
+        truth: uint8 (H, W), class indices, 255 = ignore.
+        prediction: integers (H, W), class indices; 255 only where the truth is 255 too.
+        classes: the scheme of both, or its C names in index order.
+
+    Raises:
+        DataError: shapes or values that do not fit, as :func:`confusion_matrix` says.
+    """
+    names = classes.names if isinstance(classes, ClassScheme) else tuple(classes)
+    return scores_of(confusion_matrix(truth, prediction, len(names)), names)
 
 
 def check_confusion(confusion: npt.NDArray[np.number], classes: int) -> None:

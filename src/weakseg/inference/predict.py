@@ -15,11 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, overload
 
 import numpy as np
 
 from weakseg.core.classes import IGNORE, ClassScheme
+from weakseg.core.errors import ParamsError
 from weakseg.inference.encode import FULL, back_to_raster, encode_maps, in_bands
 from weakseg.inference.model import Predictor, load_predictor
 from weakseg.inference.options import GsdPolicy, Options, check_options, choose_scale
@@ -28,6 +29,7 @@ from weakseg.inference.sweep import Grid, WindowSweep, plan_grid
 from weakseg.raster.bands import Spool, remove_leftovers
 from weakseg.raster.listing import list_sources
 from weakseg.raster.stream import BLOCK, Pixels, Source, inspect_source, open_reader, raster_tags
+from weakseg.raster.uploads import encode_pixels, open_upload
 from weakseg.raster.write import write_bands
 from weakseg.training.machine import Machine
 
@@ -42,6 +44,63 @@ class Summary:
     resumed: int
     windows: int
     seconds: float
+
+
+@overload
+def predict(
+    model: Predictor,
+    image: Path | str | Pixels,
+    output: None = None,
+    *,
+    bands: Sequence[int] | None = None,
+    stretch: tuple[float, float] | None = None,
+) -> Pixels: ...
+
+
+@overload
+def predict(
+    model: Predictor,
+    image: Path | str,
+    output: Path | str,
+    *,
+    bands: Sequence[int] | None = None,
+    stretch: tuple[float, float] | None = None,
+) -> Path: ...
+
+
+def predict(
+    model: Predictor,
+    image: Path | str | Pixels,
+    output: Path | str | None = None,
+    *,
+    bands: Sequence[int] | None = None,
+    stretch: tuple[float, float] | None = None,
+) -> Pixels | Path:
+    """The class map of an image, as ``weakseg predict`` makes it.
+
+    Args:
+        model: what :func:`weakseg.open_model` returned.
+        image: a raster file, or an array (H, W, bands) uint8.
+        output: write a GeoTIFF there, window by window: the way for scenes that do not fit into memory. Files only.
+        bands: three bands from 1, needed where the image has not exactly 3.
+        stretch: two values that become 0 and 255, needed where a file has not 8 bits.
+
+    Returns:
+        uint8 (H, W), class indices of ``model.scheme``, 255 where the image has no data; the path where ``output`` is
+        given.
+
+    Raises:
+        DataError: an image that cannot be read, or is not three bands of uint8 as asked for.
+    """
+    if isinstance(image, np.ndarray):
+        if output is not None:
+            raise ParamsError("an array with an output", expected="a raster file", cure="write the returned map")
+        with open_upload(encode_pixels(image, "image"), "image", bands and tuple(bands)) as source:
+            return np.asarray(predict_layers(model, source, Options())[0])
+    source = inspect_source(Path(image), bands, stretch)
+    if output is None:
+        return np.asarray(predict_layers(model, source, Options())[0])
+    return run_predictor(model, source, Path(output), Options()).target
 
 
 def predict_raster(

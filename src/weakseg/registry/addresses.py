@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlparse
 
 from weakseg.core.config import parse_yaml
@@ -13,7 +13,28 @@ from weakseg.core.errors import ParamsError, TrackingError
 from weakseg.registry.versions import champion_of
 from weakseg.tracking import connect, mlflow_errors, tracking_uri
 
+if TYPE_CHECKING:
+    from weakseg.inference.model import Predictor
+
 _ADDRESS: Final = re.compile(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))")
+
+
+def open_model(address: str | Path, *, root: Path = Path()) -> Predictor:
+    """A trained network, ready for :func:`weakseg.predict`.
+
+    Args:
+        address: a model file (``out/checkpoints/<source>/seed0.pt``), anything that ``weakseg export`` wrote, or
+            ``models:/NAME@ALIAS`` and ``models:/NAME/VERSION`` in MLflow's registry.
+        root: the workspace whose registry an address means.
+
+    Raises:
+        WeightsError, ParamsError, TrackingError: no such model, or one that does not load.
+    """
+    from weakseg.inference.model import load_predictor
+    from weakseg.inference.scene import PLAIN
+    from weakseg.training.machine import machine_from_environment
+
+    return load_predictor(find_model(root, str(address)), PLAIN, machine_from_environment())
 
 
 def find_model(root: Path, address: str) -> Path:
