@@ -95,7 +95,7 @@ def predict(
     if isinstance(image, np.ndarray):
         if output is not None:
             raise ParamsError("an array with an output", expected="a raster file", cure="write the returned map")
-        with open_upload(encode_pixels(image, "image"), "image", bands and tuple(bands)) as source:
+        with open_upload(encode_pixels(image, "image"), "image", tuple(bands) if bands else None) as source:
             return np.asarray(predict_layers(model, source, Options())[0])
     source = inspect_source(Path(image), bands, stretch)
     if output is None:
