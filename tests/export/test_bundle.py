@@ -16,6 +16,7 @@ import pytest
 import rasterio
 from PIL import Image
 from rasterio.control import GroundControlPoint
+from rasterio.rpc import RPC
 from tests.inference.test_large_rasters import sparse
 from tests.inference.test_predict import CPU, ROTATED, UTM, model_file, picture, read, save
 
@@ -62,6 +63,7 @@ def assert_same_map(found: Path, expected: Path) -> None:
         assert ours.colormap(1) == other.colormap(1)
         assert [(p.row, p.col, p.x, p.y) for p in ours.gcps[0]] == [(p.row, p.col, p.x, p.y) for p in other.gcps[0]]
         assert ours.gcps[1] == other.gcps[1]
+        assert ours.rpcs == other.rpcs
         assert ours.tags()["CLASS_4"] == other.tags()["CLASS_4"] == "car"
 
 
@@ -69,6 +71,12 @@ POINTS = [
     GroundControlPoint(row=r, col=c, x=x, y=y)
     for r, c, x, y in [(0, 0, 497000, 5420000), (0, 130, 497013, 5420001), (90, 0, 496999, 5419991)]
 ]
+RPCS = RPC(
+    height_off=0, height_scale=500, lat_off=47.8, lat_scale=0.1, long_off=9, long_scale=0.1,
+    line_off=2, line_scale=2, samp_off=3, samp_scale=3, err_bias=None, err_rand=None,
+    line_num_coeff=[0.0, 0.0, -1.0] + [0.0] * 17, line_den_coeff=[1.0] + [0.0] * 19,
+    samp_num_coeff=[0.0, 1.0] + [0.0] * 18, samp_den_coeff=[1.0] + [0.0] * 19,
+)  # fmt: skip
 PLACES: dict[str, dict[str, object]] = {
     "nowhere": {},
     "utm": UTM,
@@ -77,6 +85,7 @@ PLACES: dict[str, dict[str, object]] = {
     "Web Mercator": {"crs": "EPSG:3857", "transform": rasterio.Affine(0.1, 0, 1e6, 0, -0.1, 6.8e6)},
     "feet": {"crs": "EPSG:2263", "transform": rasterio.Affine(0.4, 0, 984250, 0, -0.4, 200000)},
     "control points": {"gcps": POINTS, "crs": "EPSG:25832"},
+    "rational polynomials": {"rpcs": RPCS},
     "CRS without a place": {"crs": "EPSG:25832"},
     "BigTIFF, big-endian": {**UTM, "BIGTIFF": "YES", "ENDIANNESS": "BIG"},
     "twice as fine": {"crs": "EPSG:25832", "transform": rasterio.Affine(0.05, 0, 497000, 0, -0.05, 5420000)},

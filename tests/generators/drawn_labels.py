@@ -95,10 +95,10 @@ class LabelSpec:
 
     @cached_property
     def astray(self) -> npt.NDArray[np.bool_]:
-        """bool (H, W): px that mean nothing; one, beside others that mean something."""
+        """bool (H, W): px that mean nothing; one, beside others that mean something. One bit has no third value."""
         astray = np.zeros((self.height, self.width), bool)
         middle = self.height // 2, self.width // 2
-        astray[middle] = self.stray and astray.size > 1 and self.truth[middle] != IGNORE
+        astray[middle] = self.stray and self.encoding != "one_bit" and astray.size > 1 and self.truth[middle] != IGNORE
         return astray
 
     def write(self, path: Path) -> None:

@@ -221,3 +221,23 @@ def test_a_raster_that_lies_by_control_points_is_refused(tmp_path: Path) -> None
         file.write(np.zeros((3, 4, 5), np.uint8))
     with pytest.raises(DataError, match=r"lies on Earth by 4 ground control points; .*gdalwarp"):
         read_info(tmp_path / "a.tif")
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_raster_that_lies_by_rational_polynomials_is_refused_here_and_kept_in_maps(tmp_path: Path) -> None:
+    from rasterio.rpc import RPC
+
+    from weakseg.raster.stream import inspect_source
+    from weakseg.raster.write import write_bands
+
+    one, line, sample = [1.0] + [0.0] * 19, [0.0, 0.0, -1.0] + [0.0] * 17, [0.0, 1.0] + [0.0] * 18
+    points = RPC(0.0, 500.0, 47.8, 0.1, one, line, 2.0, 2.0, 9.0, 0.1, one, sample, 3.0, 3.0, -1.0, -1.0)
+    profile = {"driver": "GTiff", "height": 4, "width": 5, "count": 3, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "a.tif", "w", **profile, rpcs=points) as file:
+        file.write(np.zeros((3, 4, 5), np.uint8))
+    with pytest.raises(DataError, match=r"lies on Earth by rational polynomials \(RPC\); .*gdalwarp"):
+        read_info(tmp_path / "a.tif")
+    source = inspect_source(tmp_path / "a.tif", None)
+    write_bands(tmp_path / "map.tif", [np.zeros((1, 4, 5), np.uint8)], source, names=("class",))
+    with rasterio.open(tmp_path / "map.tif") as file:
+        assert file.rpcs == points

@@ -73,6 +73,24 @@ def test_world_files_beside_a_sidecar_that_holds_only_the_crs(tmp_path: Path, ra
     assert epsg(path) == 25832
 
 
+@pytest.mark.parametrize(
+    ("raster", "beside"),
+    [
+        ("Area_A.tif", "area_a"),
+        ("Area_A.png", "AREA_a"),
+        ("Mu\u0308ller.png", "M\u00fcller"),
+        ("M\u00fcller.tif", "mu\u0308ller"),
+    ],
+)
+def test_sidecars_that_differ_in_case_or_in_the_encoding_of_accents(tmp_path: Path, raster: str, beside: str) -> None:
+    path = picture(tmp_path / raster)
+    (tmp_path / f"{beside}.{'tfw' if raster.endswith('.tif') else 'pgw'}").write_text(WORLD)
+    (tmp_path / f"{beside}.Prj").write_text(UTM.to_wkt(version="WKT1_ESRI"))
+    assert read_info(path).transform == pytest.approx(PLACE)
+    assert epsg(path) == 25832
+    assert sidecar_name(raster, f"{beside}.Prj") == f"{path.stem}.prj"  # as members of a zip are unpacked
+
+
 def test_the_world_file_of_another_format_is_that_of_another_raster(tmp_path: Path) -> None:
     (tmp_path / "a.tfw").write_text(WORLD)
     assert read_info(picture(tmp_path / "a.jpg")).transform is None

@@ -293,7 +293,8 @@ def layout_of(file: Any) -> dict[str, Any]:
     points, points_crs = file.gcps
     if points:
         return layout | {"BIGTIFF": "IF_SAFER", "gcps": points, "crs": points_crs}
-    place = {} if file.transform.is_identity else {"transform": file.transform}
+    place = {"rpcs": file.rpcs} if file.rpcs else {}
+    place = place if file.transform.is_identity else {"transform": file.transform}
     return layout | {"BIGTIFF": "IF_SAFER", "crs": crs_of(file)} | place
 
 

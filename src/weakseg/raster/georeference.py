@@ -19,12 +19,14 @@ _REACH: Final = 50.0  # px from the centre over which a pixel is measured: far a
 
 
 def place_of(file: DatasetReader, path: Path) -> dict[str, Any]:
-    """crs, transform and ground control points as rasterio takes them; only what the file or its sidecars tell."""
+    """crs, transform, control points and RPCs as rasterio takes them; only what the file or its sidecars tell."""
     points, points_crs = file.gcps
     if points:
         return {"gcps": points, "crs": points_crs}
     crs, transform = sidecars.place_of(path, file)
     place: dict[str, Any] = {} if crs is None else {"crs": crs}
+    if transform is None and file.rpcs:
+        place["rpcs"] = file.rpcs
     return place if transform is None else {**place, "transform": transform}
 
 

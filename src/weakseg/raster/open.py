@@ -261,11 +261,12 @@ def _info(path: Path, file: DatasetReader) -> RasterInfo:
     orientation = _orientation(path, file)
     height, width = seen_shape(file.height, file.width, orientation)
     crs, transform = place_of(path, file)
-    if transform is None and file.gcps[0]:
+    if transform is None and (file.gcps[0] or file.rpcs):
+        by = f"{len(file.gcps[0])} ground control points" if file.gcps[0] else "rational polynomials (RPC)"
         raise DataError(
-            f"{path}: lies on Earth by {len(file.gcps[0])} ground control points",
+            f"{path}: lies on Earth by {by}",
             expected="pixels on a grid, which labels and boxes can share",
-            cure="warp the image to its CRS (gdalwarp -r near) and draw on that, or remove the points",
+            cure="warp the image to its CRS (gdalwarp -r near) and draw on that, or remove them",
         )
     return RasterInfo(
         height=height,

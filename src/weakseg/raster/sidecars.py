@@ -7,8 +7,11 @@ module: ``NAME.aux.xml``, upper-case ``.AUX.XML``, world files whose ending GDAL
 
 from __future__ import annotations
 
+import os
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree
@@ -45,30 +48,48 @@ def place_of(path: Path, file: DatasetReader) -> tuple[CRS | None, Affine | None
 def sidecar_name(raster: str, name: str) -> str | None:
     """Under which name a file beside ``raster`` (both bare names) says something about it; None where it does not.
 
-    The name is one that GDAL or :func:`place_of` looks for, whatever case the file itself is written in.
+    The name is one that GDAL or :func:`place_of` looks for, whatever case the file itself is written in, and whether
+    its accents are letters of their own or not.
 
     >>> sidecar_name("a.png", "A.PNG.AUX.XML"), sidecar_name("a.png", "a.PGW"), sidecar_name("a.png", "b.pgw")
     ('a.png.aux.xml', 'a.pgw', None)
     """
     stem = Path(raster).stem
-    lower = name.lower()
-    if lower in (f"{raster}.aux.xml".lower(), f"{stem}.aux.xml".lower()):
-        return f"{raster}.aux.xml" if lower.startswith(f"{raster}.".lower()) else f"{stem}.aux.xml"
-    if lower == f"{raster}.msk".lower():
+    key, whole = _key(name), _key(raster)
+    if key in (f"{whole}.aux.xml", f"{_key(stem)}.aux.xml"):
+        return f"{raster}.aux.xml" if key.startswith(f"{whole}.") else f"{stem}.aux.xml"
+    if key == f"{whole}.msk":
         return f"{raster}.msk"
-    suffix = Path(lower).suffix
-    fits = Path(lower).stem == stem.lower() and suffix in WORLD_SUFFIXES | {".prj"}
+    suffix = Path(key).suffix
+    fits = Path(key).stem == _key(stem) and suffix in WORLD_SUFFIXES | {".prj"}
     return f"{stem}{suffix}" if fits else None
 
 
 def _present(path: Path, stems: Sequence[str], suffix: str) -> Iterator[Path]:
+    """Files beside ``path`` with one of these names, in any case and encoding of accents; its own spelling first."""
     names = [f"{stem}{suffix}" for stem in stems]
     names += [name for stem in stems for name in (f"{stem}{suffix.upper()}", f"{stem}{suffix}".upper())]
-    for candidate in map(path.with_name, names):
+    if path.parent.is_dir():  # not so for a raster in memory
+        beside = _names_in(path.parent, path.parent.stat().st_mtime_ns)
+        names += [name for stem in stems for name in beside.get(_key(f"{stem}{suffix}"), ())]
+    for candidate in map(path.with_name, dict.fromkeys(names)):
         if candidate.is_file():
             if candidate.stat().st_size > MAX_BYTES:
                 raise _unusable(candidate, f"{candidate.stat().st_size} bytes")
             yield candidate
+
+
+@lru_cache(maxsize=4)
+def _names_in(folder: Path, changed: int) -> dict[str, list[str]]:
+    """Names in a folder by :func:`_key`, sorted; read once until it has ``changed`` (a time), for folders of many."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(os.listdir(folder)):
+        found.setdefault(_key(name), []).append(name)
+    return found
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name).lower()
 
 
 def _read_aux(path: Path) -> tuple[CRS | None, Affine | None]:

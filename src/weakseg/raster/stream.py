@@ -67,7 +67,7 @@ class Source:
         Raises:
             DataError: it has a place on Earth too.
         """
-        if orientation != 1 and any(key in self.profile for key in ("transform", "gcps")):
+        if orientation != 1 and any(key in self.profile for key in ("transform", "gcps", "rpcs")):
             raise ambiguous_place(self.path, orientation)
         height, width = seen_shape(self.height, self.width, orientation)
         return replace(self, height=height, width=width, orientation=orientation)

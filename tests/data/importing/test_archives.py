@@ -40,6 +40,17 @@ def test_folder_and_zip_list_the_same(tmp_path: Path) -> None:
     assert listing.rasters[1].stem == "b"
 
 
+def test_linked_folders_are_listed_and_a_link_back_up_ends(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.tif").write_bytes(b"2")
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "a.tif").write_bytes(b"1")
+    (tmp_path / "source" / "part").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "up").symlink_to(tmp_path / "source")
+    listing = list_source(tmp_path / "source", LIMITS)
+    assert [entry.name for entry in listing.rasters] == ["a.tif", "part/b.tif"]
+
+
 def test_unpacked_raster_has_its_world_file_and_goes_again(tmp_path: Path) -> None:
     archive = make_zip(
         tmp_path / "z.zip", {"top/b.tif": b"one", "top/b.tfw": b"two", "b.tfw": b"another", "top/c.tif": b""}

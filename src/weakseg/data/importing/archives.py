@@ -115,9 +115,16 @@ def local_file(entry: Entry, scratch: Path) -> Iterator[Path]:
 
 
 def _folder_names(source: Path) -> list[str]:
-    return [
-        (Path(folder) / name).relative_to(source).as_posix() for folder, _, names in os.walk(source) for name in names
-    ]
+    """Files below a folder, linked folders included; a folder that is reached twice counts once."""
+    found: list[str] = []
+    seen: set[str] = set()
+    for folder, below, names in os.walk(source, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            below.clear()  # a link back up would never end
+            continue
+        seen.add(real)
+        found += [(Path(folder) / name).relative_to(source).as_posix() for name in names]
+    return found
 
 
 def _zip_names(source: Path, limits: Limits) -> tuple[list[str], list[str]]:
