@@ -68,10 +68,10 @@ def batches(
     while True:
         images, masks = [], []
         for number in range(batch):
-            image, mask = areas[rng.integers(len(areas))]
+            image, mask = areas[int(rng.integers(len(areas)))]
             row, column = (int(rng.integers(side)) for side in mask.shape)
             if number < FAVOURED * batch and places:
-                index, row, column = places[rng.integers(len(places))]
+                index, row, column = places[int(rng.integers(len(places)))]
                 image, mask = areas[index]
             here = tuple(_span(pixel, crop, side, rng) for pixel, side in zip((row, column), mask.shape, strict=True))
             turns, flip = int(rng.integers(4)), int(rng.choice([-1, 1]))
@@ -92,7 +92,7 @@ def train_plain(context: Context, source: Source, seed: int, steps: int) -> nn.M
     """The afternoon's loop; the network in evaluation mode."""
     params, scheme = context.params.segment, context.scheme
     torch.manual_seed(seed)
-    model = smp.Unet(f"tu-{LITE0}", encoder_weights=None, classes=len(scheme))
+    model: Any = smp.Unet(f"tu-{LITE0}", encoder_weights=None, classes=len(scheme))
     load_encoder_weights(model.encoder.get_submodule("model"), LITE0, params.network.weights)
     criterion = nn.CrossEntropyLoss(class_weights(params.class_weights, scheme), ignore_index=IGNORE)
     optimiser = torch.optim.AdamW(model.parameters(), lr=LR)
@@ -111,7 +111,8 @@ def train_plain(context: Context, source: Source, seed: int, steps: int) -> nn.M
         loss.backward()
         optimiser.step()
         schedule.step()
-    return model.eval()
+    trained: nn.Module = model.eval()
+    return trained
 
 
 def evaluate_plain(context: Context, model: nn.Module) -> dict[str, Any]:
@@ -130,7 +131,7 @@ def evaluate_plain(context: Context, model: nn.Module) -> dict[str, Any]:
             views=PLAIN,
             machine=context.machine,
         )
-        return maps.argmax(0).astype(np.uint8)
+        return np.asarray(maps.argmax(0), np.uint8)
 
     predictions = {name: classes_of(np.asarray(area.image)) for name, area in areas.items()}
     return measure(areas, predictions, context.scheme, params)
