@@ -23,7 +23,8 @@ from weakseg.core.params import ReportParams
 from weakseg.data.manifest import load_manifest
 from weakseg.data.store import list_areas, open_array
 from weakseg.evaluation.bootstrap import Interval
-from weakseg.evaluation.metrics import confusion_matrix, scores_of
+from weakseg.evaluation.metrics import confusion_matrix, scores_of, to_json
+from weakseg.evaluation.objects import count_objects, object_scores
 from weakseg.evaluation.reports import AuditReport, EvaluationReport, parse_evaluation
 from weakseg.methods.pseudo import pseudo_mask
 from weakseg.methods.scores import load_scores
@@ -189,6 +190,8 @@ def test_evaluate_scores_what_it_predicted(done: Layout) -> None:
     assert found["classes"] == list(ISPRS.names)
     assert found["miou"] == pytest.approx(want["miou"])
     assert found["oa"] == pytest.approx(want["oa"])
+    counted = count_objects(np.asarray(truth), np.asarray(guess), 5)
+    assert found["objects"] == to_json(object_scores(counted, ISPRS.names))
     assert found["miou_over_seeds"] == {"mean": found["miou"], "low": found["miou"], "high": found["miou"], "count": 1}
     assert (found["selection"], found["steps"]) == ("last", 4)
     table = pd.read_csv(done.confusion("pixel"), index_col=0)
@@ -222,6 +225,9 @@ def test_pseudo_masks_and_their_audit(done: Layout) -> None:
     assert audit["coverage"] == pytest.approx(inside / scored)
     assert audit["accuracy"] == pytest.approx(right / inside)
     assert audit["areas"] == 2
+    tables = sum(count_objects(truth[area], masks[area], len(ISPRS)) for area in masks)
+    assert audit["objects"] == to_json(object_scores(np.asarray(tables), ISPRS.names))
+    assert sum(row["objects"] for row in audit["objects"]["building"]) > 0
     sweep = pd.read_csv(done.reports / "sweeps" / "teacher.csv")
     assert len(sweep) == 4
     maps = {area: load_scores(done.scores("teacher") / f"{area}.npz") for area in masks}

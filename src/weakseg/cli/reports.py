@@ -23,6 +23,17 @@ def show(
 
 
 @app.command()
+def objects(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="CLASS", help="A class of the scheme, such as car.")],
+) -> None:
+    """Which objects of a class every stage finds, by their size: share found and IoU, masks and networks."""
+    from weakseg.report.objects import object_tables
+
+    typer.echo(object_tables(context.obj, name))
+
+
+@app.command()
 def results(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="Where to keep the run, for instance results/demo.")],

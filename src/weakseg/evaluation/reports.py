@@ -80,6 +80,26 @@ class NetworkScores(_Record):
     iou_batch_mean: Number = math.nan
 
 
+class ObjectScores(_Record):
+    """Objects of one class and size: see :mod:`weakseg.evaluation.objects`.
+
+    Attributes:
+        smallest, largest: px; None: no limit.
+        objects: in the truth.  found: of them, half of their pixels or more.  unsure: not found, without a guess there;
+            what is left is swallowed by other classes.  strays: regions of the mask that meet no object.
+        recall: found of objects.  iou: over the pixels of these objects and what is laid to them.
+    """
+
+    smallest: int
+    largest: int | None
+    objects: int
+    found: int
+    unsure: int
+    strays: int
+    recall: Number
+    iou: Number
+
+
 class EvaluationReport(NetworkScores):
     """What evaluate@SOURCE says: reports/evaluate/SOURCE.json.
 
@@ -89,6 +109,7 @@ class EvaluationReport(NetworkScores):
         seeds: by ``seed0``, ``seed1``, ...
         selection, steps: how checkpoints were chosen and how long was trained.
         validation_data: hash of the validation areas.
+        objects: by class name and size, counted over all seeds; {} in reports of before.
 
     Raises (ValidationError, from :func:`parse_evaluation` a DataError): names and matrices that do not fit each other.
     """
@@ -101,6 +122,7 @@ class EvaluationReport(NetworkScores):
     steps: int | None = None
     seam_share: Number = math.nan
     validation_data: str
+    objects: dict[str, tuple[ObjectScores, ...]] = {}
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -150,6 +172,7 @@ class AuditReport(_Record):
         classes: the class names in index order; () in reports of before.
         areas: number of N2 areas with a mask and truth.
         iou: by class name.
+        objects: by class name and size; {} in reports of before.
         rounds: the same of each round of a teacher of several, the last being the masks in force.
     """
 
@@ -159,6 +182,7 @@ class AuditReport(_Record):
     iou: dict[str, Number]
     accuracy: Number
     coverage: Number
+    objects: dict[str, tuple[ObjectScores, ...]] = {}
     rounds: tuple[AuditReport, ...] = ()
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ from weakseg.core.files import atomic_path
 from weakseg.core.methods import WeakSource
 from weakseg.data.store import open_array
 from weakseg.evaluation.metrics import confusion_matrix, scores_of
+from weakseg.evaluation.objects import count_objects, no_objects, object_scores
 from weakseg.evaluation.reports import AuditReport
 from weakseg.methods.pseudo import SweepRow, sweep_thresholds
 from weakseg.methods.scores import load_scores
@@ -81,12 +82,12 @@ def earlier_rounds(context: Context, areas: list[str]) -> list[dict[str, Any]]:
 def measure(context: Context, areas: Sequence[str], masks: Iterable[Mask]) -> dict[str, Any]:
     """mIoU, accuracy and coverage of the pseudo-masks (H, W) of these areas, inside their coverage, pooled.
 
-    A class that the truth holds but no pseudo-label shows counts as 0.
+    A class that the truth holds but no pseudo-label shows counts as 0. ``objects`` says which sizes are found.
     """
     scheme = context.scheme
     count = len(scheme)
     confusion, labelled, total = np.zeros((count, count), np.int64), 0, 0
-    truths = np.zeros(count, np.int64)
+    truths, objects = np.zeros(count, np.int64), no_objects(count)
     for area, mask in zip(areas, masks, strict=True):
         truth = np.asarray(open_array(context.layout.hidden, area))
         scored = truth != IGNORE
@@ -95,6 +96,7 @@ def measure(context: Context, areas: Sequence[str], masks: Iterable[Mask]) -> di
             np.where(inside, truth, IGNORE).astype(np.uint8), np.where(inside, mask, 0), count
         )
         truths += np.bincount(truth[scored], minlength=count)
+        objects += count_objects(truth, np.asarray(mask), count)
         labelled, total = labelled + int(inside.sum()), total + int(scored.sum())
     scores = scores_of(confusion, scheme.names)
     present = {name for name, pixels in zip(scheme.names, truths, strict=True) if pixels}
@@ -106,6 +108,7 @@ def measure(context: Context, areas: Sequence[str], masks: Iterable[Mask]) -> di
         "accuracy": scores["oa"],
         "coverage": labelled / total if total else float("nan"),
         "areas": len(areas),
+        "objects": object_scores(objects, scheme.names),
     }
 
 

@@ -24,6 +24,7 @@ from weakseg.evaluation.metrics import (
     over_seeds,
     scores_of,
 )
+from weakseg.evaluation.objects import count_objects, no_objects, object_scores
 from weakseg.evaluation.reports import EvaluationReport
 from weakseg.inference.scene import DIHEDRAL, PLAIN, predict_scene, seam_share
 from weakseg.networks.build import Segmenter
@@ -47,12 +48,14 @@ def run(root: Path, source: Source) -> None:
     with tracked(context, "evaluate", params, source=source) as log:
         by_seed: dict[str, dict[str, Any]] = {}
         pooled: dict[str, Confusion] = {}
+        objects = no_objects(len(scheme))
         started = time.monotonic()
         for seed in context.params.segment.seeds:
             predictions, by_seed[f"seed{seed}"] = best_predictions(context, source, seed, areas)
             for name in areas:
                 truth = np.asarray(areas[name].mask)
                 pooled[name] = pooled.get(name, 0) + confusion_matrix(truth, predictions[name], len(scheme))
+                objects += count_objects(truth, predictions[name], len(scheme))
             if len(by_seed) == 1 and context.machine.is_main:
                 save_predictions(layout.predictions(source), predictions)
                 write_pictures(
@@ -76,6 +79,7 @@ def run(root: Path, source: Source) -> None:
             "steps": context.params.segment.optimiser.steps,
             "seam_share": measure_seams(context, source, areas),
             "validation_data": fingerprint(layout.validation),
+            "objects": object_scores(objects, scheme.names),
         }
         report = EvaluationReport.model_validate(found)
         write_report(layout.report("evaluate", source), report.model_dump())

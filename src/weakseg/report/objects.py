@@ -1,0 +1,79 @@
+"""`weakseg objects CLASS`: which sizes of object each stage finds, so that the stage that loses them is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from weakseg.core.errors import ParamsError, StageError
+from weakseg.core.layout import Layout
+from weakseg.core.methods import SOURCES, WEAK_SOURCES, label_of
+from weakseg.evaluation.reports import ObjectScores, read_audit, read_evaluation
+
+Rows = Mapping[str, Sequence[ObjectScores]]
+Size = tuple[int, int | None]
+
+
+def object_tables(root: Path, class_name: str) -> str:
+    """Two Markdown tables, pseudo-masks on N2 and networks on the validation areas: share found and IoU by size.
+
+    Raises:
+        ParamsError: the reports do not know the class.
+        StageError: no report counts objects.
+    """
+    layout = Layout(root)
+    masks = {
+        name: read_audit(layout.report("audit", name)).objects for name in _reported(layout, "audit", WEAK_SOURCES)
+    }
+    maps = {
+        label_of(name): read_evaluation(layout.report("evaluate", name)).objects
+        for name in _reported(layout, "evaluate", SOURCES)
+    }
+    masks, maps = ({name: found for name, found in rows.items() if found} for rows in (masks, maps))
+    known = {name: None for found in (*masks.values(), *maps.values()) for name in found}
+    if not known:
+        raise StageError(
+            "no report counts objects", expected="reports/audit and reports/evaluate", cure="run `dvc repro`"
+        )
+    if class_name not in known:
+        raise ParamsError(f"class {class_name!r}", expected=f"one of {', '.join(known)}", cure="correct the name")
+    tables = [
+        table(f"{class_name}: {what}", {name: found[class_name] for name, found in rows.items()})
+        for what, rows in (("pseudo-masks on N2", masks), ("networks on the validation areas, all seeds", maps))
+        if rows
+    ]
+    return "\n\n".join(tables)
+
+
+def _reported(layout: Layout, stage: str, names: Sequence[str]) -> list[str]:
+    return [name for name in names if layout.report(stage, name).is_file()]
+
+
+def table(title: str, rows: Rows) -> str:
+    """One line per stage: of every size of object, the share found and the IoU; then all that are found, and strays."""
+    sizes: dict[Size, int] = {}
+    for row in (row for found in rows.values() for row in found):
+        sizes[row.smallest, row.largest] = max(sizes.get((row.smallest, row.largest), 0), row.objects)
+    order = sorted(size for size in sizes if sizes[size])
+    heads = [f"{_named(size)}: {sizes[size]}" for size in order]
+    lines = [_line([title, *heads, "found", "unsure", "swallowed", "strays"]), _line(["---"] * (len(heads) + 5))]
+    for name, found in rows.items():
+        by_size = {(row.smallest, row.largest): row for row in found}
+        objects, hits, unsure = (sum(getattr(row, key) for row in found) for key in ("objects", "found", "unsure"))
+        cells = [_cell(by_size[size]) if size in by_size else "-" for size in order]
+        counts = (unsure, objects - hits - unsure, sum(row.strays for row in found))
+        lines.append(_line([name, *cells, f"{hits} of {objects}", *map(str, counts)]))
+    return "\n".join(lines)
+
+
+def _named(size: Size) -> str:
+    low, high = size
+    return f"{low} px and more" if high is None else f"{low} to {high} px"
+
+
+def _cell(row: ObjectScores) -> str:
+    return f"{row.recall:.2f}, IoU {row.iou:.2f}" if row.objects else "-"
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
