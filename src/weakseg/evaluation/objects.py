@@ -78,7 +78,7 @@ def _count_class(
     np.add.at(union, host, extra)  # those without a host go to number 0
     sizes, strays = _size_of(areas[1:]), host[1:] == 0
     own = _size_of(sides[1:][strays])
-    table = no_objects(1)[0]
+    table: ObjectTable = no_objects(1)[0]
     found = 2 * hits[1:] >= areas[1:]
     unsure = ~found & (2 * covered[1:] < areas[1:])
     for name, values in (
@@ -104,7 +104,7 @@ def _regions(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int32], npt.ND
 
 def _size_of(pixels: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
     """Place in :data:`SMALLEST` of each number of px, 1 or more."""
-    return np.searchsorted(SMALLEST, pixels, side="right") - 1
+    return np.asarray(np.searchsorted(SMALLEST, pixels, side="right") - 1)
 
 
 def object_scores(table: ObjectTable, names: Sequence[str]) -> dict[str, list[dict[str, int | float | None]]]:
