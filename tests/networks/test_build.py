@@ -119,7 +119,7 @@ def test_encoder_weights_from_a_local_file(tmp_path: Path) -> None:
         (LITE0, {"weights": "none", "output_stride": 4}, ParamsError, "8, 16 or 32"),
         ("convnext_atto", {"weights": "none", "output_stride": 4}, ParamsError, "8, 16 or 32"),
         ("vgg11", {"weights": "none", "output_stride": 8}, ParamsError, "cannot make a feature pyramid"),
-        ("resnet18", {"weights": "package"}, WeightsError, "expected encoder tf_efficientnet_lite0"),
+        ("resnet18", {"weights": "package"}, WeightsError, "expected one of tf_efficientnet_lite0"),
         ("resnet18", {"weights": "absent.pth"}, WeightsError, "no weight file absent.pth"),
     ],
 )
@@ -280,7 +280,7 @@ def test_encdec_takes_torchvisions_file_at_full_width_only(tmp_path: Path) -> No
         ("unet", {"encoder": "tu-resnet18"}, ParamsError, "timm has no model 'tu-resnet18'"),
         ("deeplabv3plus", {"encoder": "vgg11"}, ParamsError, "cannot make a feature pyramid of 'vgg11'"),
         ("unet", {"encoder": "resnet18", "weights": "package"}, WeightsError, "change one of the two"),
-        ("encdec_unpool", {"weights": "package"}, WeightsError, "torchvision's vgg16_bn file"),
+        ("encdec_unpool", {"weights": "package"}, WeightsError, "set width: 1, or weights: none"),
     ],
 )
 def test_segmenter_refusals(name: str, changes: dict[str, Any], error: type[Exception], message: str) -> None:

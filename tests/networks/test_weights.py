@@ -16,7 +16,7 @@ from weakseg.networks.encdec_unpool import VggEncoder
 from weakseg.networks.weights import (
     load_by_name,
     load_checked,
-    load_lite0,
+    load_lite,
     load_vgg16_bn,
     read_state,
     read_torchvision,
@@ -235,7 +235,7 @@ def lite0() -> nn.Module:
     import timm
 
     net: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    report = load_lite0(net)
+    report = load_lite(net, "tf_efficientnet_lite0")
     assert len(report.loaded) == len(net.state_dict()) == 296
     assert report.ignored == ()
     return net
@@ -262,7 +262,7 @@ def test_lite0_pyramid_gets_the_same_tensors_and_leaves_the_head_out(lite0: nn.M
     import timm
 
     pyramid = timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True)
-    report = load_lite0(pyramid)
+    report = load_lite(pyramid, "tf_efficientnet_lite0")
     assert len(report.loaded) == 288
     assert {name.split(".")[0] for name in report.ignored} == {"_conv_head", "_bn1", "_fc"}
     whole = lite0.state_dict()
@@ -273,9 +273,12 @@ def test_lite0_weights_do_not_go_into_another_network() -> None:
     import timm
 
     with pytest.raises(WeightsError, match="set encoder: tf_efficientnet_lite0"):
-        load_lite0(timm.create_model("resnet18", pretrained=False, features_only=True))
+        load_lite(timm.create_model("resnet18", pretrained=False, features_only=True), "tf_efficientnet_lite0")
     with pytest.raises(WeightsError, match="of another shape"):
-        load_lite0(timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True, in_chans=4))
+        load_lite(
+            timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True, in_chans=4),
+            "tf_efficientnet_lite0",
+        )
 
 
 def _torchvision_resnet18() -> nn.Module:

@@ -8,7 +8,6 @@ pooling and one linear layer; any encoder of :mod:`weakseg.networks.build` can t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Literal, get_args
 
 import numpy as np
@@ -17,8 +16,7 @@ from torch import Tensor, nn
 
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.data.crops.augment import IMAGENET, Preprocessing
-from weakseg.networks.build import build_encoder
-from weakseg.networks.weights import load_vgg16_bn
+from weakseg.networks.build import build_encoder, load_vgg
 
 Pooling = Literal["gap", "gem"]
 MissingLabels = Literal["keep", "drop_class", "confident_only", "ignore_uncertain"]
@@ -155,8 +153,7 @@ def build_classifier(
             cure="mend classifier.arch or classifier.output_stride",
         )
     vgg = vgg16_bn_trunk(width=width)
-    if weights != "none":
-        load_vgg16_bn(vgg, None if weights == "torchvision" else Path(weights))
+    load_vgg(vgg, weights)
     channels = 512 // width
     return Classifier(vgg, extra_convolutions(channels), channels=channels, classes=classes, stride=8, pooling=pooling)
 

@@ -1,8 +1,9 @@
 """Builds encoders and segmentation networks by name; the one place that asks timm and smp for anything.
 
-The values of ``weights``, everywhere: ``none``; ``package``, the offline ImageNet weights of
-``tf_efficientnet_lite0``; ``torchvision``, torchvision's ImageNet weights of the same name, by its download; else
-the path of a local weight file. Nothing but ``torchvision`` ever touches a network.
+The values of ``weights``, everywhere: ``none``; ``package``, offline weights from an installed package, for
+``tf_efficientnet_lite0``, ``1`` and ``2`` (ImageNet) and for VGG16 (ImageNet, then edges; ``vgg16``, ``vgg16_bn``,
+encdec_unpool); ``torchvision``, torchvision's ImageNet weights of the same name, by its download; else the path of a
+local weight file. Nothing but ``torchvision`` ever touches a network.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from torch import Tensor, nn
 from weakseg.core.errors import ParamsError, WeightsError
 from weakseg.data.crops.augment import IMAGENET, Preprocessing
 from weakseg.networks.encdec_unpool import EncDecUnpool, Encoded, check_images, crop_back, pad_to_multiple
+from weakseg.networks.hed_file import load_vgg16_package
 from weakseg.networks.weights import (
+    LITES,
     LoadReport,
     load_by_name,
-    load_lite0,
+    load_lite,
     load_vgg16_bn,
     read_state,
     read_torchvision,
@@ -27,8 +30,9 @@ from weakseg.networks.weights import (
 NETWORKS = ("encdec_unpool", "unet", "deeplabv3plus")
 DECODER_CHANNELS = (256, 128, 64, 32, 16)  # smp's own default for its U-Net
 LITE0 = "tf_efficientnet_lite0"
-LITE0_PREPROCESSING = Preprocessing((127 / 255,) * 3, (128 / 255,) * 3)  # (x - 127) / 128, as it was trained
+LITE0_PREPROCESSING = Preprocessing((127 / 255,) * 3, (128 / 255,) * 3)  # (x - 127) / 128, as all of them were trained
 PACKAGE = "package"
+VGGS = ("vgg16", "vgg16_bn")
 
 
 class Encoder(nn.Module):
@@ -79,7 +83,7 @@ def preprocessing_of(name: str) -> Preprocessing:
     """The input statistics of a timm encoder, by its name alone; never asks a network."""
     import timm
 
-    if name == LITE0:
+    if name in LITES:
         return LITE0_PREPROCESSING
     published = timm.get_pretrained_cfg(name)
     return IMAGENET if published is None else Preprocessing(tuple(published.mean), tuple(published.std))
@@ -90,14 +94,22 @@ def load_encoder_weights(net: nn.Module, name: str, weights: str) -> LoadReport 
     if weights == "none":
         return None
     if weights == PACKAGE:
-        if name != LITE0:
-            raise WeightsError(
-                f"weights: {weights} with encoder {name!r}", expected=f"encoder {LITE0}", cure="change one of the two"
-            )
-        return load_lite0(net)
+        return _load_package(net, name)
     if weights == "torchvision":
         return load_by_name(net, read_torchvision(name), source=f"torchvision {name}")
     return load_by_name(net, read_state(Path(weights)), source=weights)
+
+
+def _load_package(net: nn.Module, name: str) -> LoadReport:
+    if name in VGGS:
+        return load_vgg16_package(net, preprocessing_of(name))
+    if name not in LITES:
+        raise WeightsError(
+            f"weights: {PACKAGE} with encoder {name!r}",
+            expected=f"one of {', '.join((*LITES, *VGGS))}, which packages hold",
+            cure="change one of the two",
+        )
+    return load_lite(net, name)
 
 
 def _timm_features(name: str, output_stride: int) -> nn.Module:
@@ -284,7 +296,7 @@ def build_segmenter(
         )
     if name == "encdec_unpool":
         net = EncDecUnpool(classes, width=width, dropout=dropout)
-        return Segmenter(net, classes=classes, preprocessing=IMAGENET, report=_load_vgg(net, weights))
+        return Segmenter(net, classes=classes, preprocessing=IMAGENET, report=load_vgg(net.encoder, weights))
     smp_net = _smp_network(name, classes, encoder, dropout=dropout, channels=decoder_channels, depth=encoder_depth)
     timm_net = smp_net.encoder.get_submodule("model")
     report = load_encoder_weights(timm_net, encoder, weights)
@@ -292,16 +304,13 @@ def build_segmenter(
     return Segmenter(smp_net, classes=classes, preprocessing=preprocessing_of(encoder), report=report)
 
 
-def _load_vgg(net: EncDecUnpool, weights: str) -> LoadReport | None:
+def load_vgg(trunk: nn.Module, weights: str) -> LoadReport | None:
+    """Fill a VGG16-BN trunk of ours (encdec_unpool's encoder, the classifier's); ``weights`` as this module says."""
     if weights == "none":
         return None
     if weights == PACKAGE:
-        raise WeightsError(
-            f"weights: {weights} with network encdec_unpool",
-            expected="none, torchvision, or the path of torchvision's vgg16_bn file",
-            cure=f"change the weights, or take unet with encoder {LITE0}",
-        )
-    return load_vgg16_bn(net.encoder, None if weights == "torchvision" else Path(weights))
+        return load_vgg16_package(trunk, IMAGENET)
+    return load_vgg16_bn(trunk, None if weights == "torchvision" else Path(weights))
 
 
 def _smp_network(

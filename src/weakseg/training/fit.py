@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from weakseg.core.errors import StageError
 from weakseg.core.sections import OptimiserParams
+from weakseg.networks.identity_norms import settle_norms
 from weakseg.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from weakseg.training.global_norm import normalise_over_ranks
 from weakseg.training.machine import Machine
@@ -118,6 +119,7 @@ def fit(
     seed_everything(seed)
     accelerator = machine.accelerator()
     loader_of = dataset(machine.rank, machine.world)
+    settle_norms(model, _images(dataset(0, 1), plan.steps))  # the same crops on every rank
     if machine.world > 1:
         normalise_over_ranks(model)
     optimiser = torch.optim.AdamW(parameter_groups, fused=True)  # on the CPU a third of the time of foreach
@@ -203,6 +205,12 @@ def _average(averaged: nn.Module, model: nn.Module, decay: float) -> None:
     for a, b in zip(here, there, strict=True):
         if not a.is_floating_point():
             a.copy_(b)
+
+
+def _images(batches: Dataset[Batch], steps: int) -> Iterator[Tensor]:
+    """The images (B, 3, H, W) of all pools, step after step."""
+    for step in range(steps):
+        yield from (part["image"] for part in batches[step].values())
 
 
 def _to(batch: Batch, accelerator: Accelerator) -> Batch:
