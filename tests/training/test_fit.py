@@ -14,6 +14,8 @@ from torch.utils.data import Dataset
 
 from weakseg.core.errors import StageError, WeightsError
 from weakseg.core.sections import OptimiserParams
+from weakseg.data.crops.augment import Preprocessing
+from weakseg.networks.identity_norms import set_identity
 from weakseg.training.checkpoints import load_checkpoint, save_checkpoint
 from weakseg.training.fit import Batch, FitResult, TrainState, _average, _warm_cosine, fit
 from weakseg.training.machine import Machine
@@ -256,3 +258,37 @@ def test_average_by_hand() -> None:
     assert here.running_mean.item() == pytest.approx(2.5)
     assert here.num_batches_tracked.item() == 7  # counters are copied, not mixed
     assert there.weight.item() == 3.0
+
+
+def test_identity_norms_get_the_statistics_of_whole_batches_before_the_first_step(tmp_path: Path) -> None:
+    """Every rank describes the crops of all ranks; without a step the averaged network holds the same."""
+    seen: list[tuple[int, int]] = []
+    model = nn.Sequential(nn.Sequential(nn.BatchNorm2d(3)), nn.Conv2d(3, 2, 1))
+    set_identity(model[0], [model[0][0]], Preprocessing((0.0,) * 3, (1.0,) * 3))
+
+    def dataset(rank: int, world: int) -> Noise:
+        seen.append((rank, world))
+        return Noise()
+
+    def step_loss(state: TrainState, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        crops = torch.cat(
+            [Noise()[step]["a"]["image"] for step in range(32)]
+        )  # 64 of them, grown to 32 px as they train
+        mean = nn.functional.pad(crops, (12, 12, 12, 12), mode="replicate").mean((0, 2, 3)) / 255
+        torch.testing.assert_close(state.model[0][0].running_mean, mean)
+        torch.testing.assert_close(state.averaged[0][0].bias, mean)
+        raise StopError
+
+    with pytest.raises(StopError):
+        fit(
+            model,
+            step_loss,
+            parameter_groups=[{"params": list(model.parameters()), "lr": 0.1}],
+            dataset=dataset,
+            plan=OptimiserParams.model_validate(PLAN | {"steps": 40}),
+            seed=1,
+            machine=MACHINE,
+            resume_file=tmp_path / "resume.pt",
+            identity="me",
+        )
+    assert seen == [(0, 1), (0, 1)]

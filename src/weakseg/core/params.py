@@ -51,7 +51,7 @@ class NetworkParams(Section):
 
     name: Literal["encdec_unpool", "unet", "deeplabv3plus"]
     encoder: str  # timm name; ignored by encdec_unpool
-    weights: str  # "none", "package" (offline Lite0), "torchvision", or a file
+    weights: str  # "none", "package" (offline: Lite0 to Lite2, VGG16), "torchvision", or a file
     width: Count  # channel divisor of encdec_unpool; 1 is the published size
     dropout: Share
     encoder_depth: int = Field(ge=3, le=5)  # unet: scales of the encoder in use

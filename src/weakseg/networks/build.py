@@ -271,7 +271,8 @@ def build_segmenter(
         name: ``encdec_unpool``, ``unet`` or ``deeplabv3plus``.
         classes: number of classes C, at most as many as the masks have.
         encoder: timm's name; encdec_unpool has an encoder of its own and ignores it.
-        weights: of the encoder, as this module says; for encdec_unpool a file is torchvision's ``vgg16_bn``.
+        weights: of the encoder, as this module says; for encdec_unpool, a VGG16 with batch norm, a file is
+            torchvision's ``vgg16_bn``.
         width: channel divisor of encdec_unpool; the other two ignore it.
         dropout: encdec_unpool: channels dropped in each decoder block. unet: channels of the deepest feature (its
             last decoder layer has too few to lose any). deeplabv3plus: values of the pyramid pooling's output, as

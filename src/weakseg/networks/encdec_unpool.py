@@ -131,7 +131,7 @@ class EncDecUnpool(nn.Module):
 
     Args:
         classes: number of classes C.
-        width: divisor of all channel counts, a divisor of 64; 1 is the published size and takes ImageNet weights.
+        width: divisor of all channel counts, a divisor of 64; 1 is the published size and takes VGG16's weights.
         dropout: share of channels dropped in each decoder block while training.
 
     Attributes:
