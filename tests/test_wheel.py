@@ -18,7 +18,14 @@ from weakseg.core.config import load_yaml
 PROJECT = Path(__file__).parents[1]
 CARRIED = (
     *("py.typed", "pipeline/dvc.yaml", "pipeline/base.yaml", "pipeline/dubai.yaml", "pipeline/classes/loveda.yaml"),
-    *("report/templates/index.html", "serving/demo.html", "export/bundle_script.py", "serving/registered_model.py"),
+    *(
+        "report/templates/index.html",
+        "serving/demo.html",
+        "tagging/page/tag.html",
+        "tagging/page/tag.js",
+        "export/bundle_script.py",
+        "serving/registered_model.py",
+    ),
 )
 PARAMS = """base: demo
 methods: []

@@ -15,6 +15,7 @@ from weakseg.cli.pipeline import app as pipeline
 from weakseg.cli.reports import app as reports
 from weakseg.cli.runs import app as runs
 from weakseg.cli.studies import app as studies
+from weakseg.cli.tagging import app as tagging
 from weakseg.core.errors import WeaksegError
 
 app = typer.Typer(
@@ -36,7 +37,7 @@ def root_option(
     context.obj = root
 
 
-for group in (pipeline, data, reports, studies, models, runs):
+for group in (pipeline, data, tagging, reports, studies, models, runs):
     app.add_typer(group)
 
 

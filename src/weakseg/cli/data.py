@@ -39,7 +39,9 @@ def ensure(context: typer.Context) -> None:
 def import_(
     context: typer.Context,
     images: Annotated[Path, typer.Argument(help="Zip or folder of images.")],
-    labels: Annotated[list[Path], typer.Argument(help="Zips or folders of masks; eroded ones end in _noBoundary.")],
+    labels: Annotated[
+        list[Path] | None, typer.Argument(help="Zips or folders of masks; eroded ones end in _noBoundary.")
+    ] = None,
     classes: Annotated[
         str | None, typer.Option(help="classes.yaml of the masks, or a known set such as loveda; ISPRS without it.")
     ] = None,
@@ -72,10 +74,16 @@ def import_(
     from weakseg.data.importing.dataset import import_dataset
     from weakseg.report.import_sheet import draw_import_sheet
 
+    if not labels and not unlabelled:
+        raise ParamsError(
+            "no masks",
+            expected="zips or folders of masks behind the images",
+            cure="name them, or say --allow-unlabelled",
+        )
     layout, scheme = Layout(context.obj), find_classes(classes) if classes else ISPRS
     report = import_dataset(
         images,
-        labels,
+        labels or [],
         layout.data,
         classes=scheme,
         bands=whole_numbers(bands) or None,

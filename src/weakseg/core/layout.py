@@ -34,12 +34,22 @@ class Layout:
         return self.data / "tags" / "tags.csv"
 
     @property
+    def merged_answers(self) -> Path:
+        """The answers that are in the tag table, so that a version of data/ says who tagged it, and for how long."""
+        return self.data / "tags" / "answers.jsonl"
+
+    @property
     def box_file(self) -> Path:
         return self.data / "boxes" / "boxes.json"
 
     @property
     def classes(self) -> Path:
         return self.data / "classes.yaml"
+
+    # what people answer, for git: outside data/, which DVC tracks as a whole and may link to its cache, read-only
+    @property
+    def answers(self) -> Path:
+        return self.root / "tagging" / "answers.jsonl"
 
     # big intermediate results, cached by DVC
     @property

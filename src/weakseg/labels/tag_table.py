@@ -101,6 +101,12 @@ def check_kept_tags(path: Path, before: Sizes, after: Sizes) -> None:
     )
 
 
+def further_columns(path: Path) -> list[str]:
+    """Names of the columns of a tag CSV that are the user's own, in small letters."""
+    text = path.read_bytes().decode("utf-8-sig")
+    return [name for name in _header(path, text, bool(_SEP.match(text)))[0] if name and name not in COLUMNS]
+
+
 def raster_sizes(folder: Path) -> dict[str, tuple[int, int]]:
     """Height and width of every raster in a folder of data/ by area, px; nothing where there is no such folder."""
     paths = sorted(path for path in folder.iterdir() if path.suffix in RASTERS) if folder.is_dir() else []

@@ -97,10 +97,26 @@ def read_image(path: Path, *, bands: Sequence[int] | None = None, max_pixels: in
         return _read_rgb(path, file, bands, None)
 
 
+def read_overview(path: Path, side: int) -> Image:
+    """A small picture of a whole image of three bands: uint8 (h, w, 3), the longer side ``side`` px or its own.
+
+    GDAL reads block by block, and uses the overviews of the file where it has some: memory is that of the picture.
+    """
+    with _opened(path, None) as file:
+        factor = max(1.0, max(file.height, file.width) / side)
+        return _read_rgb(path, file, None, None, shape=tuple(max(1, round(n / factor)) for n in file.shape))
+
+
 def read_valid(
-    path: Path, *, bands: Sequence[int] | None = None, max_pixels: int = MAX_PIXELS
+    path: Path,
+    *,
+    bands: Sequence[int] | None = None,
+    window: Window | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> npt.NDArray[np.bool_] | None:
     """Where an image has data, bool (H, W), turned as :func:`read_image` turns it; None where it has data everywhere.
+
+    ``window`` (row, column, height, width; px), inside the raster, asks for that part alone.
 
     No data is what the file marks so in all of the three bands (``bands`` as there): by its nodata value, an alpha of 0
     or its mask; and a transparent colour of a palette. ``predict`` writes 255 at the same pixels.
@@ -113,9 +129,9 @@ def read_valid(
         if not transparent and all(MaskFlags.all_valid in flags for flags in file.mask_flag_enums):
             return None
         chosen = [1] if palette is not None else [band for band in bands or (1, 2, 3) if band <= file.count]
-        valid = (_read(path, file, chosen, None, masks=True) != 0).any(0)
+        valid = (_read(path, file, chosen, window, masks=True) != 0).any(0)
         if palette is not None and transparent:
-            valid &= palette.opaque(_read(path, file, [1], None)[0])
+            valid &= palette.opaque(_read(path, file, [1], window)[0])
     return None if valid.all() else np.ascontiguousarray(valid)
 
 
@@ -289,13 +305,21 @@ def _orientation(path: Path, file: DatasetReader) -> int:
 
 
 def _read(
-    path: Path, file: DatasetReader, bands: Sequence[int], window: Window | None, *, masks: bool = False
+    path: Path,
+    file: DatasetReader,
+    bands: Sequence[int],
+    window: Window | None,
+    *,
+    masks: bool = False,
+    shape: tuple[int, ...] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """uint8 (bands, H, W), turned as people see them; the window is one of the turned raster.
 
-    ``masks``: not the pixels but GDAL's masks of them, 0 where there is no data.
+    ``masks``: not the pixels but GDAL's masks of them, 0 where there is no data. ``shape``: height and width, before
+    they are turned, of pixels that are means of those of the file, or some of them where they are indices.
     """
     import rasterio
+    from rasterio.enums import Resampling
     from rasterio.errors import RasterioError
     from rasterio.windows import Window as Box
 
@@ -306,18 +330,28 @@ def _read(
         box = Box(column, row, width, height)
     try:
         with rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True):
-            layers = (file.read_masks if masks else file.read)(list(bands), window=box)
+            how = Resampling.nearest if shape is None or read_palette(file, str(path)) else Resampling.average
+            size = None if shape is None else (len(bands), *shape)
+            read = file.read_masks if masks else file.read
+            layers = read(list(bands), window=box, out_shape=size, resampling=how)
             return turn(np.asarray(layers), orientation)
     except RasterioError as error:
         raise unreadable(path, reason_of(error)) from error
 
 
-def _read_rgb(path: Path, file: DatasetReader, bands: Sequence[int] | None, window: Window | None) -> Image:
+def _read_rgb(
+    path: Path,
+    file: DatasetReader,
+    bands: Sequence[int] | None,
+    window: Window | None,
+    *,
+    shape: tuple[int, ...] | None = None,
+) -> Image:
     _check_dtype(path, file)
     palette = read_palette(file, str(path))
     if palette is not None:
         order = [band - 1 for band in colour_order(path, bands)]
-        return np.ascontiguousarray(palette.expand(_read(path, file, [1], window)[0])[..., order])
+        return np.ascontiguousarray(palette.expand(_read(path, file, [1], window, shape=shape)[0])[..., order])
     if bands is None and file.count != 3:
         raise DataError(
             f"{path}: {file.count} band(s)", expected="3 bands", cure="choose three with bands, e.g. 4 1 2 for IRRG"
@@ -329,7 +363,7 @@ def _read_rgb(path: Path, file: DatasetReader, bands: Sequence[int] | None, wind
             expected=f"three numbers from 1 to {file.count}",
             cure="mend bands",
         )
-    return np.ascontiguousarray(np.moveaxis(_read(path, file, chosen, window), 0, -1))
+    return np.ascontiguousarray(np.moveaxis(_read(path, file, chosen, window, shape=shape), 0, -1))
 
 
 def _check_dtype(path: Path, file: DatasetReader) -> None:

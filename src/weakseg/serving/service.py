@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import cv2
 import numpy as np
 
 from weakseg.core.classes import IGNORE
@@ -21,6 +20,8 @@ from weakseg.core.errors import DataError, ParamsError
 from weakseg.inference.model import Predictor
 from weakseg.inference.options import Options, choose_scale
 from weakseg.inference.predict import predict_layers
+from weakseg.raster.pictures import encode_jpeg as encode_jpeg  # with the answer goes how it is sent
+from weakseg.raster.pictures import encode_png as encode_png
 from weakseg.raster.stream import Pixels, Source, open_reader
 from weakseg.raster.uploads import encode_pixels, open_upload
 
@@ -138,14 +139,3 @@ class MapService:
                 expected=f"at most {self.limits.pixels} px in one request",
                 cure="cut it into parts, or use `weakseg predict` for whole scenes",
             )
-
-
-def encode_png(layer: Pixels) -> bytes:
-    """uint8 (H, W) or RGB (H, W, 3) -> a PNG with these very values."""
-    pixels = layer if layer.ndim == 2 else layer[..., ::-1]
-    return bytes(cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1])
-
-
-def encode_jpeg(image: Pixels) -> bytes:
-    """uint8 RGB (H, W, 3) -> a JPEG to look at."""
-    return bytes(cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1])

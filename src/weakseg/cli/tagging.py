@@ -1,0 +1,76 @@
+"""The command to tag crops in a browser, and what becomes of the answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from weakseg.core.errors import ParamsError
+
+app = typer.Typer()
+
+
+@app.command()
+def tag(
+    context: typer.Context,
+    order: Annotated[
+        Path | None, typer.Option(help="CSV of crops, best first, as `weakseg next` writes: area,row,column,...")
+    ] = None,
+    areas: Annotated[str, typer.Option(help="Only these areas: area2,area3. Else those of tiles.areas.tags.")] = "",
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side of the crops, px of the images, in areas without any.")
+    ] = None,
+    overlap: Annotated[float, typer.Option(help="Share of crops that two people tag.")] = 0.0,
+    model: Annotated[
+        str, typer.Option(help="Whose guesses are shown: a model's address, none, or auto: the champion or newest.")
+    ] = "auto",
+    port: Annotated[int, typer.Option(help="Of 127.0.0.1; 0 takes a free one.")] = 8009,
+    disputes: Annotated[bool, typer.Option("--disputes", help="Tag the crops on which people are divided.")] = False,
+    merge: Annotated[bool, typer.Option("--merge", help="Write the answers into data/tags/tags.csv, and end.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="With --merge: answers win over other tags.")] = False,
+    agreement: Annotated[
+        bool, typer.Option("--agreement", help="Show how far people agree and the disputed crops, and end.")
+    ] = False,
+) -> None:
+    """Show a local page to tag crops, for one person or several; every answer is on disk before the next crop shows."""
+    if merge + agreement + disputes > 1 or (replace and not merge):
+        raise ParamsError(
+            "options that exclude each other",
+            expected="one of --merge [--replace], --agreement, --disputes",
+            cure="choose",
+        )
+    if merge:
+        from weakseg.tagging.merging import merge_tags
+
+        typer.echo(merge_tags(context.obj, replace=replace))
+    elif agreement:
+        from weakseg.tagging.merging import describe_agreement
+
+        table, divided = describe_agreement(context.obj)
+        typer.echo("\n".join([table, "", f"{len(divided)} disputed crops", *map(str, divided)]))
+    else:
+        chosen = [name.strip() for name in areas.split(",") if name.strip()]
+        _serve(context.obj, order, chosen, size, overlap, model, port, disputes)
+
+
+def _serve(
+    root: Path,
+    order: Path | None,
+    areas: list[str],
+    size: int | None,
+    overlap: float,
+    model: str,
+    port: int,
+    disputes: bool,
+) -> None:
+    from weakseg.tagging.run import tag_server
+
+    crops = {"order": order, "areas": areas, "size": size, "disputes": disputes}
+    with tag_server(root, **crops, overlap=overlap, model=model, port=port) as (server, said):  # type: ignore[arg-type]
+        typer.echo(f"{said}\nCtrl-C ends it; then `weakseg tag --merge` writes the answers into data/tags/tags.csv")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            typer.echo("ended; all answers are on disk")

@@ -1,0 +1,105 @@
+"""What a trained network guesses of a crop: which classes are in it, to be confirmed by whoever tags."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from weakseg.labels.answers import Crop
+from weakseg.labels.tags import Window
+from weakseg.tagging.pictures import CropPictures
+
+_TOP: Final = 0.01  # share of a crop's pixels that speaks for a class
+_FEWEST: Final = 4  # px
+_KEPT: Final = 4096
+
+Predict = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+"""Image uint8 (h, w, 3) -> probabilities float32 (C, h, w)."""
+
+
+class Guesser:
+    """Guesses of one network, one crop at a time; made in a thread, so that the page need not wait for torch.
+
+    Args:
+        load: opens the network: class names, digest, and how it predicts an image.
+        classes: names that may be guessed.
+    """
+
+    def __init__(
+        self, load: Callable[[], tuple[Sequence[str], str, Predict]], pictures: CropPictures, classes: Sequence[str]
+    ) -> None:
+        self._pictures, self._classes = pictures, tuple(classes)
+        self._one, self._ready = threading.Lock(), threading.Event()
+        self._kept: dict[Crop, dict[str, float]] = {}
+        self.digest, self.fault = "", ""
+        self._names: Sequence[str] = ()
+        self._predict: Predict | None = None
+        threading.Thread(target=self._load, args=(load,), daemon=True).start()
+
+    def _load(self, load: Callable[[], tuple[Sequence[str], str, Predict]]) -> None:
+        try:
+            self._names, self.digest, self._predict = load()
+        except Exception as error:  # people can tag without guesses; the page shows why there are none
+            self.fault = " ".join(str(error).split()) or type(error).__name__
+        self._ready.set()
+
+    def guess(self, crops: Sequence[Crop], *, patience: float = 0.0) -> list[dict[str, float]]:
+        """For each crop, how likely each class is in it, by name, in [0, 1]; empty where the network is not to be had.
+
+        ``patience``: seconds to wait for a network that is still being loaded.
+
+        A class is as likely as the mean of its probabilities at the hundredth of the crop's pixels where it is
+        likeliest: a car covers few pixels, and a single wrong one should not count.
+        """
+        self._ready.wait(patience)
+        if self._predict is None:
+            return [{} for _ in crops]
+        with self._one:
+            return [self._kept.get(crop) or self._one_crop(crop, self._predict) for crop in crops]
+
+    def _one_crop(self, crop: Crop, predict: Predict) -> dict[str, float]:
+        frame = self._pictures.frame(crop)
+        maps = predict(self._pictures.pixels(crop[0], frame))
+        found = presence(maps, _inside(frame, crop[1]))
+        shares = {name: round(float(share), 3) for name, share in zip(self._names, found, strict=True)}
+        if len(self._kept) >= _KEPT:
+            self._kept.clear()
+        self._kept[crop] = {name: share for name, share in shares.items() if name in self._classes}
+        return self._kept[crop]
+
+
+def _inside(frame: Window, window: Window) -> Window:
+    return window[0] - frame[0], window[1] - frame[1], window[2], window[3]
+
+
+def presence(maps: npt.NDArray[np.float32], window: Window) -> npt.NDArray[np.float32]:
+    """From probabilities (C, h, w), how likely each class is in a window: (C,)."""
+    row, column, height, width = window
+    pixels = np.sort(maps[:, row : row + height, column : column + width].reshape(len(maps), -1), axis=1)
+    count = min(pixels.shape[1], max(_FEWEST, round(_TOP * pixels.shape[1])))
+    return np.asarray(pixels[:, -count:].mean(1), np.float32)
+
+
+def predict_with(predictor: Any) -> Predict:
+    """How an ``inference.model.Predictor`` predicts an image of the workspace, whose px are those it was trained on."""
+    import torch
+
+    def predict(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        height, width = image.shape[:2]
+        scale = predictor.scale
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        seen = image if scale == 1 else cv2.resize(image, size, interpolation=how)
+        batch = torch.from_numpy(np.ascontiguousarray(seen)).permute(2, 0, 1)[None].to(predictor.device)
+        maps = predictor.forward(batch)[0].float().cpu().numpy()
+        if scale == 1:
+            return np.asarray(maps, np.float32)
+        back = [cv2.resize(layer, (width, height), interpolation=cv2.INTER_LINEAR) for layer in maps]
+        return np.stack(back).astype(np.float32)
+
+    return predict

@@ -1,0 +1,122 @@
+"""Which tag crops a workspace still wants, in which order: what is served where nobody names an order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from weakseg.core.classes import ClassScheme, load_classes
+from weakseg.core.errors import DataError
+from weakseg.core.layout import Layout
+from weakseg.core.params import Params, load_params
+from weakseg.labels.agreement import disputes_of
+from weakseg.labels.answers import Crop, read_answers
+from weakseg.labels.crop_order import read_order
+from weakseg.labels.opinions import Opinion, known_states, opinions_of
+from weakseg.labels.tag_table import RASTERS, raster_sizes, read_tags
+from weakseg.labels.tags import TagWindow, window_grid
+
+_SEED: Final = 0  # of the order in which crops of a grid are served
+_ABSENT: Final = 5  # so many areas are named
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Crops to be tagged, best first.
+
+    Attributes:
+        known: what tags.csv knows of some of them.
+        said: one sentence on where they come from.
+        sizes: height and width by area, px, of all rasters of data/images.
+    """
+
+    crops: tuple[Crop, ...]
+    known: Mapping[Crop, Opinion]
+    sizes: Mapping[str, tuple[int, int]]
+    said: str
+
+
+def propose_crops(
+    root: Path, *, order: Path | None = None, areas: Sequence[str] = (), size: int | None = None, disputes: bool = False
+) -> Proposal:
+    """The crops of a workspace that want tags.
+
+    Without ``order`` and ``disputes`` these are the rows of tags.csv with an unknown class, and the grid of areas
+    without any row, in an order that visits all areas early.
+
+    Args:
+        order: a CSV of crops (``labels.crop_order``), served as it is.
+        areas: restricts the rest to these; else those of N2, or all images where params.yaml names none of them.
+        size: side of the grid's crops, px of the raster; that of params.yaml without it.
+        disputes: the crops on which the annotators are divided instead.
+
+    Raises:
+        DataError: no images, an unknown area, or a bad table or order.
+    """
+    layout, params = Layout(root), load_params(Layout(root).params)
+    scheme, sizes = load_classes(layout.classes), raster_sizes(layout.images)
+    if not sizes:
+        raise DataError(f"no images in {layout.images}", expected="imported images", cure="run `weakseg data import`")
+    rows = read_tags(layout.tags_csv, scheme, sizes) if layout.tags_csv.is_file() else []
+    known = {(row.area, row.window): known_states(row, scheme) for row in rows}
+    if order is not None:
+        crops = read_order(order, sizes)
+        said = f"{len(crops)} crops of {order}"
+    elif disputes:
+        crops = [one.crop for one in disputes_of(opinions_of(read_answers(layout.answers, scheme)))]
+        said = f"{len(crops)} crops on which the annotators are divided"
+    else:
+        crops, said = _wanted(rows, scheme, sizes, params, areas, size)
+    return Proposal(tuple(crops), known, sizes, said)
+
+
+def _wanted(
+    rows: Sequence[TagWindow],
+    scheme: ClassScheme,
+    sizes: Mapping[str, tuple[int, int]],
+    params: Params,
+    areas: Sequence[str],
+    size: int | None,
+) -> tuple[list[Crop], str]:
+    chosen, why = _areas(sizes, params, areas)
+    side = size or max(1, round(params.tiles.tag_size / params.tiles.scale))
+    of_area: dict[str, list[Crop]] = {area: [] for area in chosen}
+    for row in rows:
+        if row.area in of_area and len(known_states(row, scheme)) < len(scheme):
+            of_area[row.area].append((row.area, row.window))
+    there = {row.area for row in rows}
+    for area in chosen:
+        if area not in there:
+            of_area[area] = [(area, window) for window in window_grid(*sizes[area], side)]
+    crops = _spread(of_area.values())
+    return crops, f"{len(crops)} crops of {len(chosen)} areas ({why}), grid of {side} px"
+
+
+def _areas(sizes: Mapping[str, tuple[int, int]], params: Params, areas: Sequence[str]) -> tuple[list[str], str]:
+    unknown = [area for area in areas if area not in sizes]
+    if unknown:
+        listed = ", ".join([*sizes][:_ABSENT])
+        raise DataError(f"area {', '.join(unknown)}", expected=f"areas of data/images: {listed}, ...", cure="mend it")
+    if areas:
+        return list(areas), "as asked"
+    tagged = [area for area in params.tiles.areas.tags if area in sizes]
+    if tagged:
+        return tagged, "those of tiles.areas.tags"
+    return list(sizes), "all images, since tiles.areas.tags of params.yaml names none of them"
+
+
+def _spread(of_area: Iterable[Sequence[Crop]]) -> list[Crop]:
+    """The crops of each area in random order, one of every area in turn: the first hundred are of all of them."""
+    rng = np.random.default_rng(_SEED)
+    shuffled = [[crops[index] for index in rng.permutation(len(crops))] for crops in of_area]
+    longest = max((len(crops) for crops in shuffled), default=0)
+    return [crops[turn] for turn in range(longest) for crops in shuffled if turn < len(crops)]
+
+
+def find_image(images: Path, area: str) -> Path:
+    """The raster of a known area."""
+    return next(path for suffix in RASTERS if (path := images / f"{area}{suffix}").is_file())

@@ -1,0 +1,109 @@
+"""`weakseg tag` from the workspace to a server that waits: crops, answers, pictures, a model if there is one."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from typing import Final
+
+from weakseg.core.classes import load_classes
+from weakseg.core.errors import ParamsError, TrackingError
+from weakseg.core.layout import Layout
+from weakseg.core.params import load_params
+from weakseg.labels.answers import AnswerFile
+from weakseg.tagging.guesses import Guesser, Predict, predict_with
+from weakseg.tagging.pictures import CropPictures
+from weakseg.tagging.proposals import propose_crops
+from weakseg.tagging.server import address_of, make_server, only_server, workspace_token
+from weakseg.tagging.session import TagSession
+
+AUTO: Final = "auto"
+NONE: Final = "none"
+_ORACLE: Final = ("full",)  # trained on the hidden truth: its guesses would be the answers
+
+
+@contextmanager
+def tag_server(
+    root: Path,
+    *,
+    order: Path | None = None,
+    areas: Sequence[str] = (),
+    size: int | None = None,
+    disputes: bool = False,
+    overlap: float = 0.0,
+    model: str = AUTO,
+    port: int = 0,
+) -> Iterator[tuple[ThreadingHTTPServer, str]]:
+    """The server of a workspace's page, bound and not yet serving, and what to say: its address first.
+
+    Args:
+        order, areas, size, disputes: which crops (:func:`weakseg.tagging.proposals.propose_crops`).
+        overlap: share of crops, in [0, 1], that two annotators tag.
+        model: whose guesses are shown: an address, "none", or "auto" for the champion, else the newest model of
+            out/checkpoints, else none.
+        port: of 127.0.0.1; 0 takes a free one.
+
+    Raises:
+        StageError: the workspace is being served already.
+        ParamsError, DataError: options or data that do not fit.
+    """
+    if not 0 <= overlap <= 1 or (order is not None and (areas or disputes)):
+        raise ParamsError(
+            f"--overlap {overlap:g}" if not 0 <= overlap <= 1 else "--order with --areas or --disputes",
+            expected="a share from 0 to 1, and one source of crops",
+            cure="mend the options",
+        )
+    layout = Layout(root)
+    scheme, token = load_classes(layout.classes), workspace_token(root)
+    with only_server(root):
+        proposal = propose_crops(root, order=order, areas=areas, size=size, disputes=disputes)
+        pictures = CropPictures(layout.images, proposal.sizes, root / ".weakseg" / "overviews")
+        file = _model_file(root, model)
+        guesser = Guesser(_loader(file), pictures, scheme.names) if file is not None else None
+        said = [proposal.said, f"guesses of {file}" if file is not None else "no model guesses"]
+        with AnswerFile(layout.answers, scheme) as answers:
+            session = TagSession(answers, proposal, scheme, pictures, guesser, overlap=overlap, disputes=disputes)
+            about = {
+                "suggested": _user(),
+                "said": proposal.said,
+                "model": f"{file.parent.name}/{file.name}" if file is not None else "",
+            }
+            with make_server(session, token, about, port=port) as server:
+                server.daemon_threads = True
+                yield server, "\n".join([address_of(server, token), *said])
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, in containers
+        return ""
+
+
+def _model_file(root: Path, model: str) -> Path | None:
+    if model == NONE:
+        return None
+    from weakseg.registry.addresses import find_model
+
+    if model != AUTO:
+        return find_model(root, model)
+    layout = Layout(root)
+    with suppress(TrackingError):
+        return find_model(root, f"models:/{load_params(layout.params).promote.model}@champion")
+    found = [path for path in (layout.out / "checkpoints").glob("*/seed0.pt") if path.parent.name not in _ORACLE]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _loader(file: Path) -> Callable[[], tuple[Sequence[str], str, Predict]]:
+    def load() -> tuple[Sequence[str], str, Predict]:
+        from weakseg.inference.model import load_predictor
+        from weakseg.inference.scene import PLAIN
+        from weakseg.training.machine import machine_from_environment
+
+        predictor = load_predictor(file, PLAIN, machine_from_environment())
+        return predictor.scheme.names, predictor.digest, predict_with(predictor)
+
+    return load
