@@ -16,7 +16,7 @@ NAMES = [".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(
 
 FOLDERS = (  # a file imports only from its own folder and from those before it
     *("core", "raster", "labels", "data", "networks", "evaluation", "methods", "training", "inference"),
-    *("export", "serving", "tracking", "registry", "pipeline", "report", "tagging", "stages", "studies", "cli"),
+    *("maps", "export", "serving", "tracking", "registry", "pipeline", "report", "tagging", "stages", "studies", "cli"),
 )
 SCRIPTS = {  # run by path, never imported by us: what they need is there when they run
     "export.bundle_script",  # travels alone with an exported model
@@ -122,6 +122,7 @@ def test_outside_packages_have_a_home() -> None:
             "data.importing.",
             "data.scenes.",
             "inference.polygons",
+            "maps.",
             "export.bundle_script",
         ),
         "pydensecrf": ("methods.crf",),

@@ -78,6 +78,12 @@ def predict(
         str, typer.Option(help="At another ground sampling distance: auto | resample | refuse | ignore")
     ] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted map.")] = True,
+    cog: Annotated[
+        bool | None, typer.Option(help="Cloud Optimized GeoTIFF; default: for a single map.", show_default=False)
+    ] = None,
+    crs: Annotated[str | None, typer.Option(help="Of the maps, e.g. EPSG:25832.")] = None,
+    res: Annotated[float | None, typer.Option(help="Side of the maps' pixels, in units of their CRS.")] = None,
+    area: Annotated[Path | None, typer.Option(help="Vector file of polygons to clip the maps to.")] = None,
     skip_unread: Annotated[
         bool,
         typer.Option("--skip-unread", help="Of a folder, leave out the files that are not .tif, .png, .jpg or .vrt."),
@@ -89,10 +95,12 @@ def predict(
     from weakseg.inference.options import Options
     from weakseg.inference.predict import predict_rasters
     from weakseg.inference.scene import DIHEDRAL, PLAIN
+    from weakseg.maps.deliver import Delivery, deliver_map
     from weakseg.registry.addresses import find_model
     from weakseg.training.machine import machine_from_environment
 
-    if polygons and (Path(where).is_dir() or (any(mark in where for mark in "*?[") and not Path(where).exists())):
+    several = Path(where).is_dir() or (any(mark in where for mark in "*?[") and not Path(where).exists())
+    if polygons and several:
         raise ParamsError("--polygons with several rasters", expected="one raster", cure="predict one by one")
     machine = machine_from_environment()
     options = Options(window, overlap, batch, probabilities, confidence, resume)
@@ -118,7 +126,9 @@ def predict(
     )
     if not machine.is_main:
         return
+    delivery = Delivery(not several if cog is None else cog, crs, res, area)
     for done in maps:
+        deliver_map(done.target, delivery, layers=done.layers)
         typer.echo(f"{done.target}: {done.windows} windows, {done.seconds:.1f} s")
     if polygons:
         from weakseg.inference.polygons import write_polygons

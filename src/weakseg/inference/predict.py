@@ -38,12 +38,13 @@ _IDENTITY: Final = "WEAKSEG_IDENTITY"  # metadata tag of a finished map
 
 @dataclass(frozen=True)
 class Summary:
-    """What a prediction did: the file, bands of rows taken over from a run before, windows run, seconds."""
+    """What a prediction did: the file, bands taken over from a run before, windows run, seconds, files beside it."""
 
     target: Path
     resumed: int
     windows: int
     seconds: float
+    layers: tuple[Path, ...] = ()
 
 
 @overload
@@ -194,8 +195,9 @@ def run_predictor(
     grid = plan_grid(source.height, source.width, choose_scale(predictor, source, gsd))
     check_options(source, target, options, grid, len(predictor.scheme))
     identity = _identity(predictor, source, options, grid)
+    layers = tuple(path for path in options.outputs(target) if path != target)
     if options.resume and all(_identity_in(path) == identity for path in options.outputs(target)):
-        return Summary(target, -(-source.height // BLOCK), 0, time.monotonic() - began)
+        return Summary(target, -(-source.height // BLOCK), 0, time.monotonic() - began, layers)
     spool = Spool(target.with_name(f".{target.name}.part"), identity, source, fresh=not options.resume)
     resumed, windows = spool.finished, 0
     try:
@@ -212,7 +214,7 @@ def run_predictor(
         spool.remove()
     finally:
         spool.close()
-    return Summary(target, resumed, windows, time.monotonic() - began)
+    return Summary(target, resumed, windows, time.monotonic() - began, layers)
 
 
 def predict_layers(predictor: Predictor, source: Source, options: Options, *, gsd: GsdPolicy = "auto") -> Pixels:

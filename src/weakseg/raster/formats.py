@@ -12,6 +12,7 @@ RASTER_SUFFIXES: Final = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg"})
 COMPANION_SUFFIXES: Final = frozenset(  # what lies beside rasters and is none: sidecars, documents, labels' tables
     {".tfw", ".tifw", ".tiffw", ".pgw", ".pngw", ".jgw", ".jpgw", ".jpegw", ".wld", ".prj", ".qpj", ".xml", ".aux"}
     | {".ovr", ".msk", ".tab", ".txt", ".pdf", ".md", ".yaml", ".json"}
+    | {".qml", ".clr"}  # styles of our own maps
 )
 _PNG: Final = b"\x89PNG"
 _SIGNATURES: Final = {

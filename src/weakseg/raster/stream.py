@@ -142,7 +142,7 @@ def gdal_settings(*, sidecars: bool = True) -> Iterator[None]:
 @contextmanager
 def open_reader(source: Source) -> Iterator[Reader]:
     """Open the file for reading windows."""
-    with _opened(source.path) as file:
+    with open_raster(source.path) as file:
         yield Reader(file, source)
 
 
@@ -168,7 +168,7 @@ def inspect_source(path: Path, bands: Sequence[int] | None, stretch: tuple[float
     """
     if stretch is not None and not stretch[0] < stretch[1]:
         raise ParamsError(f"stretch {stretch[0]:g},{stretch[1]:g}", expected="LOW,HIGH with LOW < HIGH", cure="mend it")
-    with _opened(path) as file:
+    with open_raster(path) as file:
         palette = read_palette(file, str(path))
         chosen = _choose_bands(path, file, bands) if palette is None else colour_order(path, bands)
         if palette is None:
@@ -183,14 +183,24 @@ def inspect_source(path: Path, bands: Sequence[int] | None, stretch: tuple[float
 
 def raster_gsd(path: Path) -> float | None:
     """``Source.gsd`` of a raster of any bands and dtype."""
-    with _opened(path) as file:
+    with open_raster(path) as file:
         return distance_of(file, path)
 
 
 def raster_tags(path: Path) -> Mapping[str, str]:
     """``Source.tags`` of a raster of any bands and dtype."""
-    with _opened(path) as file:
+    with open_raster(path) as file:
         return dict(file.tags())
+
+
+def raster_colours(path: Path) -> dict[int, tuple[int, int, int]]:
+    """Value -> (red, green, blue) of the colour table of a raster's first band; empty where it has none."""
+    with open_raster(path) as file:
+        try:
+            table = file.colormap(1)
+        except ValueError:  # rasterio's way to say that there is none
+            return {}
+    return {value: (red, green, blue) for value, (red, green, blue, _) in table.items()}
 
 
 def _may_be_invalid(file: DatasetReader, palette: Palette | None, bands: Sequence[int]) -> bool:
@@ -224,7 +234,8 @@ def _choose_bands(path: Path, file: DatasetReader, bands: Sequence[int] | None) 
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[DatasetReader]:
+def open_raster(path: Path) -> Iterator[DatasetReader]:
+    """Open a raster of any bands and dtype; one that GDAL cannot open raises DataError."""
     import rasterio
     from rasterio.errors import RasterioError
 

@@ -1,0 +1,60 @@
+"""The commands that use a model: what lies in the folder afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import rasterio
+from rio_cogeo import cog_validate
+from typer.testing import CliRunner
+
+from tests.inference.test_predict import UTM, model_file, picture, save
+from weakseg.cli import app
+from weakseg.core.classes import ISPRS
+from weakseg.maps.cog import is_cog
+
+
+def run(*words: str | Path) -> str:
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return model_file(tmp_path / "m.pt")
+
+
+def test_a_single_map_is_cloud_optimized_with_its_legend(tmp_path: Path, model: Path) -> None:
+    image = save(tmp_path / "a.tif", picture(70, 90), **UTM)
+    words = ("predict", image, tmp_path / "maps" / "a.tif", "--model", model, "--confidence", tmp_path / "maps/c.tif")
+    run(*words)
+    names = {"a.tif", "c.tif", "a.tif.aux.xml", "a.qml", "a.clr", "a.stac.json"}
+    assert {path.name for path in (tmp_path / "maps").iterdir()} == names
+    assert all(cog_validate(tmp_path / "maps" / name)[0] for name in ("a.tif", "c.tif"))
+    with rasterio.open(tmp_path / "maps" / "a.tif") as file:
+        assert file.tags()["CLASS_1"] == ISPRS.names[1]
+    assert " 0 windows" in run(*words), "a map that is there stays"
+    run(*words, "--no-cog", "--no-resume")
+    assert not is_cog(tmp_path / "maps" / "a.tif")
+
+
+def test_maps_of_a_folder_are_plain_unless_asked(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.tif", "b.tif"):
+        save(tmp_path / "in" / name, picture(40, 50), **UTM)
+    run("predict", tmp_path / "in", tmp_path / "out", "--model", model)
+    assert not is_cog(tmp_path / "out" / "a.tif")
+    run("predict", tmp_path / "in", tmp_path / "out", "--model", model, "--cog")
+    assert is_cog(tmp_path / "out" / "a.tif")
+    assert (tmp_path / "out" / "b.qml").is_file()
+
+
+def test_a_map_on_another_grid_is_predicted_again(tmp_path: Path, model: Path) -> None:
+    image = save(tmp_path / "a.tif", picture(70, 90), **UTM)
+    words = ("predict", image, tmp_path / "o.tif", "--model", model, "--crs", "EPSG:3035", "--res", "2")
+    run(*words)
+    with rasterio.open(tmp_path / "o.tif") as file:
+        assert (file.crs, file.res) == ("EPSG:3035", (2, 2))
+    assert " 0 windows" not in run(*words)
