@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import rasterio
 from rio_cogeo import cog_validate
+from tests.inference.test_predict import UTM, model_file, picture, save
 from typer.testing import CliRunner
 
-from tests.inference.test_predict import UTM, model_file, picture, save
 from weakseg.cli import app
 from weakseg.core.classes import ISPRS
 from weakseg.maps.cog import is_cog
