@@ -87,7 +87,7 @@ def sweep(source: Path, forward: Callable[[Tensor], Tensor], **options: float) -
     info = inspect_source(source, None)
     settings = {"window": 64, "overlap": 0.25, "batch": 3, **options}
     grid = plan_grid(info.height, info.width, settings.pop("scale", 1.0))
-    return WindowSweep(forward, info, grid, classes=5, device=torch.device("cpu"), **settings)  # type: ignore[arg-type]
+    return WindowSweep(forward, info, grid, maps=5, device=torch.device("cpu"), **settings)  # type: ignore[arg-type]
 
 
 def join(pieces: Iterable[Piece], classes: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -315,12 +315,12 @@ def test_resampled_windows_are_those_of_the_resampled_raster(tmp_path: Path, sha
 
     for scale, how in ((0.5, cv2.INTER_AREA), (0.37, cv2.INTER_AREA), (1.6, cv2.INTER_LINEAR)):
         run = sweep(save(tmp_path / "a.tif", layers), forward, scale=scale)
-        run.classes = 3
+        run.maps = 3
         size = (max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale)))
         seen, _ = join(run.pieces(0), 3, size[1], size[0])
         whole = cv2.resize(np.moveaxis(layers, 0, -1), size, interpolation=how).reshape(size[1], size[0], 3)
         assert np.abs(seen - np.moveaxis(whole, -1, 0)).max() <= 1.001
-        back = list(back_to_raster(run.pieces(0), run.grid, 0, classes=3, layers=3, encode=rounded))
+        back = list(back_to_raster(run.pieces(0), run.grid, 0, maps=3, layers=3, encode=rounded))
         assert np.concatenate(back, axis=1).shape == layers.shape
         assert np.abs(np.concatenate(back, axis=1).astype(int) - layers).mean() < 12
 
@@ -410,9 +410,10 @@ def test_options_that_would_overwrite_or_overflow_are_refused(tmp_path: Path) ->
         with pytest.raises(ParamsError, match="choose other names"):
             run_predictor(predictor(), source, tmp_path / target, Options(confidence=extra and tmp_path / extra))
     wide = plan_grid(50_000, 50_000, 1.0)
-    check_options(source, tmp_path / "o.tif", Options(window=512, overlap=0.5), wide, 6)
+    five = predictor()
+    check_options(five, source, tmp_path / "o.tif", Options(window=512, overlap=0.5), wide)
     with pytest.raises(ParamsError, match=r"514 shared rows .* smaller --window"):
-        check_options(source, tmp_path / "o.tif", Options(window=1024, overlap=0.5), wide, 6)
+        check_options(five, source, tmp_path / "o.tif", Options(window=1024, overlap=0.5), wide)
     with pytest.raises(WeightsError, match="check the path"):
         load_predictor(tmp_path / "none.pt", PLAIN, CPU)
 
@@ -462,6 +463,6 @@ def test_bands_and_layers_are_cut_as_asked() -> None:
     np.testing.assert_array_equal(np.concatenate(bands, axis=1), rows)
     maps = np.array([[[0.1, 0.0]], [[0.3, 0.0]]], np.float32)  # a pixel with a sum of 0.4, one with nothing
     np.testing.assert_array_equal(
-        encode_maps(maps, confidence=True, probabilities=True)[:, 0],
+        encode_maps(maps, ("classes", "confidence", "probabilities"), classes=2)[:, 0],
         [[1, 0], [190, 0], [64, 0], [190, 0]],  # 0.25 * 254 = 63.5 rounds to even
     )

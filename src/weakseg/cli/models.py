@@ -70,7 +70,15 @@ def predict(
     all_views: Annotated[bool, typer.Option("--views", help="Mean over the eight flips and turns.")] = False,
     scales: Annotated[str, typer.Option(help="Mean over resized windows too, e.g. 0.75,1,1.25.")] = "1",
     probabilities: Annotated[Path | None, typer.Option(help="Also write class probabilities (uint8).")] = None,
-    confidence: Annotated[Path | None, typer.Option(help="Also write the winner's probability (uint8).")] = None,
+    confidence: Annotated[Path | None, typer.Option(help="Also write the winner's probability, calibrated.")] = None,
+    entropy: Annotated[Path | None, typer.Option(help="Also write how undecided each pixel is (uint8).")] = None,
+    margin: Annotated[Path | None, typer.Option(help="Also write the winner's lead over the second (uint8).")] = None,
+    applicability: Annotated[
+        Path | None, typer.Option(help="Also write how unlike the training each pixel is (uint8, 100: the limit).")
+    ] = None,
+    max_unlike: Annotated[
+        float, typer.Option(help="Write nothing where a larger share is unlike anything the model has seen.")
+    ] = 1.0,
     polygons: Annotated[Path | None, typer.Option(help="Also write a .gpkg, for a single raster.")] = None,
     bands: Annotated[str | None, typer.Option(help="Three bands to read, from 1, e.g. 4,1,2.")] = None,
     stretch: Annotated[str | None, typer.Option(help="LOW,HIGH become 0 and 255: for 16 bits or floats.")] = None,
@@ -103,7 +111,9 @@ def predict(
     if polygons and several:
         raise ParamsError("--polygons with several rasters", expected="one raster", cure="predict one by one")
     machine = machine_from_environment()
-    options = Options(window, overlap, batch, probabilities, confidence, resume)
+    options = Options(
+        window, overlap, batch, probabilities, confidence, resume, entropy, margin, applicability, max_unlike
+    )
     views = DIHEDRAL if all_views else PLAIN
     chosen = whole_numbers(bands) or None
     low_high = decimals(stretch)
@@ -130,6 +140,8 @@ def predict(
     for done in maps:
         deliver_map(done.target, delivery, layers=done.layers)
         typer.echo(f"{done.target}: {done.windows} windows, {done.seconds:.1f} s")
+        if done.unlike is not None and done.unlike >= 0.005:
+            typer.echo(f"{done.unlike:.0%} of this raster is unlike anything the model has seen: see --applicability")
     if polygons:
         from weakseg.inference.polygons import write_polygons
 

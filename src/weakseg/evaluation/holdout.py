@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -49,8 +49,18 @@ def score_holdout(
         StageError: no area has a block.
     """
     confusion = np.zeros((len(names), len(names)), np.int64)
+    for area, part, truth in held_parts(tiles):
+        confusion += confusion_matrix(truth, winners(area, part).astype(np.uint8), len(names))
+    return scores_of(confusion, names)
+
+
+def held_parts(tiles: Path) -> Iterator[tuple[str, slice, Mask]]:
+    """Every block: its area, the columns of it and of :data:`MARGIN` px before it, and the truth uint8 (H, W') there.
+
+    Raises:
+        StageError: no area has a block.
+    """
     for area, truth in require_blocks(tiles).items():
         columns = np.flatnonzero((truth != IGNORE).any(0))
         part = slice(max(0, int(columns[0]) - MARGIN), int(columns[-1]) + 1)
-        confusion += confusion_matrix(truth[:, part], winners(area, part).astype(np.uint8), len(names))
-    return scores_of(confusion, names)
+        yield area, part, truth[:, part]

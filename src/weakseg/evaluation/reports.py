@@ -67,7 +67,12 @@ class AreaScores(_Record):
 
 
 class NetworkScores(_Record):
-    """The scores of one seed's network, or their means over the seeds, in [0, 1] (kappa in [-1, 1]); NaN: undefined."""
+    """The scores of one seed's network, or their means over the seeds, in [0, 1] (kappa in [-1, 1]); NaN: undefined.
+
+    Attributes:
+        ece, ece_calibrated: expected calibration error of the winners' probabilities, as the network says them and at
+            the temperatures that were fitted on the hold-out.
+    """
 
     miou: Number
     iou: dict[str, Number]
@@ -78,6 +83,8 @@ class NetworkScores(_Record):
     miou_eroded: Number = math.nan
     oa_eroded: Number = math.nan
     iou_batch_mean: Number = math.nan
+    ece: Number = math.nan
+    ece_calibrated: Number = math.nan
 
 
 class ObjectScores(_Record):

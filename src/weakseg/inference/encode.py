@@ -2,36 +2,48 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
+from weakseg.evaluation.calibration import calibrate
 from weakseg.inference.sweep import Grid, Maps, Piece
 from weakseg.raster.resample import Axis
 from weakseg.raster.stream import Pixels
 
 FULL: Final = 254  # pixel value of probability 1; 255 is nodata
+LIMIT: Final = 100  # pixel value of an index at its limit; at 2.54 times it and above 254
+Kind = Literal["classes", "confidence", "entropy", "margin", "applicability", "probabilities"]
+KINDS: Final[dict[Kind, float]] = {  # of layers, and what a pixel value of 1 means
+    "classes": 1.0,
+    "confidence": 1 / FULL,  # calibrated probability of the winner
+    "entropy": 1 / FULL,  # of the classes, over that of equally likely ones
+    "margin": 1 / FULL,  # probability of the winner less that of the second
+    "applicability": 1 / LIMIT,  # dissimilarity index over its limit: above 1 nothing like it was seen
+    "probabilities": 1 / FULL,  # a band per class
+}
 Strip = tuple[int, int, Maps | None]
 """Columns [left, right) of the raster's grid and their maps (C, n, right - left); None where they are all 0."""
 
 
 def back_to_raster(
-    pieces: Iterable[Piece], grid: Grid, start: int, *, classes: int, layers: int, encode: Callable[[Maps], Pixels]
+    pieces: Iterable[Piece], grid: Grid, start: int, *, maps: int, layers: int, encode: Callable[[Maps], Pixels]
 ) -> Iterator[Pixels]:
     """Encoded rows of the raster's grid, from its row ``start`` to its end.
 
     Args:
         pieces: of ``WindowSweep.pieces``, from the network row that raster row ``start`` needs first.
-        encode: maps (classes, n, m) -> uint8 (layers, n, m); what no window reached becomes 0 unasked.
+        encode: maps (maps, n, m) -> uint8 (layers, n, m); what no window reached becomes 0 unasked.
 
     Yields:
         uint8 (layers, n, W), one block for each row of pieces that completes any row of the raster.
     """
     axis, width = grid.back_rows, grid.back_columns.size_out
     done, low = start, axis.needs(start, start + 1)[0]
-    kept = np.zeros((classes, 0, width), np.float32)  # network rows from ``low`` on that later rows need again
+    kept = np.zeros((maps, 0, width), np.float32)  # network rows from ``low`` on that later rows need again
     for (first, height), row in groupby(pieces, key=lambda piece: (piece.row, piece.height)):
         bottom = first + height
         if bottom <= low:
@@ -40,9 +52,9 @@ def back_to_raster(
         ready = axis.reach(bottom)
         keep = axis.needs(ready, ready + 1)[0] if ready < axis.size_out else bottom
         block = np.zeros((layers, ready - done, width), np.uint8)
-        after = np.zeros((classes, bottom - keep, width), np.float32)
-        for left, right, maps in _to_columns(row, grid.back_columns, classes, skipped):
-            part = _below(kept[:, :, left:right], maps, height - skipped)
+        after = np.zeros((maps, bottom - keep, width), np.float32)
+        for left, right, strip in _to_columns(row, grid.back_columns, maps, skipped):
+            part = _below(kept[:, :, left:right], strip, height - skipped)
             if part is not None and right > left:
                 after[:, :, left:right] = part[:, keep - low :]
                 if ready > done:
@@ -81,19 +93,50 @@ def _to_columns(row: Iterable[Piece], axis: Axis, classes: int, skipped: int) ->
         done, low = ready, keep
 
 
-def encode_maps(maps: Maps, *, confidence: bool, probabilities: bool) -> Pixels:
-    """Probabilities (C, n, m) -> layers uint8 (K, n, m): classes, then the largest probability, then all of them.
+def encode_maps(maps: Maps, kinds: Sequence[Kind], *, classes: int, temperatures: Sequence[float] = ()) -> Pixels:
+    """What a network says -> layers uint8 (K, n, m), as :data:`KINDS` has them.
 
-    Probabilities are stored as 0 to 254; they are divided by their sum first, which is below 1 next to pixels without
-    data in a resampled raster.
+    Args:
+        maps: probabilities (classes, n, m), and below them the dissimilarity index over its limit, where it is known.
+            They are divided by their sum first, which is below 1 next to pixels without data in a resampled raster.
+        kinds: what to encode, in this order.
+        temperatures: of calibrated probabilities; without them they are taken as they are. Classes never depend on it.
     """
-    layers = [_best_class(maps)[None]]
-    if confidence or probabilities:
-        shares = maps / np.maximum(maps.sum(0), np.finfo(np.float32).tiny)
-        stored = np.rint(shares * FULL).astype(np.uint8)
-        layers += [stored.max(0)[None]] if confidence else []
-        layers += [stored] if probabilities else []
-    return np.concatenate(layers)
+    probabilities = maps[:classes]
+    winners = _best_class(probabilities)
+    total = np.maximum(probabilities.sum(0), np.finfo(np.float32).tiny)
+    shares = probabilities
+    if set(kinds) - {"classes", "applicability"}:
+        shares = calibrate(probabilities, temperatures) if temperatures else probabilities / total
+    layers = {
+        "classes": lambda: winners[None],
+        "confidence": lambda: _stored(shares.max(0))[None],
+        "entropy": lambda: _stored(_entropy(shares))[None],
+        "margin": lambda: _stored(_margin(shares))[None],
+        "applicability": lambda: _stored(maps[classes] / total, LIMIT)[None],
+        "probabilities": lambda: _stored(shares),
+    }
+    return np.concatenate([layers[kind]() for kind in kinds])
+
+
+def _stored(values: Maps, unit: int = FULL) -> Pixels:
+    return np.asarray(np.minimum(np.rint(values * unit), FULL), np.uint8)
+
+
+def _entropy(shares: Maps) -> Maps:
+    """Entropy of the classes over the largest that there is: 0 where one is certain, 1 where all are equally likely."""
+    if len(shares) == 1:
+        return np.zeros_like(shares[0])
+    terms = shares * np.log(np.maximum(shares, np.finfo(np.float32).tiny))
+    return np.asarray(np.clip(-terms.sum(0) / math.log(len(shares)), 0, 1))
+
+
+def _margin(shares: Maps) -> Maps:
+    """Probability of the winner less that of the second: 0 where two are as likely."""
+    if len(shares) == 1:
+        return shares[0]
+    second, first = np.partition(shares, len(shares) - 2, axis=0)[-2:]
+    return np.asarray(first - second)
 
 
 def _best_class(maps: Maps) -> Pixels:

@@ -23,6 +23,8 @@ from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import ParamsError, WeightsError
 from weakseg.data.crops.augment import Preprocessing, normalise
 from weakseg.inference.scene import ONE_SCALE, View, mean_over_views
+from weakseg.networks.applicability import Applicability, read_applicability
+from weakseg.networks.build import Segmenter
 from weakseg.training.checkpoints import scheme_of
 from weakseg.training.machine import Machine
 
@@ -34,10 +36,13 @@ class Predictor:
     """A model ready to run.
 
     Attributes:
-        forward: uint8 images (B, 3, h, w) on the machine's device -> probabilities (B, C, h, w) float32.
+        forward: uint8 images (B, 3, h, w) on the machine's device -> probabilities (B, C, h, w) float32, and as a last
+            layer, where ``applicable``, the dissimilarity index over its limit (``networks.applicability``).
         scale: resampling of the training rasters; 0.5 halves the side.
         gsd: metres per px of the training rasters before that, None where it is unknown.
         digest: of the model file and of how it is run; a map is only ever continued by the same.
+        temperatures: per class, of calibrated probabilities; () where the model has none.
+        applicable: whether the model knows what it was trained on.
     """
 
     forward: Callable[[Tensor], Tensor]
@@ -46,6 +51,13 @@ class Predictor:
     gsd: float | None
     device: torch.device
     digest: str
+    temperatures: tuple[float, ...] = ()
+    applicable: bool = False
+
+    @property
+    def maps(self) -> int:
+        """How many layers ``forward`` gives."""
+        return len(self.scheme) + self.applicable
 
 
 def load_predictor(
@@ -90,13 +102,39 @@ def _load_checkpoint(model_file: Path, average: Average, machine: Machine, diges
     device = machine.torch_device()
     preprocessing = model.preprocessing
     network = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    known = read_applicability(content.get("applicability"))  # files of before 2026-11-28 have none
+    known = known and known.to(device)
 
     def forward(images: Tensor) -> Tensor:
         with torch.inference_mode(), machine.autocast():
-            return average(lambda x: network(x).float().softmax(1), normalise(images, preprocessing))
+            return _with_index(network, known, average, normalise(images, preprocessing))
 
-    known = content.get("gsd")
-    return Predictor(forward, scheme_of(content), float(content["scale"]), known, device, digest)
+    return Predictor(
+        forward,
+        scheme_of(content),
+        float(content["scale"]),
+        content.get("gsd"),
+        device,
+        digest,
+        tuple(content.get("temperatures") or ()),
+        known is not None,
+    )
+
+
+def _with_index(network: Segmenter, known: Applicability | None, average: Average, images: Tensor) -> Tensor:
+    """Mean probabilities of normalised images and, below them, the index of the images as they are, if it is known."""
+    seen: list[Tensor] = []
+
+    def run(view: Tensor) -> Tensor:
+        encoded = network.encode(view)
+        if known is not None and view is images:  # the view that is neither turned nor resized, where there is one
+            seen.append(known(encoded))
+        return network.decode(encoded).float().softmax(1)
+
+    maps = average(run, images)
+    if known is None:
+        return maps
+    return torch.cat([maps, seen[0] if seen else known(network.encode(images))], 1)
 
 
 def _load_bundle(folder: Path, average: Average, machine: Machine, digest: str) -> Predictor:
@@ -132,7 +170,9 @@ def _exported(
         with torch.inference_mode():
             return average(run, normalise(images, preprocessing))
 
-    return Predictor(forward, _scheme_in(settings), float(settings["scale"]), settings["gsd"], device, digest)
+    temperatures = tuple(settings.get("temperatures") or ())
+    scheme, scale = _scheme_in(settings), float(settings["scale"])
+    return Predictor(forward, scheme, scale, settings["gsd"], device, digest, temperatures)
 
 
 def _open_session(path: Path, machine: Machine) -> Any:

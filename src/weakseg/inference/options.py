@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.data.windows import cover_starts
+from weakseg.inference.encode import KINDS, Kind
 from weakseg.inference.model import Predictor
 from weakseg.inference.sweep import Grid, shared_rows
 from weakseg.raster.gsd import GSD_TOLERANCE
@@ -24,6 +25,8 @@ class Options:
     Attributes:
         window: side of the windows at the network's resolution, px; ``overlap`` is a share of it.
         batch: windows per forward pass.
+        probabilities, confidence, entropy, margin, applicability: files for further layers, see ``encode.KINDS``.
+        max_unlike: largest share of a raster that may be unlike what the model has seen; 1 takes all.
     """
 
     window: int = 512
@@ -32,14 +35,25 @@ class Options:
     probabilities: Path | None = None
     confidence: Path | None = None
     resume: bool = True
+    entropy: Path | None = None
+    margin: Path | None = None
+    applicability: Path | None = None
+    max_unlike: float = 1.0
+
+    def files(self, target: Path) -> dict[Kind, Path]:
+        """All files of a prediction into ``target`` by what they hold, in the order of their layers."""
+        given: dict[Kind, Path | None] = {kind: target if kind == "classes" else getattr(self, kind) for kind in KINDS}
+        return {kind: path for kind, path in given.items() if path is not None}
 
     def outputs(self, target: Path) -> list[Path]:
         """All files of a prediction into ``target``."""
-        return [path for path in (target, self.probabilities, self.confidence) if path is not None]
+        return list(self.files(target).values())
 
-    def layers(self, classes: int) -> int:
-        """How many bands all outputs have together."""
-        return 1 + (self.confidence is not None) + (self.probabilities is not None) * classes
+    def within(self, folder: Path, name: str) -> tuple[Path, Options]:
+        """Where the map ``name`` goes in a folder of maps, and its options there: every file is then a folder."""
+        files = {kind: path / name for kind, path in self.files(folder).items()}
+        target = files.pop("classes")
+        return target, replace(self, **files)  # type: ignore[arg-type]  # the kinds are fields
 
 
 def choose_scale(predictor: Predictor, source: Source, policy: GsdPolicy) -> float:
@@ -67,7 +81,7 @@ def choose_scale(predictor: Predictor, source: Source, policy: GsdPolicy) -> flo
     return predictor.scale * here / trained
 
 
-def check_options(source: Source, target: Path, options: Options, grid: Grid, classes: int) -> None:
+def check_options(predictor: Predictor, source: Source, target: Path, options: Options, grid: Grid) -> None:
     """Refuse, before anything runs, outputs that would overwrite something and windows too large for the memory."""
     outputs = options.outputs(target)
     places = [path.resolve() for path in (source.path, *outputs)]
@@ -77,13 +91,21 @@ def check_options(source: Source, target: Path, options: Options, grid: Grid, cl
             expected="different files that end in .tif, none of them the input",
             cure="choose other names",
         )
+    if not predictor.applicable and (options.applicability or options.max_unlike < 1):
+        raise ParamsError(
+            "a model that does not know what it was trained on",
+            expected="one of a weakseg from 2026-11-28 on, or without --applicability and --max-unlike",
+            cure="train it again (`dvc repro`)",
+        )
+    if not 0 <= options.max_unlike <= 1:
+        raise ParamsError(f"max-unlike {options.max_unlike}", expected="a share from 0 to 1", cure="mend it")
     if options.batch < 1:
         raise ParamsError(f"batch {options.batch}", expected=">= 1", cure="mend it")
     rows = shared_rows(cover_starts(grid.height, options.window, options.overlap), min(options.window, grid.height))
-    needed = 4 * (classes + 1) * rows * grid.width
+    needed = 4 * (predictor.maps + 1) * rows * grid.width
     if needed > MAX_BUFFER:
         raise ParamsError(
-            f"{rows} shared rows over {grid.width} columns and {classes} classes: {needed / 2**20:.0f} MiB",
+            f"{rows} shared rows over {grid.width} columns and {predictor.maps} maps: {needed / 2**20:.0f} MiB",
             expected=f"at most {MAX_BUFFER / 2**20:.0f} MiB of rows in memory",
             cure="take a smaller --window or --overlap, or cut the raster into strips with gdal_translate -srcwin",
         )

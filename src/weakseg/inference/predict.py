@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final, overload
@@ -20,8 +20,8 @@ from typing import Final, overload
 import numpy as np
 
 from weakseg.core.classes import IGNORE, ClassScheme
-from weakseg.core.errors import ParamsError
-from weakseg.inference.encode import FULL, back_to_raster, encode_maps, in_bands
+from weakseg.core.errors import DataError, ParamsError
+from weakseg.inference.encode import KINDS, LIMIT, Kind, back_to_raster, encode_maps, in_bands
 from weakseg.inference.model import Predictor, load_predictor
 from weakseg.inference.options import GsdPolicy, Options, check_options, choose_scale
 from weakseg.inference.scene import ONE_SCALE, PLAIN, View
@@ -33,18 +33,26 @@ from weakseg.raster.uploads import encode_pixels, open_upload
 from weakseg.raster.write import write_bands
 from weakseg.training.machine import Machine
 
-_IDENTITY: Final = "WEAKSEG_IDENTITY"  # metadata tag of a finished map
+_IDENTITY: Final = "WEAKSEG_IDENTITY"  # metadata tags of a finished map
+_UNLIKE: Final = "WEAKSEG_UNLIKE"
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a prediction did: the file, bands taken over from a run before, windows run, seconds, files beside it."""
+    """What a prediction did: the file, bands of rows taken over from a run before, windows run, seconds.
+
+    Attributes:
+        layers: files beside it.
+        unlike: share of its pixels with data, in [0, 1], that are unlike anything the model was trained on; None where
+            the model does not know.
+    """
 
     target: Path
     resumed: int
     windows: int
     seconds: float
     layers: tuple[Path, ...] = ()
+    unlike: float | None = None
 
 
 @overload
@@ -128,7 +136,7 @@ def predict_raster(
         model_file: what ``predictors.load_predictor`` opens.
         source: any raster that GDAL reads; not 8 bits per band only with ``stretch``.
         target: a ``.tif``; ``probabilities`` (one band per class) and ``confidence`` (the largest of them) are further
-            ones, both with value / 254 in [0, 1].
+            ones, both with value / 254 in [0, 1], calibrated where the model has temperatures.
         window, overlap, batch: as for ``inference.predict_scene``, in px of the network's grid.
         views, scales: what probabilities are averaged over, as for ``inference.mean_over_views``.
         bands: three bands from 1, needed where the raster has not exactly 3.
@@ -174,59 +182,62 @@ def predict_rasters(
     single = len(sources) == 1 and Path(where) == sources[0].path
     done = []
     for source in machine.shard(sources):
-        place, mine = (target, options) if single else _in_folder(source, target, options)
+        place, mine = (target, options) if single else options.within(target, f"{source.path.stem}.tif")
         done.append(run_predictor(predictor, source, place, mine, gsd=gsd, quiet=machine.quiet))
     return machine.gather(done)
-
-
-def _in_folder(source: Source, folder: Path, options: Options) -> tuple[Path, Options]:
-    """Where the map of ``source`` goes in a folder of maps, and its options there."""
-    name = f"{source.path.stem}.tif"
-    probabilities = options.probabilities and options.probabilities / name
-    confidence = options.confidence and options.confidence / name
-    return folder / name, replace(options, probabilities=probabilities, confidence=confidence)
 
 
 def run_predictor(
     predictor: Predictor, source: Source, target: Path, options: Options, *, gsd: GsdPolicy = "auto", quiet: bool = True
 ) -> Summary:
-    """Predict one raster with an open model; see :func:`predict_raster`."""
+    """Predict one raster with an open model; see :func:`predict_raster`.
+
+    Raises:
+        DataError: more of the raster than ``options.max_unlike`` is unlike what the model has seen; nothing is written.
+    """
     began = time.monotonic()
     grid = plan_grid(source.height, source.width, choose_scale(predictor, source, gsd))
-    check_options(source, target, options, grid, len(predictor.scheme))
+    check_options(predictor, source, target, options, grid)
     identity = _identity(predictor, source, options, grid)
     layers = tuple(path for path in options.outputs(target) if path != target)
     if options.resume and all(_identity_in(path) == identity for path in options.outputs(target)):
-        return Summary(target, -(-source.height // BLOCK), 0, time.monotonic() - began, layers)
+        known = raster_tags(target).get(_UNLIKE)
+        unlike = None if known is None else float(known)
+        _refuse_unlike(source, unlike, options)
+        return Summary(target, -(-source.height // BLOCK), 0, time.monotonic() - began, layers, unlike)
     spool = Spool(target.with_name(f".{target.name}.part"), identity, source, fresh=not options.resume)
-    resumed, windows = spool.finished, 0
+    resumed, windows, kinds = spool.finished, 0, _kinds(predictor, options, always=predictor.applicable)
     try:
         for path in options.outputs(target):
             remove_leftovers(path)
         if resumed < spool.bands:
             sweep = _sweep_of(predictor, source, grid, options)
             with _progress(source, resumed, quiet) as advance, spool.writing() as write:
-                for band in _predict_bands(sweep, options, resumed * BLOCK):
+                for band in _predict_bands(predictor, sweep, kinds, resumed * BLOCK):
                     write(band)
                     advance(band.shape[1])
             windows = sweep.count
-        _write_outputs(spool, predictor.scheme, target, options, identity)
+        unlike = _unlike_share(spool, predictor.scheme, kinds)
+        if unlike is not None and unlike > options.max_unlike:
+            spool.remove()
+        _refuse_unlike(source, unlike, options)
+        _write_outputs(spool, predictor.scheme, target, options, kinds, identity, unlike)
         spool.remove()
     finally:
         spool.close()
-    return Summary(target, resumed, windows, time.monotonic() - began, layers)
+    return Summary(target, resumed, windows, time.monotonic() - began, layers, unlike)
 
 
 def predict_layers(predictor: Predictor, source: Source, options: Options, *, gsd: GsdPolicy = "auto") -> Pixels:
     """The layers of a raster that fits in memory, the very pixels that :func:`run_predictor` writes; nothing on disk.
 
     Returns:
-        uint8 (K, H, W): class indices, then the confidence and the probabilities if ``options`` name files for them;
-        255 in all of them where the raster has no data.
+        uint8 (K, H, W): class indices, then the layers of ``encode.KINDS`` that ``options`` name files for; 255 in all
+        of them where the raster has no data.
     """
     grid = plan_grid(source.height, source.width, choose_scale(predictor, source, gsd))
     sweep = _sweep_of(predictor, source, grid, options)
-    layers = np.concatenate(list(_predict_bands(sweep, options, 0)), axis=1)
+    layers = np.concatenate(list(_predict_bands(predictor, sweep, _kinds(predictor, options), 0)), axis=1)
     with open_reader(source) as reader:
         valid = reader.valid((0, 0, source.height, source.width))
     if valid is not None:
@@ -239,7 +250,7 @@ def _sweep_of(predictor: Predictor, source: Source, grid: Grid, options: Options
         predictor.forward,
         source,
         grid,
-        classes=len(predictor.scheme),
+        maps=predictor.maps,
         window=options.window,
         overlap=options.overlap,
         batch=options.batch,
@@ -247,15 +258,49 @@ def _sweep_of(predictor: Predictor, source: Source, grid: Grid, options: Options
     )
 
 
-def _predict_bands(sweep: WindowSweep, options: Options, start: int) -> Iterator[Pixels]:
-    encode = partial(
-        encode_maps, confidence=options.confidence is not None, probabilities=options.probabilities is not None
-    )
+def _kinds(predictor: Predictor, options: Options, *, always: bool = False) -> tuple[Kind, ...]:
+    """The layers to make, in order; ``always`` with applicability, whether it has a file or not."""
+    wanted = options.files(Path())
+    return tuple(kind for kind in KINDS if kind in wanted or (always and kind == "applicability"))
+
+
+def _bands_of(kinds: Sequence[Kind], classes: int) -> dict[Kind, slice]:
+    """Where the layers of each kind lie among all."""
+    found, first = {}, 0
+    for kind in kinds:
+        found[kind] = slice(first, first + (classes if kind == "probabilities" else 1))
+        first = found[kind].stop
+    return found
+
+
+def _predict_bands(predictor: Predictor, sweep: WindowSweep, kinds: Sequence[Kind], start: int) -> Iterator[Pixels]:
+    classes = len(predictor.scheme)
+    encode = partial(encode_maps, kinds=kinds, classes=classes, temperatures=predictor.temperatures)
     pieces = sweep.pieces(sweep.grid.back_rows.needs(start, start + 1)[0])
-    layers = options.layers(sweep.classes)
-    return in_bands(
-        back_to_raster(pieces, sweep.grid, start, classes=sweep.classes, layers=layers, encode=encode), BLOCK
-    )
+    layers = max(place.stop for place in _bands_of(kinds, classes).values())
+    return in_bands(back_to_raster(pieces, sweep.grid, start, maps=sweep.maps, layers=layers, encode=encode), BLOCK)
+
+
+def _unlike_share(spool: Spool, scheme: ClassScheme, kinds: Sequence[Kind]) -> float | None:
+    """Share of the pixels with data whose index is above its limit; None where it is not known."""
+    if "applicability" not in kinds:
+        return None
+    places = _bands_of(kinds, len(scheme))
+    above, known = 0, 0
+    for index in range(spool.bands):
+        band = spool.read(index, max(place.stop for place in places.values()))[places["applicability"]]
+        known += int((band != IGNORE).sum())
+        above += int(((band > LIMIT) & (band != IGNORE)).sum())
+    return above / max(1, known)
+
+
+def _refuse_unlike(source: Source, unlike: float | None, options: Options) -> None:
+    if unlike is not None and unlike > options.max_unlike:
+        raise DataError(
+            f"{source.path}: {unlike:.0%} of it is unlike anything the model has seen",
+            expected=f"at most {options.max_unlike:.0%}",
+            cure="label some of it and train again, or raise --max-unlike and look at --applicability",
+        )
 
 
 def _identity(predictor: Predictor, source: Source, options: Options, grid: Grid) -> str:
@@ -270,7 +315,7 @@ def _identity(predictor: Predictor, source: Source, options: Options, grid: Grid
         source.masked,
         [repr(source.profile.get(key)) for key in ("crs", "transform")],  # a sidecar may come or change
     )
-    cut = (options.window, options.overlap, options.confidence is not None, options.probabilities is not None)
+    cut = (options.window, options.overlap, list(options.files(Path())))
     text = repr((predictor.digest, predictor.scale, file, cut, grid.height, grid.width))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -282,20 +327,29 @@ def _identity_in(path: Path) -> str | None:
     return raster_tags(path).get(_IDENTITY)
 
 
-def _write_outputs(spool: Spool, scheme: ClassScheme, target: Path, options: Options, identity: str) -> None:
+def _write_outputs(
+    spool: Spool,
+    scheme: ClassScheme,
+    target: Path,
+    options: Options,
+    kinds: Sequence[Kind],
+    identity: str,
+    unlike: float | None,
+) -> None:
     names = list(scheme.names)
     tags = {_IDENTITY: identity} | {f"CLASS_{index}": name for index, name in enumerate(names)}
-    count = options.layers(len(names))
+    tags |= {} if unlike is None else {_UNLIKE: f"{unlike:.4f}"}
+    places = _bands_of(kinds, len(names))
+    count = max(place.stop for place in places.values())
 
-    def layers(first: int, last: int) -> Iterator[Pixels]:
-        return (spool.read(index, count)[first:last] for index in range(spool.bands))
+    def layers(kind: Kind) -> Iterator[Pixels]:
+        return (spool.read(index, count)[places[kind]] for index in range(spool.bands))
 
-    if options.probabilities is not None:
-        bands = layers(count - len(names), count)
-        write_bands(options.probabilities, bands, spool.source, names=names, unit=1 / FULL, tags=tags)
-    if options.confidence is not None:
-        write_bands(options.confidence, layers(1, 2), spool.source, names=["confidence"], unit=1 / FULL, tags=tags)
-    write_bands(target, layers(0, 1), spool.source, names=["class"], classes=scheme, tags=tags)
+    for kind, path in options.files(target).items():
+        if kind != "classes":  # the map comes last: where it is, all the others are
+            described = names if kind == "probabilities" else [kind]
+            write_bands(path, layers(kind), spool.source, names=described, unit=KINDS[kind], tags=tags)
+    write_bands(target, layers("classes"), spool.source, names=["class"], classes=scheme, tags=tags)
 
 
 @contextmanager

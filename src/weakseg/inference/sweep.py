@@ -37,7 +37,7 @@ class Piece:
 
     Attributes:
         row, column: of its upper left px; ``height``, ``width`` in px.
-        maps: probabilities (C, height, width); 0 where no window reached; None where none reached any of it.
+        maps: (C, height, width); 0 where no window reached; None where none reached any of it.
     """
 
     row: int
@@ -80,7 +80,8 @@ class WindowSweep:
     """The windows of one raster through a network, in order.
 
     Args:
-        forward: uint8 (B, 3, h, w) on ``device`` -> probabilities (B, C, h, w).
+        forward: uint8 (B, 3, h, w) on ``device`` -> maps (B, C, h, w): probabilities and what comes with them.
+        maps: layers that ``forward`` gives.
         window: side of the windows, px of the network's grid; ``overlap`` is a share of it.
 
     Attributes:
@@ -93,14 +94,14 @@ class WindowSweep:
         source: Source,
         grid: Grid,
         *,
-        classes: int,
+        maps: int,
         window: int,
         overlap: float,
         batch: int,
         device: torch.device,
     ) -> None:
         self.forward, self.source, self.grid = forward, source, grid
-        self.classes, self.batch, self.device = classes, batch, device
+        self.maps, self.batch, self.device = maps, batch, device
         self.row_starts = cover_starts(grid.height, window, overlap)
         self.column_starts = cover_starts(grid.width, window, overlap)
         self.size = (min(window, grid.height), min(window, grid.width))
@@ -141,10 +142,10 @@ class WindowSweep:
         first = next(i for i, row in enumerate(self.row_starts) if row + self.size[0] > start)
         parts = self.parts(first)
         upcoming = next(parts, None)
-        below = _Below(self.classes + 1, shared_rows(self.row_starts, self.size[0]), self.grid.width)
+        below = _Below(self.maps + 1, shared_rows(self.row_starts, self.size[0]), self.grid.width)
         ends = [*self.row_starts[1:], self.grid.height]
         for row, end in zip(self.row_starts[first:], ends[first:], strict=True):
-            window = _Sums(self.classes, self.weights, below)
+            window = _Sums(self.maps, self.weights, below)
             for column, right in zip(self.column_starts, [*self.column_starts[1:], self.grid.width], strict=True):
                 if upcoming is not None and upcoming[:2] == (row, column):
                     window.add(upcoming[2])
@@ -170,9 +171,9 @@ class _Below:
 class _Sums:
     """Weighted sums over the px of one window, which moves from left to right along a row of windows."""
 
-    def __init__(self, classes: int, weights: Maps, below: _Below) -> None:
+    def __init__(self, maps: int, weights: Maps, below: _Below) -> None:
         self.weights, self.below = weights, below
-        self.sums = np.zeros((classes + 1, *weights.shape), np.float32)
+        self.sums = np.zeros((maps + 1, *weights.shape), np.float32)
         self.column = 0
         self.filled = 0  # the sums are 0 from this column of the raster on
         self._enter(weights.shape[1])

@@ -98,6 +98,8 @@ def model_card(
             *(f"| {name} | {_number(value)} | {_limits(around)} |" for name, value, around in numbers),
             "",
             f"- Data: {data_hash(root) or 'not under DVC'}; validation {report.validation_data}.",
+            f"- Confidence: expected calibration error {_number(report.ece)} as the network says it, "
+            f"{_number(report.ece_calibrated)} calibrated on the hold-out, which is what `confidence` is.",
             f"- Checkpoint chosen by: {report.selection}; {report.steps} steps; the first seed's network.",
             "- Input: rows with `file` (GeoTIFF, PNG or JPEG with 8 bits per band, base64 in JSON) or `pixels` "
             "(H x W x 3 of 0 to 255), with the bands and the ground sampling of the training data.",

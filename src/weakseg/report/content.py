@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
@@ -28,6 +29,7 @@ class Row:
         miou: mean over seeds.  low, high: smallest and largest seed.  seeds: how many.
         iou: by class name, None where undefined.
         gain: mIoU over task (i).  gap: share of the gap between task (i) and the oracle; None where it says nothing.
+        ece: expected calibration error as the network says its confidence, and calibrated.
     """
 
     source: str
@@ -43,6 +45,12 @@ class Row:
     miou_eroded: float | None
     gain: Interval | None = None
     gap: Interval | None = None
+    ece: tuple[float, float] | None = None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the error of the confidence is known before and after calibration."""
+        return self.ece is not None and not any(math.isnan(error) for error in self.ece)
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,7 @@ def row_of(row: dict[str, Any]) -> Row:
         miou_eroded=row["miou_eroded"],
         gain=row["gain"],
         gap=row["gap_closed"],
+        ece=row.get("ece"),
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from weakseg.core.classes import ClassScheme, Mask
@@ -16,6 +18,7 @@ from weakseg.core.methods import TASK_I, Source
 from weakseg.core.params import EvaluateParams
 from weakseg.data.areas import Area, Image, open_area
 from weakseg.data.store import fingerprint, list_areas, save_array
+from weakseg.evaluation.calibration import Reliability, calibrate, reliability_of
 from weakseg.evaluation.metrics import (
     Confusion,
     confusion_matrix,
@@ -34,6 +37,8 @@ from weakseg.report.pictures import write_pictures
 from weakseg.training.segmenter import load_segmenter
 
 Predictions = dict[str, np.ndarray[Any, np.dtype[np.uint8]]]
+Calibrations = dict[str, tuple[Reliability, ...]]
+"""By area: how reliable the confidence is as the network says it and, where the model has temperatures, calibrated."""
 
 
 def run(root: Path, source: Source) -> None:
@@ -86,6 +91,7 @@ def run(root: Path, source: Source) -> None:
         write_confusion(layout.confusion(source), report.pooled, scheme)
         flat = {"miou": report.miou, "oa": report.oa, "kappa": report.kappa, "mf1": report.mf1}
         log.log_metrics(flat | {f"iou/{name}": value for name, value in report.iou.items()})
+        log.log_metrics({"ece": report.ece, "ece_calibrated": report.ece_calibrated})
         log.log_metrics({"seconds": time.monotonic() - started})
         log.log_artifact(layout.report("evaluate", source), "evaluate")  # `weakseg runs compare` reads it
         log.log_artifact(layout.confusion(source), "confusion")
@@ -108,25 +114,49 @@ def best_predictions(
         raise StageError(
             f"no checkpoint of seed {seed} in {folder}", expected="one per seed of segment.seeds", cure="run segment"
         )
-    tried = [predict_areas(context, load_segmenter(file)[0], areas, params) for file in files]
-    measured = [measure(areas, predictions, context.scheme, params) for predictions in tried]
-    best = max(range(len(files)), key=lambda index: measured[index]["miou"])
-    return tried[best], measured[best]
-
-
-def predict_areas(context: Context, model: Segmenter, areas: dict[str, Area], params: EvaluateParams) -> Predictions:
-    """Class index maps uint8 (H, W) of all areas; every pixel is predicted."""
-    machine = context.machine
-    model.to(machine.torch_device())
-    maps = [
-        predict_classes(context, model, np.asarray(areas[name].image), params) for name in machine.shard(list(areas))
+    tried = [predict_areas(context, file, areas, params) for file in files]
+    measured = [
+        measure(areas, predictions, context.scheme, params) | calibration_errors(found) for predictions, found in tried
     ]
-    return dict(zip(areas, machine.gather(maps), strict=True))
+    best = max(range(len(files)), key=lambda index: measured[index]["miou"])
+    return tried[best][0], measured[best]
+
+
+def predict_areas(
+    context: Context, file: Path, areas: dict[str, Area], params: EvaluateParams
+) -> tuple[Predictions, Calibrations]:
+    """Class index maps uint8 (H, W) of all areas, and how reliable their confidence is; every pixel is predicted."""
+    machine = context.machine
+    model, content = load_segmenter(file)
+    model.to(machine.torch_device())
+    temperatures = content.get("temperatures")
+    maps, found = [], []
+    for name in machine.shard(list(areas)):
+        probabilities = predict_probabilities(context, model, np.asarray(areas[name].image), params)
+        maps.append(np.asarray(probabilities.argmax(0), np.uint8))
+        spoken = [probabilities, calibrate(probabilities, temperatures)] if temperatures else [probabilities]
+        truth = np.asarray(areas[name].mask)
+        found.append(tuple(reliability_of(each.max(0), maps[-1], truth) for each in spoken))
+    predictions = dict(zip(areas, machine.gather(maps), strict=True))
+    return predictions, dict(zip(areas, machine.gather(found), strict=True))
+
+
+def calibration_errors(found: Calibrations) -> dict[str, float]:
+    """``ece`` and ``ece_calibrated`` over all areas; NaN for a model without temperatures."""
+    errors = [sum(each[1:], start=each[0]).error for each in zip(*found.values(), strict=True)]
+    return dict(zip(("ece", "ece_calibrated"), [*errors, math.nan], strict=False))
 
 
 def predict_classes(context: Context, model: Segmenter, image: Image, params: EvaluateParams) -> Mask:
     """Class indices uint8 (H, W) of an image uint8 (H, W, 3)."""
-    maps = predict_scene(
+    return np.asarray(predict_probabilities(context, model, image, params).argmax(0), np.uint8)
+
+
+def predict_probabilities(
+    context: Context, model: Segmenter, image: Image, params: EvaluateParams
+) -> npt.NDArray[np.float32]:
+    """Probabilities (C, H, W) of an image uint8 (H, W, 3), in the windows of the section ``evaluate``."""
+    return predict_scene(
         model,
         image,
         preprocessing=model.preprocessing,
@@ -136,7 +166,6 @@ def predict_classes(context: Context, model: Segmenter, image: Image, params: Ev
         views=DIHEDRAL if params.views else PLAIN,
         machine=context.machine,
     )
-    return np.asarray(maps.argmax(0), np.uint8)
 
 
 def measure_seams(context: Context, source: Source, areas: dict[str, Area]) -> float:

@@ -76,6 +76,7 @@ def compare(source: str, reports: Mapping[str, EvaluationReport], params: Report
         "mf1": report.mf1,
         "miou_eroded": report.miou_eroded,
         "iou_batch_mean": report.iou_batch_mean,
+        "ece": (report.ece, report.ece_calibrated),
         "spread": report.miou_over_seeds,
         "selection": report.selection,
         "gain": None,

@@ -22,6 +22,7 @@ from weakseg.data.crops.dataset import StepDataset
 from weakseg.data.store import fingerprint, open_array
 from weakseg.evaluation.holdout import held_blocks, score_holdout
 from weakseg.inference.scene import PLAIN, View, predict_scene
+from weakseg.inference.trust import describe_trust
 from weakseg.networks.build import Segmenter
 from weakseg.pipeline.context import Context, open_context, tracked, write_report
 from weakseg.raster.gsd import load_gsd
@@ -60,7 +61,7 @@ def run(root: Path, source: Source) -> None:
                 result, model = train_segmenter(context, source, labelled, weak, seed, identity, report, keep_both=True)
                 if not context.machine.is_main:
                     continue
-                save_segmenter(folder / f"{name}.pt", model, context)
+                save_segmenter(folder / f"{name}.pt", model, context, measure_trust(context, model))
                 used, other = _kinds(params)
                 own.log_artifact(folder / f"{name}.pt", f"checkpoints/{used}")
                 if (folder / other / f"{name}.pt").is_file():  # without a hold-out there is no best one
@@ -198,7 +199,8 @@ def train_segmenter(
         used, other = _kinds(params)
         if keep_both:
             trained.load_state_dict(weights[other])
-            save_segmenter(context.layout.checkpoints(source) / other / f"seed{seed}.pt", trained, context)
+            beside = context.layout.checkpoints(source) / other / f"seed{seed}.pt"
+            save_segmenter(beside, trained, context, measure_trust(context, trained))
         trained.load_state_dict(weights[used])
         best_file.unlink(missing_ok=True)
     return result, trained
@@ -239,9 +241,18 @@ def predict(
     )
 
 
-def save_segmenter(path: Path, model: Segmenter, context: Context) -> None:
-    """Write a model file: weights and all that inference needs beside them."""
+def measure_trust(context: Context, model: Segmenter) -> dict[str, Any]:
+    """What the model file says of confidence and applicability, from a network that has not seen the hold-out."""
+
+    def probabilities(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return predict(context, model, image, PLAIN)
+
+    return describe_trust(model, context.layout.tiles, predict=probabilities, machine=context.machine)
+
+
+def save_segmenter(path: Path, model: Segmenter, context: Context, trust: Mapping[str, Any] | None = None) -> None:
+    """Write a model file: weights and all that inference needs beside them; ``trust`` is of :func:`measure_trust`."""
     params = context.params
     content = describe_model(params.segment.network.model_dump(mode="json"), context.scheme, model.preprocessing)
     content |= {"scale": params.tiles.scale, "gsd": load_gsd(context.layout.tiles)}
-    save_checkpoint(path, {**content, "weights": model.state_dict()})
+    save_checkpoint(path, {**content, **(trust or {}), "weights": model.state_dict()})

@@ -1,0 +1,98 @@
+"""How unlike what a network was trained on an image is, seen by its own encoder: the area of applicability.
+
+After Meyer and Pebesma, Predicting into unknown space? Estimating the area of applicability of spatial prediction
+models (Methods in Ecology and Evolution 12, 2021), the R package CAST. Their dissimilarity index is the distance in the
+space of the standardised predictors to the nearest training point, over the mean distance of training points; a place
+lies outside where it is above what was found between folds of the training data. Deviations:
+
+* The predictors are the encoder's features of all scales, averaged over some 100 px. So blur, light and noise count
+  (shallow features) as well as what is on the ground (deep ones).
+* They are not weighted: CAST takes the variable importance of a random forest, which a network has not.
+* The nearest of a few hundred prototypes drawn from the training places, not of all of them.
+* The limit is the 99th percentile of the distances between folds (CAST: the largest that is no outlier).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from weakseg.networks.encdec_unpool import Encoded, crop_back
+
+REACH: Final = 96  # px that features are averaged over, about
+_PARTS: Final = ("mean", "std", "prototypes", "typical", "limit")
+
+
+def pool_features(encoded: Encoded) -> Tensor:
+    """Features (B, D, rows, columns) float32 on the grid of the deepest, averaged over about ``REACH`` px.
+
+    All scales of the encoder one after another; D is their channels together.
+    """
+    features = encoded.features[1:]
+    deepest = features[-1]
+    stride = encoded.features[0].shape[2] // deepest.shape[2]
+    kernel = max(1, REACH // stride) | 1  # odd, so that it has a middle
+    steps = (feature.shape[2] // deepest.shape[2] for feature in features)
+    same = [F.avg_pool2d(f.float(), k) if k > 1 else f.float() for f, k in zip(features, steps, strict=True)]
+    return F.avg_pool2d(torch.cat(same, 1), kernel, 1, kernel // 2, count_include_pad=False)
+
+
+class Applicability(nn.Module):
+    """The dissimilarity index of every pixel, relative to its limit.
+
+    Args:
+        mean, std: float (D,) of the training features.
+        prototypes: (P, D), standardised features of training places; kept as float16.
+        typical: mean distance of two of them.
+        limit: of the index; above it nothing like the place was seen.
+    """
+
+    mean: Tensor
+    std: Tensor
+    prototypes: Tensor
+    typical: Tensor
+    limit: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor, prototypes: Tensor, typical: float, limit: float) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("std", std.float())
+        self.register_buffer("prototypes", prototypes.half().float())
+        self.register_buffer("typical", torch.tensor(typical, dtype=torch.float32))
+        self.register_buffer("limit", torch.tensor(limit, dtype=torch.float32))
+
+    def index(self, features: Tensor) -> Tensor:
+        """Features (N, D) -> dissimilarity index (N,)."""
+        return distances((features - self.mean) / self.std, self.prototypes).amin(1) / self.typical
+
+    def forward(self, encoded: Encoded) -> Tensor:
+        """Encoded images -> index over limit (B, 1, H, W) float32: above 1 nothing like it was seen."""
+        features = pool_features(encoded)
+        batch, depth, rows, columns = features.shape
+        found = self.index(features.permute(0, 2, 3, 1).reshape(-1, depth)) / self.limit
+        maps = found.reshape(batch, 1, rows, columns)
+        size = encoded.features[0].shape[2:]
+        return crop_back(F.interpolate(maps, size, mode="bilinear", align_corners=False), encoded.crop)
+
+    def content(self) -> dict[str, Tensor]:
+        """For a model file; prototypes as float16."""
+        parts = {name: getattr(self, name).cpu() for name in _PARTS}
+        return {**parts, "prototypes": parts["prototypes"].half()}
+
+
+def read_applicability(content: Mapping[str, Any] | None) -> Applicability | None:
+    """The inverse of :meth:`Applicability.content`; None for a model file that has none."""
+    if content is None:
+        return None
+    mean, std, prototypes, typical, limit = (content[name] for name in _PARTS)
+    return Applicability(mean, std, prototypes, float(typical), float(limit)).eval()
+
+
+def distances(places: Tensor, others: Tensor) -> Tensor:
+    """Euclidean distances (N, P) of places (N, D) and others (P, D)."""
+    squares = places.square().sum(1, keepdim=True) + others.square().sum(1) - 2 * places @ others.T
+    return squares.clamp(min=0).sqrt()
