@@ -64,6 +64,24 @@ def done(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Pat
     return Layout(root)
 
 
+# ---- trust ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [".", "best"])
+def test_model_files_say_what_they_were_trained_on_and_how_sure_to_be(done: Layout, kind: str) -> None:
+    content = load_checkpoint(done.checkpoints("pixel") / kind / "seed0.pt")
+    assert len(content["temperatures"]) == len(ISPRS)
+    assert content["applicability"]["prototypes"].dtype == torch.float16
+
+
+def test_the_evaluation_has_the_error_of_the_confidence_before_and_after(done: Layout) -> None:
+    found = EvaluationReport.model_validate(json.loads(done.report("evaluate", "pixel").read_text()))
+    assert 0 <= found.ece <= 1
+    assert 0 <= found.ece_calibrated <= 1
+    assert found.ece != found.ece_calibrated
+    assert 'id="confidence"' in (done.reports / "index.html").read_text()
+
+
 # ---- tiles ----------------------------------------------------------------------------------------------------------
 
 

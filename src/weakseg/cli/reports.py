@@ -50,3 +50,30 @@ def readme(context: typer.Context) -> None:
     from weakseg.report.readme import update_documents
 
     typer.echo("\n".join(map(str, update_documents(context.obj))) or "nothing to change")
+
+
+@app.command()
+def areas(
+    map_file: Annotated[Path, typer.Argument(metavar="MAP", help="A map that `weakseg predict` wrote.")],
+    zones: Annotated[Path | None, typer.Argument(metavar="POLYGONS", help="Measure inside each of them too.")] = None,
+    errors: Annotated[
+        Path | None,
+        typer.Option(
+            help="Correct for them: reports/evaluate/SOURCE.json, or a .csv (rows truth, columns map) of points."
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Column that names the polygons.")] = None,
+    table: Annotated[Path | None, typer.Option("--csv", help="Write a table.")] = None,
+    record: Annotated[
+        Path | None, typer.Option("--json", help="Write JSON; reports/areas.json is shown on the page of the report.")
+    ] = None,
+) -> None:
+    """How much of each class there is, in hectares, corrected for the errors of the map (Olofsson et al. 2014)."""
+    from weakseg.report.areas import measure_areas, table_text, write_csv, write_json
+
+    found = measure_areas(map_file, zones, errors=errors, name=name)
+    if table is not None:
+        write_csv(table, found)
+    if record is not None:
+        write_json(record, found, map_file=map_file, errors=errors)
+    typer.echo(table_text(found))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -104,6 +104,22 @@ class CostPoint:
 
 
 @dataclass(frozen=True)
+class MeasuredAreas:
+    """What ``weakseg areas --json reports/areas.json`` found; its zones as they stand there.
+
+    Attributes:
+        map: the map.  corrected: whether for its errors.  notes: what to know first.
+        zones: with ``zone``, ``covered`` and ``classes``, each with ``name``, ``mapped``, ``adjusted``, ``low`` and
+            ``high`` in m2, None where undefined.
+    """
+
+    map: str
+    corrected: bool
+    notes: tuple[str, ...]
+    zones: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
 class Tuning:
     """One study of `weakseg tune`: how its trials ended, and what the best one is worth on the hold-out inside N1.
 
@@ -133,6 +149,7 @@ class Page:
         confusions: int64 (C, C) by source, rows truth.
         curve_name: what ``curves`` shows, e.g. "mIoU on the hold-out inside N1".
         tuning: the last study of `weakseg tune`; None where there is none.
+        measured: class areas of a map of `weakseg areas`; None where there are none.
         validation, weak: scenes of validation and N2 areas; the first layer is the image.
         validation_all, weak_all: how many areas there are, shown or not.
         worst: by source, the crops with the largest share of wrong pixels, worst first.
@@ -151,6 +168,7 @@ class Page:
     curves: list[Curve] = field(default_factory=list)
     curve_name: str = ""
     tuning: Tuning | None = None
+    measured: MeasuredAreas | None = None
     costs: list[CostPoint] = field(default_factory=list)
     validation: list[Scene] = field(default_factory=list)
     weak: list[Scene] = field(default_factory=list)

@@ -20,7 +20,7 @@ from weakseg.core.layout import Layout
 from weakseg.core.methods import ORACLE, TASK_I, label_of
 from weakseg.evaluation.reports import AuditReport, EvaluationReport
 from weakseg.pipeline.context import Context
-from weakseg.report.content import Audit, CostPoint, Curve, Layer, Page, Role, Row, Scene
+from weakseg.report.content import Audit, CostPoint, Curve, Layer, MeasuredAreas, Page, Role, Row, Scene
 from weakseg.report.palette import SAFE, safe_scheme
 from weakseg.report.text import best_weak, number, plain, shown_first
 from weakseg.report.tuning_content import read_tuning
@@ -62,6 +62,7 @@ def gather_page(
         curves=curves,
         curve_name=curve_name,
         tuning=read_tuning(layout.reports / "tuning"),
+        measured=read_measured(layout.report("areas")),
         costs=read_costs(layout.report("label_cost")),
         validation=validation,
         validation_all=len(reports[TASK_I].areas),
@@ -194,6 +195,27 @@ def read_costs(path: Path) -> list[CostPoint]:
             f"{path} is no curve of label costs ({type(error).__name__}: {error})",
             expected='{"curve": [{"budget_name", "source", "cost_hours", "miou", "seeds"}, ...]}',
             cure="measure it again, or delete the file",
+        ) from error
+
+
+def read_measured(path: Path) -> MeasuredAreas | None:
+    """reports/areas.json of `weakseg areas`; None where there is none.
+
+    Raises:
+        StageError: the file is another one.
+    """
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text())
+        return MeasuredAreas(
+            str(found["map"]), found["errors"] is not None, tuple(map(str, found["notes"])), list(found["zones"])
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise StageError(
+            f"{path} is no table of areas ({type(error).__name__}: {error})",
+            expected="what `weakseg areas --json` writes",
+            cure="measure again, or delete the file",
         ) from error
 
 
