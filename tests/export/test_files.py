@@ -19,11 +19,14 @@ import torch
 from tests.generators.small_networks import save_network
 
 from weakseg.core.classes import ISPRS
-from weakseg.core.errors import DataError, WeightsError
+from weakseg.core.errors import DataError, ParamsError, WeightsError
+from weakseg.evaluation.applicability import fit_applicability
 from weakseg.export import files as export
 from weakseg.export.files import export_bundle, export_onnx, export_torchscript
+from weakseg.inference.model import load_predictor
 from weakseg.inference.polygons import write_polygons
 from weakseg.inference.predict import predict_raster
+from weakseg.inference.scene import DIHEDRAL, PLAIN
 from weakseg.training.machine import Machine
 from weakseg.training.segmenter import load_segmenter
 
@@ -59,6 +62,38 @@ def write_picture(path: Path, bands: int = 3) -> Path:
     with rasterio.open(path, "w", driver="GTiff", **shape, **place) as file:
         file.write(np.moveaxis(image, -1, 0))
     return path
+
+
+def taught_file(path: Path, network: dict[str, object]) -> Path:
+    """The same with temperatures and an area of applicability of random places."""
+    model, _ = load_segmenter(model_file(path, network))
+    depth = sum(feature.shape[1] for feature in model.encode(torch.zeros(1, 3, 32, 32)).features[1:])
+    places = torch.randn(60, depth, generator=torch.Generator().manual_seed(0)).abs()
+    known = fit_applicability(places, torch.arange(60) % 3).content()
+    return save_network(path, network, seed=1, scale=1.0, temperatures=[1.5, 1, 1, 2, 1], applicability=known)
+
+
+@pytest.mark.parametrize("network", [UNET, UNPOOL], ids=["unet", "encdec_unpool"])
+@pytest.mark.parametrize("kind", ["onnx", "torchscript", "bundle"])
+def test_an_export_with_applicability_says_what_the_model_says(
+    tmp_path: Path, network: dict[str, object], kind: str
+) -> None:
+    file, target = taught_file(tmp_path / "m.pt", network), tmp_path / f"m.{kind}"
+    write = {"onnx": export_onnx, "torchscript": export_torchscript, "bundle": export_bundle}[kind]
+    assert write(file, target, applicability=True) < 1e-4
+    ours, theirs = (load_predictor(path, DIHEDRAL[:2], CPU) for path in (file, target))
+    assert (theirs.temperatures, theirs.applicable) == ((1.5, 1, 1, 2, 1), True)
+    images = torch.randint(0, 256, (2, 3, 70, 45), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
+    torch.testing.assert_close(theirs.forward(images), ours.forward(images), atol=1e-4, rtol=1e-4)
+    write(file, target)
+    plain = load_predictor(target, PLAIN, CPU)
+    assert (plain.temperatures, plain.applicable, plain.maps) == (ours.temperatures, False, 5)
+
+
+def test_a_model_that_does_not_know_exports_no_applicability(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="does not know what it was trained on"):
+        export_onnx(model_file(tmp_path / "m.pt", UNPOOL), tmp_path / "m.onnx", applicability=True)
+    assert not (tmp_path / "m.onnx").exists()
 
 
 @pytest.mark.parametrize("network", [UNET, UNPOOL], ids=["unet", "encdec_unpool"])

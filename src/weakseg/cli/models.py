@@ -157,6 +157,9 @@ def export(
     int8: Annotated[
         bool, typer.Option("--int8", help="For CPUs: 8-bit integers, checked on the workspace's hold-out.")
     ] = False,
+    applicability: Annotated[
+        bool, typer.Option("--applicability", help="With a second output: how unlike the training every pixel is.")
+    ] = False,
 ) -> None:
     """Write a model for other programs and check it against this one."""
     from functools import partial
@@ -171,6 +174,8 @@ def export(
         from weakseg.core.layout import Layout
         from weakseg.export.quantise import export_int8
 
+        if applicability:
+            raise ParamsError("--int8 --applicability", expected="one of the two", cure="leave one out")
         if to == "torchscript":
             raise ParamsError("--int8 --to torchscript", expected="onnx | bundle", cure="name one of them")
         quantise = partial(export_int8, tiles=Layout(context.obj).tiles)
@@ -178,7 +183,7 @@ def export(
         held = quantise(model_file, target) if to == "onnx" else export_bundle(model_file, target, write=quantise)
         typer.echo(f"{target}: mIoU on the hold-out {held.after:.4f}, in float32 {held.before:.4f}")
         return
-    difference = kinds[to](find_model(context.obj, source), target)
+    difference = kinds[to](find_model(context.obj, source), target, applicability=applicability)
     typer.echo(f"{target}: largest difference of a probability {difference:.1e}")
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar, overload
+from typing import Any, Final, NoReturn, TypeVar, overload
 
 import numpy as np
 import torch
@@ -23,7 +24,8 @@ from torch import Tensor, nn
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import DataError, ParamsError, WeightsError
 from weakseg.core.files import atomic_path
-from weakseg.inference.model import SETTINGS
+from weakseg.inference.model import SETTINGS, run_session
+from weakseg.networks.applicability import Applicability, read_applicability
 from weakseg.networks.build import Segmenter
 from weakseg.networks.encdec_unpool import Crop, EncDecUnpool, Encoded
 from weakseg.training.checkpoints import scheme_of
@@ -40,14 +42,21 @@ _REQUIREMENTS: Final = "numpy>=2.2\nonnxruntime>=1.22\nrasterio>=1.4.3\n"
 class ExportNet(nn.Module):
     """A segmenter whose padding is tensor operations all through: a graph of it takes any size.
 
-    Args of forward: normalised images (B, 3, H, W). Returns probabilities (B, C, H, W).
+    Args of forward: normalised images (B, 3, H, W). Returns probabilities (B, C, H, W), and with ``known`` the
+    dissimilarity index over its limit (B, 1, H, W) beside them.
     """
 
-    def __init__(self, model: Segmenter) -> None:
+    def __init__(self, model: Segmenter, known: Applicability | None = None) -> None:
         super().__init__()
         self.net = model.net
+        self.known = known
 
-    def forward(self, image: Tensor) -> Tensor:
+    @property
+    def outputs(self) -> list[str]:
+        """Their names."""
+        return ["probabilities"] if self.known is None else ["probabilities", "dissimilarity"]
+
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         height, width = image.shape[-2], image.shape[-1]
         rows, top = _repeat_border(height, self.net.stride, image.device)
         columns, left = _repeat_border(width, self.net.stride, image.device)
@@ -55,8 +64,11 @@ class ExportNet(nn.Module):
         crop = Crop(top, left, height, width)
         if isinstance(self.net, EncDecUnpool):
             bottleneck, indices = self.net.encoder(padded)
-            return self.net.decode(Encoded((padded, bottleneck), indices, crop)).softmax(1)
-        return self.net.decode(Encoded(tuple(self.net.encoder(padded)), (), crop)).softmax(1)
+            encoded = Encoded((padded, bottleneck), indices, crop)
+        else:
+            encoded = Encoded(tuple(self.net.encoder(padded)), (), crop)
+        probabilities = self.net.decode(encoded).softmax(1)
+        return probabilities if self.known is None else (probabilities, self.known(encoded))
 
 
 def _repeat_border(length: int, multiple: int, device: torch.device) -> tuple[Tensor, int]:
@@ -67,22 +79,24 @@ def _repeat_border(length: int, multiple: int, device: torch.device) -> tuple[Te
     return places.clamp(min=0).clamp(max=length - 1), before
 
 
-def export_onnx(model_file: Path, target: Path) -> float:
+def export_onnx(model_file: Path, target: Path, *, applicability: bool = False) -> float:
     """Write one ``.onnx`` file; returns the largest difference of a probability from torch's.
+
+    ``applicability``: with a second output ``dissimilarity``, above 1 where nothing like it was seen.
 
     The TorchScript-based exporter: the torch.export-based one took more than 70 s of CPU for these networks (2.15).
 
     Raises:
         WeightsError: the exported network differs by more than 1e-4.
-        ParamsError: the extra ``export`` is not installed.
+        ParamsError: the extra ``export`` is not installed, or the model has no ``applicability``.
     """
     try:
         import onnxruntime
     except ImportError as error:
         raise ParamsError("no onnxruntime", expected="the extra export", cure="install weakseg[export]") from error
-    network, scheme, content = _open(model_file)
-    names: dict[str, Any] = {"input_names": ["image"], "output_names": ["probabilities"]}
-    dynamic = {name: {0: "batch", 2: "height", 3: "width"} for name in ("image", "probabilities")}
+    network, scheme, content = _open(model_file, applicability)
+    names: dict[str, Any] = {"input_names": ["image"], "output_names": network.outputs}
+    dynamic = {name: {0: "batch", 2: "height", 3: "width"} for name in ("image", *network.outputs)}
     with atomic_path(target) as temporary:
         with _quiet():
             torch.onnx.export(
@@ -96,12 +110,12 @@ def export_onnx(model_file: Path, target: Path) -> float:
             )
         add_property(temporary, _settings(scheme, content))
         session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
-        return _check_parity(target, network, lambda x: torch.from_numpy(session.run(None, {"image": x.numpy()})[0]))
+        return _check_parity(target, network, run_session(session))
 
 
-def export_torchscript(model_file: Path, target: Path) -> float:
+def export_torchscript(model_file: Path, target: Path, *, applicability: bool = False) -> float:
     """Write one TorchScript file, traced; returns the largest difference of a probability, as :func:`export_onnx`."""
-    network, scheme, content = _open(model_file)
+    network, scheme, content = _open(model_file, applicability)
     extra = {SETTINGS: _settings(scheme, content)}
     with atomic_path(target) as temporary, _quiet(), torch.no_grad():
         traced = torch.jit.trace(network, torch.zeros(_TRACED), check_trace=False)  # type: ignore[no-untyped-call]
@@ -110,16 +124,19 @@ def export_torchscript(model_file: Path, target: Path) -> float:
 
 
 @overload
-def export_bundle(model_file: Path, target: Path) -> float: ...
+def export_bundle(model_file: Path, target: Path, *, applicability: bool = False) -> float: ...
 @overload
 def export_bundle(model_file: Path, target: Path, *, write: Callable[[Path, Path], Written]) -> Written: ...
-def export_bundle(model_file: Path, target: Path, *, write: Callable[[Path, Path], Any] = export_onnx) -> Any:
+def export_bundle(
+    model_file: Path, target: Path, *, write: Callable[[Path, Path], Any] | None = None, applicability: bool = False
+) -> Any:
     """Write a folder with the model, its classes and preprocessing, a script, requirements and INSTRUCTIONS.md.
 
     The folder needs neither weakseg nor torch. One that is there is replaced if it is a bundle, else refused. ``write``
     makes its ``model.onnx``, and what it says is returned.
     """
-    _, scheme, content = _open(model_file)
+    _, scheme, content = _open(model_file, applicability)
+    write = write or partial(export_onnx, applicability=applicability)
     if target.exists() and not (target / "model.onnx").is_file() and (target.is_file() or any(target.iterdir())):
         raise DataError(f"{target} is no bundle", expected="a new or empty folder", cure="choose another name")
     building = target.with_name(f".{target.name}.tmp")
@@ -137,13 +154,21 @@ def export_bundle(model_file: Path, target: Path, *, write: Callable[[Path, Path
     return said
 
 
-def _open(model_file: Path) -> tuple[ExportNet, ClassScheme, dict[str, Any]]:
+def _open(model_file: Path, applicability: bool = False) -> tuple[ExportNet, ClassScheme, dict[str, Any]]:
     from weakseg.training.segmenter import load_segmenter
 
     model, content = load_segmenter(model_file)
     stored = {key: list(value) for key, value in asdict(model.preprocessing).items()}
     settings = {**stored, "scale": content["scale"], "gsd": content.get("gsd")}
-    return ExportNet(model).eval(), scheme_of(content), settings
+    settings |= {"temperatures": content.get("temperatures"), "applicable": applicability}
+    known = read_applicability(content.get("applicability")) if applicability else None
+    if applicability and known is None:
+        raise ParamsError(
+            f"{model_file} does not know what it was trained on",
+            expected="a model of a weakseg from 2026-11-28 on",
+            cure="train it again, or export without --applicability",
+        )
+    return ExportNet(model, known).eval(), scheme_of(content), settings
 
 
 @contextmanager
@@ -154,24 +179,29 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _check_parity(target: Path, network: nn.Module, exported: Callable[[Tensor], Tensor]) -> float:
+def _check_parity(target: Path, network: nn.Module, exported: Callable[[Tensor], Tensor | Sequence[Tensor]]) -> float:
     generator = torch.Generator().manual_seed(0)
     worst = 0.0
     with torch.no_grad():
         for shape in _CHECKED:
             images = torch.randn(shape, generator=generator)
-            expected, found = network(images), exported(images)
-            if found.shape != expected.shape:
-                worst = float("inf")
-                break
-            worst = max(worst, float((found - expected).abs().max()))
-    if not worst <= PARITY:
-        raise WeightsError(
-            f"{target}: probabilities differ by {worst:.2g} from torch's",
-            expected=f"<= {PARITY}",
-            cure="report this fault",
-        )
-    return worst
+            for expected, found in zip(_outputs(network(images)), _outputs(exported(images)), strict=True):
+                if found.shape != expected.shape:
+                    return _differs(target, float("inf"))
+                worst = max(worst, float((found - expected).abs().max()))
+    return worst if worst <= PARITY else _differs(target, worst)
+
+
+def _outputs(found: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    return [found] if isinstance(found, Tensor) else list(found)
+
+
+def _differs(target: Path, worst: float) -> NoReturn:
+    raise WeightsError(
+        f"{target}: probabilities differ by {worst:.2g} from torch's",
+        expected=f"<= {PARITY}",
+        cure="report this fault",
+    )
 
 
 def _settings(scheme: ClassScheme, settings: dict[str, Any]) -> str:

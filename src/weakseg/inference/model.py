@@ -23,8 +23,7 @@ from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import ParamsError, WeightsError
 from weakseg.data.crops.augment import Preprocessing, normalise
 from weakseg.inference.scene import ONE_SCALE, View, mean_over_views
-from weakseg.networks.applicability import Applicability, read_applicability
-from weakseg.networks.build import Segmenter
+from weakseg.networks.applicability import read_applicability
 from weakseg.training.checkpoints import scheme_of
 from weakseg.training.machine import Machine
 
@@ -91,6 +90,8 @@ def load_predictor(
     return load(model_file, average, machine, digest.hexdigest())
 
 
+Seen = tuple[Tensor, Tensor | None]
+"""Of normalised images: probabilities (B, C, h, w), and the index over its limit (B, 1, h, w) where it is known."""
 Average = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
 """A network (normalised images -> probabilities) and images -> the mean probabilities over views and scales."""
 
@@ -105,9 +106,13 @@ def _load_checkpoint(model_file: Path, average: Average, machine: Machine, diges
     known = read_applicability(content.get("applicability"))  # files of before 2026-11-28 have none
     known = known and known.to(device)
 
+    def see(images: Tensor) -> Seen:
+        encoded = network.encode(images)
+        return network.decode(encoded).float().softmax(1), None if known is None else known(encoded)
+
     def forward(images: Tensor) -> Tensor:
         with torch.inference_mode(), machine.autocast():
-            return _with_index(network, known, average, normalise(images, preprocessing))
+            return _with_index(see, average, normalise(images, preprocessing))
 
     return Predictor(
         forward,
@@ -121,33 +126,32 @@ def _load_checkpoint(model_file: Path, average: Average, machine: Machine, diges
     )
 
 
-def _with_index(network: Segmenter, known: Applicability | None, average: Average, images: Tensor) -> Tensor:
+def _with_index(see: Callable[[Tensor], Seen], average: Average, images: Tensor) -> Tensor:
     """Mean probabilities of normalised images and, below them, the index of the images as they are, if it is known."""
-    seen: list[Tensor] = []
+    plain: list[Tensor | None] = []
 
     def run(view: Tensor) -> Tensor:
-        encoded = network.encode(view)
-        if known is not None and view is images:  # the view that is neither turned nor resized, where there is one
-            seen.append(known(encoded))
-        return network.decode(encoded).float().softmax(1)
+        probabilities, index = see(view)
+        if view is images:  # the view that is neither turned nor resized, where there is one
+            plain.append(index)
+        return probabilities
 
     maps = average(run, images)
-    if known is None:
-        return maps
-    return torch.cat([maps, seen[0] if seen else known(network.encode(images))], 1)
+    index = plain[0] if plain else see(images)[1]
+    return maps if index is None else torch.cat([maps, index], 1)
 
 
 def _load_bundle(folder: Path, average: Average, machine: Machine, digest: str) -> Predictor:
     settings = json.loads((folder / "preprocessing.json").read_text())
     settings |= json.loads((folder / "classes.json").read_text())
     session = _open_session(folder / "model.onnx", machine)
-    return _exported(_run_session(session), settings, average, torch.device("cpu"), digest)
+    return _exported(run_session(session), settings, average, torch.device("cpu"), digest)
 
 
 def _load_onnx(model_file: Path, average: Average, machine: Machine, digest: str) -> Predictor:
     session = _open_session(model_file, machine)
     settings = _settings_in(model_file, session.get_modelmeta().custom_metadata_map.get(SETTINGS))
-    return _exported(_run_session(session), settings, average, torch.device("cpu"), digest)
+    return _exported(run_session(session), settings, average, torch.device("cpu"), digest)
 
 
 def _load_torchscript(model_file: Path, average: Average, machine: Machine, digest: str) -> Predictor:
@@ -157,22 +161,35 @@ def _load_torchscript(model_file: Path, average: Average, machine: Machine, dige
         script = torch.jit.load(str(model_file), map_location=device, _extra_files=kept)  # type: ignore[no-untyped-call]
     settings = _settings_in(model_file, kept[SETTINGS])
 
-    return _exported(script, settings, average, device, digest)
+    def run(images: Tensor) -> Sequence[Tensor]:
+        outputs = script(images)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
+
+    return _exported(run, settings, average, device, digest)
 
 
 def _exported(
-    run: Callable[[Tensor], Tensor], settings: dict[str, Any], average: Average, device: torch.device, digest: str
+    run: Callable[[Tensor], Sequence[Tensor]],
+    settings: dict[str, Any],
+    average: Average,
+    device: torch.device,
+    digest: str,
 ) -> Predictor:
-    """A predictor of a network that takes normalised images and gives probabilities."""
+    """A predictor of a network that takes normalised images and gives probabilities and, if asked for, the index."""
     preprocessing = Preprocessing(tuple(settings["mean"]), tuple(settings["std"]))
+    applicable = bool(settings.get("applicable"))
+
+    def see(images: Tensor) -> Seen:
+        outputs = run(images)
+        return outputs[0], outputs[1] if applicable else None
 
     def forward(images: Tensor) -> Tensor:
         with torch.inference_mode():
-            return average(run, normalise(images, preprocessing))
+            return _with_index(see, average, normalise(images, preprocessing))
 
     temperatures = tuple(settings.get("temperatures") or ())
     scheme, scale = _scheme_in(settings), float(settings["scale"])
-    return Predictor(forward, scheme, scale, settings["gsd"], device, digest, temperatures)
+    return Predictor(forward, scheme, scale, settings["gsd"], device, digest, temperatures, applicable)
 
 
 def _open_session(path: Path, machine: Machine) -> Any:
@@ -192,8 +209,13 @@ def _open_session(path: Path, machine: Machine) -> Any:
         ) from error
 
 
-def _run_session(session: Any) -> Callable[[Tensor], Tensor]:
-    return lambda pixels: torch.from_numpy(session.run(None, {"image": pixels.contiguous().numpy()})[0])
+def run_session(session: Any) -> Callable[[Tensor], list[Tensor]]:
+    """Normalised images -> all outputs of an onnxruntime session."""
+
+    def run(images: Tensor) -> list[Tensor]:
+        return [torch.from_numpy(output) for output in session.run(None, {"image": images.contiguous().numpy()})]
+
+    return run
 
 
 def _is_torchscript(path: Path) -> bool:

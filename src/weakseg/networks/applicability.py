@@ -34,9 +34,9 @@ def pool_features(encoded: Encoded) -> Tensor:
     """
     features = encoded.features[1:]
     deepest = features[-1]
-    stride = encoded.features[0].shape[2] // deepest.shape[2]
+    stride = int(encoded.features[0].shape[2] // deepest.shape[2])  # int: of a tracer these are tensors
     kernel = max(1, REACH // stride) | 1  # odd, so that it has a middle
-    steps = (feature.shape[2] // deepest.shape[2] for feature in features)
+    steps = (int(feature.shape[2] // deepest.shape[2]) for feature in features)
     same = [F.avg_pool2d(f.float(), k) if k > 1 else f.float() for f, k in zip(features, steps, strict=True)]
     return F.avg_pool2d(torch.cat(same, 1), kernel, 1, kernel // 2, count_include_pad=False)
 
