@@ -1,12 +1,14 @@
-"""Pictures of MLflow (docs/experiments.md) and optuna-dashboard (docs/tuning.md), taken in a headless Chromium.
+"""Pictures of `weakseg tag` (docs/tagging.md), MLflow (docs/experiments.md) and optuna-dashboard (docs/tuning.md).
 
     apt-get install chromium chromium-driver
     make demo
     weakseg tune --workers 2
     python scripts/screenshots.py --root . --compare evaluate@pixel evaluate@consistency evaluate@full
 
-Works on copies of the workspace's records (``mlflow.db``, ``.weakseg/tuning.journal``), so a running pipeline is not
-disturbed. Writes ``mlflow_compare.png`` and ``optuna_dashboard.png``; what is not recorded is left out with a word.
+They are taken in a headless Chromium. Works on copies of the workspace's records (``mlflow.db``,
+``.weakseg/tuning.journal``), so a running pipeline is not disturbed. Writes ``tag.jpg``, ``tag_grid.jpg``,
+``mlflow_compare.png`` and ``optuna_dashboard.png``; what is not recorded is left out with a word. ``--only tag`` takes
+one of them.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -31,6 +34,9 @@ from typing import Any
 
 from PIL import Image
 
+from weakseg.labels.crop_order import write_order
+from weakseg.tagging.proposals import propose_crops
+from weakseg.tagging.run import tag_server
 from weakseg.tracking import find_run
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +44,8 @@ PATIENCE = 300.0  # seconds: on a busy machine MLflow takes long to start
 COMPARED = ["evaluate@pixel", "evaluate@consistency", "evaluate@full"]
 WIDTH, MLFLOW_HEIGHT, OPTUNA_HEIGHT = 1300, 1446, 1240  # of the page, in pixels: as far as its tables and charts go
 MOST_BYTES = 300_000
+TAG_HEIGHT = 780
+TAG_CROP = ("area8", (116, 36, 64, 64))  # all classes of the embedded scenes in one crop
 # The assistant of MLflow opens its panel on the first visit and covers a quarter of the page.
 BEFORE_LOADING = """
 localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
@@ -51,17 +59,51 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=ROOT, help="workspace whose records are shown")
     parser.add_argument("--pictures", type=Path, default=ROOT / "docs" / "pictures")
     parser.add_argument("--compare", nargs="+", default=COMPARED, metavar="STAGE", help="last runs of these stages")
+    parser.add_argument("--only", choices=["tag", "mlflow", "optuna"], help="take these alone")
     options = parser.parse_args()
+    wanted = [options.only] if options.only else ["tag", "mlflow", "optuna"]
     options.pictures.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, browser() as page:
-        if (options.root / "mlflow.db").is_file():
+        if "tag" in wanted:
+            take_tag(page, options.root, Path(scratch), options.pictures)
+        if "mlflow" not in wanted:
+            pass
+        elif (options.root / "mlflow.db").is_file():
             take_mlflow(page, options.root, Path(scratch), options.compare, options.pictures)
         else:
             print(f"no {options.root}/mlflow.db: run `make demo` first")
-        if (options.root / ".weakseg" / "tuning.journal").is_file():
+        if "optuna" not in wanted:
+            pass
+        elif (options.root / ".weakseg" / "tuning.journal").is_file():
             take_optuna(page, options.root, Path(scratch), options.pictures)
         else:
             print(f"no {options.root}/.weakseg/tuning.journal: run `weakseg tune` first")
+
+
+def take_tag(page: Any, root: Path, scratch: Path, pictures: Path) -> None:
+    """A crop with the guesses of the demo's model, and the grid for cars, in a workspace without tags."""
+    workspace = scratch / "tagged"
+    (workspace / "data").mkdir(parents=True)
+    for name in ("params.yaml", "data/images", "data/classes.yaml"):
+        (workspace / name).symlink_to((root / name).resolve())
+    crops = propose_crops(workspace, size=48).crops
+    write_order(workspace / "order.csv", [TAG_CROP, *(crop for crop in crops if crop[1][2] == crop[1][3])])
+    model = root / "out" / "checkpoints" / "consistency" / "seed0.pt"
+    options = {"order": workspace / "order.csv", "model": str(model) if model.is_file() else "none"}
+    with tag_server(workspace, **options) as (server, said):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        window = {"width": WIDTH, "height": TAG_HEIGHT, "deviceScaleFactor": 1, "mobile": False}
+        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
+        for _ in range(2):  # the second time the model is there
+            page.get(said.splitlines()[0])
+            wait(lambda: page.execute_script("return !document.getElementById('door').hidden"), "the door")
+            page.execute_script("document.getElementById('name').value = 'Ana'; enter()")
+            time.sleep(15)
+        keep_photo(page, pictures / "tag.jpg")
+        page.execute_script("change('grid', about.classes.length - 1)")
+        time.sleep(30)
+        keep_photo(page, pictures / "tag_grid.jpg")
+        server.shutdown()
 
 
 def take_mlflow(page: Any, root: Path, scratch: Path, stages: Sequence[str], pictures: Path) -> None:
@@ -184,6 +226,13 @@ def click(page: Any, selector: str) -> None:
 
     wait(lambda: page.find_elements(By.CSS_SELECTOR, selector), selector)
     page.find_element(By.CSS_SELECTOR, selector).click()
+
+
+def keep_photo(page: Any, picture: Path) -> None:
+    """Write the page as JPEG: most of it is a photograph."""
+    with Image.open(io.BytesIO(page.get_screenshot_as_png())) as image:
+        image.convert("RGB").save(picture, quality=82, optimize=True)
+    print(f"wrote {picture}, {picture.stat().st_size} bytes")
 
 
 def keep(page: Any, picture: Path) -> None:

@@ -13,7 +13,16 @@ import pytest
 
 from weakseg.core.classes import ISPRS
 from weakseg.core.errors import DataError
-from weakseg.labels.answers import AnswerFile, TagAnswer, TakenBack, check_annotator, in_force, now, read_answers
+from weakseg.labels.answers import (
+    AnswerFile,
+    ClosedFileError,
+    TagAnswer,
+    TakenBack,
+    check_annotator,
+    in_force,
+    now,
+    read_answers,
+)
 
 
 def answer(name: str = "a1", **changes: Any) -> TagAnswer:
@@ -109,6 +118,14 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
         assert path.read_bytes() == before
         assert file.add([answer("a2")]) == [answer("a2")]
     assert [one.id for one in read_answers(path, ISPRS)] == ["a1", "a2"]
+
+
+def test_a_closed_file_takes_nothing(tmp_path: Path) -> None:
+    with AnswerFile(tmp_path / "answers.jsonl", ISPRS) as file:
+        pass
+    with pytest.raises(ClosedFileError, match="is closed; expected a server that runs"):
+        file.add([answer()])
+    assert read_answers(tmp_path / "answers.jsonl", ISPRS) == []
 
 
 def test_many_threads_lose_and_double_nothing(tmp_path: Path) -> None:

@@ -16,7 +16,16 @@ from tests.generators.plain_rasters import save_raster as save
 
 from weakseg.core.classes import IGNORE, ISPRS, ClassScheme
 from weakseg.core.errors import DataError
-from weakseg.raster.open import RasterInfo, read_image, read_info, read_mask, read_window, write_raster
+from weakseg.raster.open import (
+    RasterInfo,
+    read_image,
+    read_info,
+    read_mask,
+    read_overview,
+    read_valid,
+    read_window,
+    write_raster,
+)
 
 ROTATED = (0.08, 0.03, 497000.0, 0.03, -0.08, 5420000.0)  # turned by about 20 degrees
 PLACED = RasterInfo(6, 8, 3, "uint8", crs=CRS.from_epsg(25832).to_wkt(), transform=ROTATED, nodata=7.0)
@@ -241,3 +250,24 @@ def test_a_raster_that_lies_by_rational_polynomials_is_refused_here_and_kept_in_
     write_bands(tmp_path / "map.tif", [np.zeros((1, 4, 5), np.uint8)], source, names=("class",))
     with rasterio.open(tmp_path / "map.tif") as file:
         assert file.rpcs == points
+
+
+def test_an_overview_is_a_small_picture_of_the_whole(tmp_path: Path) -> None:
+    image = np.zeros((40, 80, 3), np.uint8)
+    image[:20, :40] = (200, 100, 50)
+    write_raster(tmp_path / "a.tif", image)
+    small = read_overview(tmp_path / "a.tif", 8)
+    assert small.shape == (4, 8, 3)
+    assert (small[:2, :4] == (200, 100, 50)).all()
+    assert not small[2:].any()
+    assert (read_overview(tmp_path / "a.tif", 500) == image).all()  # never larger than the raster
+
+
+def test_where_a_window_has_data_is_that_part_of_the_whole(tmp_path: Path) -> None:
+    valid = np.zeros((40, 80), bool)
+    valid[10:30, 5:50] = True
+    write_raster(tmp_path / "a.tif", np.full((40, 80, 3), 9, np.uint8), valid=valid)
+    found = read_valid(tmp_path / "a.tif", window=(8, 40, 10, 20))
+    assert found is not None
+    assert (found == valid[8:18, 40:60]).all()
+    assert read_valid(tmp_path / "a.tif", window=(12, 6, 10, 20)) is None

@@ -12,7 +12,7 @@ from rasterio.crs import CRS
 
 from weakseg.core.classes import ISPRS
 from weakseg.core.errors import DataError
-from weakseg.raster.open import RasterInfo, read_image, read_info, read_mask, read_window, write_raster
+from weakseg.raster.open import RasterInfo, read_image, read_info, read_mask, read_overview, read_window, write_raster
 from weakseg.raster.orientation import orientation_of, seen_shape, stored_window, turn
 from weakseg.raster.stream import inspect_source, open_reader
 from weakseg.raster.uploads import open_upload
@@ -41,6 +41,8 @@ def test_images_are_turned_as_pillow_turns_them(tmp_path: Path, suffix: str, ori
     info = read_info(path)
     assert (info.height, info.width) == seen.shape[:2] == seen_shape(16, 24, orientation)
     np.testing.assert_array_equal(read_window(path, (1, 2, 5, 7)), found[1:6, 2:9])
+    np.testing.assert_array_equal(read_overview(path, 24), found)
+    assert read_overview(path, 12).shape == (*seen_shape(8, 12, orientation), 3)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])

@@ -120,8 +120,11 @@ def test_agreement_is_shown_and_disputes_are_served(workspace: Path, client: Cli
     assert rows["car"] == ["2", "1.000", "1.000"]
     assert rows["building"] == ["2", "0.500", "0.000"]
     assert [str(one) for one in divided] == ["t1 row 16 column 0, 16x16 px; building: Ana no, Ben yes"]
-    found = run(workspace, "tag", "--agreement")
+    found = run(workspace, "labels", "agreement", "--disputes", str(workspace / "disputes.csv"))
     assert "1 disputed crops\nt1 row 16 column 0, 16x16 px; building: Ana no, Ben yes\n" in found.output
+    assert (workspace / "disputes.csv").read_text() == (
+        "area,row,column,height,width,disputed\nt1,16,0,16,16,building\n"
+    )
     assert "1 crop(s) are disputed" in merge_tags(workspace)
     assert "t1,16,0,16,16,tree,building,64,64" in table(workspace)
 
@@ -145,7 +148,7 @@ def test_the_third_decides_a_dispute(workspace: Path) -> None:
     assert "t1,0,0,16,16,tree,,64,64" in table(workspace)
 
 
-@pytest.mark.parametrize("words", [["--merge", "--agreement"], ["--replace"], ["--disputes", "--merge"]])
+@pytest.mark.parametrize("words", [["--replace"], ["--disputes", "--merge"]])
 def test_options_that_exclude_each_other_are_refused(workspace: Path, words: list[str]) -> None:
     assert "options that exclude each other" in str(run(workspace, "tag", *words).exception)
 

@@ -343,6 +343,7 @@ def test_a_second_server_of_the_workspace_is_refused(workspace: Path, serve: Cal
         ({"overlap": 1.5}, ParamsError, "--overlap 1.5; expected a share from 0 to 1"),
         ({"order": Path("x.csv"), "areas": ["t1"]}, ParamsError, "--order with --areas or --disputes"),
         ({"order": Path("x.csv")}, DataError, "no file x.csv; expected a CSV of crops"),
+        ({"disputes": True}, DataError, "nothing to tag: 0 crops on which the annotators are divided; expected crops"),
         ({"areas": ["t9"]}, DataError, "area t9; expected areas of data/images: p1, p2, t1, t2, v1"),
     ],
 )

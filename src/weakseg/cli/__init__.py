@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from weakseg.cli.data import app as data
+from weakseg.cli.labels import app as labels
 from weakseg.cli.models import app as models
 from weakseg.cli.pipeline import app as pipeline
 from weakseg.cli.reports import app as reports
@@ -37,7 +38,7 @@ def root_option(
     context.obj = root
 
 
-for group in (pipeline, data, tagging, reports, studies, models, runs):
+for group in (pipeline, data, tagging, labels, reports, studies, models, runs):
     app.add_typer(group)
 
 

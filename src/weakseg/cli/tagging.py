@@ -30,26 +30,18 @@ def tag(
     disputes: Annotated[bool, typer.Option("--disputes", help="Tag the crops on which people are divided.")] = False,
     merge: Annotated[bool, typer.Option("--merge", help="Write the answers into data/tags/tags.csv, and end.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="With --merge: answers win over other tags.")] = False,
-    agreement: Annotated[
-        bool, typer.Option("--agreement", help="Show how far people agree and the disputed crops, and end.")
-    ] = False,
 ) -> None:
     """Show a local page to tag crops, for one person or several; every answer is on disk before the next crop shows."""
-    if merge + agreement + disputes > 1 or (replace and not merge):
+    if (merge and disputes) or (replace and not merge):
         raise ParamsError(
             "options that exclude each other",
-            expected="one of --merge [--replace], --agreement, --disputes",
+            expected="--merge, with or without --replace, or --disputes",
             cure="choose",
         )
     if merge:
         from weakseg.tagging.merging import merge_tags
 
         typer.echo(merge_tags(context.obj, replace=replace))
-    elif agreement:
-        from weakseg.tagging.merging import describe_agreement
-
-        table, divided = describe_agreement(context.obj)
-        typer.echo("\n".join([table, "", f"{len(divided)} disputed crops", *map(str, divided)]))
     else:
         chosen = [name.strip() for name in areas.split(",") if name.strip()]
         _serve(context.obj, order, chosen, size, overlap, model, port, disputes)

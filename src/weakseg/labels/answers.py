@@ -125,6 +125,10 @@ class TakenBack:
 Event = TagAnswer | TakenBack
 
 
+class ClosedFileError(DataError):
+    """The file of answers is closed: its server is ending."""
+
+
 def check_annotator(name: str) -> str:
     """The name of a person as it is kept: Unicode NFC, without blanks at its ends; DataError where it is none."""
     kept = unicodedata.normalize("NFC", name).strip()
@@ -234,7 +238,9 @@ class AnswerFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        os.close(self._file)
+        with self._lock:  # an answer that is being written is written whole
+            os.close(self._file)
+            self._file = -1
 
     def add(self, events: Sequence[Event]) -> list[Event]:
         """Write events and wait until they are on disk; returns those that were new.
@@ -242,6 +248,7 @@ class AnswerFile:
         An event whose id the file has is left out, so sending an answer again is harmless.
 
         Raises:
+            ClosedFileError: the file is closed.
             DataError: one that makes no sense (:meth:`TagAnswer.check`), or a full disk; nothing has been written.
         """
         for event in events:
@@ -249,6 +256,8 @@ class AnswerFile:
                 event.check(self._classes)
         with self._lock:
             fresh = list({event.id: event for event in events if event.id not in self._ids}.values())
+            if self._file < 0:
+                raise ClosedFileError(f"{self.path} is closed", expected="a server that runs", cure="start it again")
             if fresh:
                 lines = [json.dumps(event.to_json(), ensure_ascii=False, allow_nan=False) + "\n" for event in fresh]
                 self._write("".join(lines).encode())

@@ -241,6 +241,14 @@ def write_raster(
         raise unwritable(path, error) from error
 
 
+def quiet_process() -> None:
+    """Silence rasterio's warnings of :func:`_quiet` for good, where many threads read: filters are the process's."""
+    from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning
+
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+    warnings.filterwarnings("ignore", category=NodataShadowWarning)
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence rasterio where a raster lies nowhere on Earth, or has a nodata value and an alpha band."""

@@ -13,6 +13,7 @@ from weakseg.core.layout import Layout
 from weakseg.core.params import load_params
 from weakseg.labels.agreement import Dispute, agreement_of, disputes_of
 from weakseg.labels.answers import TagAnswer, read_answers
+from weakseg.labels.crop_order import write_order
 from weakseg.labels.opinions import Merged, merge_answers, opinions_of
 from weakseg.labels.tag_table import further_columns, raster_sizes, read_tags, write_tags
 
@@ -110,6 +111,12 @@ def describe_agreement(root: Path) -> tuple[str, list[Dispute]]:
         for one in agreement_of(opinions, scheme)
     ]
     return "\n".join(lines), disputes_of(opinions)
+
+
+def write_disputes(path: Path, disputes: Sequence[Dispute]) -> None:
+    """A CSV of disputed crops that `weakseg tag --order` serves, with the classes in question."""
+    names = [";".join(dispute.classes) for dispute in disputes]
+    write_order(path, [dispute.crop for dispute in disputes], {"disputed": names})
 
 
 def _people(answers: Sequence[TagAnswer]) -> list[str]:

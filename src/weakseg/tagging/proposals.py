@@ -71,6 +71,12 @@ def propose_crops(
         said = f"{len(crops)} crops on which the annotators are divided"
     else:
         crops, said = _wanted(rows, scheme, sizes, params, areas, size)
+    if not crops:
+        raise DataError(
+            f"nothing to tag: {said}",
+            expected="crops without tags, or with unknown classes",
+            cure="name other areas with --areas, or crops with --order",
+        )
     return Proposal(tuple(crops), known, sizes, said)
 
 

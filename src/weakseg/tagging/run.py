@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.server import ThreadingHTTPServer
@@ -14,6 +15,7 @@ from weakseg.core.errors import ParamsError, TrackingError
 from weakseg.core.layout import Layout
 from weakseg.core.params import load_params
 from weakseg.labels.answers import AnswerFile
+from weakseg.raster.open import quiet_process
 from weakseg.tagging.guesses import Guesser, Predict, predict_with
 from weakseg.tagging.pictures import CropPictures
 from weakseg.tagging.proposals import propose_crops
@@ -57,6 +59,8 @@ def tag_server(
             cure="mend the options",
         )
     layout = Layout(root)
+    quiet_process()
+    os.environ.setdefault("GDAL_CACHEMAX", "256")  # MiB; GDAL's own is 5 % of the machine, which an overview fills
     scheme, token = load_classes(layout.classes), workspace_token(root)
     with only_server(root):
         proposal = propose_crops(root, order=order, areas=areas, size=size, disputes=disputes)

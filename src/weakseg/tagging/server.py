@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import ValidationError
 
 from weakseg.core.errors import StageError, WeaksegError
+from weakseg.labels.answers import ClosedFileError
 from weakseg.report.palette import safe_scheme
 from weakseg.serving.local_server import HOST, LocalHandler, bind
 from weakseg.tagging.session import TagSession, actions_of
@@ -167,6 +168,8 @@ class _Handler(LocalHandler):
     def _answering(self) -> Iterator[None]:
         try:
             yield
+        except ClosedFileError:  # no answer at all: the page keeps its own and asks again until a server is back
+            self.close_connection = True
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             message = f"{'.'.join(map(str, first['loc'])) or 'request'}: {first['msg']}; expected what the page sends"

@@ -18,6 +18,7 @@ from weakseg.tagging.proposals import Proposal
 from weakseg.tagging.queue import CropQueue, key_of
 
 _MOST: Final = 200  # crops in one request
+_LOADING: Final = 20.0  # seconds that a guess waits for its network; the page does not wait for the guess
 _TEXT: Final = 200  # letters of a name, an id or a key
 
 Text = Annotated[str, Field(min_length=1, max_length=_TEXT)]
@@ -203,7 +204,7 @@ class TagSession:
     def guess(self, keys: Sequence[str]) -> dict[str, Any]:
         """How likely each class is in each crop, by key and name; empty without a model."""
         crops = [self.crop(key) for key in keys[:_MOST]]
-        found = self.guesser.guess(crops) if self.guesser else [{} for _ in crops]
+        found = self.guesser.guess(crops, patience=_LOADING) if self.guesser else [{} for _ in crops]
         fault = self.guesser.fault if self.guesser else ""
         return {"guesses": dict(zip(keys, found, strict=False)), "fault": fault}
 

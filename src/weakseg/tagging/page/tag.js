@@ -198,6 +198,11 @@ function place(crop) {
   box($("window"), (column - left) / wide, (row - top) / high, width / wide, height / high);
 }
 
+function zoom() {
+  close = !close;
+  if (current && mode === "crop") place(current.crops[0]);
+}
+
 function box(element, left, top, width, height) {
   for (const [side, share] of Object.entries({left, top, width, height})) element.style[side] = `${100 * share}%`;
 }
@@ -209,7 +214,9 @@ function overview(crop) {
     image.onload = () => holder.classList.add("there");
     image.src = address;
   } else if (image.complete) holder.classList.add("there");
-  const [height, width] = crop.raster, [row, column, tall, broad] = crop.window;
+  const [height, width] = crop.raster, [row, column, tall, broad] = crop.window, [top, left, high, wide] = crop.frame;
+  holder.classList.toggle("left", left + wide - column - broad < column - left); // on a telephone: not over the crop
+  holder.classList.toggle("low", row - top < top + high - row - tall);
   box(holder.querySelector("b"), column / width, row / height, broad / width, tall / height);
 }
 
@@ -422,7 +429,7 @@ document.addEventListener("keydown", event => {
   else if (key === "z") undo();
   else if (key === "u") notSure();
   else if (key === "g") change(mode === "grid" ? "crop" : "grid", asked);
-  else if (key === "m") { close = !close; if (current && mode === "crop") place(current.crops[0]); }
+  else if (key === "m") zoom();
   else if (key === "?") showHelp($("help").hidden);
   else if (key.length === 1 && KEYS.includes(key)) touchClass(KEYS.indexOf(key));
   else return;
@@ -484,6 +491,7 @@ async function enter() {
   $("door").hidden = true;
   $("name").blur();
   const before = who;
+  if (before && before !== name && current) await post("release", {}).catch(() => null);
   who = name;
   localStorage.setItem("weakseg-annotator", who);
   $("who").textContent = who;
@@ -513,6 +521,7 @@ $("mode-grid").onclick = event => { event.currentTarget.blur(); change("grid", a
 $("next").onclick = event => { event.currentTarget.blur(); next(); };
 $("undo").onclick = event => { event.currentTarget.blur(); undo(); };
 $("unsure").onclick = event => { event.currentTarget.blur(); notSure(); };
+$("crop").onclick = zoom;
 $("who").onclick = openDoor;
 $("enter").onclick = enter;
 $("help-button").onclick = () => showHelp($("help").hidden);
