@@ -29,10 +29,9 @@ def fit_applicability(features: Tensor, folds: Tensor, *, seed: int = 0) -> Appl
     Raises:
         DataError: fewer than two folds.
     """
-    if len(features) != len(folds) or len(folds.unique()) < 2:
-        raise DataError(
-            f"{len(features)} places in {len(folds.unique())} areas", expected="two areas", cure="split the area in two"
-        )
+    areas = len(set(folds.tolist()))
+    if len(features) != len(folds) or areas < 2:
+        raise DataError(f"{len(features)} places in {areas} areas", expected="two areas", cure="split the area in two")
     mean, std = features.mean(0), features.std(0).clamp(min=_LEAST)
     order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
     kept = order[:PROTOTYPES]

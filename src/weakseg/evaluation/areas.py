@@ -109,7 +109,7 @@ def _strata(mapped: Floats, confusions: Sequence[Confusion]) -> tuple[Floats, Fl
 def _shares(counts: Floats) -> Floats:
     """Each row over its sum; 0 where there is nothing."""
     whole = counts.sum(1, keepdims=True)
-    return np.divide(counts, whole, out=np.zeros_like(counts), where=whole > 0)
+    return np.asarray(np.divide(counts, whole, out=np.zeros_like(counts), where=whole > 0))
 
 
 def _around(mapped: Floats, shares: Floats, errors: Floats, quantile: float) -> AdjustedAreas:

@@ -74,7 +74,7 @@ def reliability_of(confidence: npt.NDArray[np.floating], winners: npt.NDArray[np
     return Reliability(
         np.bincount(bins, minlength=BINS),
         np.bincount(bins[right], minlength=BINS),
-        np.bincount(bins, weights=sure, minlength=BINS),
+        np.bincount(bins, weights=sure, minlength=BINS).astype(np.float64),
     )
 
 

@@ -134,7 +134,7 @@ def _entropy(shares: Maps) -> Maps:
 def _margin(shares: Maps) -> Maps:
     """Probability of the winner less that of the second: 0 where two are as likely."""
     if len(shares) == 1:
-        return shares[0]
+        return np.asarray(shares[0])
     second, first = np.partition(shares, len(shares) - 2, axis=0)[-2:]
     return np.asarray(first - second)
 

@@ -67,7 +67,7 @@ def measure_applicability(model: Segmenter, tiles: Path, machine: Machine) -> Ap
         drawn = torch.randperm(len(found), generator=torch.Generator().manual_seed(fold))[:share]
         features.append(found[drawn])
         folds.append(torch.full((len(drawn),), fold) if len(names) > 1 else (4 * columns[drawn]).long())
-    if not features or len(torch.cat(folds).unique()) < 2:
+    if not features or len(set(torch.cat(folds).tolist())) < 2:
         return None
     return fit_applicability(torch.cat(features), torch.cat(folds)).eval()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,10 @@ def best_predictions(
         raise StageError(
             f"no checkpoint of seed {seed} in {folder}", expected="one per seed of segment.seeds", cure="run segment"
         )
-    tried = [predict_areas(context, file, areas, params) for file in files]
+    tried = []
+    for file in files:
+        model, content = load_segmenter(file)
+        tried.append(predict_areas(context, model, areas, params, content.get("temperatures")))
     measured = [
         measure(areas, predictions, context.scheme, params) | calibration_errors(found) for predictions, found in tried
     ]
@@ -123,13 +127,15 @@ def best_predictions(
 
 
 def predict_areas(
-    context: Context, file: Path, areas: dict[str, Area], params: EvaluateParams
+    context: Context,
+    model: Segmenter,
+    areas: dict[str, Area],
+    params: EvaluateParams,
+    temperatures: Sequence[float] | None = None,
 ) -> tuple[Predictions, Calibrations]:
     """Class index maps uint8 (H, W) of all areas, and how reliable their confidence is; every pixel is predicted."""
     machine = context.machine
-    model, content = load_segmenter(file)
     model.to(machine.torch_device())
-    temperatures = content.get("temperatures")
     maps, found = [], []
     for name in machine.shard(list(areas)):
         probabilities = predict_probabilities(context, model, np.asarray(areas[name].image), params)

@@ -220,7 +220,8 @@ def _train_and_measure(base: Context, wanted: Wanted) -> dict[str, Any]:
     _, model = train_segmenter(context, variant.source, labelled, weak, seed, digest, lambda _row, _step: None)
     validation = base.layout.validation
     areas = {name: open_area(validation, name, masks=validation / "labels") for name in list_areas(validation)}
-    scores = measure(areas, predict_areas(context, model, areas, params.evaluate), base.scheme, params.evaluate)
+    predictions, _ = predict_areas(context, model, areas, params.evaluate)
+    scores = measure(areas, predictions, base.scheme, params.evaluate)
     seconds = round(time.monotonic() - started, 1)
     if not variant.stages:  # a killed process does not come here: its resume file stays
         shutil.rmtree(layout.root, ignore_errors=True)
