@@ -20,8 +20,9 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.image import scale_cam_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-from weakseg.methods.cam import CamOptions, class_activation_maps, view_maps
+from weakseg.methods.cam import class_activation_maps, view_maps
 from weakseg.methods.classifier import Classifier, build_classifier
+from weakseg.pipeline.presets import load_preset
 
 CLASSES, SCALES = 5, (0.5, 1.0, 1.5, 2.0)
 
@@ -76,13 +77,15 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
-    model = build_classifier(
-        "vgg16_bn", CLASSES, encoder="", weights="none", width=given.width, output_stride=8, pooling="gap"
+    base = load_preset("base")
+    network = base.classifier.replaced(
+        arch="vgg16_bn", weights="none", width=given.width, output_stride=8, pooling="gap"
     )
+    model = build_classifier(network, CLASSES)
     model.eval().to(given.device)
     images = torch.randn(given.crops, 3, given.size, given.size, device=given.device)
     library = GradCAM(model, [model.neck[-1]])
-    options = CamOptions(method="gradcam", scales=SCALES, flips=True, quarter_turns=False)
+    options = base.cam.replaced(method="gradcam", scales=SCALES, flips=True, quarter_turns=False)
     theirs = best_of(given.repeats, library_maps, library, images)
     ours = best_of(given.repeats, class_activation_maps, model, images, options)
     pairs = zip(our_views(model, images), library_maps(library, images), strict=True)

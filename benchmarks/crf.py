@@ -19,10 +19,13 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from weakseg.methods.crf import CrfOptions, RefineOptions, refine_many
+from weakseg.methods.crf import refine_many
 from weakseg.methods.scores import ScoreMaps
+from weakseg.pipeline.presets import load_preset
 
-OPTIONS = RefineOptions(crf=CrfOptions(), window=1024, halo=0)
+PARAMS = load_preset("base").crf.replaced(
+    gaussian_sxy=3.0, gaussian_weight=3.0, bilateral_sxy=30.0, bilateral_srgb=10.0, bilateral_weight=5.0, iterations=10
+)
 CLASSES = 5
 
 Job = tuple[np.ndarray, ScoreMaps]
@@ -51,7 +54,7 @@ def all_cores() -> set[int]:
 def timed(jobs: list[Job], workers: int) -> tuple[float, list[np.ndarray]]:
     """Wall seconds and the refined scores."""
     start = time.perf_counter()
-    results = [maps.scores for maps in refine_many(jobs, OPTIONS, workers=workers)]
+    results = [maps.scores for maps in refine_many(jobs, PARAMS, workers=workers, side=1024, halo=0)]
     return time.perf_counter() - start, results
 
 

@@ -19,11 +19,13 @@ import torch
 from torch import Tensor
 
 from weakseg.methods.irnet.affinity import pair_offsets, path_points
-from weakseg.methods.irnet.settings import IrnetOptions, irnet_preset
+from weakseg.methods.irnet.presets import Walk
 from weakseg.methods.irnet.walk import walk, walk_area
 from weakseg.methods.scores import ScoreMaps
 
 CLASSES = 5
+PUBLISHED = Walk(steps=256, anchor=1.0, damp=True, normalise="global")
+AERIAL = Walk(steps=32, anchor=0.85, damp=False, normalise="per_class")
 
 
 def example(side: int) -> tuple[Tensor, Tensor]:
@@ -35,12 +37,12 @@ def example(side: int) -> tuple[Tensor, Tensor]:
     return torch.rand(1, CLASSES, side, side, generator=generator), boundary[None]
 
 
-def dense_walk(scores: Tensor, boundary: Tensor, options: IrnetOptions) -> Tensor:
+def dense_walk(scores: Tensor, boundary: Tensor, options: Walk) -> Tensor:
     """The published form: an N x N transition matrix by index tables, squared log2(steps) times; one image."""
     height, width = boundary.shape[1:]
     index = torch.arange(height * width).view(height, width)
     flat, matrix = boundary.flatten(), torch.eye(height * width)
-    for dy, dx in pair_offsets(options.walk_radius):
+    for dy, dx in pair_offsets(options.radius):
         left, right = max(0, -dx), width - max(0, dx)
         source = index[: height - dy, left:right].flatten()
         path = torch.stack([flat[source + y * width + x] for y, x in path_points((dy, dx))])
@@ -68,7 +70,7 @@ def peak_mb() -> float:
 
 def compare_with_dense() -> None:
     """Child process: same answer, and how much faster, at a 64x64 grid and the published 256 steps."""
-    options = irnet_preset("irn_voc")
+    options = PUBLISHED
     scores, boundary = example(64)
     walk(scores, boundary, replace(options, steps=1))
     dense_time, dense = timed(dense_walk, scores, boundary, options)
@@ -81,7 +83,7 @@ def compare_with_dense() -> None:
 
 def measure_side(side: int) -> None:
     """Child process: one walk of 32 steps; prints seconds, and MB above what the imports and inputs took."""
-    options = replace(irnet_preset("aerial"), steps=32, tile=side)
+    options = replace(AERIAL, tile=side)
     walk(*example(16), options)
     scores, boundary = example(side)
     idle = peak_mb()
@@ -94,7 +96,7 @@ def measure_scene() -> None:
     boundary = example(512)[1][0]
     maps = ScoreMaps(np.random.default_rng(0).random((CLASSES, 2048, 2048), np.float32), np.ones(CLASSES, bool))
     start = time.process_time()
-    walk_area(maps, boundary, irnet_preset("aerial"))
+    walk_area(maps, boundary, AERIAL, max_drift=1.0)
     print(time.process_time() - start, peak_mb())
 
 

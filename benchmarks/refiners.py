@@ -18,7 +18,7 @@ import numpy as np
 
 from weakseg.core.classes import IGNORE
 from weakseg.data.store import open_array
-from weakseg.methods.crf import RefineOptions, refine_area
+from weakseg.methods.crf import refine_area
 from weakseg.methods.pseudo import SweepRow, sweep_thresholds
 from weakseg.methods.scores import ScoreMaps, load_scores
 from weakseg.pipeline.context import Context, open_context
@@ -26,10 +26,6 @@ from weakseg.pipeline.context import Context, open_context
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 CLASSES_AT = 0.7  # coverage of the table of classes
 MARGINS = tuple(np.linspace(0, 0.995, 200))
-PAMR = {
-    "pamr, dilations to 8": RefineOptions(refiner="pamr", dilations=(1, 2, 4, 8)),
-    "pamr, dilations to 24": RefineOptions(refiner="pamr"),
-}
 
 Method = Callable[[str], ScoreMaps]
 
@@ -40,13 +36,12 @@ def methods_of(context: Context) -> dict[str, Method]:
     def stored(name: str) -> Method:
         return lambda area: load_scores(context.layout.scores(name) / f"{area}.npz")
 
-    def refined(options: RefineOptions) -> Method:
-        return lambda area: refine_area(
-            np.array(open_array(context.layout.tiles / "images", area)), stored("cam")(area), options
-        )
+    def refined(area: str) -> ScoreMaps:
+        image = np.array(open_array(context.layout.tiles / "images", area))
+        return refine_area(image, stored("cam")(area), context.params.crf.replaced(refiner="pamr"))
 
     found = {name: stored(name) for name in ("cam", "crf", "irnet") if context.layout.scores(name).is_dir()}
-    return found | {name: refined(options) for name, options in PAMR.items()}
+    return found | {"pamr": refined}
 
 
 def sweep(context: Context, method: Method, truth: Path, areas: list[str]) -> list[SweepRow]:

@@ -1,28 +1,38 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from weakseg.core.errors import DataError, ParamsError
+from weakseg.core.methods import CamParams
 from weakseg.data.crops.augment import Preprocessing
 from weakseg.methods.cam import (
-    LID_COMPAT,
-    CamOptions,
     area_cam,
     class_activation_maps,
     cut_windows,
     gradcampp_weights,
+    in_force,
     normalise_maps,
     resolve_labels,
     view_maps,
 )
 from weakseg.methods.classifier import Classifier, build_classifier
+from weakseg.pipeline.presets import load_preset
 
-PLAIN = CamOptions(scales=(1.0,), flips=False, quarter_turns=False)
+PLAIN = CamParams(
+    method="cam",
+    scales=(1.0,),
+    flips=False,
+    quarter_turns=False,
+    label_source="given",
+    normalise="per_class",
+    lid_compat=False,
+)
+MANY = PLAIN.replaced(scales=(0.75, 1.0, 1.5), flips=True, quarter_turns=True)
+LID_COMPAT = in_force(PLAIN.replaced(lid_compat=True))
 
 
 class Generic(nn.Module):
@@ -80,15 +90,8 @@ def colour_net(weights: list[list[float]], pooling: str = "gap") -> Classifier:
 
 def vgg(seed: int = 0, pooling: str = "gap") -> Classifier:
     torch.manual_seed(seed)
-    return build_classifier(
-        "vgg16_bn",
-        5,
-        encoder="",
-        weights="none",
-        width=32,
-        output_stride=8,
-        pooling=pooling,  # type: ignore[arg-type]
-    ).eval()
+    params = load_preset("base").classifier
+    return build_classifier(params.replaced(arch="vgg16_bn", weights="none", width=32, pooling=pooling), 5).eval()
 
 
 def blocks(*rows: list[float]) -> Tensor:
@@ -153,7 +156,7 @@ def test_gradcampp_is_finite_for_logits_of_100(net_class: type, scale: float) ->
         factor = scale / model.head(model.features(images)).abs().max()
         net.linear.weight.mul_(factor)
         assert model.head(model.features(images)).abs().max() == pytest.approx(100, rel=1e-3)
-    maps = class_activation_maps(model, images, replace(PLAIN, method="gradcampp"))
+    maps = class_activation_maps(model, images, PLAIN.replaced(method="gradcampp"))
     assert torch.isfinite(maps).all()
     assert maps.min() >= 0
     assert maps.max() == 1
@@ -164,7 +167,7 @@ def test_a_head_that_ignores_the_features_gives_zero_maps() -> None:
     nn.init.zeros_(net.linear.weight)
     for method in ("cam", "gradcam", "gradcampp"):
         for model in (net,) if method == "cam" else (net, Generic(net)):
-            maps = class_activation_maps(model, torch.randn(1, 3, 32, 32), replace(PLAIN, method=method))
+            maps = class_activation_maps(model, torch.randn(1, 3, 32, 32), PLAIN.replaced(method=method))
             assert not maps.any()
 
 
@@ -179,11 +182,11 @@ def test_nan_weights_are_named(method: str) -> None:
     with torch.no_grad():
         net.trunk[0].weight[0] = float("nan")
     with pytest.raises(DataError, match=r"NaN.*checkpoint and train it again"):
-        class_activation_maps(net, torch.randn(1, 3, 32, 32), replace(PLAIN, method=method))  # type: ignore[arg-type]
+        class_activation_maps(net, torch.randn(1, 3, 32, 32), PLAIN.replaced(method=method))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("options", [CamOptions(), LID_COMPAT, CamOptions(method="gradcampp", scales=(0.5,))])
-def test_a_flipped_image_gives_the_flipped_map(options: CamOptions) -> None:
+@pytest.mark.parametrize("options", [MANY, LID_COMPAT, MANY.replaced(method="gradcampp", scales=(0.5,))])
+def test_a_flipped_image_gives_the_flipped_map(options: CamParams) -> None:
     net, images = vgg(2), torch.randn(2, 3, 32, 32)
     straight = class_activation_maps(net, images, options)
     flipped = class_activation_maps(net, images.flip(3), options)
@@ -194,27 +197,27 @@ def test_a_flipped_image_gives_the_flipped_map(options: CamOptions) -> None:
 @pytest.mark.parametrize("size", [(32, 32), (32, 24)])
 def test_a_turned_image_gives_the_turned_map(size: tuple[int, int]) -> None:
     net, images = vgg(2), torch.randn(1, 3, *size)
-    straight = class_activation_maps(net, images, CamOptions())
-    turned = class_activation_maps(net, torch.rot90(images, 1, (2, 3)), CamOptions())
+    straight = class_activation_maps(net, images, MANY)
+    turned = class_activation_maps(net, torch.rot90(images, 1, (2, 3)), MANY)
     torch.testing.assert_close(turned, torch.rot90(straight, 1, (2, 3)), rtol=0, atol=1e-4)
 
 
 def test_equal_maps_at_every_scale_merge_to_themselves() -> None:
     net = colour_net([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     image = torch.full((1, 3, 16, 16), 0.7)
-    merged = class_activation_maps(net, image, CamOptions(scales=(0.5, 1.0, 2.0)))
+    merged = class_activation_maps(net, image, MANY.replaced(scales=(0.5, 1.0, 2.0)))
     torch.testing.assert_close(merged, torch.ones(1, 2, 16, 16))
 
 
 def test_every_view_weighs_the_same_whatever_its_number_of_cells() -> None:
     net, images = vgg(4), torch.randn(1, 3, 64, 64)
-    parts = [class_activation_maps(net, images, replace(PLAIN, method="gradcam", scales=(s,))) for s in (1.0, 2.0)]
+    parts = [class_activation_maps(net, images, PLAIN.replaced(method="gradcam", scales=(s,))) for s in (1.0, 2.0)]
     peaks = [part.amax((2, 3), keepdim=True) for part in parts]
-    both = class_activation_maps(net, images, replace(PLAIN, method="gradcam", scales=(1.0, 2.0)))
+    both = class_activation_maps(net, images, PLAIN.replaced(method="gradcam", scales=(1.0, 2.0)))
     total = sum(part / peak.clamp(min=1e-9) for part, peak in zip(parts, peaks, strict=True))
     # interpolation moves single peaks a little, so views are equal up to the peaks' factor
     corr = np.corrcoef(both.flatten().numpy(), (total / total.amax((2, 3), keepdim=True)).flatten().numpy())[0, 1]
-    lid = class_activation_maps(net, images, replace(LID_COMPAT, flips=False, scales=(1.0, 2.0), normalise="per_class"))
+    lid = class_activation_maps(net, images, LID_COMPAT.replaced(flips=False, scales=(1.0, 2.0), normalise="per_class"))
     corr_lid = np.corrcoef(lid.flatten().numpy(), parts[0].flatten().numpy())[0, 1]
     assert corr > 0.99
     assert corr_lid > np.corrcoef(both.flatten().numpy(), parts[0].flatten().numpy())[0, 1]  # scale 2 is nearly lost
@@ -232,17 +235,18 @@ def test_normalisation_rules_by_hand() -> None:
 
 def test_absent_classes_are_zero_and_do_not_set_the_global_maximum() -> None:
     net = colour_net([[1.0, 0.0, 0.0], [100.0, 0.0, 0.0]])
-    options = replace(PLAIN, normalise="global")
+    options = PLAIN.replaced(normalise="global")
     maps = class_activation_maps(net, blocks([1.0, 0.5]), options, present=torch.tensor([[True, False]]))
     assert not maps[0, 1].any()
     assert maps[0, 0].max() == 1
 
 
 def test_options_refuse() -> None:
-    with pytest.raises(ParamsError, match=r"cam\.method 'scorecam'"):
-        CamOptions(method="scorecam")  # type: ignore[arg-type]
-    with pytest.raises(ParamsError, match=r"cam\.scales"):
-        CamOptions(scales=())
+    with pytest.raises(ValidationError, match=r"method\n.*'cam', 'gradcam' or 'gradcampp'"):
+        PLAIN.replaced(method="scorecam")
+    for scales in ((), (1.0, 0.0)):
+        with pytest.raises(ValidationError, match="scales"):
+            PLAIN.replaced(scales=scales)
 
 
 GIVEN = np.array([[1, 1, 0], [0, 1, 1], [0, 0, 0]], bool)
@@ -281,8 +285,8 @@ def test_label_sources_refuse() -> None:
         resolve_labels(GIVEN, PREDICTED, np.full(3, np.nan), "given_or_predicted")
     with pytest.raises(DataError, match="train the classifier again"):
         resolve_labels(GIVEN, PREDICTED * np.nan, np.full(3, 0.5), "given_or_predicted")
-    with pytest.raises(ParamsError, match=r"cam\.label_source"):
-        resolve_labels(GIVEN, PREDICTED, np.full(3, 0.5), "oracle")  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match=r"label_source\n.*'given' or 'given_or_predicted'"):
+        PLAIN.replaced(label_source="oracle")
 
 
 def test_cut_windows_mirrors_at_the_rim_without_repeating_the_edge() -> None:
@@ -342,7 +346,7 @@ def test_area_maps_do_not_depend_on_the_batch_size() -> None:
     windows = np.array([[r, c, min(16, 40 - r), min(16, 56 - c)] for r in range(0, 40, 16) for c in range(0, 56, 16)])
     tags = rng.random((len(windows), 5)) < 0.6
     tags[:, 0] = True
-    options = CamOptions(scales=(1.0,), quarter_turns=False)
+    options = PLAIN.replaced(flips=True)
     one, many = (area_cam(vgg(1), image, windows, tags, options, context=0.5, batch_size=b) for b in (1, 5))
     np.testing.assert_allclose(one.scores, many.scores, atol=1e-4)
     assert (one.scores[0] > 0).mean() > 0.1
@@ -351,7 +355,7 @@ def test_area_maps_do_not_depend_on_the_batch_size() -> None:
 def test_one_forward_per_scale_serves_all_classes_and_turns() -> None:
     image, windows, tags = area()
     net = colour_net([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
-    options = CamOptions(method="gradcampp", scales=(0.5, 1.0))
+    options = MANY.replaced(method="gradcampp", scales=(0.5, 1.0))
     area_cam(net, image, windows.repeat(3, 0), tags.repeat(3, 0), options, context=0.0, batch_size=4)
     assert net.trunk.batches == [24, 24, 24, 24]  # 2 batches of 3 windows x 8 views, at 2 scales
 

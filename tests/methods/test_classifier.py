@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from weakseg.core.errors import DataError, ParamsError, WeightsError
@@ -22,18 +23,14 @@ from weakseg.methods.classifier import (
     vgg16_bn_trunk,
 )
 from weakseg.networks.build import LITE0_PREPROCESSING
+from weakseg.pipeline.presets import load_preset
+
+VGG = load_preset("base").classifier.replaced(arch="vgg16_bn", weights="none", width=32)
+ENCODER = VGG.replaced(arch="encoder", encoder="tf_efficientnet_lite0", width=1)
 
 
-def build_vgg(*, width: int = 32, classes: int = 5, pooling: str = "gap", weights: str = "none") -> Classifier:
-    return build_classifier(
-        "vgg16_bn",
-        classes,
-        encoder="",
-        weights=weights,
-        width=width,
-        output_stride=8,
-        pooling=pooling,  # type: ignore[arg-type]
-    )
+def build_vgg(*, classes: int = 5, **changes: object) -> Classifier:
+    return build_classifier(VGG.replaced(**changes), classes)
 
 
 def test_vgg_has_the_published_size_and_torchvision_indices() -> None:
@@ -58,9 +55,7 @@ def test_vgg_has_stride_8_and_features_that_are_not_negative() -> None:
 
 
 def test_encoder_classifier_keeps_the_encoders_stride_and_statistics() -> None:
-    model = build_classifier(
-        "encoder", 4, encoder="tf_efficientnet_lite0", weights="package", width=1, output_stride=16, pooling="gem"
-    ).eval()
+    model = build_classifier(ENCODER.replaced(weights="package", output_stride=16, pooling="gem"), 4).eval()
     with torch.no_grad():
         assert model.features(torch.randn(1, 3, 64, 64)).shape == (1, 256, 4, 4)
         assert model(torch.randn(1, 3, 64, 64)).shape == (1, 4)
@@ -68,9 +63,7 @@ def test_encoder_classifier_keeps_the_encoders_stride_and_statistics() -> None:
 
 
 def test_an_encoder_gives_its_own_feature_of_that_stride() -> None:
-    model = build_classifier(
-        "encoder", 4, encoder="tf_efficientnet_lite0", weights="none", width=1, output_stride=8, pooling="gap"
-    )
+    model = build_classifier(ENCODER, 4)
     assert (model.neck[0].in_channels, model.stride) == (40, 8)
     with torch.no_grad():
         assert model.eval().features(torch.randn(1, 3, 64, 64)).shape == (1, 256, 8, 8)
@@ -78,9 +71,11 @@ def test_an_encoder_gives_its_own_feature_of_that_stride() -> None:
 
 def test_build_refuses_other_strides_pools_and_weights_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"stride 16.*classifier\.output_stride"):
-        build_classifier("vgg16_bn", 5, encoder="", weights="none", width=32, output_stride=16, pooling="gap")
-    with pytest.raises(ParamsError, match=r"'max'.*gap or gem"):
+        build_vgg(output_stride=16)
+    with pytest.raises(ValidationError, match=r"pooling\n.*'gap' or 'gem'"):
         build_vgg(pooling="max")
+    with pytest.raises(ValidationError, match=r"missing_labels\n.*'drop_class'"):
+        build_vgg(missing_labels="guess")
     with pytest.raises(WeightsError, match="width"):
         build_vgg(weights=str(tmp_path / "vgg.pth"))
 
@@ -162,8 +157,6 @@ def test_missing_label_policies_by_hand(policy: str, expected: list[list[int]]) 
 def test_missing_label_policies_refuse() -> None:
     with pytest.raises(DataError, match=r"forgets every tag.*loosen"):
         apply_missing_label_policy(TAGS, KNOWN, PROBABILITIES * 0, policy="confident_only")
-    with pytest.raises(ParamsError, match=r"classifier\.missing_labels"):
-        apply_missing_label_policy(TAGS, KNOWN, PROBABILITIES, policy="guess")  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"NaN.*train the classifier again"):
         apply_missing_label_policy(TAGS, KNOWN, PROBABILITIES * np.nan, policy="keep")
     with pytest.raises(DataError, match="one row per crop"):

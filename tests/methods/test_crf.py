@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from pydensecrf.utils import unary_from_labels
 
 from weakseg.core.errors import DataError, ParamsError, StageError
+from weakseg.core.methods import CrfParams
 from weakseg.methods.crf import (
-    CrfOptions,
-    RefineOptions,
     class_shares,
     confident_unary,
     dense_crf,
@@ -19,9 +20,19 @@ from weakseg.methods.crf import (
     refine_many,
     soft_unary,
 )
+from weakseg.methods.pamr import pamr
 from weakseg.methods.scores import ScoreMaps
 
-QUICK = CrfOptions(bilateral_sxy=8, bilateral_srgb=20, gaussian_sxy=2, iterations=5)
+QUICK = CrfParams(
+    refiner="crf",
+    gaussian_sxy=2.0,
+    gaussian_weight=3.0,
+    bilateral_sxy=8.0,
+    bilateral_srgb=20.0,
+    bilateral_weight=5.0,
+    iterations=5,
+    unary="soft",
+)
 
 
 def two_halves(height: int, width: int) -> np.ndarray:
@@ -30,7 +41,7 @@ def two_halves(height: int, width: int) -> np.ndarray:
     return image
 
 
-def exact_mean_field(image: np.ndarray, energy: np.ndarray, options: CrfOptions) -> np.ndarray:
+def exact_mean_field(image: np.ndarray, energy: np.ndarray, options: CrfParams) -> np.ndarray:
     """Brute force over all pairs: full kernels with the self term, normalised symmetrically, Potts."""
     n, height, width = energy.shape
     rows, columns = np.mgrid[:height, :width]
@@ -60,7 +71,7 @@ def test_crf_equals_brute_force_mean_field(noise: int) -> None:
     image = (two_halves(28, 32) + rng.integers(-noise, noise + 1, (28, 32, 3))).astype(np.uint8)
     truth = np.minimum(np.arange(32) // 12, 2)
     shares = class_shares((np.arange(3)[:, None, None] == truth) * 0.2 + rng.random((3, 28, 32)))
-    options = CrfOptions(2.0, 1.0, 10.0, 30.0, 1.0, iterations=5)
+    options = QUICK.replaced(gaussian_weight=1.0, bilateral_sxy=10.0, bilateral_srgb=30.0, bilateral_weight=1.0)
     found, expected = (f(image, soft_unary(shares), options) for f in (mean_field, exact_mean_field))
     assert np.abs(found - expected).mean() <= 0.005
     assert (found.argmax(0) == expected.argmax(0)).mean() >= 0.98
@@ -70,7 +81,7 @@ def test_crf_equals_brute_force_mean_field(noise: int) -> None:
 def test_zero_weights_give_back_the_shares_and_keep_the_argmax() -> None:
     rng = np.random.default_rng(1)
     image, scores = rng.integers(0, 256, (20, 30, 3), np.uint8), rng.random((4, 20, 30)).astype(np.float32)
-    refined = dense_crf(image, scores, CrfOptions(gaussian_weight=0, bilateral_weight=0))
+    refined = dense_crf(image, scores, QUICK.replaced(gaussian_weight=0.0, bilateral_weight=0.0))
     np.testing.assert_array_equal(refined.argmax(0), scores.argmax(0))
     shares = np.maximum(scores / scores.sum(0), 0.01)
     np.testing.assert_allclose(refined, shares / shares.sum(0), atol=1e-5)
@@ -131,7 +142,14 @@ def test_unsure_pixels_take_the_class_of_their_alike_neighbours() -> None:
     scores = np.full((2, 24, 24), 0.5)
     scores[:, 4:8, 2:6] = [[[0.9]], [[0.1]]]
     scores[:, 4:8, 18:22] = [[[0.1]], [[0.9]]]
-    options = CrfOptions(bilateral_sxy=30, bilateral_srgb=10, bilateral_weight=10, unary="confident")
+    options = QUICK.replaced(
+        gaussian_sxy=3.0,
+        bilateral_sxy=30.0,
+        bilateral_srgb=10.0,
+        bilateral_weight=10.0,
+        iterations=10,
+        unary="confident",
+    )
     refined = dense_crf(image, scores, options)
     assert (refined[:, 12:].argmax(0) == (np.arange(24) >= 12)).all()
 
@@ -142,14 +160,11 @@ def test_crf_refuses() -> None:
         dense_crf(image[:7], scores, QUICK)
     with pytest.raises(DataError, match="rerun the stage that made them"):
         dense_crf(image, scores * np.nan, QUICK)
-    with pytest.raises(ParamsError, match="soft or confident"):
-        CrfOptions(unary="hard")  # type: ignore[arg-type]
-    with pytest.raises(ParamsError, match="iterations >= 1"):
-        CrfOptions(iterations=0)
-    with pytest.raises(ParamsError, match=r"crf\.refiner"):
-        RefineOptions(refiner="grabcut")  # type: ignore[arg-type]
+    for wrong in ({"unary": "hard"}, {"iterations": 0}, {"refiner": "grabcut"}, {"bilateral_srgb": 0.0}):
+        with pytest.raises(ValidationError, match=next(iter(wrong))):
+            QUICK.replaced(**wrong)
     with pytest.raises(ParamsError, match="workers"):
-        next(refine_many([], RefineOptions(), workers=0))
+        next(refine_many([], QUICK, workers=0))
 
 
 def random_job(seed: int, height: int = 40, width: int = 52) -> tuple[np.ndarray, ScoreMaps]:
@@ -159,11 +174,12 @@ def random_job(seed: int, height: int = 40, width: int = 52) -> tuple[np.ndarray
     return rng.integers(0, 256, (height, width, 3), np.uint8), ScoreMaps(scores, np.array([True, True, False]))
 
 
-def test_windows_with_enough_halo_equal_the_whole_area() -> None:
+def test_windows_with_enough_halo_equal_the_whole_area(monkeypatch: pytest.MonkeyPatch) -> None:
     image, maps = random_job(1)
-    options = {"refiner": "pamr", "dilations": (1, 2), "pamr_iterations": 2}
-    whole = refine_area(image, maps, RefineOptions(**options, window=100))  # type: ignore[arg-type]
-    cut = refine_area(image, maps, RefineOptions(**options, window=16, halo=6))  # type: ignore[arg-type]
+    monkeypatch.setattr("weakseg.methods.pamr.pamr", partial(pamr, dilations=(1, 2), iterations=2))
+    options = QUICK.replaced(refiner="pamr")
+    whole = refine_area(image, maps, options, side=100)
+    cut = refine_area(image, maps, options, side=16, halo=6)
     np.testing.assert_allclose(cut.scores, whole.scores, atol=1e-6)
     assert np.abs(whole.scores - maps.scores).mean() > 0.05
     assert not whole.scores[2].any()
@@ -177,25 +193,24 @@ def test_pool_gives_the_same_results_in_order_and_reads_jobs_as_they_are_taken()
             read.append(seed)
             yield random_job(seed)
 
-    options = RefineOptions(crf=QUICK, window=32, halo=8)
-    results = refine_many(jobs(), options, workers=2)
+    results = refine_many(jobs(), QUICK, workers=2, side=32, halo=8)
     first = next(results)
     assert len(read) < 6  # four windows are on their way, not all jobs
     found = [first, *results]
     assert len(found) == len(read) == 12
     for seed in (0, 5, 11):
-        expected = refine_area(*random_job(seed), options)
+        expected = refine_area(*random_job(seed), QUICK, side=32, halo=8)
         np.testing.assert_array_equal(found[seed].scores, expected.scores)
         np.testing.assert_array_equal(found[seed].present, [True, True, False])
 
 
 def test_errors_of_a_worker_are_raised_here() -> None:
-    broken = CrfOptions(gaussian_weight="strong")  # type: ignore[arg-type]  # the library wants a number
+    broken = QUICK.model_copy(update={"gaussian_weight": "strong"})  # the library wants a number
     with pytest.raises(TypeError, match="bytes-like"):
-        list(refine_many([random_job(0), random_job(1)], RefineOptions(crf=broken), workers=2))
+        list(refine_many([random_job(0), random_job(1)], broken, workers=2))
 
 
 def test_a_wrong_job_is_refused_before_it_is_sent() -> None:
     image, maps = random_job(0)
     with pytest.raises(DataError, match="refine the scores with the image"):
-        list(refine_many([(image[:3], maps)], RefineOptions(), workers=2))
+        list(refine_many([(image[:3], maps)], QUICK, workers=2))

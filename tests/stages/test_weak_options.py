@@ -17,7 +17,9 @@ from weakseg.core.errors import DataError
 from weakseg.core.layout import Layout
 from weakseg.core.params import load_params
 from weakseg.data.store import open_array
+from weakseg.methods.classifier import build_classifier
 from weakseg.methods.fusion import allowed_planes
+from weakseg.methods.irnet.presets import FORMS, candidates, in_force
 from weakseg.methods.scores import ScoreMaps, load_scores, save_scores
 from weakseg.pipeline.context import Context, open_context
 from weakseg.stages import classifier, crf, irnet, tiles
@@ -72,7 +74,7 @@ def test_missing_labels_are_left_out_of_the_last_training(
 
     def train(context: Any, crops: Any, known: np.ndarray, chosen: np.ndarray, name: str, report: Any) -> Any:
         seen.append((name, known.copy()))
-        return classifier.build(context.params.classifier.model_copy(update={"arch": "vgg16_bn", "width": 64}), 5)
+        return build_classifier(context.params.classifier.model_copy(update={"arch": "vgg16_bn", "width": 64}), 5)
 
     monkeypatch.setattr(classifier, "train", train)
     monkeypatch.setattr(classifier, "predict_crops", lambda context, model, crops, index: probabilities[index])
@@ -99,7 +101,7 @@ def test_thresholds_of_the_holdout_travel_with_the_network(
     crops = context.crops()
     held = np.array([split == "holdout" for split in crops.splits])
     probabilities = np.where(crops.present, 0.9, 0.1).astype(np.float32)
-    monkeypatch.setattr(classifier, "train", lambda *_: classifier.build(context.params.classifier, 5))
+    monkeypatch.setattr(classifier, "train", lambda *_: build_classifier(context.params.classifier, 5))
     monkeypatch.setattr(classifier, "predict_crops", lambda context, model, crops, index: probabilities[index])
     classifier.run(root)
     stored = np.array(load_checkpoint(context.layout.networks("classifier") / "model.pt")["thresholds"])
@@ -173,14 +175,15 @@ def test_maps_of_few_areas_are_alive_at_a_time(tiled: Path, tmp_path: Path, monk
 
 def test_published_presets_bring_their_walk_and_pairs(tiled: Path) -> None:
     params = load_params(tiled / "params.yaml").irnet
-    walks = irnet.candidates(params, irnet.options_of(params))
+    walks = candidates(in_force(params))
     assert [(walk.steps, walk.anchor) for walk in walks] == [(4, 1.0), (4, 0.85), (16, 1.0), (16, 0.85)]
-    assert {walk.pair_radius for walk in walks} == {5}
+    assert in_force(params).radius == 5
     for preset in ("irn_voc", "lid_compat"):
         changed = params.model_copy(update={"preset": preset})
-        (walk,) = irnet.candidates(changed, irnet.options_of(changed))
-        assert (walk.steps, walk.anchor, walk.pair_radius, walk.pairs_per_step) == (256, 1.0, 10, 152)
-        assert (walk.max_drift, walk.background, walk.damp) == (float("inf"), True, True)
+        changed = in_force(changed)
+        (walk,) = candidates(changed)
+        assert (walk.steps, walk.anchor, changed.radius, changed.pairs_per_step) == (256, 1.0, 10, 152)
+        assert (changed.max_drift, FORMS[changed.preset].background, walk.damp) == (float("inf"), True, True)
 
 
 def test_nan_in_a_boundary_network_is_named(tiled: Path, tmp_path: Path) -> None:
@@ -188,7 +191,7 @@ def test_nan_in_a_boundary_network_is_named(tiled: Path, tmp_path: Path) -> None
     crf_scores = Layout(root).scores("crf")
     shutil.copytree(Layout(root).scores("cam"), crf_scores)
     context = open_context(root)
-    options = irnet.options_of(context.params.irnet)
+    options = candidates(context.params.irnet)[0]
     boundary = np.full((16, 16), np.nan, np.float16)
     for area in AREAS:
         path = context.layout.scores("irnet") / "boundaries" / f"{area}.npy"

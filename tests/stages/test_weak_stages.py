@@ -20,7 +20,7 @@ from weakseg.core.errors import StageError
 from weakseg.core.layout import Layout
 from weakseg.data.crops.augment import Preprocessing
 from weakseg.data.store import open_array
-from weakseg.methods.cam import LID_COMPAT, area_cam
+from weakseg.methods.cam import area_cam, in_force
 from weakseg.methods.scores import ScoreMaps, load_scores
 from weakseg.methods.single_stage.network import SingleStageOutput
 from weakseg.pipeline.context import open_context
@@ -117,10 +117,11 @@ def test_lid_compat_is_the_published_merge_without_context(done: Layout, tmp_pat
     crops = context.crops().select(area="t1")
     image = np.asarray(open_array(done.tiles / "images", "t1"))
     classifier = load_classifier(context)[0]
-    whole = area_cam(classifier, image, crops.windows, crops.present, LID_COMPAT, context=0, batch_size=4)
+    published = context.params.cam.replaced(lid_compat=True)
+    whole = area_cam(classifier, image, crops.windows, crops.present, in_force(published), context=0, batch_size=4)
     found = remap(done, tmp_path, tagged=True, lid_compat=True)[1]  # the classifier learnt at the crops' own size
     np.testing.assert_allclose(found.scores, whole.scores, atol=1e-3)
-    zoomed = cam.options_of(context.params.cam.model_copy(update={"lid_compat": True}), 2.0)
+    zoomed = in_force(published, 2.0)
     assert zoomed.scales == (2.0, 1.0, 1.5, 4.0)
 
 

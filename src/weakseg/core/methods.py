@@ -94,6 +94,16 @@ else:  # names are checked where params are read
     Expert = Literal[EXPERTS]  # what learnt from tags without the task (i) network
 
 
+CamMethod = Literal["cam", "gradcam", "gradcampp"]
+CamNormalise = Literal["per_class", "global"]
+LabelSource = Literal["given", "given_or_predicted"]
+Pooling = Literal["gap", "gem"]
+MissingLabels = Literal["keep", "drop_class", "confident_only", "ignore_uncertain"]
+IrnetPreset = Literal["aerial", "irn_voc", "lid_compat"]
+Gate = Literal["strict", "none"]
+BoxRefiner = Literal["crf", "none"]
+
+
 class ClassifierParams(Section):
     """Multi-label classifier on tag crops."""
 
@@ -103,10 +113,10 @@ class ClassifierParams(Section):
     weights: str
     width: Count
     output_stride: Literal[8, 16, 32]
-    pooling: Literal["gap", "gem"]
+    pooling: Pooling  # gem: generalised mean of power 3
     crop: Count
     context: NotNegative  # halo around a tag crop at CAM time, as a share of its side
-    missing_labels: Literal["keep", "drop_class", "confident_only", "ignore_uncertain"]
+    missing_labels: MissingLabels
     drop_classes: tuple[str, ...]
     confidence: Share
     uncertain: tuple[Share, Share]
@@ -117,43 +127,47 @@ class ClassifierParams(Section):
 class CamParams(Section):
     """Multi-scale class activation maps."""
 
-    method: Literal["cam", "gradcam", "gradcampp"]
-    scales: tuple[Positive, ...]
-    flips: bool
-    quarter_turns: bool
-    label_source: Literal["given", "given_or_predicted"]
-    normalise: Literal["per_class", "global"]
-    lid_compat: bool
+    method: CamMethod
+    scales: tuple[Positive, ...] = Field(min_length=1)  # of the image's side; every view is made at each of them
+    flips: bool  # add the mirrored view
+    quarter_turns: bool  # add the turns by 90, 180 and 270 degrees (of both, if both)
+    label_source: LabelSource
+    normalise: CamNormalise  # each class by its own maximum, or all by one
+    lid_compat: bool  # the merge of NoPeopleAllowed as released, whatever stands above
 
 
 class CrfParams(Section):
     """Refinement of ScoreMaps by a dense CRF or PAMR."""
 
     refiner: Literal["crf", "pamr"]
-    gaussian_sxy: Positive
+    gaussian_sxy: Positive  # px, width of the smoothness kernel
     gaussian_weight: NotNegative
-    bilateral_sxy: Positive
-    bilateral_srgb: Positive
+    bilateral_sxy: Positive  # px, and
+    bilateral_srgb: Positive  # grey levels of 255: widths of the bilateral kernel
     bilateral_weight: NotNegative
-    iterations: Count
-    unary: Literal["soft", "confident"]
+    iterations: Count  # mean-field steps
+    unary: Literal["soft", "confident"]  # -log of the scores, or confident labels and unsure pixels
 
 
 class IrnetParams(Section):
     """Boundary network and random walk."""
 
     seed: int
-    preset: Literal["aerial", "irn_voc", "lid_compat"]  # the last two: pairs, losses, views and walk as published
+    preset: IrnetPreset  # the last two: pairs, losses, views and walk as published
     encoder: str  # frozen; resnet50 is the published one
     weights: str
     crop: Count  # px
-    radius: Count  # aerial: training pairs lie closer than this, in grid cells of 4 px
+    radius: Annotated[int, Field(ge=2)]  # aerial: training pairs lie closer than this, in grid cells of 4 px
     pairs_per_step: Count  # aerial: offsets drawn for each step; radius 5 has 34, radius 10 has 152
     label_score: Share  # a pixel is a confident label from this score of the crf stage on,
     label_margin: Share  # and this lead over the second class
-    walk_steps: tuple[Annotated[int, Field(ge=0)], ...]  # candidates; the one in force is chosen inside N1
-    anchors: tuple[Share, ...]  # candidates of the anchored walk's weight; 1 is no anchor
-    max_drift: Positive  # octaves that a class may grow or shrink by before its area keeps the scores before the walk
+    walk_steps: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        min_length=1
+    )  # aerial: candidates; the one in force is chosen inside N1
+    anchors: tuple[Share, ...] = Field(min_length=1)  # aerial: candidates of the anchored walk's weight; 1 is no anchor
+    max_drift: (
+        Positive  # aerial: octaves that a class may grow or shrink by before its area keeps the scores before the walk
+    )
     optimiser: OptimiserParams
 
 
@@ -166,17 +180,17 @@ class SingleStageParams(Section):
     width: Count
     output_stride: Literal[8, 16]  # of a timm encoder's deep feature; resnet38 has 8
     dilate: bool  # False: the encoder's own feature of that stride; True: its last stages are dilated to it
-    channels: Count
+    channels: Annotated[int, Field(ge=8, multiple_of=8)]  # of the decoder; published: 256
     crop: Count
     pretrain: Share  # share of the steps on classification only
     self_training: bool
     balance_tags: bool  # weigh presences by absences / presences of their class; published: false
-    gate: Literal["strict", "none"]
+    gate: Gate  # strict: an image of which a tagged class owns no pixel does not train
     dilations: tuple[Count, ...]
     pamr_iterations: Annotated[int, Field(ge=0)]  # 0: masks are not refined
     sigma_floor: NotNegative
-    aspp_rates: tuple[Count, ...]
-    aspp_image_pool: bool
+    aspp_rates: tuple[Count, Count, Count]  # dilations on the deep grid; published: 12, 24, 36
+    aspp_image_pool: bool  # a branch that sees the whole crop
     scales: tuple[Positive, ...]
     normalise: Literal["per_class", "none"]  # of the scores, in each tag crop, as cam.normalise
     head_factor: Positive  # rate of the heads over the backbone's; published: 10, with SGD
@@ -204,7 +218,7 @@ class BoxesParams(Section):
     complete: tuple[str, ...]  # of these every object has a box wherever an area was searched for it
     min_pixels: Count  # source masks: smaller components get no box, only a region where the class may be
     constrain: bool  # write what complete boxes forbid into out/tiles/allowed, so that all sources know it
-    refiner: Literal["crf", "none"]  # what of a box its class fills; none: all of it
+    refiner: BoxRefiner  # what of a box its class fills; none: all of it
 
     @model_validator(mode="after")
     def _known(self) -> BoxesParams:

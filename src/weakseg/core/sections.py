@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -24,6 +24,10 @@ class Section(BaseModel):
         if not isinstance(data, dict):
             return data
         return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+
+    def replaced(self, **changes: Any) -> Self:
+        """A copy with other values, checked like those of the file (pydantic's ``ValidationError``)."""
+        return type(self).model_validate(dict(self) | changes)
 
 
 class AugmentParams(Section):

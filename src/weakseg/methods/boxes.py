@@ -11,50 +11,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from weakseg.core.errors import ParamsError
+from weakseg.core.methods import BoxRefiner, CrfParams
 from weakseg.labels.tags import Window
-from weakseg.methods.crf import CrfOptions, mean_field
+from weakseg.methods.crf import mean_field
 from weakseg.methods.scores import ScoreMaps
 
 Image = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
-Refiner = Literal["crf", "none"]
 
 SURE: Final = 0.95  # probability in the middle of a box that it is the class; outside, that it is not
 INSIDE: Final = 0.6  # of the rest of the box
 SMOOTH_WIDTH, COLOUR_WIDTH = 0.1, 0.5  # of the CRF's kernels in space, as a share of the root of the box's pixels
 SMOOTH_WEIGHT, COLOUR_WEIGHT = 1.0, 5.0  # of the same; these four from a grid on the embedded scenes' N1
+CENTRE: Final = 0.2  # share of the box's pixels, in its middle, that are certain
+MARGIN: Final = 0.5  # how far around the box colours are compared, as a share of its longer side, 4 px at least
+LEAST: Final = 0.25  # share of the box below which a result is not believed
+STEPS: Final = 5  # of the mean field
 WHOLE: Final = 0.7  # probability all over a box that no refiner could settle
-
-
-@dataclass(frozen=True)
-class BoxOptions:
-    """How boxes are filled.
-
-    Attributes:
-        refiner: ``crf`` or ``none`` (the whole box).
-        colour: grey levels of 255, width of the CRF's colour kernel. iterations: of the CRF.
-        centre: share of the box's pixels, in its middle, that ``crf`` takes as certain.
-        margin: how far around the box colours are compared, as a share of its longer side, 4 px at least.
-        least: share of the box below which a result is not believed.
-    """
-
-    refiner: Refiner = "crf"
-    colour: float = 8.0
-    iterations: int = 5
-    centre: float = 0.2
-    margin: float = 0.5
-    least: float = 0.25
-
-    def __post_init__(self) -> None:
-        if self.refiner not in ("crf", "none"):
-            raise ParamsError(f"boxes.refiner {self.refiner!r}", expected="crf or none", cure="mend params.yaml")
 
 
 @dataclass(frozen=True)
@@ -71,7 +50,13 @@ class Filled:
 
 
 def fill_boxes(
-    image: Image, windows: Sequence[Window], labels: Sequence[int], classes: int, options: BoxOptions
+    image: Image,
+    windows: Sequence[Window],
+    labels: Sequence[int],
+    classes: int,
+    *,
+    refiner: BoxRefiner,
+    colours: CrfParams,
 ) -> Filled:
     """ScoreMaps of an area from its boxes.
 
@@ -82,7 +67,8 @@ def fill_boxes(
         image: uint8 (H, W, 3).
         windows: N boxes (row, column, height, width) inside the image, px; labels: N class indices.
         classes: C.
-        options: see :class:`BoxOptions`.
+        refiner: ``crf`` or ``none`` (the whole box).
+        colours: its ``bilateral_srgb`` is the width of the CRF's colour kernel.
     """
     height, width = image.shape[:2]
     filled = np.zeros((classes, height, width), np.float32)
@@ -91,7 +77,7 @@ def fill_boxes(
         boxed[label, row : row + tall, column : column + wide] = True
     kept_whole = 0
     for (row, column, tall, wide), label in zip(windows, labels, strict=True):
-        found = box_probability(image, (row, column, tall, wide), boxed[label], options)
+        found = box_probability(image, (row, column, tall, wide), boxed[label], refiner, colours)
         kept_whole += found is None
         part = filled[label, row : row + tall, column : column + wide]
         np.maximum(part, WHOLE if found is None else found, out=part)
@@ -103,16 +89,18 @@ def fill_boxes(
     return Filled(ScoreMaps(scores.astype(np.float32), np.asarray(scores.any((1, 2)))), kept_whole)
 
 
-def box_probability(image: Image, window: Window, same_class: Bools, options: BoxOptions) -> Floats | None:
+def box_probability(
+    image: Image, window: Window, same_class: Bools, refiner: BoxRefiner, colours: CrfParams
+) -> Floats | None:
     """Probability (height, width) that each pixel of a box belongs to the box's object, or None: it cannot be told.
 
     Args:
         image: uint8 (H, W, 3). window: the box.
         same_class: bool (H, W), the boxes of its class: pixels of other boxes are no background.
-        options: see :class:`BoxOptions`.
+        refiner, colours: see :func:`fill_boxes`.
     """
     row, column, tall, wide = window
-    margin = max(4, round(options.margin * max(tall, wide)))
+    margin = max(4, round(MARGIN * max(tall, wide)))
     top, left = max(0, row - margin), max(0, column - margin)
     rows, columns = slice(top, row + tall + margin), slice(left, column + wide + margin)
     cut = np.ascontiguousarray(image[rows, columns])
@@ -120,10 +108,10 @@ def box_probability(image: Image, window: Window, same_class: Bools, options: Bo
     here = (slice(row - top, row - top + tall), slice(column - left, column - left + wide))
     inside[here] = True
     background = ~same_class[rows, columns]
-    if options.refiner == "none" or not background.any():
+    if refiner == "none" or not background.any():
         return None
-    found = _by_crf(cut, inside, background, _middle(here, options.centre), options)
-    if (found[here] >= 0.5).mean() < options.least:
+    found = _by_crf(cut, inside, background, _middle(here, CENTRE), colours)
+    if (found[here] >= 0.5).mean() < LEAST:
         return None
     return found[here]
 
@@ -139,15 +127,14 @@ def _middle(box: tuple[slice, slice], share: float) -> tuple[slice, slice]:
     return spans[0], spans[1]
 
 
-def _by_crf(cut: Image, inside: Bools, background: Bools, middle: tuple[slice, slice], options: BoxOptions) -> Floats:
+def _by_crf(cut: Image, inside: Bools, background: Bools, middle: tuple[slice, slice], colours: CrfParams) -> Floats:
     side = float(np.sqrt(inside.sum()))
-    kernels = CrfOptions(
+    kernels = colours.replaced(
         gaussian_sxy=max(0.5, SMOOTH_WIDTH * side),
         gaussian_weight=SMOOTH_WEIGHT,
         bilateral_sxy=max(1.0, COLOUR_WIDTH * side),
-        bilateral_srgb=options.colour,
         bilateral_weight=COLOUR_WEIGHT,
-        iterations=options.iterations,
+        iterations=STEPS,
     )
     belief = np.full(inside.shape, 0.5, np.float32)  # other boxes of the class
     belief[inside] = INSIDE

@@ -7,8 +7,7 @@ pooling and one linear layer needs no gradient at all, any other is differentiat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from weakseg.core.errors import DataError, ParamsError
+from weakseg.core.methods import CamMethod, CamNormalise, CamParams, LabelSource
 from weakseg.data.crops.augment import Preprocessing, normalise
 from weakseg.methods.scores import ScoreMaps
 
-Method = Literal["cam", "gradcam", "gradcampp"]
-Normalise = Literal["per_class", "global"]
-LabelSource = Literal["given", "given_or_predicted"]
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating]
 Windows = npt.NDArray[np.integer]
@@ -46,58 +43,29 @@ class LocalisingNet(Protocol):
         """(B, K, h, w) -> logits (B, C)."""
 
 
-@dataclass(frozen=True)
-class CamOptions:
-    """How maps are made and merged.
+LID_COMPAT: Final = {
+    "method": "gradcam",
+    "scales": (1.0, 0.5, 0.75, 2.0),
+    "flips": True,
+    "quarter_turns": False,
+    "normalise": "global",
+    "label_source": "given_or_predicted",
+}
+"""The merge of NoPeopleAllowed (LID 2020, arXiv 2006.07601) as released, on crops of 352 px without context.
 
-    Attributes:
-        method: see the module text.
-        scales: factors on the image side; every view is made at each of them.
-        flips, quarter_turns: add the mirrored view; add the turns by 90, 180 and 270 degrees (of both, if both).
-        normalise: ``per_class`` divides each class by its own maximum, ``global`` all classes by one maximum.
-        normalise_views: normalise each view, its negative part cut off, before it is added. Without it views are added
-            as they come and cut off at the end, and Grad-CAM, whose size falls with the number of cells, hardly sees
-            the larger scales (seen in the code of NoPeopleAllowed, arXiv 2006.07601).
-    """
-
-    method: Method = "cam"
-    scales: tuple[float, ...] = (0.75, 1.0, 1.5)
-    flips: bool = True
-    quarter_turns: bool = True
-    normalise: Normalise = "per_class"
-    normalise_views: bool = True
-
-    def __post_init__(self) -> None:
-        choices = {
-            "method": (self.method, ("cam", "gradcam", "gradcampp")),
-            "normalise": (self.normalise, ("per_class", "global")),
-        }
-        for name, (value, allowed) in choices.items():
-            if value not in allowed:
-                raise ParamsError(f"cam.{name} {value!r}", expected=", ".join(allowed), cure="mend params.yaml")
-        if not self.scales or min(self.scales) <= 0:
-            raise ParamsError(f"cam.scales {self.scales}", expected="one or more above 0", cure="mend params.yaml")
-
-
-LID_COMPAT: Final = CamOptions(
-    method="gradcam",
-    scales=(1.0, 0.5, 0.75, 2.0),
-    flips=True,
-    quarter_turns=False,
-    normalise="global",
-    normalise_views=False,
-)
-"""The merge of NoPeopleAllowed (LID 2020, arXiv 2006.07601) as released.
-
-Views added as they come, one ReLU at the end, one maximum for all classes.
-
-To be used without context around the crop, with label source ``given_or_predicted`` and thresholds of 0.5, on crops of
-352 px. Not reproduced: the in-place ReLU that gated the published gradients, and its Grad-CAM++ formula.
+Views added as they come, one ReLU at the end, one maximum for all classes; tags at thresholds of 0.5. Not reproduced:
+the in-place ReLU that gated the published gradients, and its Grad-CAM++ formula.
 """
 
 
+def in_force(params: CamParams, zoom: float = 1.0) -> CamParams:
+    """The section with what ``lid_compat`` stands for; scales times ``zoom``, training crop's side over tag crop's."""
+    given = params.replaced(**LID_COMPAT) if params.lid_compat else params
+    return given.replaced(scales=tuple(scale * zoom for scale in given.scales))
+
+
 @torch.no_grad()
-def view_maps(model: LocalisingNet, images: Tensor, method: Method) -> Tensor:
+def view_maps(model: LocalisingNet, images: Tensor, method: CamMethod) -> Tensor:
     """Maps of one view: normalised images (B, 3, H, W) -> float32 (B, C, h, w) of either sign, on the feature grid.
 
     ``cam`` is the weighted sum of features without the bias; ``gradcam`` weighs by the mean gradient, which is the same
@@ -126,7 +94,7 @@ def view_maps(model: LocalisingNet, images: Tensor, method: Method) -> Tensor:
     return maps
 
 
-def _analytic_weights(model: LocalisingNet, features: Tensor, method: Method) -> Tensor | None:
+def _analytic_weights(model: LocalisingNet, features: Tensor, method: CamMethod) -> Tensor | None:
     """Channel weights (B, C, K) where they need no gradient, else None."""
     linear = model.class_weights
     if method == "cam":
@@ -144,7 +112,7 @@ def _analytic_weights(model: LocalisingNet, features: Tensor, method: Method) ->
     return torch.where(weights > 0, weights / (2 + weights * mean), 0.0)
 
 
-def _gradient_maps(model: LocalisingNet, features: Tensor, method: Method) -> Tensor:
+def _gradient_maps(model: LocalisingNet, features: Tensor, method: CamMethod) -> Tensor:
     """Maps (B, C, h, w) from the gradient of each logit in the features: one forward and C backwards of the head."""
     maps = []
     with torch.enable_grad():
@@ -173,7 +141,7 @@ def gradcampp_weights(features: Tensor, gradient: Tensor) -> Tensor:
     return largest[:, :, 0, 0] * (share * unit.relu()).sum((2, 3))
 
 
-def normalise_maps(maps: Tensor, rule: Normalise) -> Tensor:
+def normalise_maps(maps: Tensor, rule: CamNormalise) -> Tensor:
     """Non-negative maps (B, C, H, W) -> the same in [0, 1] under the rule; a map that is all zero stays zero."""
     peak = maps.amax((1, 2, 3) if rule == "global" else (2, 3), keepdim=True)
     return (maps / torch.where(peak > 0, peak, 1.0)).clamp(max=1.0)
@@ -181,53 +149,49 @@ def normalise_maps(maps: Tensor, rule: Normalise) -> Tensor:
 
 @torch.no_grad()
 def class_activation_maps(
-    model: LocalisingNet, images: Tensor, options: CamOptions, *, present: Tensor | None = None
+    model: LocalisingNet, images: Tensor, params: CamParams, *, present: Tensor | None = None
 ) -> Tensor:
     """Merged maps of all views: normalised images (B, 3, H, W) -> float32 (B, C, H, W) in [0, 1].
 
+    Each view is normalised, its negative part cut off, before it is added: Grad-CAM, whose size falls with the number
+    of cells, would hardly see the larger scales. With ``lid_compat`` views are added as they come, and cut off last.
     Views of one scale and shape run as one batch, so memory grows with B times the number of flips and turns.
 
     Args:
         present: bool (B, C); classes that are False give zero maps and do not count in a ``global`` maximum.
     """
     height, width = images.shape[2:]
-    merged: Tensor | None = None
-    for scale in options.scales:
+    merged = torch.zeros((), device=images.device)
+    for scale in params.scales:
         sides = [max(1, round(side * scale / model.stride)) * model.stride for side in (height, width)]
         scaled = _resize(images, sides[0], sides[1])
-        total = _resize(_merge_turns(model, scaled, options, present), height, width)
-        merged = total if merged is None else merged + total
-    if merged is None:
-        raise ParamsError("no scales", expected="one or more", cure="mend cam.scales")
-    return normalise_maps(merged.relu(), options.normalise)
+        merged = merged + _resize(_merge_turns(model, scaled, params, present), height, width)
+    return normalise_maps(merged.relu(), params.normalise)
 
 
-def _merge_turns(model: LocalisingNet, images: Tensor, options: CamOptions, present: Tensor | None) -> Tensor:
+def _merge_turns(model: LocalisingNet, images: Tensor, params: CamParams, present: Tensor | None) -> Tensor:
     """Sum of the maps of all flips and turns of images at one scale, turned back, on the feature grid."""
     views = [
         (flip, turn)
-        for turn in (range(4) if options.quarter_turns else (0,))
-        for flip in ((False, True) if options.flips else (False,))
+        for turn in (range(4) if params.quarter_turns else (0,))
+        for flip in ((False, True) if params.flips else (False,))
     ]
     square = images.shape[2] == images.shape[3]
-    total: Tensor | None = None
+    total = torch.zeros((), device=images.device)
     for parity in (None,) if square else (0, 1):
         group = [view for view in views if parity is None or view[1] % 2 == parity]
         if not group:
             continue
-        maps = view_maps(model, torch.cat([_turn(images, *view) for view in group]), options.method)
-        for (flip, turn), part in zip(group, maps.chunk(len(group)), strict=True):
-            view_map = _prepare(_turn_back(part, flip, turn), options, present)
-            total = view_map if total is None else total + view_map
-    if total is None:
-        raise ParamsError("no views", expected="one or more", cure="mend cam.flips and cam.quarter_turns")
+        maps = view_maps(model, torch.cat([_turn(images, *view) for view in group]), params.method)
+        for view, part in zip(group, maps.chunk(len(group)), strict=True):
+            total = total + _prepare(_turn_back(part, *view), params, present)
     return total
 
 
-def _prepare(maps: Tensor, options: CamOptions, present: Tensor | None) -> Tensor:
+def _prepare(maps: Tensor, params: CamParams, present: Tensor | None) -> Tensor:
     if present is not None:
         maps = maps * present[:, :, None, None]
-    return normalise_maps(maps.relu(), options.normalise) if options.normalise_views else maps
+    return normalise_maps(maps.relu(), params.normalise) if not params.lid_compat else maps
 
 
 def _turn(images: Tensor, flip: bool, turns: int) -> Tensor:
@@ -259,7 +223,6 @@ def resolve_labels(
 
     Raises:
         DataError: crops without tags under ``given``; NaN probabilities; no class has a threshold.
-        ParamsError: an unknown source.
     """
     if not np.isfinite(probabilities).all():
         raise DataError("NaN among the probabilities", expected="0..1", cure="train the classifier again")
@@ -273,14 +236,8 @@ def resolve_labels(
             )
         return given.copy()
     predicted = _predicted(probabilities, thresholds)
-    if source == "given_or_predicted":
-        unknown = np.zeros_like(given) if known is None else ~known
-        return np.where(tagged[:, None], given | (unknown & predicted), predicted)
-    raise ParamsError(
-        f"label source {source!r}",
-        expected="given or given_or_predicted",
-        cure="mend cam.label_source",
-    )
+    unknown = np.zeros_like(given) if known is None else ~known
+    return np.where(tagged[:, None], given | (unknown & predicted), predicted)
 
 
 def _predicted(probabilities: Floats, thresholds: Floats) -> Flags:
@@ -319,7 +276,7 @@ def area_cam(
     image: npt.NDArray[np.uint8],
     windows: Windows,
     tags: Flags,
-    options: CamOptions,
+    params: CamParams,
     *,
     context: float,
     batch_size: int,
@@ -349,7 +306,7 @@ def area_cam(
     for part in np.array_split(np.arange(len(windows)), -(-len(windows) // batch_size)):
         present = torch.from_numpy(tags[part]).to(_device(model))
         crops = cut_windows(image, windows[part], high, wide)
-        maps = class_activation_maps(net, _to_images(crops, net, _device(model)), options, present=present)
+        maps = class_activation_maps(net, _to_images(crops, net, _device(model)), params, present=present)
         for index, full in zip(part, maps, strict=True):
             row, column, height, width = (int(value) for value in windows[index])
             top, left = high // 2 - height // 2, wide // 2 - width // 2
@@ -357,7 +314,7 @@ def area_cam(
             if valid is not None:
                 seen = valid[row : row + height, column : column + width]
                 centre = centre * torch.from_numpy(np.ascontiguousarray(seen)).to(centre.device)
-            values = normalise_maps(centre, options.normalise)[0].cpu().numpy()
+            values = normalise_maps(centre, params.normalise)[0].cpu().numpy()
             target = scores[:, row : row + height, column : column + width]
             np.maximum(target, values, out=target)
     return ScoreMaps(scores, np.asarray(tags.any(0)))

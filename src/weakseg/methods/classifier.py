@@ -8,18 +8,17 @@ pooling and one linear layer; any encoder of :mod:`weakseg.networks.build` can t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
 from weakseg.core.errors import DataError, ParamsError
+from weakseg.core.methods import ClassifierParams, MissingLabels, Pooling
 from weakseg.data.crops.augment import IMAGENET, Preprocessing
 from weakseg.networks.build import build_encoder, load_vgg
 
-Pooling = Literal["gap", "gem"]
-MissingLabels = Literal["keep", "drop_class", "confident_only", "ignore_uncertain"]
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating]
 
@@ -99,8 +98,6 @@ class Classifier(nn.Module):
         tap: int = -1,
     ) -> None:
         super().__init__()
-        if pooling not in get_args(Pooling):
-            raise ParamsError(f"pooling {pooling!r}", expected="gap or gem", cure="mend classifier.pooling")
         self.trunk, self.neck = trunk, neck
         self.linear = nn.Linear(channels, classes)
         nn.init.normal_(self.linear.weight, std=0.01)
@@ -127,46 +124,38 @@ class Classifier(nn.Module):
         return self.head(self.features(images))
 
 
-def build_classifier(
-    arch: Literal["vgg16_bn", "encoder"],
-    classes: int,
-    *,
-    encoder: str,
-    weights: str,
-    width: int,
-    output_stride: int,
-    pooling: Pooling,
-) -> Classifier:
-    """The classifier of params section ``classifier``.
+def build_classifier(params: ClassifierParams, classes: int) -> Classifier:
+    """The classifier that the section describes.
 
     ``vgg16_bn`` has stride 8 and channels divided by ``width``; ``encoder`` is any encoder of
     :func:`weakseg.networks.build.build_encoder` with a 1x1 convolution, batch norm and ReLU behind it, because
     Grad-CAM++ and the generalised mean want features that are not negative and many encoders end in a linear layer. Of
     an encoder the deepest feature that has ``output_stride`` without dilation is taken, which is sharper.
     """
-    if arch == "encoder":
-        return _encoder_classifier(encoder, classes, weights, output_stride, pooling)
-    if arch != "vgg16_bn" or output_stride != 8:
+    if params.arch == "encoder":
+        return _encoder_classifier(params, classes)
+    if params.output_stride != 8:
         raise ParamsError(
-            f"classifier {arch} at stride {output_stride}",
+            f"classifier {params.arch} at stride {params.output_stride}",
             expected="vgg16_bn at stride 8, or encoder",
             cure="mend classifier.arch or classifier.output_stride",
         )
-    vgg = vgg16_bn_trunk(width=width)
-    load_vgg(vgg, weights)
-    channels = 512 // width
-    return Classifier(vgg, extra_convolutions(channels), channels=channels, classes=classes, stride=8, pooling=pooling)
+    vgg, channels = vgg16_bn_trunk(width=params.width), 512 // params.width
+    load_vgg(vgg, params.weights)
+    return Classifier(
+        vgg, extra_convolutions(channels), channels=channels, classes=classes, stride=8, pooling=params.pooling
+    )
 
 
-def _encoder_classifier(encoder: str, classes: int, weights: str, output_stride: int, pooling: Pooling) -> Classifier:
-    trunk = build_encoder(encoder, weights=weights, output_stride=32)
-    if output_stride not in trunk.strides:
+def _encoder_classifier(params: ClassifierParams, classes: int) -> Classifier:
+    trunk, stride = build_encoder(params.encoder, weights=params.weights, output_stride=32), params.output_stride
+    if stride not in trunk.strides:
         raise ParamsError(
-            f"{encoder} has no feature of stride {output_stride}",
+            f"{params.encoder} has no feature of stride {stride}",
             expected=f"one of {trunk.strides}",
             cure="mend classifier.output_stride",
         )
-    tap = len(trunk.strides) - 1 - trunk.strides[::-1].index(output_stride)
+    tap = len(trunk.strides) - 1 - trunk.strides[::-1].index(stride)
     neck = nn.Sequential(
         nn.Conv2d(trunk.channels[tap], NECK_CHANNELS, 1, bias=False),
         nn.BatchNorm2d(NECK_CHANNELS),
@@ -177,8 +166,8 @@ def _encoder_classifier(encoder: str, classes: int, weights: str, output_stride:
         neck,
         channels=NECK_CHANNELS,
         classes=classes,
-        stride=output_stride,
-        pooling=pooling,
+        stride=stride,
+        pooling=params.pooling,
         preprocessing=trunk.preprocessing,
         tap=tap,
     )
@@ -232,7 +221,6 @@ def apply_missing_label_policy(
 
     Raises:
         DataError: nothing is left to train on, or the probabilities are not finite.
-        ParamsError: an unknown policy.
     """
     if tags.shape != known.shape or tags.shape != probabilities.shape:
         raise DataError(
@@ -249,12 +237,6 @@ def apply_missing_label_policy(
         kept[(tags & known & (probabilities < confidence)).any(1)] = False
     elif policy == "ignore_uncertain":
         kept[(probabilities > uncertain[0]) & (probabilities < uncertain[1])] = False
-    elif policy != "keep":
-        raise ParamsError(
-            f"missing-label policy {policy!r}",
-            expected="keep, drop_class, confident_only or ignore_uncertain",
-            cure="mend classifier.missing_labels",
-        )
     if not kept.any():
         raise DataError(f"policy {policy} forgets every tag", expected="some left", cure="loosen its thresholds")
     return kept

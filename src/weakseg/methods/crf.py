@@ -9,77 +9,23 @@ class is unsure, which is a uniform unary (ours).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from weakseg.core.errors import DataError, ParamsError, StageError
+from weakseg.core.methods import CrfParams
 from weakseg.data.windows import cut_area, paste
 from weakseg.methods.pool import Image, refine_in_processes
 from weakseg.methods.scores import ScoreMaps
 
 Scores = npt.NDArray[np.floating]
+SIDE: Final = 512  # px of a window
+HALO: Final = 64  # px
+SIGMA_FLOOR: Final = 0.01  # of PAMR, whose other numbers are the published ones
 FLOOR: Final = 0.01  # least soft probability: a CAM of 0 speaks against a class, it does not forbid it (the tags do)
-
-
-@dataclass(frozen=True)
-class CrfOptions:
-    """Dense CRF with a smoothness and a bilateral kernel, Potts compatibility.
-
-    Attributes:
-        gaussian_sxy: px, width of the smoothness kernel. gaussian_weight: its strength.
-        bilateral_sxy: px, bilateral_srgb: grey levels of 255, widths of the bilateral kernel; bilateral_weight.
-        iterations: mean-field steps.
-        unary: ``soft`` takes -log of the scores, normalised over the classes; ``confident`` takes
-            the top class where its share reaches ``min_score`` and leads by ``min_margin``, with probability
-            ``confidence``, and every other pixel as unsure.
-    """
-
-    gaussian_sxy: float = 3.0
-    gaussian_weight: float = 3.0
-    bilateral_sxy: float = 30.0
-    bilateral_srgb: float = 10.0
-    bilateral_weight: float = 5.0
-    iterations: int = 10
-    unary: Literal["soft", "confident"] = "soft"
-    min_score: float = 0.4
-    min_margin: float = 0.15
-    confidence: float = 0.7
-
-    def __post_init__(self) -> None:
-        if self.unary not in ("soft", "confident"):
-            raise ParamsError(f"crf unary {self.unary!r}", expected="soft or confident", cure="mend params.yaml")
-        widths = (self.gaussian_sxy, self.bilateral_sxy, self.bilateral_srgb)
-        if min(widths) <= 0 or self.iterations < 1 or not 0 < self.confidence < 1:
-            raise ParamsError(f"{self}", expected="widths > 0, iterations >= 1, 0 < confidence < 1", cure="mend it")
-
-
-@dataclass(frozen=True)
-class RefineOptions:
-    """Which refiner, and how an area is cut for it.
-
-    Attributes:
-        refiner: ``crf`` or ``pamr`` (pixel-adaptive refinement, torch).
-        crf: options of ``crf``. dilations, pamr_iterations, sigma_floor: of ``pamr``.
-        window: px, side of the square that is kept of each window; halo: px around it that are seen and dropped.
-    """
-
-    refiner: Literal["crf", "pamr"] = "crf"
-    crf: CrfOptions = field(default_factory=CrfOptions)
-    dilations: tuple[int, ...] = (1, 2, 4, 8, 12, 24)
-    pamr_iterations: int = 10
-    sigma_floor: float = 0.01
-    window: int = 512
-    halo: int = 64
-
-    def __post_init__(self) -> None:
-        if self.refiner not in ("crf", "pamr"):
-            raise ParamsError(f"refiner {self.refiner!r}", expected="crf or pamr", cure="mend crf.refiner")
-        if self.window < 1 or self.halo < 0:
-            raise ParamsError(f"window {self.window}, halo {self.halo}", expected=">= 1 and >= 0", cure="mend them")
 
 
 def class_shares(scores: Scores) -> npt.NDArray[np.float32]:
@@ -98,7 +44,7 @@ def soft_unary(shares: Scores) -> npt.NDArray[np.float32]:
 
 
 def confident_unary(
-    shares: Scores, *, min_score: float, min_margin: float, confidence: float
+    shares: Scores, *, min_score: float = 0.4, min_margin: float = 0.15, confidence: float = 0.7
 ) -> npt.NDArray[np.float32]:
     """Energies (n, H, W), n >= 2, of confident labels: -log(confidence) for the label, the rest shared by the others.
 
@@ -112,7 +58,7 @@ def confident_unary(
     return np.asarray(np.where(sure, energy, np.log(n)), np.float32)
 
 
-def dense_crf(image: Image, scores: Scores, options: CrfOptions) -> npt.NDArray[np.float32]:
+def dense_crf(image: Image, scores: Scores, params: CrfParams) -> npt.NDArray[np.float32]:
     """Refine one window.
 
     Args:
@@ -134,30 +80,25 @@ def dense_crf(image: Image, scores: Scores, options: CrfOptions) -> npt.NDArray[
     if len(present) < 2:
         return refined
     shares = class_shares(scores[present])
-    if options.unary == "soft":
-        energy = soft_unary(shares)
-    else:
-        energy = confident_unary(
-            shares, min_score=options.min_score, min_margin=options.min_margin, confidence=options.confidence
-        )
-    refined[present] = mean_field(image, energy, options)
+    energy = soft_unary(shares) if params.unary == "soft" else confident_unary(shares)
+    refined[present] = mean_field(image, energy, params)
     return refined
 
 
-def mean_field(image: Image, energy: npt.NDArray[np.float32], options: CrfOptions) -> npt.NDArray[np.float32]:
-    """Probabilities (n, H, W) float32 after the mean-field steps from unary energies (n, H, W)."""
+def mean_field(image: Image, energy: npt.NDArray[np.float32], params: CrfParams) -> npt.NDArray[np.float32]:
+    """Probabilities (n, H, W) float32 after the mean-field steps from unary energies (n, H, W): Potts, two kernels."""
     library = _pydensecrf()
     n, height, width = energy.shape
     model = library.DenseCRF2D(width, height, n)
     model.setUnaryEnergy(np.ascontiguousarray(energy.reshape(n, -1), np.float32))
-    model.addPairwiseGaussian(sxy=options.gaussian_sxy, compat=options.gaussian_weight)
+    model.addPairwiseGaussian(sxy=params.gaussian_sxy, compat=params.gaussian_weight)
     model.addPairwiseBilateral(
-        sxy=options.bilateral_sxy,
-        srgb=options.bilateral_srgb,
+        sxy=params.bilateral_sxy,
+        srgb=params.bilateral_srgb,
         rgbim=np.ascontiguousarray(image),
-        compat=options.bilateral_weight,
+        compat=params.bilateral_weight,
     )
-    return np.asarray(model.inference(options.iterations), np.float32).reshape(n, height, width)
+    return np.asarray(model.inference(params.iterations), np.float32).reshape(n, height, width)
 
 
 def _pydensecrf() -> Any:
@@ -188,56 +129,63 @@ def _check_window(image: Image, scores: Scores) -> None:
         raise DataError("scores hold NaN or infinity", expected="0..1", cure="rerun the stage that made them")
 
 
-def refine_area(image: Image, maps: ScoreMaps, options: RefineOptions, *, device: str = "cpu") -> ScoreMaps:
+def refine_area(
+    image: Image, maps: ScoreMaps, params: CrfParams, *, device: str = "cpu", side: int = SIDE, halo: int = HALO
+) -> ScoreMaps:
     """Refine one area window by window in this process; memory: the result and one window. See :func:`dense_crf`.
 
     Classes whose scores are all zero in a window stay zero there, so a class cannot leave the windows that hold it.
     """
-    return next(_refine_here([(image, maps)], options, device))
+    return next(_refine_here([(image, maps)], params, device, side, halo))
 
 
 def refine_many(
-    jobs: Iterable[tuple[Image, ScoreMaps]], options: RefineOptions, *, workers: int, device: str = "cpu"
+    jobs: Iterable[tuple[Image, ScoreMaps]],
+    params: CrfParams,
+    *,
+    workers: int,
+    device: str = "cpu",
+    side: int = SIDE,
+    halo: int = HALO,
 ) -> Iterator[ScoreMaps]:
     """Refine (image, maps) pairs, areas or crops, and yield the results in order.
 
     The CRF runs in ``workers`` processes over the windows of all jobs; ``jobs`` is read as results are taken, so memory
     does not depend on its length. PAMR runs in this process on ``device``. The first error of a worker is raised here.
+
+    Args:
+        side: px of the square that is kept of each window; halo: px around it that are seen and dropped.
     """
     if workers < 1:
         raise ParamsError(f"{workers} workers", expected="1 or more", cure="mend --workers")
-    if options.refiner != "crf" or workers == 1:
-        yield from _refine_here(jobs, options, device)
+    if params.refiner != "crf" or workers == 1:
+        yield from _refine_here(jobs, params, device, side, halo)
         return
     checked = (_check_pair(image, maps) for image, maps in jobs)
-    refine = partial(dense_crf, options=options.crf)
-    yield from refine_in_processes(checked, refine, side=options.window, halo=options.halo, workers=workers)
+    refine = partial(dense_crf, params=params)
+    yield from refine_in_processes(checked, refine, side=side, halo=halo, workers=workers)
 
 
-def _refine_here(jobs: Iterable[tuple[Image, ScoreMaps]], options: RefineOptions, device: str) -> Iterator[ScoreMaps]:
+def _refine_here(
+    jobs: Iterable[tuple[Image, ScoreMaps]], params: CrfParams, device: str, side: int, halo: int
+) -> Iterator[ScoreMaps]:
     for image, maps in jobs:
         _check_window(image, maps.scores)
         refined = np.zeros(maps.scores.shape, np.float32)
-        for window in cut_area(image.shape[0], image.shape[1], options.window, options.halo):
+        for window in cut_area(image.shape[0], image.shape[1], side, halo):
             rows, columns, *_ = window
             part = image[rows, columns], maps.scores[:, rows, columns]
-            values = dense_crf(*part, options.crf) if options.refiner == "crf" else _pamr(*part, options, device)
+            values = dense_crf(*part, params) if params.refiner == "crf" else _pamr(*part, device)
             paste(refined, window, values)
         yield ScoreMaps(refined, maps.present)
 
 
-def _pamr(image: Image, scores: Scores, options: RefineOptions, device: str) -> npt.NDArray[np.float32]:
+def _pamr(image: Image, scores: Scores, device: str) -> npt.NDArray[np.float32]:
     import torch
 
     from weakseg.methods.pamr import pamr
 
     pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None].float() / 255
     masks = torch.from_numpy(np.ascontiguousarray(scores, np.float32)).to(device)[None]
-    refined = pamr(
-        pixels,
-        masks,
-        dilations=options.dilations,
-        iterations=options.pamr_iterations,
-        sigma_floor=options.sigma_floor,
-    )
+    refined = pamr(pixels, masks, sigma_floor=SIGMA_FLOOR)
     return np.asarray(refined[0].cpu().numpy(), np.float32)

@@ -12,7 +12,7 @@ from weakseg.core.classes import IGNORE
 from weakseg.data.store import open_array
 from weakseg.labels.box_files import read_boxes
 from weakseg.labels.boxes import BoxTable, box_bits
-from weakseg.methods.boxes import BoxOptions, fill_boxes
+from weakseg.methods.boxes import fill_boxes
 from weakseg.methods.fusion import allowed_planes, claim_missing, fuse, silence_ignored
 from weakseg.methods.scores import ScoreMaps, load_scores, save_scores
 from weakseg.pipeline.context import Context, open_context, tracked, write_report
@@ -62,8 +62,7 @@ def map_area(context: Context, table: BoxTable, area: str) -> dict[str, Any]:
     drawn = [(box.window, scheme.index(box.name)) for box in mine if not box.crowd]
     usable = [(window, label) for window, label in drawn if _inside(planes[label] & (tagged != 0), window).any()]
     windows, labels = [window for window, _ in usable], [label for _, label in usable]
-    options = BoxOptions(refiner=params.refiner, colour=context.params.crf.bilateral_srgb)
-    filled = fill_boxes(image, windows, labels, len(scheme), options)
+    filled = fill_boxes(image, windows, labels, len(scheme), refiner=params.refiner, colours=context.params.crf)
     base = load_scores(layout.scores("teacher") / f"{area}.npz")
     maps = fuse(base, [filled.maps], [1.0], allowed)
     present = np.eye(len(scheme), dtype=bool)[np.array(labels, np.int64)]

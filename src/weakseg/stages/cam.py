@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from weakseg.core.methods import CamParams
 from weakseg.data.manifest import TagCrops
 from weakseg.data.store import open_array
-from weakseg.methods.cam import LID_COMPAT, CamOptions, area_cam, resolve_labels
+from weakseg.methods.cam import area_cam, in_force, resolve_labels
 from weakseg.methods.classifier import Classifier
 from weakseg.methods.fusion import silence_ignored
 from weakseg.methods.scores import ScoreMaps, save_scores
@@ -33,19 +31,6 @@ def run(root: Path) -> None:
         )
 
 
-def options_of(params: CamParams, zoom: float) -> CamOptions:
-    """CamOptions of the params; ``zoom`` is the training crop's side over the tag crop's."""
-    if params.lid_compat:
-        return replace(LID_COMPAT, scales=tuple(scale * zoom for scale in LID_COMPAT.scales))
-    return CamOptions(
-        method=params.method,
-        scales=tuple(scale * zoom for scale in params.scales),
-        flips=params.flips,
-        quarter_turns=params.quarter_turns,
-        normalise=params.normalise,
-    )
-
-
 def map_area(
     context: Context, classifier: tuple[Classifier, npt.NDArray[np.float64]], crops: TagCrops, area: str
 ) -> tuple[int, int]:
@@ -55,9 +40,9 @@ def map_area(
     """
     params, layout = context.params, context.layout
     model, thresholds = classifier
-    source, margin = params.cam.label_source, params.classifier.context
+    source, margin = in_force(params.cam).label_source, params.classifier.context
     if params.cam.lid_compat:
-        source, margin, thresholds = "given_or_predicted", 0.0, np.full(len(thresholds), 0.5)
+        margin, thresholds = 0.0, np.full(len(thresholds), 0.5)
     image = np.asarray(open_array(layout.tiles / "images", area))
     tagged = np.asarray(crops.present.any(1))
     use = np.arange(len(tagged)) if source != "given" else np.flatnonzero(tagged)
@@ -75,7 +60,7 @@ def map_area(
             image,
             windows,
             labels,
-            options_of(params.cam, params.classifier.crop / sides),
+            in_force(params.cam, params.classifier.crop / sides),
             context=margin,
             batch_size=params.classifier.optimiser.batch,
             valid=allowed != 0,

@@ -89,24 +89,11 @@ def _policy(context: Context, crops: TagCrops, known: Flags, probabilities: npt.
     )
 
 
-def build(params: ClassifierParams, classes: int) -> Classifier:
-    """The classifier that the params describe."""
-    return build_classifier(
-        params.arch,
-        classes,
-        encoder=params.encoder,
-        weights=params.weights,
-        width=params.width,
-        output_stride=params.output_stride,
-        pooling=params.pooling,
-    )
-
-
 def train(context: Context, crops: TagCrops, known: Flags, chosen: Flags, name: str, report: Any) -> Classifier:
     """One training on the chosen crops."""
     params = context.params.classifier
     seed_everything(params.seed)
-    model = build(params, len(context.scheme))
+    model = build_classifier(params, len(context.scheme))
     part = replace(crops, known=known).take(np.flatnonzero(chosen & known.any(1)))
     weight = torch.from_numpy(positive_weights(part.present, part.known))
 
@@ -174,6 +161,6 @@ def load_classifier(context: Context) -> tuple[Classifier, npt.NDArray[np.float6
     content = load_checkpoint(path)
     drop_removed({"classifier": content["params"]}, str(path))
     params = ClassifierParams.model_validate({**content["params"], "weights": "none"})
-    model = build(params, len(content["thresholds"]))
+    model = build_classifier(params, len(content["thresholds"]))
     load_weights(model, content["weights"], str(path))
     return model.eval().to(context.machine.torch_device()), np.array(content["thresholds"], np.float64)

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from weakseg.core.methods import CrfParams
 from weakseg.data.store import open_array
-from weakseg.methods.crf import CrfOptions, RefineOptions, refine_many
+from weakseg.methods.crf import refine_many
 from weakseg.methods.fusion import silence_ignored
 from weakseg.methods.pool import usable_cores
 from weakseg.methods.scores import ScoreMaps, load_scores, save_scores
@@ -26,7 +25,7 @@ def run(root: Path) -> None:
     with tracked(context, "crf", context.params.crf) as log:
         refined = refine_many(
             _jobs(context, mine),
-            options_of(context.params.crf),
+            context.params.crf,
             workers=workers,
             device=str(machine.torch_device()),
         )
@@ -49,20 +48,6 @@ def where_known(context: Context, area: str, maps: ScoreMaps) -> ScoreMaps:
         return maps
     scores = np.where(silent, 0, maps.scores)
     return ScoreMaps(scores, maps.present & scores.any((1, 2)))
-
-
-def options_of(params: CrfParams) -> RefineOptions:
-    """RefineOptions of the params."""
-    crf = CrfOptions(
-        gaussian_sxy=params.gaussian_sxy,
-        gaussian_weight=params.gaussian_weight,
-        bilateral_sxy=params.bilateral_sxy,
-        bilateral_srgb=params.bilateral_srgb,
-        bilateral_weight=params.bilateral_weight,
-        iterations=params.iterations,
-        unary=params.unary,
-    )
-    return RefineOptions(refiner=params.refiner, crf=crf)
 
 
 def _jobs(context: Context, areas: list[str]) -> Iterator[tuple[np.ndarray, ScoreMaps]]:

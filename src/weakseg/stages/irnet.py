@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from weakseg.core.classes import IGNORE
-from weakseg.core.methods import IrnetParams
 from weakseg.data.areas import Area
 from weakseg.data.crops.augment import jitter_colour, normalise
 from weakseg.data.crops.dataset import Pool, StepDataset
@@ -22,7 +21,7 @@ from weakseg.evaluation.holdout import score_holdout
 from weakseg.methods.fusion import allowed_planes, silence_ignored
 from weakseg.methods.irnet.affinity import count_classes, crop_weights
 from weakseg.methods.irnet.network import IRNet, irnet_loss
-from weakseg.methods.irnet.settings import IrnetOptions, irnet_preset
+from weakseg.methods.irnet.presets import FORMS, Walk, candidates, in_force
 from weakseg.methods.irnet.walk import Drift, boundary_of_area, walk_area
 from weakseg.methods.pseudo import pseudo_mask
 from weakseg.methods.scores import load_scores, save_scores
@@ -39,22 +38,21 @@ COLOUR = 0.2  # jitter of the training crops
 def run(root: Path) -> None:
     """Write the network, out/scores/irnet/<area>.npz and boundaries/<area>.npy, and reports/irnet.json."""
     context = open_context(root)
-    layout, params = context.layout, context.params.irnet
-    options, machine = options_of(params), context.machine
+    layout, params, machine = context.layout, context.params.irnet, context.machine
     areas = context.pixel_areas() + context.tag_areas()
     with tracked(context, "irnet", params) as log:
-        model = train(context, options, confident_areas(context, areas), log.log_metrics)
+        model = train(context, confident_areas(context, areas), log.log_metrics)
         if machine.is_main:
             save_checkpoint(
                 layout.networks("irnet") / "model.pt",
                 {"weights": model.state_dict(), "params": params.model_dump(mode="json")},
             )
         for area in machine.shard(areas):
-            save_array(layout.scores("irnet") / "boundaries", area, predict_boundary(context, model, options, area))
+            save_array(layout.scores("irnet") / "boundaries", area, predict_boundary(context, model, area))
         machine.wait()
-        walks = machine.shard(candidates(params, options))
-        table = machine.gather([(walk, holdout_miou(context, walk)) for walk in walks])
-        before = holdout_miou(context, replace(options, steps=0))
+        walks = candidates(in_force(params))
+        table = machine.gather([(walk, holdout_miou(context, walk)) for walk in machine.shard(walks)])
+        before = holdout_miou(context, replace(walks[0], steps=0))
         chosen = max(table, key=lambda row: row[1])[0]
         walked = machine.gather([walk_one(context, area, chosen) for area in machine.shard(areas)])
         report = describe(context, table, before, chosen, dict(zip(areas, walked, strict=True)))
@@ -64,18 +62,6 @@ def run(root: Path) -> None:
             {"holdout/before": before, "holdout/after": report["holdout_miou"], "fell_back": report["fell_back"]}
         )
         log.log_metrics({f"drift_octaves/{name}": value for name, value in report["drift_octaves"].items()})
-
-
-def options_of(params: IrnetParams) -> IrnetOptions:
-    """The preset, ``aerial`` with the params' pairs and drift limit.
-
-    Published presets bring their own pairs, losses, views and walk, without a limit on the drift. The optimiser is that
-    of the section in any case.
-    """
-    preset = irnet_preset(params.preset)
-    if params.preset != "aerial":
-        return preset
-    return replace(preset, pair_radius=params.radius, pairs_per_step=params.pairs_per_step, max_drift=params.max_drift)
 
 
 def confident_areas(context: Context, names: list[str]) -> list[Area]:
@@ -96,20 +82,31 @@ def confident_areas(context: Context, names: list[str]) -> list[Area]:
     return areas
 
 
-def train(context: Context, options: IrnetOptions, areas: list[Area], report: Any) -> IRNet:
+def train(context: Context, areas: list[Area], report: Any) -> IRNet:
     """One training on crops of the confident labels."""
-    params, classes = context.params.irnet, len(context.scheme)
+    params, classes = in_force(context.params.irnet), len(context.scheme)
+    form = FORMS[params.preset]
     seed_everything(params.seed)
-    model = IRNet(build_encoder(params.encoder, weights=params.weights), displacement=options.displacement)
+    model = IRNet(build_encoder(params.encoder, weights=params.weights), displacement=form.displacement)
     preprocessing = model.encoder.preprocessing
-    sampler = capped_sampler(areas, params.crop, classes, options.most_single, params.seed)
+    sampler = capped_sampler(areas, params.crop, classes, form.most_single, params.seed)
     pool = Pool(areas, sampler, params.optimiser.batch, params.crop, (1.0, 1.0), classes)
 
     def step(state: TrainState, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         generator = step_generator(params.seed, state.step)
         images = normalise(jitter_colour(batch["confident"]["image"], COLOUR, generator), preprocessing)
         labels = batch["confident"]["mask"]
-        return irnet_loss(state.model, images, labels, options, classes, generator=generator), {}  # type: ignore[arg-type]
+        loss = irnet_loss(
+            state.model,  # type: ignore[arg-type]
+            images,
+            labels,
+            form,
+            classes,
+            radius=params.radius,
+            pairs=params.pairs_per_step,
+            generator=generator,
+        )
+        return loss, {}
 
     plan = params.optimiser
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -149,43 +146,37 @@ def capped_sampler(areas: list[Area], crop: int, classes: int, most_single: floa
     )
 
 
-def predict_boundary(context: Context, model: IRNet, options: IrnetOptions, area: str) -> np.ndarray:
+def predict_boundary(context: Context, model: IRNet, area: str) -> np.ndarray:
     """Boundary map float16 (ceil(H / 4), ceil(W / 4))."""
     device = context.machine.torch_device()
     image = torch.from_numpy(np.array(open_array(context.layout.tiles / "images", area)))
     tensor = normalise(image.permute(2, 0, 1)[None].to(device), model.encoder.preprocessing)[0]
-    window = max(64, context.params.irnet.crop)
+    params = context.params.irnet
+    views, window = FORMS[params.preset].views, max(64, params.crop)
     return (
-        boundary_of_area(model.to(device), tensor, window=window, overlap=0.34, views=options.views)
+        boundary_of_area(model.to(device), tensor, window=window, overlap=0.34, views=views)
         .cpu()
         .numpy()
         .astype(np.float16)
     )
 
 
-def candidates(params: IrnetParams, options: IrnetOptions) -> list[IrnetOptions]:
-    """Every walk length with every anchor; a published preset walks as published."""
-    if params.preset != "aerial":
-        return [options]
-    return [replace(options, steps=steps, anchor=anchor) for steps in params.walk_steps for anchor in params.anchors]
-
-
-def _walk(context: Context, area: str, options: IrnetOptions) -> tuple[Any, Drift]:
-    layout = context.layout
+def _walk(context: Context, area: str, options: Walk) -> tuple[Any, Drift]:
+    layout, limit = context.layout, in_force(context.params.irnet).max_drift
     maps = load_scores(layout.scores("crf") / f"{area}.npz")
     boundary = torch.from_numpy(open_array(layout.scores("irnet") / "boundaries", area).astype(np.float32))
-    walked, drift = walk_area(maps, boundary.to(context.machine.torch_device()), options)
+    walked, drift = walk_area(maps, boundary.to(context.machine.torch_device()), options, max_drift=limit)
     return silence_ignored(walked, np.asarray(open_array(layout.tiles / "allowed", area))), drift
 
 
-def walk_one(context: Context, area: str, options: IrnetOptions) -> Drift:
+def walk_one(context: Context, area: str, options: Walk) -> Drift:
     """Walk and save one area."""
     maps, drift = _walk(context, area, options)
     save_scores(context.layout.scores("irnet") / f"{area}.npz", maps)
     return drift
 
 
-def holdout_miou(context: Context, options: IrnetOptions) -> float:
+def holdout_miou(context: Context, options: Walk) -> float:
     """mIoU of the walked winners, tags applied, on the hold-out blocks of N1."""
     tiles, names = context.layout.tiles, context.scheme.names
 
@@ -198,9 +189,9 @@ def holdout_miou(context: Context, options: IrnetOptions) -> float:
 
 def describe(
     context: Context,
-    table: list[tuple[IrnetOptions, float]],
+    table: list[tuple[Walk, float]],
     before: float,
-    chosen: IrnetOptions,
+    chosen: Walk,
     drifts: dict[str, Drift],
 ) -> dict[str, Any]:
     """reports/irnet.json: what was tried, what is in force, and how the classes' areas drifted (octaves, mean)."""

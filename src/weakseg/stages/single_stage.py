@@ -21,11 +21,10 @@ from weakseg.methods.scores import ScoreMaps, save_scores
 from weakseg.methods.single_stage.network import (
     EncoderBackbone,
     SingleStage,
-    SingleStageOptions,
     parameter_groups,
     soft_masks,
 )
-from weakseg.methods.single_stage.self_training import PseudoLabelOptions, single_stage_loss
+from weakseg.methods.single_stage.self_training import single_stage_loss
 from weakseg.networks.build import build_encoder
 from weakseg.networks.resnet38 import ResNet38, load_resnet38
 from weakseg.pipeline.context import Context, open_context, tracked
@@ -58,22 +57,15 @@ def run(root: Path) -> None:
 
 def build(params: SingleStageParams, classes: int) -> SingleStage:
     """The network of the params: ResNet38 (``weights`` none or its published file), or a timm encoder."""
-    options = SingleStageOptions(
-        background=False,
-        channels=params.channels,
-        aspp_rates=params.aspp_rates,  # type: ignore[arg-type]
-        aspp_image_pool=params.aspp_image_pool,
-        norm="group",
-    )
     if params.backbone != "resnet38":
         dilated_to = params.output_stride if params.dilate else 32
         encoder = build_encoder(params.backbone, weights=params.weights, output_stride=dilated_to)
-        return SingleStage(EncoderBackbone(encoder, deep_stride=params.output_stride), classes, options)
+        return SingleStage(EncoderBackbone(encoder, deep_stride=params.output_stride), classes, params)
     # BatchNorm can only be frozen where there is something pretrained to freeze
     backbone = ResNet38(width=params.width, frozen=params.weights != "none")
     if params.weights != "none":
         load_resnet38(backbone, Path(params.weights))
-    return SingleStage(backbone, classes, options)
+    return SingleStage(backbone, classes, params)
 
 
 def train(context: Context, crops: TagCrops, report: Any) -> SingleStage:
@@ -84,12 +76,6 @@ def train(context: Context, crops: TagCrops, report: Any) -> SingleStage:
     usable = np.array([split != "holdout" for split in crops.splits]) & crops.present.any(1)
     part = crops.take(np.flatnonzero(usable))
     weight = torch.from_numpy(positive_weights(part.present, part.known)) if params.balance_tags else None
-    labels = PseudoLabelOptions(
-        dilations=params.dilations,
-        iterations=params.pamr_iterations,
-        sigma_floor=params.sigma_floor,
-        gate=params.gate,
-    )
 
     def step(state: TrainState, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         inputs = batch["crops"]
@@ -100,7 +86,7 @@ def train(context: Context, crops: TagCrops, report: Any) -> SingleStage:
             state.model(pictures),
             denormalise(pictures, model.preprocessing),
             inputs["tags"],
-            labels,
+            params,
             self_train=own,
             known=inputs["known"],
             pos_weight=None if weight is None else weight.to(pictures.device),

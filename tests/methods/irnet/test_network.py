@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from weakseg.core.classes import IGNORE
@@ -20,10 +21,9 @@ from weakseg.methods.irnet.network import (
     label_grid,
     pad_to_multiple,
 )
-from weakseg.methods.irnet.settings import IrnetOptions, irnet_preset
+from weakseg.methods.irnet.presets import AERIAL, FORMS, Form, candidates, in_force
 from weakseg.networks.build import Encoder
-
-AERIAL = irnet_preset("aerial")
+from weakseg.pipeline.presets import load_preset
 
 
 class TinyEncoder(nn.Module):
@@ -173,12 +173,12 @@ def true_edges(mask: Tensor) -> tuple[Tensor, Tensor]:
     return change[0, 0], ~near[0, 0]
 
 
-def train(model: IRNet, image: Tensor, mask: Tensor, options: IrnetOptions, steps: int) -> list[float]:
+def train(model: IRNet, image: Tensor, mask: Tensor, form: Form, pairs: int, steps: int) -> list[float]:
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.03)
     generator = torch.Generator().manual_seed(0)
     losses = []
     for _ in range(steps):
-        loss = irnet_loss(model, image, mask, options, 4, generator=generator)
+        loss = irnet_loss(model, image, mask, form, 4, radius=5, pairs=pairs, generator=generator)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -191,7 +191,7 @@ def test_training_overfits_one_scene_in_seconds() -> None:
     encoder: Encoder = RangeEncoder()  # type: ignore[assignment]
     torch.manual_seed(1)
     model = IRNet(encoder)
-    losses = train(model, image, mask, replace(AERIAL, pair_radius=5, pairs_per_step=12), 22)
+    losses = train(model, image, mask, AERIAL, 12, 22)
     assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
     boundary = boundary_map(model.eval(), image, "d4")
     edge, plain = true_edges(mask)
@@ -202,36 +202,44 @@ def test_training_overfits_one_scene_in_seconds() -> None:
 def test_displacement_branch_learns_too() -> None:
     image, mask = scene()
     model = tiny_irnet(displacement=True)
-    options = replace(AERIAL, displacement=True, pair_radius=5, pairs_per_step=8)
-    losses = train(model, image, mask, options, 20)
+    losses = train(model, image, mask, replace(AERIAL, displacement=True), 8, 20)
     assert sum(losses[-5:]) < 0.85 * sum(losses[:5])
     assert model.displacement is not None
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.displacement.parameters())
 
 
 def test_presets_hold_the_published_defaults() -> None:
-    irn, lid = irnet_preset("irn_voc"), irnet_preset("lid_compat")
-    for options in (irn, lid):
-        assert (options.walk_radius, options.beta, options.steps, options.anchor) == (5, 10.0, 256, 1.0)
-        assert (options.pair_radius, options.pairs_per_step, options.background) == (10, 152, True)
-        assert (options.damp, options.normalise, options.displacement) == (True, "global", True)
-    assert irn == lid
-    assert (AERIAL.background, AERIAL.displacement) == (False, False)
-    assert 8 <= AERIAL.steps <= 64
+    base = load_preset("base").irnet
+    for preset in ("irn_voc", "lid_compat"):
+        params = in_force(base.replaced(preset=preset))
+        (walk,) = candidates(params)
+        assert (walk.radius, walk.beta, walk.steps, walk.anchor) == (5, 10.0, 256, 1.0)
+        assert (walk.damp, walk.normalise) == (True, "global")
+        assert (params.radius, params.pairs_per_step, params.max_drift) == (10, 152, float("inf"))
+        assert (FORMS[preset].background, FORMS[preset].displacement) == (True, True)
+    assert (FORMS["aerial"].background, FORMS["aerial"].displacement) == (False, False)
+    assert in_force(base) is base
+    assert {(walk.damp, walk.normalise) for walk in candidates(base)} == {(False, "per_class")}
+    assert [(walk.steps, walk.anchor) for walk in candidates(base)] == [(4, 1.0), (4, 0.85), (16, 1.0), (16, 0.85)]
+
+
+def test_wrong_values_of_the_section_are_refused() -> None:
+    base = load_preset("base").irnet
+    for wrong in ({"preset": "voc"}, {"anchors": (1.5,)}, {"walk_steps": ()}, {"radius": 1}, {"max_drift": 0.0}):
+        with pytest.raises(ValidationError, match=next(iter(wrong))):
+            base.replaced(**wrong)
 
 
 def test_refusals_name_the_cure() -> None:
     model = tiny_irnet()
     images, generator = torch.randn(1, 3, 32, 32), torch.Generator()
     with pytest.raises(DataError, match="cut image and mask from the same window"):
-        irnet_loss(model, images, torch.zeros(1, 32, 31), AERIAL, 2, generator=generator)
+        irnet_loss(model, images, torch.zeros(1, 32, 31), AERIAL, 2, radius=5, pairs=8, generator=generator)
     with pytest.raises(DataError, match=f"0 to 1, or {IGNORE}"):
-        irnet_loss(model, images, torch.full((1, 32, 32), 2), AERIAL, 2, generator=generator)
+        irnet_loss(model, images, torch.full((1, 32, 32), 2), AERIAL, 2, radius=5, pairs=8, generator=generator)
     with pytest.raises(ParamsError, match=r"encoder with strides \(2, 4\).*do without displacements"):
         tiny_irnet(strides=(2, 4), displacement=True)
     with pytest.raises(ParamsError, match="build it with them"):
         model.boundary_and_displacement(images)
     with pytest.raises(ParamsError, match=r"call model.eval\(\) first"):
         boundary_map(model.train(), images)
-    with pytest.raises(ParamsError, match=r"mend irnet\.preset"):
-        irnet_preset("voc")  # type: ignore[arg-type]

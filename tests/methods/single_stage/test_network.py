@@ -6,17 +6,16 @@ import math
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from weakseg.core.errors import ParamsError
+from weakseg.core.methods import SingleStageParams
 from weakseg.methods.single_stage.network import (
-    AERIAL,
-    VOC,
     Aspp,
     EncoderBackbone,
     GlobalCueInjection,
     SingleStage,
-    SingleStageOptions,
     class_scores,
     ngwp,
     parameter_groups,
@@ -27,14 +26,21 @@ from weakseg.methods.single_stage.network import (
 from weakseg.networks.build import build_encoder
 from weakseg.networks.losses import multi_label_bce
 from weakseg.networks.resnet38 import ResNet38
+from weakseg.pipeline.presets import load_preset
 
-SLIM = SingleStageOptions(channels=16, skip_channels=8)
-SLIM_AERIAL = SingleStageOptions(background=False, channels=16, skip_channels=8, aspp_rates=(3, 6, 9), norm="group")
+AERIAL = load_preset("base").single_stage.replaced(channels=16, aspp_image_pool=True)
+SLIM = AERIAL.replaced(aspp_rates=(12, 24, 36))
 
 
-def slim_net(options: SingleStageOptions = SLIM, classes: int = 5) -> SingleStage:
+def slim_net(params: SingleStageParams = SLIM, classes: int = 5) -> SingleStage:
+    """The published form, slim."""
     torch.manual_seed(0)
-    return SingleStage(ResNet38(width=32), classes, options)
+    return SingleStage(ResNet38(width=32), classes, params, background=True, norm="batch")
+
+
+def aerial_net() -> SingleStage:
+    torch.manual_seed(0)
+    return SingleStage(ResNet38(width=32), 5, AERIAL)
 
 
 def published_logits() -> Tensor:
@@ -65,7 +71,7 @@ def test_scores_published_values() -> None:
     assert ngwp(logits, masks)[0].tolist() == pytest.approx([0.883058, 1.302803, 0.417259, -0.477602], abs=1e-6)
     sizes = size_focal(masks.mean((2, 3)))[0].tolist()
     assert sizes == pytest.approx([-0.228579, -0.121257, -1.278564, -2.844508], abs=1e-6)
-    scores = class_scores(logits, VOC)
+    scores = class_scores(logits, background=True)
     assert scores[0].tolist() == pytest.approx([1.181547, -0.861305, -3.322110], abs=1e-6)
     loss = multi_label_bce(scores, torch.tensor([[True, False, True]]))
     assert loss.item() == pytest.approx(1.325876, abs=2e-6)
@@ -74,7 +80,7 @@ def test_scores_published_values() -> None:
 def test_aerial_scores_use_every_channel() -> None:
     logits = published_logits()[:, 1:]
     masks = logits.softmax(1)
-    assert torch.allclose(class_scores(logits, AERIAL), ngwp(logits, masks) + size_focal(masks.mean((2, 3))))
+    assert torch.allclose(class_scores(logits, background=False), ngwp(logits, masks) + size_focal(masks.mean((2, 3))))
 
 
 def test_gradient_flows_through_logits_and_masks() -> None:
@@ -127,7 +133,7 @@ def test_aspp_branches_and_what_its_image_pool_sees(image_pool: bool) -> None:
 def test_output_shapes_and_background_channel() -> None:
     images = torch.rand(2, 3, 65, 49)
     with torch.no_grad():
-        voc, aerial = slim_net().eval()(images), slim_net(SLIM_AERIAL).eval()(images)
+        voc, aerial = slim_net().eval()(images), aerial_net().eval()(images)
     assert voc.logits.shape == (2, 6, 17, 13)
     assert torch.equal(voc.logits[:, 0], torch.ones(2, 17, 13))
     assert (voc.scores.shape, aerial.scores.shape, aerial.logits.shape) == ((2, 5), (2, 5), (2, 5, 17, 13))
@@ -139,7 +145,7 @@ def test_output_shapes_and_background_channel() -> None:
 
 def test_head_names_and_groups_are_the_published_ones() -> None:
     with torch.device("meta"):
-        net = SingleStage(ResNet38(), 20)
+        net = SingleStage(ResNet38(), 20, SLIM.replaced(channels=256), background=True, norm="batch")
     names = [name for name in net.state_dict() if not name.startswith("backbone.")]
     assert len(net.state_dict()) == 306  # 309 published: PAMR's three constant kernels are not stored
     for name, shape in {
@@ -163,7 +169,7 @@ def test_head_names_and_groups_are_the_published_ones() -> None:
 def test_new_layers_start_as_published() -> None:
     net = slim_net()
     conv, last = net.fc8_x.get_submodule("0"), net.last_conv.get_submodule("8")
-    fan_in = 24 * 9
+    fan_in = (16 + 48) * 9
     assert conv.get_parameter("weight").std().item() == pytest.approx(math.sqrt(2 / fan_in), rel=0.05)
     assert last.get_parameter("bias").abs().max() <= 1 / math.sqrt(16)
 
@@ -196,12 +202,12 @@ def test_train_and_eval_return_the_network() -> None:
     assert not any(m.training for m in net.modules())
 
 
-def test_group_norm_makes_training_independent_of_the_batch() -> None:
-    net = slim_net(SLIM_AERIAL).train()
+def test_group_norm_makes_training_independent_of_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = aerial_net().train()
     for module in net.modules():
         if isinstance(module, (nn.Dropout, nn.Dropout2d)):
             module.eval()
-    net.options = SingleStageOptions(background=False, gate_psi=0.0)  # the gate draws per batch
+    monkeypatch.setattr("weakseg.methods.single_stage.network.GATE_PSI", 0.0)  # the gate draws per batch
     images = torch.rand(3, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(net(images).scores[:1], net(images[:1]).scores, atol=1e-5, rtol=0)
@@ -209,7 +215,7 @@ def test_group_norm_makes_training_independent_of_the_batch() -> None:
 
 
 def test_without_image_pool_there_is_no_branch_for_it() -> None:
-    net = slim_net(SingleStageOptions(channels=16, skip_channels=8, aspp_image_pool=False)).eval()
+    net = slim_net(SLIM.replaced(aspp_image_pool=False)).eval()
     assert not [name for name in net.state_dict() if name.startswith("aspp.global")]
     assert net(torch.rand(1, 3, 32, 32)).logits.shape == (1, 6, 8, 8)
 
@@ -218,7 +224,7 @@ def test_without_image_pool_there_is_no_branch_for_it() -> None:
 def test_other_encoders_through_the_same_interface(stride: int) -> None:
     encoder = build_encoder("tf_efficientnet_lite0", weights="none", output_stride=stride)
     backbone = EncoderBackbone(encoder, deep_stride=stride)
-    net = SingleStage(backbone, 5, SLIM_AERIAL)
+    net = SingleStage(backbone, 5, AERIAL)
     assert net.preprocessing.mean == pytest.approx((127 / 255,) * 3)
     assert backbone.strides == (4, stride)
     shallow, deep = backbone(torch.rand(1, 3, 48, 48))
@@ -255,12 +261,10 @@ def test_heads_learn_at_a_multiple_of_the_backbones_rate() -> None:
     assert [group["lr"] for group in groups] == pytest.approx([0.001, 0.002, 0.003, 0.006])
 
 
-@pytest.mark.parametrize(
-    "options", [{"channels": 60}, {"skip_channels": 0}, {"gate_psi": 1.0}], ids=["channels", "skip", "psi"]
-)
-def test_bad_options_are_refused(options: dict[str, int]) -> None:
-    with pytest.raises(ParamsError, match="expected"):
-        SingleStageOptions(**options)  # type: ignore[arg-type]
+@pytest.mark.parametrize("wrong", [{"channels": 60}, {"channels": 0}, {"aspp_rates": (3, 6)}])
+def test_bad_values_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        AERIAL.replaced(**wrong)
 
 
 def test_scores_do_not_change_when_the_canvas_grows() -> None:
@@ -270,8 +274,10 @@ def test_scores_do_not_change_when_the_canvas_grows() -> None:
     canvas[:, :, 3:9, 4:11] = logits
     valid = torch.zeros(2, 1, 20, 20)
     valid[:, :, 3:9, 4:11] = 1
-    torch.testing.assert_close(class_scores(canvas, AERIAL, valid=valid), class_scores(logits, AERIAL))
-    assert (class_scores(canvas, AERIAL) - class_scores(logits, AERIAL)).abs().max() > 0.1
+    torch.testing.assert_close(
+        class_scores(canvas, background=False, valid=valid), class_scores(logits, background=False)
+    )
+    assert (class_scores(canvas, background=False) - class_scores(logits, background=False)).abs().max() > 0.1
 
 
 def test_global_pooling_sees_valid_pixels_only() -> None:
@@ -286,7 +292,7 @@ def test_global_pooling_sees_valid_pixels_only() -> None:
 
 
 def test_no_data_in_the_network_matters_for_the_scores_and_all_valid_does_not() -> None:
-    net, images = slim_net(SLIM_AERIAL).eval(), torch.rand(2, 3, 32, 32)
+    net, images = aerial_net().eval(), torch.rand(2, 3, 32, 32)
     valid = torch.ones(2, 32, 32, dtype=torch.bool)
     with torch.no_grad():
         plain = net(images)
@@ -313,7 +319,7 @@ def synthetic(name: str, shape: tuple[int, ...], rank: int) -> Tensor:
 @pytest.mark.slow
 def test_published_scores_and_masks_of_the_full_network() -> None:
     with torch.device("meta"):
-        net = SingleStage(ResNet38(), 20)
+        net = SingleStage(ResNet38(), 20, SLIM.replaced(channels=256), background=True, norm="batch")
     names = [name for name in net.state_dict() if not name.endswith("num_batches_tracked")]
     shapes = {name: tuple(net.state_dict()[name].shape) for name in names}
     net.to_empty(device="cpu")

@@ -12,9 +12,6 @@ from torch import Tensor
 from weakseg.core.errors import DataError
 from weakseg.methods.single_stage.network import SingleStageOutput
 from weakseg.methods.single_stage.self_training import (
-    AERIAL,
-    VOC,
-    PseudoLabelOptions,
     balanced_cross_entropy,
     pseudo_labels,
     refined_masks,
@@ -22,6 +19,11 @@ from weakseg.methods.single_stage.self_training import (
     single_stage_loss,
 )
 from weakseg.networks.losses import multi_label_bce
+from weakseg.pipeline.presets import load_preset
+
+AERIAL = load_preset("base").single_stage.replaced(
+    gate="strict", dilations=(1, 2, 4, 8), pamr_iterations=10, sigma_floor=0.0
+)
 
 
 def published_logits() -> Tensor:
@@ -48,7 +50,7 @@ TWO_TAGS = [[2, X, X, 1, 1], [X, 1, 1, 1, 1], [1, 1, 1, 1, 0], [1, 1, 0, 0, 0]]
 )
 def test_published_labels_and_loss(tag: tuple[int, ...], rows: list[list[int]], loss: float) -> None:
     logits = published_logits()
-    labels = pseudo_labels(logits.softmax(1), tags(*tag), VOC)
+    labels = pseudo_labels(logits.softmax(1), tags(*tag))
     assert labels[0].tolist() == rows
     found, passed = balanced_cross_entropy(logits, labels, tags(*tag), gate="strict")
     assert found.item() == pytest.approx(loss, abs=1e-12)
@@ -57,7 +59,7 @@ def test_published_labels_and_loss(tag: tuple[int, ...], rows: list[list[int]], 
 
 def test_published_gate_closes_where_a_tagged_class_owns_no_pixel() -> None:
     logits = published_logits()
-    labels = pseudo_labels(logits.softmax(1), tags(1, 0, 1), VOC)
+    labels = pseudo_labels(logits.softmax(1), tags(1, 0, 1))
     assert counts(labels, 4)[3] == 0
     strict, passed = balanced_cross_entropy(logits, labels, tags(1, 0, 1), gate="strict")
     assert strict.item() == 0
@@ -73,12 +75,12 @@ def test_published_labels_and_loss_after_resizing() -> None:
     def grow(x: Tensor) -> Tensor:
         return F.interpolate(x, size=(8, 10), mode="bilinear", align_corners=True)
 
-    labels = pseudo_labels(grow(logits.softmax(1)), tags(1, 1, 0), VOC)
+    labels = pseudo_labels(grow(logits.softmax(1)), tags(1, 1, 0))
     assert counts(labels, 4) == [12, 55, 1, 0]
     assert int((labels == 255).sum()) == 12
     loss, _ = balanced_cross_entropy(grow(logits), labels, tags(1, 1, 0), gate="strict")
     assert loss.item() == pytest.approx(0.1446461603814938, abs=1e-12)
-    plain = PseudoLabelOptions(iterations=0)
+    plain = AERIAL.replaced(pamr_iterations=0)
     image = torch.rand(1, 3, 8, 10).double()
     whole = self_training_loss(logits, image, tags(1, 1, 0), plain)  # the same, composed
     assert whole.loss.item() == pytest.approx(0.1446461603814938, abs=1e-12)
@@ -88,21 +90,21 @@ def test_published_labels_and_loss_after_resizing() -> None:
 def test_without_background_every_threshold_is_the_classes_own() -> None:
     """Channel 0 peaks at 1: 0.65 passes 0.6 of it, as a class, but would not pass 0.7, as the background."""
     masks = torch.tensor([[1.0, 0.65, 0.55, 0.0], [0.0, 0.0, 0.19, 0.2], [0.0, 0.35, 0.26, 0.8]])[None, :, None]
-    assert pseudo_labels(masks, tags(1, 1, 1), AERIAL)[0, 0].tolist() == [0, 0, 255, 2]
-    assert pseudo_labels(masks, tags(1, 1), VOC)[0, 0].tolist() == [0, 255, 255, 2]
+    assert pseudo_labels(masks, tags(1, 1, 1))[0, 0].tolist() == [0, 0, 255, 2]
+    assert pseudo_labels(masks, tags(1, 1))[0, 0].tolist() == [0, 255, 255, 2]
 
 
 def test_untagged_classes_are_cleared_and_two_candidates_cancel() -> None:
     masks = torch.tensor([[0.5, 0.5, 0.1], [0.5, 0.1, 0.3], [0.0, 0.4, 0.6]])[None, :, None]
-    assert pseudo_labels(masks, tags(1, 1, 1), AERIAL)[0, 0].tolist() == [255, 255, 2]
-    assert pseudo_labels(masks, tags(1, 0, 0), AERIAL)[0, 0].tolist() == [0, 0, 255]
-    assert pseudo_labels(masks, tags(0, 0, 0), AERIAL)[0, 0].tolist() == [255, 255, 255]
+    assert pseudo_labels(masks, tags(1, 1, 1))[0, 0].tolist() == [255, 255, 2]
+    assert pseudo_labels(masks, tags(1, 0, 0))[0, 0].tolist() == [0, 0, 255]
+    assert pseudo_labels(masks, tags(0, 0, 0))[0, 0].tolist() == [255, 255, 255]
 
 
 def test_the_floor_is_strict_and_a_constant_map_above_it_is_all_candidate() -> None:
     at_floor = torch.full((1, 2, 2, 2), 0.2, dtype=torch.float64)
-    assert (pseudo_labels(at_floor, tags(1, 0), AERIAL) == 255).all()
-    assert (pseudo_labels(at_floor + 0.01, tags(1, 0), AERIAL) == 0).all()
+    assert (pseudo_labels(at_floor, tags(1, 0)) == 255).all()
+    assert (pseudo_labels(at_floor + 0.01, tags(1, 0)) == 0).all()
 
 
 def test_balance_weights_by_hand() -> None:
@@ -221,6 +223,6 @@ def test_presences_can_weigh_less_than_absences_in_the_tag_part_alone() -> None:
 @pytest.mark.parametrize("channels", [2, 5])
 def test_channels_that_do_not_fit_the_tags_are_refused(channels: int) -> None:
     with pytest.raises(DataError, match="use the tags of these crops"):
-        pseudo_labels(torch.rand(1, channels, 4, 4), tags(1, 1, 1), AERIAL)
+        pseudo_labels(torch.rand(1, channels, 4, 4), tags(1, 1, 1))
     with pytest.raises(DataError, match="one more for the background"):
         balanced_cross_entropy(torch.rand(2, 3, 4, 4), torch.zeros(2, 4, 4).long(), tags(1, 1, 1), gate="none")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.methods.irnet.affinity import Offset, boundary_loss, displacement_loss, pair_offsets, sample_offsets
-from weakseg.methods.irnet.settings import IrnetOptions, Views
+from weakseg.methods.irnet.presets import Form, Views
 from weakseg.networks.build import Encoder
 
 STRIDE = 4  # image px per grid cell
@@ -128,11 +128,20 @@ def label_grid(labels: Tensor) -> Tensor:
 
 
 def irnet_loss(
-    model: IRNet, images: Tensor, labels: Tensor, options: IrnetOptions, classes: int, *, generator: torch.Generator
+    model: IRNet,
+    images: Tensor,
+    labels: Tensor,
+    form: Form,
+    classes: int,
+    *,
+    radius: int,
+    pairs: int,
+    generator: torch.Generator,
 ) -> Tensor:
     """Training loss of one batch: normalised images (B, 3, H, W), masks (B, H, W) of the same crops -> a scalar.
 
-    ``generator`` (CPU) draws the offsets of this step.
+    Pairs lie less than ``radius`` grid cells apart (a cell is 4 px); ``generator`` (CPU) draws ``pairs`` of their
+    offsets for this step, all where there are fewer (radius 5 has 34, radius 10 has 152).
     """
     if labels.shape != (images.shape[0], *images.shape[2:]):
         raise DataError(
@@ -140,13 +149,13 @@ def irnet_loss(
             expected="(B, 3, H, W) and (B, H, W)",
             cure="cut image and mask from the same window, and resize neither alone",
         )
-    offsets: tuple[Offset, ...] = sample_offsets(pair_offsets(options.pair_radius), options.pairs_per_step, generator)
+    offsets: tuple[Offset, ...] = sample_offsets(pair_offsets(radius), pairs, generator)
     grid = label_grid(labels)
-    if not options.displacement:
-        return boundary_loss(model(images), grid, offsets, classes, background=options.background)
+    if not form.displacement:
+        return boundary_loss(model(images), grid, offsets, classes, background=form.background)
     logits, field = model.boundary_and_displacement(images)
-    return boundary_loss(logits, grid, offsets, classes, background=options.background) + displacement_loss(
-        field, grid, offsets, classes, background=options.background
+    return boundary_loss(logits, grid, offsets, classes, background=form.background) + displacement_loss(
+        field, grid, offsets, classes, background=form.background
     )
 
 

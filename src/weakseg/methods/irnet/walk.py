@@ -17,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from weakseg.core.errors import DataError, ParamsError
+from weakseg.core.errors import DataError
 from weakseg.data.windows import blend_weights, cover_starts
 from weakseg.methods.irnet.affinity import pair_affinity, pair_offsets, shifted
 from weakseg.methods.irnet.network import STRIDE, IRNet, boundary_map
-from weakseg.methods.irnet.settings import IrnetOptions, Normalise, Views
+from weakseg.methods.irnet.presets import Normalise, Views, Walk
 from weakseg.methods.scores import ScoreMaps, check_scores
 
 DRIFT_FLOOR = 1e-3  # share of an area; classes far below it cannot drift
@@ -48,7 +48,7 @@ class Drift:
 
 
 @torch.no_grad()
-def walk(scores: Tensor, boundary: Tensor, options: IrnetOptions) -> Tensor:
+def walk(scores: Tensor, boundary: Tensor, options: Walk) -> Tensor:
     """Random walk of scores (B, C, h, w) over boundary probabilities (B, h, w), all float in [0, 1] -> (B, C, h, w).
 
     Both forms: ``options.steps`` steps of x <- T x, and with ``options.anchor`` a < 1 of x <- a T x + (1 - a) x0.
@@ -77,16 +77,16 @@ def walk(scores: Tensor, boundary: Tensor, options: IrnetOptions) -> Tensor:
     return buffers[options.steps % 2]
 
 
-def walk_affinities(boundary: Tensor, options: IrnetOptions) -> list[Tensor]:
+def walk_affinities(boundary: Tensor, options: Walk) -> list[Tensor]:
     """Weights of all pairs, boundary (B, h, w) -> one (B, 1, h - dy, w - |dx|) per offset of the walk's radius."""
-    offsets = pair_offsets(options.walk_radius)
+    offsets = pair_offsets(options.radius)
     return [pair_affinity(boundary, offset).pow_(options.beta)[:, None] for offset in offsets]
 
 
-def walk_degree(affinities: list[Tensor], shape: torch.Size, options: IrnetOptions) -> Tensor:
+def walk_degree(affinities: list[Tensor], shape: torch.Size, options: Walk) -> Tensor:
     """Row sums (B, 1, h, w) of W, for scores of ``shape``: 1 for the cell itself, its affinities to both sides."""
     total = torch.ones((shape[0], 1, *shape[2:]), device=affinities[0].device)
-    for offset, affinity in zip(pair_offsets(options.walk_radius), affinities, strict=True):
+    for offset, affinity in zip(pair_offsets(options.radius), affinities, strict=True):
         shifted(total, offset, (0, 0)).add_(affinity)
         shifted(total, offset, offset).add_(affinity)
     return total
@@ -112,7 +112,7 @@ class _Flow:
         self.target[1].addcmul_(self.affinity, self.scratch, value=-1)
 
 
-def _plan(source: Tensor, target: Tensor, affinities: list[Tensor], options: IrnetOptions) -> list[_Flow]:
+def _plan(source: Tensor, target: Tensor, affinities: list[Tensor], options: Walk) -> list[_Flow]:
     """All flows of one step from ``source`` to ``target`` (B, C, h, w).
 
     Slicing costs as much as adding on small grids, so it is done once per walk. On the CPU the rows are taken in bands
@@ -124,7 +124,7 @@ def _plan(source: Tensor, target: Tensor, affinities: list[Tensor], options: Irn
     flows = []
     for top in range(0, height, band):
         rows = (..., slice(top, top + band), slice(None))
-        for offset, affinity in zip(pair_offsets(options.walk_radius), affinities, strict=True):
+        for offset, affinity in zip(pair_offsets(options.radius), affinities, strict=True):
             weight = affinity[rows]
             if weight.numel():
                 flows.append(
@@ -138,20 +138,20 @@ def _plan(source: Tensor, target: Tensor, affinities: list[Tensor], options: Irn
     return flows
 
 
-def walk_reach(options: IrnetOptions) -> int:
+def walk_reach(options: Walk) -> int:
     """Cells beyond which a score hardly matters: three standard deviations of the walk without any boundary.
 
     Never more than the walk can go at all; an anchored walk counts as long as ``anchor ** k`` stays above 0.001.
     """
-    offsets = pair_offsets(options.walk_radius)
+    offsets = pair_offsets(options.radius)
     variance = sum(dy * dy + dx * dx for dy, dx in offsets) / (2 * len(offsets) + 1)  # of one axis
     steps = options.steps
     if options.anchor < 1:
         steps = min(steps, math.ceil(math.log(REST) / math.log(max(options.anchor, REST))))
-    return min(steps * (options.walk_radius - 1), math.ceil(3 * math.sqrt(steps * variance)))
+    return min(steps * (options.radius - 1), math.ceil(3 * math.sqrt(steps * variance)))
 
 
-def walk_tiled(scores: Tensor, boundary: Tensor, options: IrnetOptions) -> Tensor:
+def walk_tiled(scores: Tensor, boundary: Tensor, options: Walk) -> Tensor:
     """:func:`walk` of one area: scores (C, h, w), boundary (h, w) -> (C, h, w), in tiles with halos where it is large.
 
     Each tile of ``options.tile`` cells is walked with a halo of :func:`walk_reach` cells, which is thrown away.
@@ -170,7 +170,9 @@ def walk_tiled(scores: Tensor, boundary: Tensor, options: IrnetOptions) -> Tenso
     return walked
 
 
-def walk_area(maps: ScoreMaps, boundary: Tensor, options: IrnetOptions) -> tuple[ScoreMaps, Drift]:
+def walk_area(
+    maps: ScoreMaps, boundary: Tensor, options: Walk, *, max_drift: float = math.inf
+) -> tuple[ScoreMaps, Drift]:
     """Walk the scores of one area and say how its classes drifted.
 
     Scores are averaged over 4x4 px cells, walked, normalised by ``options.normalise`` and enlarged bilinearly to the
@@ -179,11 +181,11 @@ def walk_area(maps: ScoreMaps, boundary: Tensor, options: IrnetOptions) -> tuple
     Args:
         maps: scores (C, H, W).
         boundary: (ceil(H / 4), ceil(W / 4)) float in [0, 1], on the device that shall do the work.
-        options: see :class:`IrnetOptions`.
+        options: see :class:`Walk`. max_drift: octaves (1 is double or half).
 
     Returns:
-        The walked maps as float32, or ``maps`` themselves where any class drifted by more than ``options.max_drift``
-        octaves; and the drift. Raises DataError where boundary and scores do not fit.
+        The walked maps as float32, or ``maps`` themselves where any class drifted by more than ``max_drift``; and
+        the drift. Raises DataError where boundary and scores do not fit.
     """
     check_scores(maps, "scores before the walk")
     height, width = maps.scores.shape[1:]
@@ -197,11 +199,11 @@ def walk_area(maps: ScoreMaps, boundary: Tensor, options: IrnetOptions) -> tuple
     present = np.flatnonzero(maps.present)
     if not present.size:
         return maps, measure_drift(
-            maps.present, boundary.new_zeros((0, *grid)), boundary.new_zeros((0, *grid)), options
+            maps.present, boundary.new_zeros((0, *grid)), boundary.new_zeros((0, *grid)), max_drift
         )
     before = reduce_to_grid(maps, present, boundary.device)
     after = normalise_walked(walk_tiled(before, boundary.float(), options), before, options.normalise)
-    drift = measure_drift(maps.present, before, after, options)
+    drift = measure_drift(maps.present, before, after, max_drift)
     if drift.fell_back:
         return maps, drift
     scores = np.zeros(maps.scores.shape, np.float32)
@@ -226,18 +228,16 @@ def enlarge(plane: Tensor, height: int, width: int) -> Tensor:
 
 
 def normalise_walked(walked: Tensor, before: Tensor, normalise: Normalise) -> Tensor:
-    """Scale walked scores (C, h, w) by their maxima; see :class:`IrnetOptions`. An all-zero class stays zero."""
+    """Scale walked scores (C, h, w) by their maxima; see :class:`Walk`. An all-zero class stays zero."""
     if normalise == "none":
         return walked
     if normalise == "global":
         return walked / walked.amax().clamp(min=1e-12)
-    if normalise == "per_class":
-        return walked * (before.amax((1, 2)) / walked.amax((1, 2)).clamp(min=1e-12))[:, None, None]
-    raise ParamsError(f"normalise {normalise!r}", expected="none, global or per_class", cure="mend the irnet options")
+    return walked * (before.amax((1, 2)) / walked.amax((1, 2)).clamp(min=1e-12))[:, None, None]
 
 
 def measure_drift(
-    present: np.ndarray[tuple[int], np.dtype[np.bool_]], before: Tensor, after: Tensor, options: IrnetOptions
+    present: np.ndarray[tuple[int], np.dtype[np.bool_]], before: Tensor, after: Tensor, max_drift: float
 ) -> Drift:
     """Compare the largest scores of (present classes, h, w) before and after; cells without any score count nowhere."""
     index = np.flatnonzero(present)
@@ -254,7 +254,7 @@ def measure_drift(
         tuple(shares[1].tolist()),
         tuple(octaves.tolist()),
         change,
-        bool((np.abs(octaves) > options.max_drift).any()),
+        bool((np.abs(octaves) > max_drift).any()),
     )
 
 

@@ -8,7 +8,6 @@ alone train it; ``pseudo_labels.py`` has the self-supervised part. Head names ar
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -16,49 +15,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from weakseg.core.errors import ParamsError
+from weakseg.core.methods import SingleStageParams
 from weakseg.networks.build import Encoder
 from weakseg.networks.resnet38 import ResNet38
 
 MASS_EPSILON = 1.0  # nGWP's denominator: the mass of one stride-4 pixel
 FOCAL_POWER, FOCAL_FLOOR = 3.0, 0.01
 BACKGROUND_LOGIT = 1.0
-
-
-@dataclass(frozen=True)
-class SingleStageOptions:
-    """Shape of the network. The defaults are the published VOC setting; :data:`AERIAL` is ours for land cover.
-
-    Attributes:
-        background: a channel of constant logit 1 comes before the classes ("none of them"). Off where every pixel
-            belongs to a class.
-        channels, skip_channels: of the decoder and of its skip; multiples of 8.
-        aspp_rates: dilations of the three 3x3 branches on the deep grid; beyond the grid a branch is a 1x1 convolution.
-        aspp_image_pool: ASPP's branch that sees the whole crop.
-        gate_psi: share of the shallow feature in evaluation, and the chance of an element to be shallow in training.
-        norm: of the decoder; ``group`` (groups of 8 channels) does not depend on the batch size.
-    """
-
-    background: bool = True
-    channels: int = 256
-    skip_channels: int = 48
-    aspp_rates: tuple[int, int, int] = (12, 24, 36)
-    aspp_image_pool: bool = True
-    gate_psi: float = 0.3
-    norm: Literal["batch", "group"] = "batch"
-
-    def __post_init__(self) -> None:
-        if self.channels % 8 or self.skip_channels % 8 or min(self.channels, self.skip_channels) < 8:
-            raise ParamsError(
-                f"decoder channels {self.channels} and {self.skip_channels}",
-                expected="multiples of 8",
-                cure="set channels: 64 for a CPU, 256 otherwise",
-            )
-        if not 0 <= self.gate_psi < 1:
-            raise ParamsError(f"gate_psi {self.gate_psi}", expected="0 <= gate_psi < 1", cure="0.3 is published")
-
-
-VOC = SingleStageOptions()
-AERIAL = SingleStageOptions(background=False, aspp_rates=(3, 6, 9), norm="group")
+SKIP_CHANNELS = 48  # of the decoder's skip; a multiple of 8
+GATE_PSI = 0.3  # share of the shallow feature in evaluation, and the chance of an element to be shallow in training
+Norm = Literal["batch", "group"]
 
 
 class SingleStageOutput(NamedTuple):
@@ -120,18 +86,29 @@ class SingleStage(nn.Module):
     Args:
         backbone: learns at the base rate, the heads faster (:func:`parameter_groups`).
         classes: number of classes, without background.
-        options: see :class:`SingleStageOptions`.
+        params: of them channels, aspp_rates and aspp_image_pool.
+        background: a channel of constant logit 1 comes before the classes ("none of them"), as published. Off where
+            every pixel belongs to a class.
+        norm: of the decoder; ``group`` (of 8 channels) does not depend on the batch size, ``batch`` is published.
     """
 
-    def __init__(self, backbone: Backbone, classes: int, options: SingleStageOptions = VOC) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        classes: int,
+        params: SingleStageParams,
+        *,
+        background: bool = False,
+        norm: Norm = "group",
+    ) -> None:
         super().__init__()
         shallow, deep = backbone.channels
-        channels, skip, norm = options.channels, options.skip_channels, options.norm
+        channels, skip = params.channels, SKIP_CHANNELS
         self.backbone = backbone
         self.classes = classes
-        self.options = options
+        self.background = background
         self.preprocessing = backbone.preprocessing
-        self.aspp = Aspp(deep, channels, rates=options.aspp_rates, image_pool=options.aspp_image_pool)
+        self.aspp = Aspp(deep, channels, rates=params.aspp_rates, image_pool=params.aspp_image_pool)
         self.fc8_skip = nn.Sequential(_conv(shallow, skip), _norm(norm, skip), nn.ReLU())
         self.fc8_x = nn.Sequential(_conv(channels + skip, channels, 3), _norm(norm, channels), nn.ReLU())
         self.shallow_mask = GlobalCueInjection(shallow, channels, norm=norm)
@@ -153,11 +130,11 @@ class SingleStage(nn.Module):
         far = None if valid is None else _shrink(valid, deep)
         context = _resize(self.aspp(deep, far), shallow.shape[-2:])
         x = self.fc8_x(torch.cat([context, self.fc8_skip(shallow)], dim=1))
-        x = stochastic_gate(x, self.shallow_mask(shallow, x, near), psi=self.options.gate_psi, training=self.training)
+        x = stochastic_gate(x, self.shallow_mask(shallow, x, near), psi=GATE_PSI, training=self.training)
         logits = self.last_conv(x).float()
-        if self.options.background:
+        if self.background:
             logits = torch.cat([torch.full_like(logits[:, :1], BACKGROUND_LOGIT), logits], dim=1)
-        return SingleStageOutput(logits, class_scores(logits, self.options, valid=near))
+        return SingleStageOutput(logits, class_scores(logits, background=self.background, valid=near))
 
 
 class Aspp(nn.Module):
@@ -198,7 +175,7 @@ class Aspp(nn.Module):
 class GlobalCueInjection(nn.Module):
     """Shallow features under a channel-wise affine whose factors are the maximum of deep features over the image."""
 
-    def __init__(self, inner: int, channels: int, *, norm: Literal["batch", "group"]) -> None:
+    def __init__(self, inner: int, channels: int, *, norm: Norm) -> None:
         super().__init__()
         self.fc_deep = nn.Sequential(_conv(channels, 2 * channels), _norm(norm, 2 * channels), nn.ReLU())
         self.fc_skip = nn.Sequential(_conv(inner, channels), _norm(norm, channels, affine=False))
@@ -234,12 +211,11 @@ def size_focal(shares: Tensor, *, power: float = FOCAL_POWER, floor: float = FOC
     return (1 - shares) ** power * torch.log(floor + shares)
 
 
-def class_scores(logits: Tensor, options: SingleStageOptions, *, valid: Tensor | None = None) -> Tensor:
+def class_scores(logits: Tensor, *, background: bool, valid: Tensor | None = None) -> Tensor:
     """Scores (B, C) of the classes, background left out, for a sigmoid: nGWP plus the size term.
 
     Args:
-        logits: float32 or float64 (B, C or 1 + C, h, w), background first if ``options.background``.
-        options: of the network.
+        logits: float32 or float64 (B, C or 1 + C, h, w), background first if there is one.
         valid: float (B, 1, h, w), 1 where there is data.
     """
     masks = logits.softmax(dim=1)
@@ -247,7 +223,7 @@ def class_scores(logits: Tensor, options: SingleStageOptions, *, valid: Tensor |
     if valid is not None:
         masks = masks * valid
     scores = ngwp(logits, masks) + size_focal(masks.mean(dim=(2, 3)) / share)
-    return scores[:, 1:] if options.background else scores
+    return scores[:, 1:] if background else scores
 
 
 def soft_masks(logits: Tensor, size: tuple[int, int]) -> Tensor:
@@ -280,7 +256,7 @@ def _conv(inner: int, outer: int, size: int = 1, *, rate: int = 1, bias: bool = 
     return conv
 
 
-def _norm(kind: Literal["batch", "group"], channels: int, *, affine: bool = True) -> nn.Module:
+def _norm(kind: Norm, channels: int, *, affine: bool = True) -> nn.Module:
     return (
         nn.BatchNorm2d(channels, affine=affine)
         if kind == "batch"

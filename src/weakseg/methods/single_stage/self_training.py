@@ -7,8 +7,7 @@ precision.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,34 +15,14 @@ from torch import Tensor
 
 from weakseg.core.classes import IGNORE
 from weakseg.core.errors import DataError
-from weakseg.methods.pamr import DILATIONS, ITERATIONS, pamr
+from weakseg.core.methods import Gate, SingleStageParams
+from weakseg.methods.pamr import pamr
 from weakseg.methods.single_stage.network import SingleStageOutput
 from weakseg.networks.losses import multi_label_bce
 
-
-@dataclass(frozen=True)
-class PseudoLabelOptions:
-    """How pseudo labels are made. The defaults are the published VOC setting; :data:`AERIAL` is ours.
-
-    Attributes:
-        dilations, iterations, sigma_floor: of :func:`weakseg.methods.pamr.pamr`; 0 iterations turn it off.
-        class_share, background_share: a pixel is a candidate above this share of the channel's largest value ...
-        floor: ... and above this value.
-        gate: ``strict`` drops the loss of an image in which a tagged class, or the background, owns no pixel; ``none``
-            keeps it.
-    """
-
-    dilations: tuple[int, ...] = DILATIONS
-    iterations: int = ITERATIONS
-    sigma_floor: float = 0.0
-    class_share: float = 0.6
-    background_share: float = 0.7
-    floor: float = 0.2
-    gate: Literal["strict", "none"] = "strict"
-
-
-VOC = PseudoLabelOptions()
-AERIAL = PseudoLabelOptions(dilations=(1, 2, 4, 8))
+CLASS_SHARE: Final = 0.6  # a pixel is a candidate above this share of its channel's largest value,
+BACKGROUND_SHARE: Final = 0.7  # of the background's this one,
+FLOOR: Final = 0.2  # and above this value
 
 
 class SelfTraining(NamedTuple):
@@ -66,7 +45,7 @@ def single_stage_loss(
     output: SingleStageOutput,
     image: Tensor,
     tags: Tensor,
-    options: PseudoLabelOptions,
+    params: SingleStageParams,
     *,
     self_train: bool,
     known: Tensor | None = None,
@@ -79,7 +58,7 @@ def single_stage_loss(
         output: of the network, for normalised images.
         image: float (B, 3, H, W) in [0, 1]: the same augmented images, de-normalised.
         tags: bool (B, C), True = present.
-        options: see :class:`PseudoLabelOptions`.
+        params: of them dilations, pamr_iterations and sigma_floor, for :func:`refined_masks`, and the gate.
         self_train: adds the self-supervised loss, weight 1. Off, PAMR is not run (the original runs and discards it).
         known: bool (B, C), False where a tag says nothing; such a class may occur but does not have to.
         valid: bool (B, H, W), False where there is no data.
@@ -89,7 +68,7 @@ def single_stage_loss(
     tag_part = multi_label_bce(output.scores, tags, known, pos_weight)
     if not self_train:
         return SingleStageLoss(tag_part, tag_part, None)
-    trained = self_training_loss(output.logits, image, tags, options, known=known, valid=valid)
+    trained = self_training_loss(output.logits, image, tags, params, known=known, valid=valid)
     return SingleStageLoss(tag_part + trained.loss, tag_part, trained)
 
 
@@ -97,7 +76,7 @@ def self_training_loss(
     logits: Tensor,
     image: Tensor,
     tags: Tensor,
-    options: PseudoLabelOptions,
+    params: SingleStageParams,
     *,
     known: Tensor | None = None,
     valid: Tensor | None = None,
@@ -108,15 +87,15 @@ def self_training_loss(
     """
     tags = tags.bool()
     possible = tags if known is None else tags | ~known.bool()
-    labels = pseudo_labels(refined_masks(logits, image, options), possible, options)
+    labels = pseudo_labels(refined_masks(logits, image, params), possible)
     if valid is not None:
         labels = labels.masked_fill(~valid, IGNORE)
-    loss, passed = balanced_cross_entropy(_resize(_lift(logits), image.shape[-2:]), labels, tags, gate=options.gate)
+    loss, passed = balanced_cross_entropy(_resize(_lift(logits), image.shape[-2:]), labels, tags, gate=params.gate)
     return SelfTraining(loss, labels, passed)
 
 
 @torch.no_grad()
-def refined_masks(logits: Tensor, image: Tensor, options: PseudoLabelOptions) -> Tensor:
+def refined_masks(logits: Tensor, image: Tensor, params: SingleStageParams) -> Tensor:
     """Softmax of the logits (B, C, h, w), refined by PAMR on their own grid, then resized to the image (B, C, H, W).
 
     The image, float (B, 3, H, W) in [0, 1], is resized to the grid of the logits.
@@ -126,15 +105,15 @@ def refined_masks(logits: Tensor, image: Tensor, options: PseudoLabelOptions) ->
     refined = pamr(
         small,
         masks,
-        dilations=options.dilations,
-        iterations=options.iterations,
-        sigma_floor=options.sigma_floor,
+        dilations=params.dilations,
+        iterations=params.pamr_iterations,
+        sigma_floor=params.sigma_floor,
     )
     return _resize(refined, image.shape[-2:])
 
 
 @torch.no_grad()
-def pseudo_labels(masks: Tensor, tags: Tensor, options: PseudoLabelOptions) -> Tensor:
+def pseudo_labels(masks: Tensor, tags: Tensor) -> Tensor:
     """One label per pixel where exactly one channel is confident.
 
     Masks of untagged classes are set to 0, without sharing their mass out. A channel is a candidate where it is
@@ -144,7 +123,6 @@ def pseudo_labels(masks: Tensor, tags: Tensor, options: PseudoLabelOptions) -> T
     Args:
         masks: float (B, C or 1 + C, H, W) in [0, 1].
         tags: bool (B, C), True = the class may occur.
-        options: see :class:`PseudoLabelOptions`.
 
     Returns:
         int64 (B, H, W), index of the channel, or 255.
@@ -152,17 +130,15 @@ def pseudo_labels(masks: Tensor, tags: Tensor, options: PseudoLabelOptions) -> T
     background = _has_background(masks, tags)
     present = F.pad(tags.bool(), (int(background), 0), value=True)
     masks = masks * present[:, :, None, None]
-    shares = masks.new_full((masks.shape[1],), options.class_share)
+    shares = masks.new_full((masks.shape[1],), CLASS_SHARE)
     if background:
-        shares[0] = options.background_share
-    thresholds = (masks.amax(dim=(2, 3)) * shares).clamp_min(options.floor)
+        shares[0] = BACKGROUND_SHARE
+    thresholds = (masks.amax(dim=(2, 3)) * shares).clamp_min(FLOOR)
     candidates = masks > thresholds[:, :, None, None]
     return candidates.int().argmax(dim=1).masked_fill(candidates.sum(dim=1) != 1, IGNORE)
 
 
-def balanced_cross_entropy(
-    logits: Tensor, labels: Tensor, tags: Tensor, *, gate: Literal["strict", "none"]
-) -> tuple[Tensor, Tensor]:
+def balanced_cross_entropy(logits: Tensor, labels: Tensor, tags: Tensor, *, gate: Gate) -> tuple[Tensor, Tensor]:
     """Cross-entropy in which a class weighs the share of the *other* classes among the labelled pixels of its image.
 
     ``mean over pixels of (n - n_label) / (1 + n) * CE``, ignored pixels counting as 0; then the mean over the batch,
