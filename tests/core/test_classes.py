@@ -11,7 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from weakseg.core.classes import IGNORE, ISPRS, READY, ClassScheme, find_classes, load_classes
+from weakseg.core.classes import (
+    IGNORE,
+    ISPRS,
+    READY,
+    ClassScheme,
+    class_planes,
+    every_class,
+    find_classes,
+    load_classes,
+    pack_classes,
+    pack_colour,
+    parse_classes,
+)
 from weakseg.core.errors import DataError
 
 
@@ -220,3 +232,29 @@ def test_schemes_by_path_or_name(tmp_path: Path) -> None:
         find_classes(str(tmp_path / "none.yaml"))
     with pytest.raises(DataError, match=r"classes 'lovda'; expected the path of a classes\.yaml, or one of .*loveda"):
         find_classes("lovda")
+
+
+def test_sets_of_classes_are_bits() -> None:
+    """Class c is bit c: {0, 2} is 1 + 4; 31 classes fill an int32."""
+    possible = np.array([[True, False, True], [False, False, False]])
+    bits = pack_classes(possible)
+    assert (bits.dtype, bits.tolist()) == (np.int32, [5, 0])
+    np.testing.assert_array_equal(class_planes(bits[None], 3)[:, 0].T, possible)
+    assert (every_class(3), every_class(31)) == (7, 2**31 - 1)
+    assert pack_classes(np.ones((1, 31), bool)).tolist() == [2**31 - 1]
+
+
+def test_colours_are_one_number_each() -> None:
+    assert pack_colour(1, 2, 3) == 0x010203
+    assert pack_colour(*np.array([[255], [0], [16]])).tolist() == [0xFF0010]
+
+
+def test_a_table_says_the_scheme_as_plain_data() -> None:
+    table = VALUED.to_table()
+    assert table["classes"][0] == {"name": "a", "colour": [1, 1, 1], "value": 1}
+    assert table["ignored"][1] == {"name": "y", "colour": [9, 9, 9]}
+    assert parse_classes(table, "here") == VALUED
+    with pytest.raises(DataError, match=r"the model file is not a class table .*KeyError"):
+        parse_classes({"ignored": []}, "the model file")
+    with pytest.raises(DataError, match="the model file: repeated name"):
+        parse_classes({"classes": [table["classes"][0]] * 2}, "the model file")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from weakseg.core.classes import IGNORE, ISPRS, ClassScheme
 from weakseg.core.errors import DataError
 from weakseg.raster.mask_readings import Holds, Table
-from weakseg.raster.masks import LabelPixels, MaskOptions, class_table, decode_mask
+from weakseg.raster.masks import LabelPixels, MaskOptions, decode_mask
 
 TWO = ClassScheme(("house", "road"), ((10, 0, 0), (0, 20, 0)), (("unlabeled", (0, 0, 0)),))
 BINARY = ClassScheme(("background", "building"), ((0, 0, 0), (255, 255, 255)))
@@ -48,7 +48,7 @@ def test_colours_and_indices_decode_to_the_mask(values: list[int]) -> None:
     mask = np.array([[1, *values]], np.uint8)  # 1 is no grey colour of ISPRS, so these are indices
     assert decode(mask[0].tolist(), ISPRS) == mask[0].tolist()
     assert decode_rgb(ISPRS.to_colours(mask), ISPRS) == mask.tolist()
-    assert decode(mask[0].tolist(), ISPRS, class_table(ISPRS)) == mask[0].tolist()
+    assert decode(mask[0].tolist(), ISPRS, ISPRS.colour_table()) == mask[0].tolist()
 
 
 def test_further_values_can_mean_ignore() -> None:
@@ -274,7 +274,7 @@ def test_what_the_file_held_is_told(values: list[int], classes: ClassScheme, hol
 
 
 def test_class_table_paints_classes_and_ignore() -> None:
-    table = class_table(TWO)
+    table = TWO.colour_table()
     assert table[1] == (0, 20, 0, 255)
     assert table[IGNORE] == (0, 0, 0, 255)
     assert table[2] == (0, 0, 0, 0)

@@ -1,6 +1,7 @@
-"""Class schemes: names and colours side by side, asked for by name.
+"""Class schemes: names and colours side by side, asked for by name; the one place that knows how classes are coded.
 
-Masks are uint8 ``(H, W)`` with class indices ``0..C-1`` and ``IGNORE`` (255) for pixels that count nowhere.
+Masks are uint8 ``(H, W)`` with class indices ``0..C-1`` and ``IGNORE`` (255) for pixels that count nowhere. Sets of
+classes are the bits of an int32, bit c for class c. Colours as one number are ``R << 16 | G << 8 | B``.
 Layer 0: no torch.
 """
 
@@ -25,6 +26,27 @@ _NAMED: Final = 8  # so many unknown colours are named one by one
 
 Colour = tuple[int, int, int]
 Mask = npt.NDArray[np.uint8]
+Bits = npt.NDArray[np.int32]
+
+
+def every_class(classes: int) -> np.int32:
+    """The bits of all ``classes`` classes."""
+    return np.int32((1 << classes) - 1)
+
+
+def pack_classes(possible: npt.NDArray[np.bool_]) -> Bits:
+    """Sets of classes, bool (..., C), C <= 31 -> bits int32 (...)."""
+    return np.asarray((possible.astype(np.int64) << np.arange(possible.shape[-1])).sum(-1), np.int32)
+
+
+def class_planes(bits: Bits, classes: int) -> npt.NDArray[np.bool_]:
+    """Bits int32 (H, W) -> bool (C, H, W); none is set where no class fits."""
+    return np.asarray(bits[None] >> np.arange(classes, dtype=np.int32)[:, None, None] & 1 == 1)
+
+
+def pack_colour(red: Any, green: Any, blue: Any) -> Any:
+    """A colour as one number; of whole numbers, or of int arrays wider than 16 bits."""
+    return red << 16 | green << 8 | blue
 
 
 @dataclass(frozen=True)
@@ -85,13 +107,23 @@ class ClassScheme:
             )
         return self.names.index(name)
 
+    @property
+    def ignored_colour(self) -> Colour:
+        """What pixels of ``IGNORE`` are painted in: the first ignored colour, or black."""
+        return self.ignored[0][1] if self.ignored else (0, 0, 0)
+
     def to_colours(self, mask: Mask) -> npt.NDArray[np.uint8]:
-        """Index mask (H, W) uint8 -> RGB (H, W, 3) uint8; IGNORE takes the first ignored colour, or black."""
+        """Index mask (H, W) uint8 -> RGB (H, W, 3) uint8; values that are no class are black."""
         table = np.zeros((256, 3), np.uint8)
         table[: len(self)] = self.colours
-        if self.ignored:
-            table[IGNORE] = self.ignored[0][1]
+        table[IGNORE] = self.ignored_colour
         return table[mask]
+
+    def colour_table(self) -> dict[int, tuple[int, int, int, int]]:
+        """Of an index mask: value -> (red, green, blue, alpha); values that are no class are transparent."""
+        colours = self.to_colours(np.arange(256, dtype=np.uint8)[None])[0].tolist()
+        used = {*range(len(self)), IGNORE}
+        return {value: (r, g, b, 255 * (value in used)) for value, (r, g, b) in enumerate(colours)}
 
     def colour_codes(self) -> dict[Colour, int]:
         """Colour -> class index, or ``IGNORE`` for the colours of ``ignored``."""
@@ -113,11 +145,11 @@ class ClassScheme:
 
         Pixels of ``ignored`` (H, W) become ``IGNORE``, whatever their colour.
         """
-        codes = rgb[..., 0].astype(np.int32) << 16 | rgb[..., 1].astype(np.int32) << 8 | rgb[..., 2]
+        codes = pack_colour(*np.moveaxis(rgb.astype(np.int32), -1, 0))
         mask = np.full(codes.shape, IGNORE, np.uint8)
         known = np.zeros(codes.shape, bool) if ignored is None else ignored.copy()
-        for (red, green, blue), index in self.colour_codes().items():
-            here = codes == (red << 16 | green << 8 | blue)
+        for colour, index in self.colour_codes().items():
+            here = codes == pack_colour(*colour)
             mask[here] = index
             known |= here
         if ignored is not None:
@@ -127,7 +159,7 @@ class ClassScheme:
         return mask
 
     def unknown_colours(self, codes: npt.NDArray[Any], unknown: npt.NDArray[np.bool_]) -> DataError:
-        """The error for pixels (H, W) bool of colours that the scheme lacks; ``codes`` are R << 16 | G << 8 | B."""
+        """The error for pixels (H, W) bool of colours that the scheme lacks; ``codes`` are of :func:`pack_colour`."""
         colours, counts = np.unique(codes[unknown], return_counts=True)
         places = [tuple(int(at) for at in np.argwhere(unknown & (codes == code))[0]) for code in colours[:_NAMED]]
         strays = sorted(zip(places, colours[:_NAMED].tolist(), counts[:_NAMED].tolist(), strict=True))
@@ -143,35 +175,51 @@ class ClassScheme:
             cure="mend the mask, or name the colour in classes.yaml",
         )
 
-    def save(self, path: Path) -> None:
-        """Write classes.yaml: ``classes: [{name, colour}]`` and ``ignored``, with ``value`` where it is given."""
+    def to_table(self) -> dict[str, Any]:
+        """What classes.yaml says: ``classes: [{name, colour}]`` and ``ignored``, with ``value`` where it is given."""
         rows: list[dict[str, Any]]
         rows = [{"name": n, "colour": list(c)} for n, c in zip(self.names, self.colours, strict=True)]
         ignored: list[dict[str, Any]] = [{"name": n, "colour": list(c)} for n, c in self.ignored]
         for entries, values in ((rows, self.values), (ignored, self.ignored_values)):
             for entry, value in zip(entries, values, strict=False):
                 entry |= {} if value is None else {"value": value}
-        save_yaml(path, {"classes": rows, "ignored": ignored})
+        return {"classes": rows, "ignored": ignored}
+
+    def save(self, path: Path) -> None:
+        """Write classes.yaml."""
+        save_yaml(path, self.to_table())
 
 
 def load_classes(path: Path) -> ClassScheme:
-    """Read a classes.yaml written by :meth:`ClassScheme.save`; anything else raises DataError."""
+    """Read a classes.yaml as :meth:`ClassScheme.save` writes it; anything else raises DataError."""
     if not path.is_file():
         raise DataError(f"no file {path}", expected="a classes.yaml", cure="run `weakseg data import` or `data ensure`")
     try:
         raw = parse_yaml(path.read_text(encoding="utf-8-sig"), str(path))
+    except (DataError, ValueError) as error:
+        raise _no_table(str(path), error) from error
+    return parse_classes(raw, str(path))
+
+
+def parse_classes(raw: Any, origin: str) -> ClassScheme:
+    """The scheme of a table as :meth:`ClassScheme.to_table` makes it; ``origin`` names it in errors (DataError)."""
+    try:
         _check_keys(raw, ("classes", "ignored"))
         rows, ignored = ([_entry(row) for row in entries] for entries in (raw["classes"], raw.get("ignored") or []))
-    except (DataError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(
-            f"{path} is not a class table ({type(error).__name__}: {error})".replace("\n", " "),
-            expected="classes: [{name: NAME, colour: [R, G, B]}, ...] and optionally ignored: [...], value: ID in both",
-            cure="mend the file",
-        ) from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _no_table(origin, error) from error
     try:
         return _scheme(rows, ignored)
     except DataError as error:
-        raise DataError(f"{path}: {error.found}", expected=error.expected, cure=error.cure) from error
+        raise DataError(f"{origin}: {error.found}", expected=error.expected, cure=error.cure) from error
+
+
+def _no_table(origin: str, error: Exception) -> DataError:
+    return DataError(
+        f"{origin} is not a class table ({type(error).__name__}: {error})".replace("\n", " "),
+        expected="classes: [{name: NAME, colour: [R, G, B]}, ...] and optionally ignored: [...], value: ID in both",
+        cure="mend the file",
+    )
 
 
 def find_classes(name: str) -> ClassScheme:

@@ -205,12 +205,7 @@ def _differs(target: Path, worst: float) -> NoReturn:
 
 
 def _settings(scheme: ClassScheme, settings: dict[str, Any]) -> str:
-    return json.dumps({**settings, **_class_table(scheme)})
-
-
-def _class_table(scheme: ClassScheme) -> dict[str, Any]:
-    classes = [{"name": n, "colour": list(c)} for n, c in zip(scheme.names, scheme.colours, strict=True)]
-    return {"classes": classes, "ignored": [{"name": n, "colour": list(c)} for n, c in scheme.ignored]}
+    return json.dumps({**settings, **scheme.by_index().to_table()})
 
 
 def add_property(path: Path, text: str) -> None:
@@ -226,7 +221,7 @@ def _texts(scheme: ClassScheme, settings: dict[str, Any]) -> dict[str, str]:
     """The small files of a bundle."""
     formula = "(value / 255 - mean) / std per band, after resampling by scale"
     return {
-        "classes.json": json.dumps(_class_table(scheme), indent=1) + "\n",
+        "classes.json": json.dumps(scheme.by_index().to_table(), indent=1) + "\n",
         "preprocessing.json": json.dumps({**settings, "formula": formula}, indent=1) + "\n",
         "requirements.txt": _REQUIREMENTS,
         "INSTRUCTIONS.md": _instructions(scheme, settings),

@@ -19,7 +19,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from weakseg.core.classes import ClassScheme
+from weakseg.core.classes import ClassScheme, parse_classes
 from weakseg.core.errors import ParamsError, WeightsError
 from weakseg.data.crops.augment import Preprocessing, normalise
 from weakseg.inference.scene import ONE_SCALE, View, mean_over_views
@@ -187,8 +187,9 @@ def _exported(
         with torch.inference_mode():
             return _with_index(see, average, normalise(images, preprocessing))
 
+    table = {key: settings[key] for key in ("classes", "ignored")}
+    scheme, scale = parse_classes(table, "the model file"), float(settings["scale"])
     temperatures = tuple(settings.get("temperatures") or ())
-    scheme, scale = _scheme_in(settings), float(settings["scale"])
     return Predictor(forward, scheme, scale, settings["gsd"], device, digest, temperatures, applicable)
 
 
@@ -235,12 +236,3 @@ def _settings_in(path: Path, text: str | bytes | None) -> dict[str, Any]:
         )
     settings: dict[str, Any] = json.loads(text)
     return settings
-
-
-def _scheme_in(settings: dict[str, Any]) -> ClassScheme:
-    """The classes as ``classes.json`` of a bundle has them."""
-    return ClassScheme(
-        tuple(row["name"] for row in settings["classes"]),
-        tuple((r, g, b) for r, g, b in (row["colour"] for row in settings["classes"])),
-        tuple((row["name"], (row["colour"][0], row["colour"][1], row["colour"][2])) for row in settings["ignored"]),
-    )

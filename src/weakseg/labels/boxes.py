@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from weakseg.core.classes import ClassScheme, Mask
+from weakseg.core.classes import ClassScheme, Mask, every_class
 from weakseg.core.files import atomic_path
 from weakseg.labels.tags import Window
 
@@ -123,7 +123,7 @@ def box_bits(
     The bit of a class in ``complete`` is set inside the boxes and crowd regions of that class and nowhere else; all
     other bits are set everywhere.
     """
-    bits = np.full((height, width), (1 << len(scheme)) - 1, np.int32)
+    bits = np.full((height, width), every_class(len(scheme)), np.int32)
     for name in complete:
         bit = np.int32(1 << scheme.index(name))
         outside = np.ones((height, width), bool)

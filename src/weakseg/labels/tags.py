@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from weakseg.core.classes import IGNORE, ClassScheme, Mask
+from weakseg.core.classes import IGNORE, ClassScheme, Mask, every_class, pack_classes
 from weakseg.core.errors import DataError, ParamsError
 
 Window = tuple[int, int, int, int]
@@ -181,12 +181,11 @@ def allowed_raster(
         raise DataError(
             f"{len(windows)} windows and tags {possible.shape}", expected="(N, C), C <= 31", cure="hand in their tags"
         )
-    bits = (possible.astype(np.int64) << np.arange(classes)).sum(1)
-    raster = np.full((height, width), (1 << classes) - 1, np.int32)
-    for window, value in zip(windows, bits, strict=True):
+    raster = np.full((height, width), every_class(classes), np.int32)
+    for window, value in zip(windows, pack_classes(possible), strict=True):
         check_inside(window, height, width)
         row, column, tall, wide = window
-        raster[row : row + tall, column : column + wide] &= np.int32(value)
+        raster[row : row + tall, column : column + wide] &= value
     return raster
 
 

@@ -7,6 +7,8 @@ pooling and one linear layer needs no gradient at all, any other is differentiat
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import reduce
 from typing import Final, Protocol
 
 import numpy as np
@@ -161,31 +163,28 @@ def class_activation_maps(
         present: bool (B, C); classes that are False give zero maps and do not count in a ``global`` maximum.
     """
     height, width = images.shape[2:]
-    merged = torch.zeros((), device=images.device)
-    for scale in params.scales:
+
+    def at(scale: float) -> Tensor:
         sides = [max(1, round(side * scale / model.stride)) * model.stride for side in (height, width)]
-        scaled = _resize(images, sides[0], sides[1])
-        merged = merged + _resize(_merge_turns(model, scaled, params, present), height, width)
-    return normalise_maps(merged.relu(), params.normalise)
+        return _resize(_merge_turns(model, _resize(images, *sides), params, present), height, width)
+
+    return normalise_maps(reduce(torch.add, map(at, params.scales)).relu(), params.normalise)
 
 
 def _merge_turns(model: LocalisingNet, images: Tensor, params: CamParams, present: Tensor | None) -> Tensor:
     """Sum of the maps of all flips and turns of images at one scale, turned back, on the feature grid."""
-    views = [
-        (flip, turn)
-        for turn in (range(4) if params.quarter_turns else (0,))
-        for flip in ((False, True) if params.flips else (False,))
-    ]
+    turns = range(4) if params.quarter_turns else (0,)
+    views = [(flip, turn) for turn in turns for flip in ((False, True) if params.flips else (False,))]
     square = images.shape[2] == images.shape[3]
-    total = torch.zeros((), device=images.device)
-    for parity in (None,) if square else (0, 1):
-        group = [view for view in views if parity is None or view[1] % 2 == parity]
-        if not group:
-            continue
-        maps = view_maps(model, torch.cat([_turn(images, *view) for view in group]), params.method)
-        for view, part in zip(group, maps.chunk(len(group)), strict=True):
-            total = total + _prepare(_turn_back(part, *view), params, present)
-    return total
+    shapes = [views] if square else [[view for view in views if view[1] % 2 == odd] for odd in (0, 1)]
+
+    def maps() -> Iterator[Tensor]:
+        for group in filter(None, shapes):
+            found = view_maps(model, torch.cat([_turn(images, *view) for view in group]), params.method)
+            for view, part in zip(group, found.chunk(len(group)), strict=True):
+                yield _prepare(_turn_back(part, *view), params, present)
+
+    return reduce(torch.add, maps())
 
 
 def _prepare(maps: Tensor, params: CamParams, present: Tensor | None) -> Tensor:

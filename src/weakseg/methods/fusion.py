@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from weakseg.core.classes import class_planes
 from weakseg.core.errors import DataError
 from weakseg.methods.scores import ScoreMaps
 
@@ -19,9 +20,8 @@ EXPERT_FLOOR = 0.05  # an expert that gives a class nothing may be wrong: no cla
 
 def allowed_planes(allowed: npt.NDArray[np.int32], classes: int) -> npt.NDArray[np.bool_]:
     """Class bits int32 (H, W) -> bool (C, H, W); where no class is allowed (contradicting tags) all are."""
-    planes = (allowed[None] >> np.arange(classes, dtype=np.int32)[:, None, None]) & 1 == 1
-    planes |= ~planes.any(0, keepdims=True)
-    return np.asarray(planes)
+    planes = class_planes(allowed, classes)
+    return planes | ~planes.any(0, keepdims=True)
 
 
 def silence_ignored(maps: ScoreMaps, allowed: npt.NDArray[np.int32]) -> ScoreMaps:

@@ -13,12 +13,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from weakseg.core.classes import IGNORE, Mask
+from weakseg.core.classes import IGNORE, Bits, Mask, class_planes
 from weakseg.core.errors import DataError
 from weakseg.evaluation.metrics import class_iou
 from weakseg.methods.scores import ScoreMaps
 
-Bits = npt.NDArray[np.int32]
 Counts = npt.NDArray[np.int64]
 
 CHUNK_PIXELS: Final = 1 << 20
@@ -72,12 +71,11 @@ def _rank(maps: ScoreMaps, allowed: Bits) -> Iterator[_Rows]:
             f"allowed {allowed.shape} for scores {maps.scores.shape}", expected="(H, W) and (C, H, W)", cure="rerun it"
         )
     step = max(1, CHUNK_PIXELS // max(1, width))
-    index = np.arange(classes, dtype=np.int32)[:, None, None]
     for start in range(0, height, step):
         rows = slice(start, min(start + step, height))
         bits = np.asarray(allowed[rows], np.int32)
         _check_bits(bits, classes, start)
-        scores = np.where(bits >> index & 1, maps.scores[:, rows], 0).astype(np.float32)
+        scores = np.where(class_planes(bits, classes), maps.scores[:, rows], 0).astype(np.float32)
         winner = scores.argmax(0)
         top = scores.max(0)
         if not np.isfinite(top).all():

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from weakseg.core.classes import IGNORE, ClassScheme, Colour, Mask
+from weakseg.core.classes import IGNORE, ClassScheme, Colour, Mask, pack_colour
 from weakseg.core.errors import DataError
 from weakseg.raster.mask_readings import Holds, Reading, Table, colour_of, out_of_range, possible_readings
 
@@ -100,13 +100,6 @@ def decode_mask(pixels: LabelPixels, classes: ClassScheme, options: MaskOptions 
     return Label(mask, reading.holds if pixels.table is None and len(readings) == 1 else None)
 
 
-def class_table(classes: ClassScheme) -> dict[int, tuple[int, int, int, int]]:
-    """Colour table of an index mask, value -> (red, green, blue, alpha); values that are no class are transparent."""
-    colours = classes.to_colours(np.arange(256, dtype=np.uint8)[None])[0]
-    used = {*range(len(classes)), IGNORE}
-    return {value: (int(r), int(g), int(b), 255 * (value in used)) for value, (r, g, b) in enumerate(colours)}
-
-
 def _decode_colours(pixels: LabelPixels, classes: ClassScheme, options: MaskOptions) -> Mask:
     ignored = None if pixels.valid is None else ~pixels.valid
     if isinstance(pixels.nodata, tuple) and not options.nodata_is_class:
@@ -182,8 +175,7 @@ def _unknown(
     if reading.holds == "colours":
         codes = np.zeros(values.shape, np.int64)
         for value in strays:
-            red, green, blue = colour_of(value, table)
-            codes[values == value] = red << 16 | green << 8 | blue
+            codes[values == value] = pack_colour(*colour_of(value, table))
         return classes.unknown_colours(codes, unknown)
     row, column = np.argwhere(unknown)[0]
     place = f"{int(unknown.sum())} px of values out of range, first {values[row, column]} at row {row}, column {column}"

@@ -24,7 +24,7 @@ from weakseg.core.errors import DataError
 from weakseg.core.files import atomic_path
 from weakseg.raster.formats import raster_driver, reason_of, unreadable, unwritable
 from weakseg.raster.label_bands import check_lossless, label_pixels
-from weakseg.raster.masks import Label, MaskOptions, class_table, decode_mask
+from weakseg.raster.masks import Label, MaskOptions, decode_mask
 from weakseg.raster.orientation import ambiguous_place, orientation_of, seen_shape, stored_window, turn
 from weakseg.raster.palette import colour_order, read_palette
 from weakseg.raster.sidecars import place_of
@@ -236,7 +236,7 @@ def write_raster(
                 if valid is not None:
                     file.write_mask(valid)
                 if colours is not None:
-                    file.write_colormap(1, class_table(colours))
+                    file.write_colormap(1, colours.colour_table())
     except (RasterioError, OSError) as error:
         raise unwritable(path, error) from error
 

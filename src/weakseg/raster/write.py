@@ -9,7 +9,6 @@ from weakseg.core.classes import IGNORE, ClassScheme
 from weakseg.core.errors import ParamsError
 from weakseg.core.files import atomic_path
 from weakseg.raster.formats import unwritable
-from weakseg.raster.masks import class_table
 from weakseg.raster.stream import BLOCK, Pixels, Source, gdal_settings
 
 
@@ -57,6 +56,6 @@ def write_bands(
             if unit != 1.0:
                 file.scales = (unit,) * len(names)
             if classes is not None:
-                file.write_colormap(1, class_table(classes))
+                file.write_colormap(1, classes.colour_table())
     except (RasterioError, OSError) as error:
         raise unwritable(path, error) from error

@@ -34,9 +34,8 @@ def encode_map(mask: Mask, scheme: ClassScheme, *, side: int = SIDE) -> bytes:
             expected=f"0..{len(scheme) - 1} or {IGNORE}",
             cure="use the data's scheme",
         )
-    ignored = scheme.ignored[0][1] if scheme.ignored else (0, 0, 0)
     picture = _limit(Image.fromarray(indices), side)
-    picture.putpalette([value for colour in (*scheme.colours, ignored) for value in colour])
+    picture.putpalette([value for colour in (*scheme.colours, scheme.ignored_colour) for value in colour])
     return _png(picture)
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from weakseg.core.classes import IGNORE, ClassScheme
+from weakseg.core.classes import ClassScheme
 from weakseg.core.files import atomic_path
 
 Picture = npt.NDArray[np.uint8]
@@ -34,8 +34,7 @@ def shrink(scores: npt.NDArray[np.floating], side: int) -> npt.NDArray[np.floati
 
 def legend(scheme: ClassScheme, height: int) -> Picture:
     """Class names beside their colours, and that of unlabelled pixels: (height, 200, 3), or as high as it needs."""
-    nothing = scheme.to_colours(np.full((1, 1), IGNORE, np.uint8))[0, 0].tolist()
-    rows = [*zip(scheme.names, scheme.colours, strict=True), ("unlabelled", nothing)]
+    rows = [*zip(scheme.names, scheme.colours, strict=True), ("unlabelled", scheme.ignored_colour)]
     canvas = np.full((max(height, 20 * len(rows) + 8), 200, 3), 255, np.uint8)
     for index, (name, colour) in enumerate(rows):
         top = 6 + 20 * index

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from weakseg.core.classes import IGNORE, Mask
+from weakseg.core.classes import IGNORE, Mask, every_class
 from weakseg.core.errors import ParamsError
 from weakseg.data.areas import Area, Image
 from weakseg.data.crops.sampler import CropSampler
@@ -140,8 +140,7 @@ def _cut(area: Area, top: int, left: int, side: int, crop: int, classes: int) ->
     height, width = area.image.shape[:2]
     here = (slice(top, min(top + side, height)), slice(left, min(left + side, width)))
     lower, right = side - (here[0].stop - top), side - (here[1].stop - left)
-    every = np.int32((1 << classes) - 1)
-    tags = np.zeros((0, classes), bool)
+    every, tags = every_class(classes), np.zeros((0, classes), bool)
     windows = None
     if area.windows is not None and area.tags is not None and area.window_pixels is not None:
         windows, whole = windows_inside(np.asarray(area.windows[here]), area.window_pixels)
