@@ -3,7 +3,7 @@
 python benchmarks/inference.py [--size 1024] [--window 256] [--network unet] [--repeats 2]
 
 One process, one thread, one network with random weights, float32, the same windows, weights and batch for all:
-the network alone on the windows cut beforehand; weakseg's predict_raster from GeoTIFF to GeoTIFF, with reading,
+the network alone on the windows cut beforehand; weakseg's predict from GeoTIFF to GeoTIFF, with reading,
 blending, argmax, compression and writing; weakseg's predict_scene in memory; MONAI's sliding_window_inference with
 Gaussian blending, in memory, at the same overlap. MONAI places and weighs its windows in its own way, so its maps are
 compared by the share of equal classes, and speed per pixel of the raster. Times are the best of the repeats. Exit code

@@ -3,10 +3,10 @@
 What a program needs; each name is imported when it is asked for, so that `import weakseg` costs nothing:
 
 - :func:`open_model`: a model file, anything that ``weakseg export`` wrote, or an address in MLflow's registry
-- :func:`predict`: the class map of an image, in memory or as a GeoTIFF
+- :func:`predict`: the class map of an image and its probabilities, in memory or as GeoTIFFs
 - :func:`read_tags`: a table of tag crops
 - :class:`ScoreMaps`: what every weak-label method makes of an area
-- :func:`score`: IoU per class, their mean, overall accuracy and kappa of a map
+- :func:`score`: IoU per class, their mean, overall accuracy, kappa and the confusion matrix of a map
 """
 
 from __future__ import annotations

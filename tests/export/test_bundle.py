@@ -17,12 +17,12 @@ import rasterio
 from PIL import Image
 from rasterio.control import GroundControlPoint
 from rasterio.rpc import RPC
+from tests.inference.one_raster import predict_raster
 from tests.inference.test_large_rasters import sparse
 from tests.inference.test_predict import CPU, ROTATED, UTM, model_file, picture, read, save
 
 from weakseg.core.classes import IGNORE
 from weakseg.export.files import export_bundle
-from weakseg.inference.predict import predict_raster
 
 UV = next(filter(None, [shutil.which("uv"), *map(str, Path(__file__).parents[2].glob(".tools/bin/uv"))]), None)
 Script = Callable[..., str]

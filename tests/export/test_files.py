@@ -17,6 +17,7 @@ import pytest
 import rasterio
 import torch
 from tests.generators.small_networks import save_network
+from tests.inference.one_raster import predict_raster
 
 from weakseg.core.classes import ISPRS
 from weakseg.core.errors import DataError, ParamsError, WeightsError
@@ -25,7 +26,6 @@ from weakseg.export import files as export
 from weakseg.export.files import export_bundle, export_onnx, export_torchscript
 from weakseg.inference.model import load_predictor
 from weakseg.inference.polygons import write_polygons
-from weakseg.inference.predict import predict_raster
 from weakseg.inference.scene import DIHEDRAL, PLAIN
 from weakseg.training.machine import Machine
 from weakseg.training.segmenter import load_segmenter

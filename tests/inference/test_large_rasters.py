@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from tests.inference.one_raster import predict_raster
 from tests.inference.test_predict import CPU, UTM, linear, model_file, picture, predictor, save
 
 from weakseg.core.classes import IGNORE
 from weakseg.inference import sweep as sweeping
 from weakseg.inference.options import Options
-from weakseg.inference.predict import predict_raster, run_predictor
+from weakseg.inference.predict import run_predictor
 from weakseg.raster import bands as spool
 from weakseg.raster.stream import BLOCK, inspect_source
 

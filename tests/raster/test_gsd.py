@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from tests.inference.one_raster import predict_raster
 
 from weakseg.core.classes import ISPRS
 from weakseg.core.errors import DataError
 from weakseg.inference.model import Predictor, load_predictor
 from weakseg.inference.options import choose_scale
-from weakseg.inference.predict import predict_raster
 from weakseg.inference.scene import PLAIN
 from weakseg.pipeline.context import open_context
 from weakseg.raster.gsd import common_gsd, load_gsd, save_gsd

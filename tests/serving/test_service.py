@@ -27,12 +27,13 @@ import torch
 from fastapi import FastAPI
 from rasterio.io import MemoryFile
 from tests.generators.small_networks import save_network, unpool
+from tests.inference.one_raster import predict_raster
 from torch import Tensor
 
 from weakseg.core.classes import IGNORE, ISPRS
 from weakseg.core.errors import DataError, ParamsError, TrackingError
 from weakseg.inference.model import Predictor
-from weakseg.inference.predict import Options, predict_raster, run_predictor
+from weakseg.inference.predict import Options, run_predictor
 from weakseg.raster.stream import inspect_source
 from weakseg.registry.pyfunc import save_pyfunc
 from weakseg.serving.request_guard import guard_requests, in_mlflow_server, shorten

@@ -35,6 +35,12 @@ class Scores(TypedDict):
     kappa: float
 
 
+class MapScores(Scores):
+    """All scores of one map, and ``confusion``: int64 (C, C) px, rows = truth, columns = prediction."""
+
+    confusion: Confusion
+
+
 @dataclass(frozen=True)
 class Spread:
     """Mean, smallest and largest value over ``count`` seeds; NaN and count 0 where no seed gave a value."""
@@ -157,8 +163,8 @@ def scores_of(confusion: Confusion, names: Sequence[str]) -> Scores:
     )
 
 
-def score(truth: Mask, prediction: npt.NDArray[np.integer], classes: ClassScheme | Sequence[str]) -> Scores:
-    """All scores of one map.
+def score(truth: Mask, prediction: npt.NDArray[np.integer], classes: ClassScheme | Sequence[str]) -> MapScores:
+    """All scores of one map, and the confusion matrix that they come from; matrices of several maps add up.
 
     Args:
         truth: uint8 (H, W), class indices, 255 = ignore.
@@ -169,7 +175,8 @@ def score(truth: Mask, prediction: npt.NDArray[np.integer], classes: ClassScheme
         DataError: shapes or values that do not fit, as :func:`confusion_matrix` says.
     """
     names = classes.names if isinstance(classes, ClassScheme) else tuple(classes)
-    return scores_of(confusion_matrix(truth, prediction, len(names)), names)
+    confusion = confusion_matrix(truth, prediction, len(names))
+    return MapScores(**scores_of(confusion, names), confusion=confusion)
 
 
 def check_confusion(confusion: npt.NDArray[np.number], classes: int) -> None:

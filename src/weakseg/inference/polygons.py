@@ -21,7 +21,7 @@ def write_polygons(
     overlaps arise. All polygons are held in memory; cut very large maps into parts.
 
     Args:
-        classes: a map that ``predict_raster`` wrote; pixels of 255 are in no polygon.
+        classes: a map that ``weakseg predict`` wrote; pixels of 255 are in no polygon.
         target: a ``.gpkg``; layer ``classes`` with the columns ``value``, ``name``, ``area`` (square units of the CRS).
         tolerance: of the simplification, px; 0 keeps every corner.
         min_pixels: smaller patches are merged into their largest neighbour first; 1 keeps all.

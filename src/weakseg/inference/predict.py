@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, overload
+from typing import Final, Literal, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from weakseg.core.classes import IGNORE, ClassScheme
 from weakseg.core.errors import DataError, ParamsError
@@ -55,12 +56,20 @@ class Summary:
     unlike: float | None = None
 
 
+Probabilities = npt.NDArray[np.float32]
+
+
 @overload
 def predict(
     model: Predictor,
     image: Path | str | Pixels,
     output: None = None,
     *,
+    probabilities: Literal[False] = False,
+    window: int = ...,
+    overlap: float = ...,
+    batch: int = ...,
+    gsd: GsdPolicy = ...,
     bands: Sequence[int] | None = None,
     stretch: tuple[float, float] | None = None,
 ) -> Pixels: ...
@@ -69,9 +78,30 @@ def predict(
 @overload
 def predict(
     model: Predictor,
+    image: Path | str | Pixels,
+    output: None = None,
+    *,
+    probabilities: Literal[True],
+    window: int = ...,
+    overlap: float = ...,
+    batch: int = ...,
+    gsd: GsdPolicy = ...,
+    bands: Sequence[int] | None = None,
+    stretch: tuple[float, float] | None = None,
+) -> tuple[Pixels, Probabilities]: ...
+
+
+@overload
+def predict(
+    model: Predictor,
     image: Path | str,
     output: Path | str,
     *,
+    probabilities: Path | str | Literal[False] = False,
+    window: int = ...,
+    overlap: float = ...,
+    batch: int = ...,
+    gsd: GsdPolicy = ...,
     bands: Sequence[int] | None = None,
     stretch: tuple[float, float] | None = None,
 ) -> Path: ...
@@ -82,77 +112,70 @@ def predict(
     image: Path | str | Pixels,
     output: Path | str | None = None,
     *,
+    probabilities: bool | Path | str = False,
+    window: int = 512,
+    overlap: float = 0.25,
+    batch: int = 4,
+    gsd: GsdPolicy = "auto",
     bands: Sequence[int] | None = None,
     stretch: tuple[float, float] | None = None,
-) -> Pixels | Path:
+) -> Pixels | tuple[Pixels, Probabilities] | Path:
     """The class map of an image, as ``weakseg predict`` makes it.
 
     Args:
         model: what :func:`weakseg.open_model` returned.
         image: a raster file, or an array (H, W, bands) uint8.
         output: write a GeoTIFF there, window by window: the way for scenes that do not fit into memory. Files only.
+        probabilities: True returns them beside the map; with an ``output`` the file to write them to.
+        window: side of the windows, px of the network's grid; ``overlap`` is a share of it, in [0, 1).
+        batch: windows per forward pass.
+        gsd: at another ground sampling distance than the training's: ``auto`` resamples where both are known,
+            ``resample`` and ``refuse`` raise where one is not, ``ignore`` takes the image as it is.
         bands: three bands from 1, needed where the image has not exactly 3.
         stretch: two values that become 0 and 255, needed where a file has not 8 bits.
 
     Returns:
-        uint8 (H, W), class indices of ``model.scheme``, 255 where the image has no data; the path where ``output`` is
-        given.
+        uint8 (H, W), class indices of ``model.scheme``, 255 where the image has no data. With ``probabilities=True``
+        also float32 (C, H, W) in [0, 1], in steps of 1/254 as the file has them, calibrated where the model has
+        temperatures, NaN where the image has no data. The path where ``output`` is given.
 
     Raises:
         DataError: an image that cannot be read, or is not three bands of uint8 as asked for.
+        ParamsError: values that do not fit together.
     """
+    beside = _beside(output, probabilities)
+    options = Options(window, overlap, batch, beside)
     if isinstance(image, np.ndarray):
         if output is not None:
             raise ParamsError("an array with an output", expected="a raster file", cure="write the returned map")
         with open_upload(encode_pixels(image, "image"), "image", tuple(bands) if bands else None) as source:
-            return np.asarray(predict_layers(model, source, Options())[0])
+            return _in_memory(predict_layers(model, source, options, gsd=gsd))
     source = inspect_source(Path(image), bands, stretch)
     if output is None:
-        return np.asarray(predict_layers(model, source, Options())[0])
-    return run_predictor(model, source, Path(output), Options()).target
+        return _in_memory(predict_layers(model, source, options, gsd=gsd))
+    return run_predictor(model, source, Path(output), options, gsd=gsd).target
 
 
-def predict_raster(
-    model_file: Path,
-    source: Path,
-    target: Path,
-    *,
-    window: int = 512,
-    overlap: float = 0.25,
-    batch: int = 4,
-    views: Sequence[View] = PLAIN,
-    scales: Sequence[float] = ONE_SCALE,
-    probabilities: Path | None = None,
-    confidence: Path | None = None,
-    bands: Sequence[int] | None = None,
-    stretch: tuple[float, float] | None = None,
-    gsd: GsdPolicy = "auto",
-    machine: Machine,
-    resume: bool = True,
-) -> Summary:
-    """Predict one raster into a GeoTIFF of class indices, 255 where the raster has no data.
+def _beside(output: Path | str | None, probabilities: bool | Path | str) -> Path | None:
+    """The file of the probabilities; any name where they stay in memory, None where nobody wants them."""
+    named = isinstance(probabilities, Path | str)
+    if probabilities is not False and named != (output is not None):
+        raise ParamsError(
+            f"probabilities={probabilities!r} {'without' if output is None else 'with'} an output",
+            expected="True without an output, the name of a file with one",
+            cure="name a file for both, or for neither",
+        )
+    if probabilities is False:
+        return None
+    return Path("probabilities" if probabilities is True else probabilities)
 
-    Args:
-        model_file: what ``predictors.load_predictor`` opens.
-        source: any raster that GDAL reads; not 8 bits per band only with ``stretch``.
-        target: a ``.tif``; ``probabilities`` (one band per class) and ``confidence`` (the largest of them) are further
-            ones, both with value / 254 in [0, 1], calibrated where the model has temperatures.
-        window, overlap, batch: as for ``inference.predict_scene``, in px of the network's grid.
-        views, scales: what probabilities are averaged over, as for ``inference.mean_over_views``.
-        bands: three bands from 1, needed where the raster has not exactly 3.
-        stretch: values that become 0 and 255, as for ``streaming.inspect_source``.
-        gsd: what to do where the raster's ground sampling distance differs from that of the training rasters by more
-            than 5 %. auto: resample where both are known. resample, refuse: the same or an error, and an error where
-            one of the two is unknown. ignore: take the raster as it is.
-        resume: go on with what a killed run of the same model, raster and options left behind.
 
-    Raises:
-        DataError, ParamsError, WeightsError: a raster, option or model that cannot be used.
-    """
-    options = Options(window, overlap, batch, probabilities, confidence, resume)
-    predictor = load_predictor(model_file, views, machine, scales=scales)
-    opened = inspect_source(source, bands, stretch)
-    return run_predictor(predictor, opened, target, options, gsd=gsd, quiet=machine.quiet)
+def _in_memory(layers: Pixels) -> Pixels | tuple[Pixels, Probabilities]:
+    """Layers (K, H, W) of :func:`predict_layers` -> the classes, and the probabilities where there are any."""
+    classes = np.asarray(layers[0])
+    if len(layers) == 1:
+        return classes
+    return classes, np.where(layers[1:] == IGNORE, np.nan, layers[1:] * KINDS["probabilities"]).astype(np.float32)
 
 
 def predict_rasters(
@@ -190,7 +213,7 @@ def predict_rasters(
 def run_predictor(
     predictor: Predictor, source: Source, target: Path, options: Options, *, gsd: GsdPolicy = "auto", quiet: bool = True
 ) -> Summary:
-    """Predict one raster with an open model; see :func:`predict_raster`.
+    """Predict one raster with an open model into ``target``, and what ``options`` name beside it.
 
     Raises:
         DataError: more of the raster than ``options.max_unlike`` is unlike what the model has seen; nothing is written.

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from weakseg.core.area_names import area_name, bare_name
-from weakseg.core.classes import ClassScheme
+from weakseg.core.classes import ClassScheme, find_classes
 from weakseg.core.errors import DataError
 from weakseg.core.files import atomic_path
 from weakseg.labels.class_lists import did_you_mean, join_names, split_names
@@ -55,7 +55,9 @@ def write_tags(path: Path, rows: Iterable[TagWindow], classes: ClassScheme, size
             writer.writerow([row.area, *row.window, *lists, *(sizes[row.area] if sizes is not None else ())])
 
 
-def read_tags(path: Path, classes: ClassScheme, areas: Sizes) -> list[TagWindow]:
+def read_tags(
+    path: Path | str, classes: ClassScheme | Path | str, areas: Sizes | Path | str | None = None
+) -> list[TagWindow]:
     """Read a tag CSV, in file order: ``area,row,column,height,width,tags`` and, if there, ``unknown`` and raster sizes.
 
     ``tags`` and ``unknown`` hold class names (``class_lists.split_names``). Both empty: the window carries no tag
@@ -65,14 +67,20 @@ def read_tags(path: Path, classes: ClassScheme, areas: Sizes) -> list[TagWindow]
     Rows without any content are no rows. An area may be named by its file; whole numbers may end in ``.0``.
 
     Args:
-        areas: height and width in px of each known area.
+        path: the table.
+        classes: a scheme, the path of a classes.yaml, or the name of one that weakseg has, e.g. ``isprs``.
+        areas: the folder of the images, named like the areas; or height and width in px of each known area. None: the
+            folder ``images`` beside the table's own, as in a workspace (data/tags/tags.csv and data/images).
 
     Raises:
-        DataError: one error that lists every problem with its line: missing, repeated or misspelt column, unknown or
-            repeated class, class both present and unknown, unknown area, a number that is none, window outside its
-            area, tags of a raster of another size, repeated window, and whatever may mean two things.
+        DataError: no image in that folder; or one error that lists every problem with its line: missing, repeated or
+            misspelt column, unknown or repeated class, class both present and unknown, unknown area, a number that is
+            none, window outside its area, tags of a raster of another size, repeated window, and whatever may mean two
+            things.
     """
-    problems: list[str] = []
+    path, problems = Path(path), list[str]()
+    classes = classes if isinstance(classes, ClassScheme) else find_classes(str(classes))
+    areas = areas if isinstance(areas, Mapping) else _sizes_in(path, areas)
     parsed = [_parse(f"line {line}", record, classes, areas, problems) for line, record in _records(path)]
     rows = [row for row in parsed if row is not None]
     repeats = Counter((row.area, row.window) for row in rows)
@@ -85,6 +93,18 @@ def read_tags(path: Path, classes: ClassScheme, areas: Sizes) -> list[TagWindow]
             cure="mend the lines",
         )
     return rows
+
+
+def _sizes_in(table: Path, folder: Path | str | None) -> Sizes:
+    images = table.parent.parent / "images" if folder is None else Path(folder)
+    sizes = raster_sizes(images)
+    if not sizes:
+        raise DataError(
+            f"no image in {images}",
+            expected=f"the rasters ({', '.join(RASTERS)}) whose pixels {table.name} counts",
+            cure="name their folder as `areas`",
+        )
+    return sizes
 
 
 def check_kept_tags(path: Path, before: Sizes, after: Sizes) -> None:
@@ -108,8 +128,8 @@ def further_columns(path: Path) -> list[str]:
 
 
 def raster_sizes(folder: Path) -> dict[str, tuple[int, int]]:
-    """Height and width of every raster in a folder of data/ by area, px; nothing where there is no such folder."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix in RASTERS) if folder.is_dir() else []
+    """Height and width of every raster in a folder by area, px; nothing where there is no such folder."""
+    paths = sorted(path for path in folder.iterdir() if path.suffix.casefold() in RASTERS) if folder.is_dir() else []
     infos = {path.stem: read_info(path) for path in paths}
     return {area: (info.height, info.width) for area, info in infos.items()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlparse
@@ -19,22 +20,27 @@ if TYPE_CHECKING:
 _ADDRESS: Final = re.compile(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))")
 
 
-def open_model(address: str | Path, *, root: Path = Path()) -> Predictor:
+def open_model(
+    address: str | Path, *, root: Path = Path(), views: bool = False, scales: Sequence[float] = (1.0,)
+) -> Predictor:
     """A trained network, ready for :func:`weakseg.predict`.
 
     Args:
         address: a model file (``out/checkpoints/<source>/seed0.pt``), anything that ``weakseg export`` wrote, or
             ``models:/NAME@ALIAS`` and ``models:/NAME/VERSION`` in MLflow's registry.
         root: the workspace whose registry an address means.
+        views: average the probabilities over the eight flips and quarter turns: eight times the work.
+        scales: sides of the windows to average over, as a share of their own, e.g. ``(0.75, 1, 1.25)``.
 
     Raises:
         WeightsError, ParamsError, TrackingError: no such model, or one that does not load.
     """
     from weakseg.inference.model import load_predictor
-    from weakseg.inference.scene import PLAIN
+    from weakseg.inference.scene import DIHEDRAL, PLAIN
     from weakseg.training.machine import machine_from_environment
 
-    return load_predictor(find_model(root, str(address)), PLAIN, machine_from_environment())
+    seen = DIHEDRAL if views else PLAIN
+    return load_predictor(find_model(root, str(address)), seen, machine_from_environment(), scales=tuple(scales))
 
 
 def find_model(root: Path, address: str) -> Path:
