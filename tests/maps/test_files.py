@@ -25,7 +25,6 @@ from weakseg.maps.cog import is_cog, write_cog
 from weakseg.maps.deliver import Delivery, deliver_map
 from weakseg.maps.legend import read_legend
 from weakseg.maps.warp import warp_map
-from weakseg.raster.masks import class_table
 
 CLASSES = ClassScheme(
     ("road", "Gebäude & Co", "low vegetation", "water"), ((200, 30, 30), (10, 20, 30), (0, 255, 0), (0, 0, 255))
@@ -54,7 +53,7 @@ def save(path: Path, values: np.ndarray, *, colours: bool = True, res: float = 0
             file.descriptions = ("class",)
             if colours:
                 file.update_tags(WEAKSEG_IDENTITY="x", **{f"CLASS_{i}": name for i, name in enumerate(CLASSES.names)})
-                file.write_colormap(1, class_table(CLASSES))
+                file.write_colormap(1, CLASSES.colour_table())
     return path
 
 

