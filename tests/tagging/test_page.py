@@ -309,7 +309,7 @@ def test_a_browser_that_is_gone_loses_nothing_and_a_new_one_goes_on(
     assert again.states() == "-----"
 
 
-def guesses(image: Any) -> Any:
+def guesses(area: str, image: Any) -> Any:
     """Tree where green is bright, else building."""
     green = image[..., 1].astype(np.float32) / 255
     return np.stack([1 - green, green])
@@ -322,7 +322,7 @@ def test_a_guess_is_prefilled_shown_as_one_and_mended(
         image = np.full((64, 64, 3), 230, np.uint8)
         write_raster(workspace / "data" / "images" / f"{area}.tif", image)
     load = lambda: (("building", "tree"), "digest", guesses)  # noqa: E731
-    monkeypatch.setattr("weakseg.tagging.run._loader", lambda file: load)
+    monkeypatch.setattr("weakseg.tagging.run._loader", lambda file, images: load)
     page = Page(browser, serve(model="out/some/seed0.pt")[0])
     assert page.states() == "---+-"
     rows = page.all(".class")
@@ -344,11 +344,13 @@ def test_a_guess_is_prefilled_shown_as_one_and_mended(
 def test_a_guess_that_comes_late_changes_nothing_that_is_seen(
     workspace: Path, serve: Callable[..., Any], browser: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slow(image: Any) -> Any:
+    def slow(area: str, image: Any) -> Any:
         time.sleep(1)
-        return guesses(np.full_like(image, 230))
+        return guesses(area, np.full_like(image, 230))
 
-    monkeypatch.setattr("weakseg.tagging.run._loader", lambda file: lambda: (("building", "tree"), "digest", slow))
+    monkeypatch.setattr(
+        "weakseg.tagging.run._loader", lambda file, images: lambda: (("building", "tree"), "digest", slow)
+    )
     page = Page(browser, serve(model="out/some/seed0.pt")[0])
     assert page.states() == "-----"
     page.wait(lambda: page.run("return queue[0].guess.then(() => true)"))

@@ -360,11 +360,13 @@ def test_guesses_of_a_model_are_told_and_kept_with_the_answer(
 ) -> None:
     """A model that everybody can check: as likely tree as green is bright."""
 
-    def predict(image: Any) -> Any:
+    def predict(area: str, image: Any) -> Any:
         green = image[..., 1].astype(np.float32) / 255
         return np.stack([1 - green, green])
 
-    monkeypatch.setattr("weakseg.tagging.run._loader", lambda file: lambda: (("moss", "tree"), "digest", predict))
+    monkeypatch.setattr(
+        "weakseg.tagging.run._loader", lambda file, images: lambda: (("moss", "tree"), "digest", predict)
+    )
     image = np.zeros((64, 64, 3), np.uint8)
     image[0:2, 0:2, 1] = 204  # four px of 256: as many as have a say
     image[16:20, 0:1, 1] = 102

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
@@ -13,13 +15,19 @@ import numpy.typing as npt
 from weakseg.labels.answers import Crop
 from weakseg.labels.tags import Window
 from weakseg.tagging.pictures import CropPictures
+from weakseg.tagging.proposals import find_image
+
+if TYPE_CHECKING:
+    from weakseg.inference.model import Predictor
+    from weakseg.training.machine import Machine
 
 _TOP: Final = 0.01  # share of a crop's pixels that speaks for a class
 _FEWEST: Final = 4  # px
 _KEPT: Final = 4096
+_WINDOW: Final = 512  # px: large crops go through the network in parts
 
-Predict = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
-"""Image uint8 (h, w, 3) -> probabilities float32 (C, h, w)."""
+Predict = Callable[[str, npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+"""Area, and pixels of it uint8 (h, w, 3) -> probabilities float32 (C, h, w)."""
 
 
 class Guesser:
@@ -64,7 +72,7 @@ class Guesser:
 
     def _one_crop(self, crop: Crop, predict: Predict) -> dict[str, float]:
         frame = self._pictures.frame(crop)
-        maps = predict(self._pictures.pixels(crop[0], frame))
+        maps = predict(crop[0], self._pictures.pixels(crop[0], frame))
         found = presence(maps, _inside(frame, crop[1]))
         shares = {name: round(float(share), 3) for name, share in zip(self._names, found, strict=True)}
         if len(self._kept) >= _KEPT:
@@ -85,21 +93,25 @@ def presence(maps: npt.NDArray[np.float32], window: Window) -> npt.NDArray[np.fl
     return np.asarray(pixels[:, -count:].mean(1), np.float32)
 
 
-def predict_with(predictor: Any) -> Predict:
-    """How an ``inference.model.Predictor`` predicts an image of the workspace, whose px are those it was trained on."""
-    import torch
+def predict_with(predictor: Predictor, images: Path, machine: Machine) -> Predict:
+    """How a network predicts pixels of an area, at the ground sampling distance that it was trained at."""
+    from weakseg.inference.options import choose_scale
+    from weakseg.inference.scene import sweep_windows
+    from weakseg.raster.stream import inspect_source
 
-    def predict(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    @cache
+    def scale_of(area: str) -> float:
+        return choose_scale(predictor, inspect_source(find_image(images, area), None), "auto")
+
+    def predict(area: str, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         height, width = image.shape[:2]
-        scale = predictor.scale
+        scale = scale_of(area)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         seen = image if scale == 1 else cv2.resize(image, size, interpolation=how)
-        batch = torch.from_numpy(np.ascontiguousarray(seen)).permute(2, 0, 1)[None].to(predictor.device)
-        maps = predictor.forward(batch)[0].float().cpu().numpy()
+        maps = sweep_windows(predictor.forward, seen, window=_WINDOW, overlap=0.25, batch=1, machine=machine)
         if scale == 1:
-            return np.asarray(maps, np.float32)
-        back = [cv2.resize(layer, (width, height), interpolation=cv2.INTER_LINEAR) for layer in maps]
-        return np.stack(back).astype(np.float32)
+            return maps
+        return np.stack([cv2.resize(layer, (width, height), interpolation=cv2.INTER_LINEAR) for layer in maps])
 
     return predict

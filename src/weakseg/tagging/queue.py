@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from weakseg.labels.answers import Crop
@@ -162,8 +162,3 @@ def chosen_twice(crop: Crop, share: float) -> bool:
 def key_of(crop: Crop) -> str:
     """A crop as one text, for addresses: ``row_column_height_width_area``."""
     return "_".join(map(str, (*crop[1], crop[0])))
-
-
-def crops_by_key(crops: Iterable[Crop]) -> Mapping[str, Crop]:
-    """The way back from :func:`key_of`."""
-    return {key_of(crop): crop for crop in crops}

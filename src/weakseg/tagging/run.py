@@ -66,7 +66,7 @@ def tag_server(
         proposal = propose_crops(root, order=order, areas=areas, size=size, disputes=disputes)
         pictures = CropPictures(layout.images, proposal.sizes, root / ".weakseg" / "overviews")
         file = _model_file(root, model)
-        guesser = Guesser(_loader(file), pictures, scheme.names) if file is not None else None
+        guesser = Guesser(_loader(file, layout.images), pictures, scheme.names) if file is not None else None
         said = [proposal.said, f"guesses of {file}" if file is not None else "no model guesses"]
         with AnswerFile(layout.answers, scheme) as answers:
             session = TagSession(answers, proposal, scheme, pictures, guesser, overlap=overlap, disputes=disputes)
@@ -101,13 +101,14 @@ def _model_file(root: Path, model: str) -> Path | None:
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def _loader(file: Path) -> Callable[[], tuple[Sequence[str], str, Predict]]:
+def _loader(file: Path, images: Path) -> Callable[[], tuple[Sequence[str], str, Predict]]:
     def load() -> tuple[Sequence[str], str, Predict]:
         from weakseg.inference.model import load_predictor
         from weakseg.inference.scene import PLAIN
         from weakseg.training.machine import machine_from_environment
 
-        predictor = load_predictor(file, PLAIN, machine_from_environment())
-        return predictor.scheme.names, predictor.digest, predict_with(predictor)
+        machine = machine_from_environment()
+        predictor = load_predictor(file, PLAIN, machine)
+        return predictor.scheme.names, predictor.digest, predict_with(predictor, images, machine)
 
     return load

@@ -275,7 +275,8 @@ function paint() {
   });
   const guessing = current && current.guess.some(guess => Object.keys(guess).length);
   if (about.model && !$("guess-note").textContent.startsWith("no guesses"))
-    $("guess-note").textContent = guessing ? `Dashed: a guess of ${about.model}. Mend it; space confirms what is marked.` : "";
+    $("guess-note").textContent = guessing ? `Dashed: a guess of ${about.model}. Mend it; space confirms what is marked.`
+      : current ? `No guess of ${about.model} yet: it is being loaded, or slow.` : "";
 }
 
 // ---- what people do ------------------------------------------------------------------------------------------------
