@@ -24,6 +24,7 @@ from weakseg.labels.answers import read_answers
 from weakseg.labels.crop_order import write_order
 from weakseg.labels.opinions import opinions_of
 from weakseg.raster.open import read_window, write_raster
+from weakseg.tagging.merging import merge_tags
 from weakseg.tagging.run import tag_server
 
 
@@ -179,11 +180,23 @@ def test_a_table_that_is_half_known_is_gone_on_with(workspace: Path, serve: Call
         "t1,0,0,16,16,tree,\nt1,0,16,16,16,tree,car building\nt1,0,32,16,16,,\n"
     )
     told = Client(serve()).next(32)
-    mine = {tuple(crop["window"]): crop["known"] for crop in told["crops"] if crop["area"] == "t1"}
-    assert mine == {
-        (0, 16, 16, 16): {"impervious_surface": False, "low_vegetation": False, "tree": True}, (0, 32, 16, 16): {},
+    mine = {tuple(crop["window"]): crop["known"] for crop in told["crops"] if crop["area"] == "t1" and crop["known"]}
+    assert mine == {(0, 16, 16, 16): {"impervious_surface": False, "low_vegetation": False, "tree": True}}
+    assert told["all"] == 15 + 16
+
+
+def test_nobody_sees_what_another_has_said(workspace: Path, serve: Callable[..., str]) -> None:
+    """A grid for one class, merged into the table: her own answer is there for her and not for him."""
+    ana = Client(serve(overlap=1.0), "Ana", "p1")
+    (crop,) = ana.next(1, name="car")["crops"]
+    body = {"id": "g1", "area": crop["area"], "window": crop["window"], "seconds": 0.5}
+    ana.post("answers", answers=[body | {"present": ["car"], "absent": [], "unsure": []}], mode="grid", batch="b")
+    merge_tags(workspace)
+    ben = Client(client_address(ana), "Ben", "p2")
+    found = {who.annotator: who.next(1)["crops"][0] for who in (ana, ben)}
+    assert {name: (one["key"], one["known"]) for name, one in found.items()} == {
+        "Ana": (crop["key"], {"car": True}), "Ben": (crop["key"], {}),
     }  # fmt: skip
-    assert told["all"] == 2 + 16
 
 
 def test_two_people_share_the_work_and_some_crops_twice_on_purpose(workspace: Path, serve: Callable[..., str]) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from weakseg.labels.answers import Crop, read_answers
 from weakseg.labels.crop_order import read_order
 from weakseg.labels.opinions import Opinion, known_states, opinions_of
 from weakseg.labels.tag_table import RASTERS, raster_sizes, read_tags
-from weakseg.labels.tags import TagWindow, window_grid
+from weakseg.labels.tags import TagWindow, Window, window_grid
 
 _SEED: Final = 0  # of the order in which crops of a grid are served
 _ABSENT: Final = 5  # so many areas are named
@@ -45,8 +45,8 @@ def propose_crops(
 ) -> Proposal:
     """The crops of a workspace that want tags.
 
-    Without ``order`` and ``disputes`` these are the rows of tags.csv with an unknown class, and the grid of areas
-    without any row, in an order that visits all areas early.
+    Without ``order`` and ``disputes`` these are the rows of tags.csv with an unknown class, and the windows of a grid
+    that overlap no row, in an order that visits all areas early.
 
     Args:
         order: a CSV of crops (``labels.crop_order``), served as it is.
@@ -62,15 +62,16 @@ def propose_crops(
     if not sizes:
         raise DataError(f"no images in {layout.images}", expected="imported images", cure="run `weakseg data import`")
     rows = read_tags(layout.tags_csv, scheme, sizes) if layout.tags_csv.is_file() else []
+    answers = read_answers(layout.answers, scheme)
     known = {(row.area, row.window): known_states(row, scheme) for row in rows}
     if order is not None:
         crops = read_order(order, sizes)
         said = f"{len(crops)} crops of {order}"
     elif disputes:
-        crops = [one.crop for one in disputes_of(opinions_of(read_answers(layout.answers, scheme)))]
+        crops = [one.crop for one in disputes_of(opinions_of(answers))]
         said = f"{len(crops)} crops on which the annotators are divided"
     else:
-        crops, said = _wanted(rows, scheme, sizes, params, areas, size)
+        crops, said = _wanted(rows, scheme, sizes, params, areas, size, {answer.crop for answer in answers})
     if not crops:
         raise DataError(
             f"nothing to tag: {said}",
@@ -87,19 +88,42 @@ def _wanted(
     params: Params,
     areas: Sequence[str],
     size: int | None,
+    answered: Collection[Crop],
 ) -> tuple[list[Crop], str]:
     chosen, why = _areas(sizes, params, areas)
     side = size or max(1, round(params.tiles.tag_size / params.tiles.scale))
-    of_area: dict[str, list[Crop]] = {area: [] for area in chosen}
-    for row in rows:
-        if row.area in of_area and len(known_states(row, scheme)) < len(scheme):
-            of_area[row.area].append((row.area, row.window))
-    there = {row.area for row in rows}
+    of_area = []
     for area in chosen:
-        if area not in there:
-            of_area[area] = [(area, window) for window in window_grid(*sizes[area], side)]
-    crops = _spread(of_area.values())
+        mine = [row for row in rows if row.area == area]
+        partly = [row.window for row in mine if len(known_states(row, scheme)) < len(scheme)]
+        free = _free(window_grid(*sizes[area], side), area, {row.window for row in mine}, answered)
+        of_area.append([(area, window) for window in dict.fromkeys([*partly, *free])])
+    crops = _spread(of_area)
     return crops, f"{len(crops)} crops of {len(chosen)} areas ({why}), grid of {side} px"
+
+
+def _free(grid: Sequence[Window], area: str, rows: Iterable[Window], answered: Collection[Crop]) -> list[Window]:
+    """Windows of a grid that overlap no row of the table, but for rows that came from answers about the grid itself.
+
+    Those stay, so that a second person gets some of them, and the page counts what has been done.
+    """
+    own = {window for window in grid if (area, window) in answered}
+    others = [window for window in rows if window not in own]
+    if not others:
+        return list(grid)
+    import shapely
+
+    hit = shapely.STRtree(_boxes(others)).query(_boxes(grid))[0]
+    taken = set(hit.tolist())
+    return [window for index, window in enumerate(grid) if index not in taken]
+
+
+def _boxes(windows: Sequence[Window]) -> Any:
+    """Shapely boxes, a quarter px smaller on each side, so that neighbours do not touch."""
+    import shapely
+
+    row, column, height, width = np.array(windows, np.float64).T
+    return shapely.box(column + 0.25, row + 0.25, column + width - 0.25, row + height - 0.25)
 
 
 def _areas(sizes: Mapping[str, tuple[int, int]], params: Params, areas: Sequence[str]) -> tuple[list[str], str]:

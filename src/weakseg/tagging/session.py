@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import DataError
 from weakseg.labels.answers import AnswerFile, Crop, TagAnswer, TakenBack, check_annotator, in_force, now
-from weakseg.labels.opinions import opinions_of
+from weakseg.labels.opinions import Opinion, opinions_of
 from weakseg.tagging.guesses import Guesser
 from weakseg.tagging.pictures import CropPictures
 from weakseg.tagging.proposals import Proposal
@@ -96,8 +96,8 @@ class TagSession:
         self.scheme, self.proposal, self.pictures, self.guesser = scheme, proposal, pictures, guesser
         self._file, self._undoing = file, threading.Lock()
         self._crops = {key_of(crop): crop for crop in proposal.crops}
-        opinions = opinions_of(in_force(file.events))
-        self._queue = CropQueue(proposal.crops, scheme.names, opinions, overlap=overlap, more=disputes)
+        self._opinions = opinions_of(in_force(file.events))
+        self._queue = CropQueue(proposal.crops, scheme.names, self._opinions, overlap=overlap, more=disputes)
 
     def crop(self, key: str) -> Crop:
         """A crop by its key, whose area is known and whose window lies in it; DataError for all else."""
@@ -132,7 +132,7 @@ class TagSession:
             if not offered:
                 break
             found += [crop for crop in offered if self._has_data(crop)]
-        return {"crops": [self._describe(crop) for crop in found], **self._queue.progress(page[0], names)}
+        return {"crops": [self._describe(crop, page[0]) for crop in found], **self._queue.progress(page[0], names)}
 
     def _has_data(self, crop: Crop) -> bool:
         seen = self.pictures.has_data(crop)
@@ -140,10 +140,12 @@ class TagSession:
             self._queue.close(crop)
         return seen
 
-    def _describe(self, crop: Crop) -> dict[str, Any]:
+    def _describe(self, crop: Crop, annotator: str) -> dict[str, Any]:
+        """A crop for the page. What is known of it is prefilled, but never what another annotator has said."""
         area, window = crop
         described = {"key": key_of(crop), "area": area, "window": window, "frame": self.pictures.frame(crop)}
-        known = self.proposal.known.get(crop, {})
+        said = self._opinions.get(crop)
+        known = self.proposal.known.get(crop, {}) if said is None else said.get(annotator, {})
         return described | {"raster": self.proposal.sizes[area], "known": known}
 
     def keep(self, request: AnswersRequest) -> dict[str, Any]:
@@ -153,6 +155,7 @@ class TagSession:
         answers = [self._answer(one, request, annotator, time, digest) for one in request.answers]
         fresh = self._file.add(answers)
         for answer in answers:
+            self._opinions.setdefault(answer.crop, {}).setdefault(annotator, {}).update(_states(answer))
             self._queue.record(answer.crop, annotator, answer.asked)
         names = answers[0].asked if request.mode == "grid" else ()
         return {"kept": len(fresh), **self._queue.progress(annotator, names)}
@@ -185,13 +188,12 @@ class TagSession:
         gone = set(of)
         answers = [event for event in self._file.events if event.id in gone and isinstance(event, TagAnswer)]
         crops = {answer.crop for answer in answers}
-        still: dict[Crop, set[str]] = {crop: set() for crop in crops}
-        for answer in in_force(self._file.events):
-            if answer.annotator == page[0] and answer.crop in crops:
-                still[answer.crop].update(answer.asked)
+        mine = [one for one in in_force(self._file.events) if one.annotator == page[0] and one.crop in crops]
+        still = opinions_of(mine)
         for crop in crops:
-            self._queue.take_back(crop, page, still[crop])
-        said = [{**self._describe(answer.crop), "answer": _states(answer)} for answer in answers]
+            self._opinions.setdefault(crop, {})[page[0]] = still.get(crop, {}).get(page[0], {})
+            self._queue.take_back(crop, page, self._opinions[crop][page[0]])
+        said = [{**self._describe(answer.crop, page[0]), "answer": _states(answer)} for answer in answers]
         mode = answers[0].mode if answers else "crop"
         names = answers[0].asked if mode == "grid" else ()
         return {"crops": said, "mode": mode, "name": (*names, None)[0], **self._queue.progress(page[0], names)}
@@ -209,7 +211,7 @@ class TagSession:
         return {"guesses": dict(zip(keys, found, strict=False)), "fault": fault}
 
 
-def _states(answer: TagAnswer) -> dict[str, bool | None]:
+def _states(answer: TagAnswer) -> Opinion:
     said = ((answer.present, True), (answer.absent, False), (answer.unsure, None))
     return {name: state for names, state in said for name in names}
 
