@@ -14,7 +14,8 @@ import pytest
 from tests.tagging.test_server import start as start_process
 
 from weakseg.core.classes import ISPRS, ClassScheme, load_classes
-from weakseg.labels.answers import TagAnswer, read_answers
+from weakseg.labels.answer_file import read_answers
+from weakseg.labels.answers import TagAnswer
 from weakseg.raster.open import write_raster
 from weakseg.tagging.run import tag_server
 

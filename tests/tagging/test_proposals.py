@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from weakseg.core.classes import ISPRS
-from weakseg.labels.answers import AnswerFile, Crop, TagAnswer
+from weakseg.labels.answer_file import AnswerFile
+from weakseg.labels.answers import Crop, TagAnswer
 from weakseg.tagging.proposals import propose_crops
 
 GRID = [(row, column, 16, 16) for row, column in itertools.product(range(0, 64, 16), repeat=2)]

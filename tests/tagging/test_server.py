@@ -20,7 +20,7 @@ import pytest
 
 from weakseg.core.classes import ISPRS, load_classes
 from weakseg.core.errors import DataError, ParamsError, StageError
-from weakseg.labels.answers import read_answers
+from weakseg.labels.answer_file import read_answers
 from weakseg.labels.crop_order import write_order
 from weakseg.labels.opinions import opinions_of
 from weakseg.raster.open import read_window, write_raster

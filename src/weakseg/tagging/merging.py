@@ -12,7 +12,8 @@ from weakseg.core.files import atomic_path
 from weakseg.core.layout import Layout
 from weakseg.core.params import load_params
 from weakseg.labels.agreement import Dispute, agreement_of, disputes_of
-from weakseg.labels.answers import TagAnswer, read_answers
+from weakseg.labels.answer_file import read_answers
+from weakseg.labels.answers import TagAnswer
 from weakseg.labels.crop_order import write_order
 from weakseg.labels.opinions import Merged, merge_answers, opinions_of
 from weakseg.labels.tag_table import further_columns, raster_sizes, read_tags, write_tags

@@ -14,7 +14,8 @@ from weakseg.core.errors import DataError
 from weakseg.core.layout import Layout
 from weakseg.core.params import Params, load_params
 from weakseg.labels.agreement import disputes_of
-from weakseg.labels.answers import Crop, read_answers
+from weakseg.labels.answer_file import read_answers
+from weakseg.labels.answers import Crop
 from weakseg.labels.crop_order import read_order
 from weakseg.labels.opinions import Opinion, known_states, opinions_of
 from weakseg.labels.tag_table import RASTERS, raster_sizes, read_tags

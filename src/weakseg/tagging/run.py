@@ -14,7 +14,7 @@ from weakseg.core.classes import load_classes
 from weakseg.core.errors import ParamsError, TrackingError
 from weakseg.core.layout import Layout
 from weakseg.core.params import load_params
-from weakseg.labels.answers import AnswerFile
+from weakseg.labels.answer_file import AnswerFile
 from weakseg.raster.open import quiet_process
 from weakseg.tagging.guesses import Guesser, Predict, predict_with
 from weakseg.tagging.pictures import CropPictures

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import DataError
-from weakseg.labels.answers import AnswerFile, Crop, TagAnswer, TakenBack, check_annotator, in_force, now
+from weakseg.labels.answer_file import AnswerFile
+from weakseg.labels.answers import Crop, TagAnswer, TakenBack, check_annotator, in_force, now
 from weakseg.labels.opinions import Opinion, opinions_of
 from weakseg.tagging.guesses import Guesser
 from weakseg.tagging.pictures import CropPictures

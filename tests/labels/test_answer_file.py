@@ -13,16 +13,8 @@ import pytest
 
 from weakseg.core.classes import ISPRS
 from weakseg.core.errors import DataError
-from weakseg.labels.answers import (
-    AnswerFile,
-    ClosedFileError,
-    TagAnswer,
-    TakenBack,
-    check_annotator,
-    in_force,
-    now,
-    read_answers,
-)
+from weakseg.labels.answer_file import AnswerFile, ClosedFileError, read_answers
+from weakseg.labels.answers import TagAnswer, TakenBack, check_annotator, in_force, now
 
 
 def answer(name: str = "a1", **changes: Any) -> TagAnswer:
