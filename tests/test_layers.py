@@ -121,7 +121,6 @@ def test_outside_packages_have_a_home() -> None:
             "labels.",
             "data.importing.",
             "data.scenes.",
-            "inference.polygons",
             "maps.",
             "export.bundle_script",
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import geopandas
 import pytest
 import rasterio
 from rio_cogeo import cog_validate
@@ -58,3 +59,16 @@ def test_a_map_on_another_grid_is_predicted_again(tmp_path: Path, model: Path) -
     with rasterio.open(tmp_path / "o.tif") as file:
         assert (file.crs, file.res) == ("EPSG:3035", (2, 2))
     assert " 0 windows" not in run(*words)
+
+
+def test_a_map_becomes_polygons(tmp_path: Path, model: Path) -> None:
+    image, target = save(tmp_path / "a.tif", picture(70, 90), **UTM), tmp_path / "o.tif"
+    words = ("--confidence", tmp_path / "c.tif")
+    run("predict", image, target, "--model", model, *words, "--polygons", tmp_path / "o.gpkg")
+    first = geopandas.read_file(tmp_path / "o.gpkg")
+    assert "polygons" in run("polygons", target, tmp_path / "o.parquet", *words)
+    again = geopandas.read_parquet(tmp_path / "o.parquet")
+    assert again.equals(first)
+    assert list(first.columns) == ["value", "name", "area_m2", "confidence", "geometry"]
+    run("polygons", target, tmp_path / "all.fgb", "--min-area", "0", "--tolerance", "0", "--min-gap", "3")
+    assert len(geopandas.read_file(tmp_path / "all.fgb")) >= len(first)

@@ -79,7 +79,9 @@ def predict(
     max_unlike: Annotated[
         float, typer.Option(help="Write nothing where a larger share is unlike anything the model has seen.")
     ] = 1.0,
-    polygons: Annotated[Path | None, typer.Option(help="Also write a .gpkg, for a single raster.")] = None,
+    polygons: Annotated[
+        Path | None, typer.Option(help="Also write .gpkg, .parquet, .fgb or .geojson, for a single map.")
+    ] = None,
     bands: Annotated[str | None, typer.Option(help="Three bands to read, from 1, e.g. 4,1,2.")] = None,
     stretch: Annotated[str | None, typer.Option(help="LOW,HIGH become 0 and 255: for 16 bits or floats.")] = None,
     gsd: Annotated[
@@ -99,7 +101,6 @@ def predict(
 ) -> None:
     """Predict land-cover maps of whole rasters, window by window."""
     from weakseg.inference.allocation import keep_buffers
-    from weakseg.inference.model import load_predictor
     from weakseg.inference.options import Options
     from weakseg.inference.predict import predict_rasters
     from weakseg.inference.scene import DIHEDRAL, PLAIN
@@ -143,9 +144,32 @@ def predict(
         if done.unlike is not None and done.unlike >= 0.005:
             typer.echo(f"{done.unlike:.0%} of this raster is unlike anything the model has seen: see --applicability")
     if polygons:
-        from weakseg.inference.polygons import write_polygons
+        from weakseg.maps.polygons import write_polygons
 
-        write_polygons(target, polygons, load_predictor(model_file, PLAIN, machine).scheme)
+        write_polygons(target, polygons, confidence=confidence)
+
+
+@app.command(name="polygons")
+def map_polygons(
+    raster: Annotated[Path, typer.Argument(metavar="MAP", help="Map that `predict` wrote.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help=".gpkg, .parquet, .fgb or .geojson.")],
+    confidence: Annotated[Path | None, typer.Option(help="Confidence that was predicted with the map.")] = None,
+    tolerance: Annotated[float, typer.Option(help="Of the simplification, px; 0 keeps every corner.")] = 1.0,
+    min_area: Annotated[
+        float | None, typer.Option(help="Smaller patches go to a neighbour, m2 (px without a CRS); default 16 px.")
+    ] = None,
+    min_gap: Annotated[float, typer.Option(help="Smaller gaps without data are filled, m2 (px without a CRS).")] = 0.0,
+    regular: Annotated[
+        str, typer.Option(help="Classes that get right angles, e.g. building; their edges are shared no more.")
+    ] = "",
+) -> None:
+    """Turn a map into polygons with class, area on the ground and mean confidence."""
+    from weakseg.maps.polygons import PolygonOptions, write_polygons
+
+    names = tuple(name.strip() for name in regular.split(",") if name.strip())
+    options = PolygonOptions(tolerance, min_area, min_gap, names)
+    count = write_polygons(raster, target, confidence=confidence, options=options)
+    typer.echo(f"{target}: {count} polygons")
 
 
 @app.command()
