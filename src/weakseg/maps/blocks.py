@@ -147,7 +147,7 @@ class Patches:
             groups[self.of_piece],
             codes,
             np.bincount(groups, self.sizes, count).astype(np.int64),
-            np.bincount(groups, self.sums, count),
+            np.asarray(np.bincount(groups, self.sums, count), np.float64),
             np.bincount(groups, self.counts, count).astype(np.int64),
             last,
         )
@@ -224,7 +224,7 @@ def _choices(patches: Patches, borders: Borders, small: npt.NDArray[np.bool_]) -
     pairs, lengths = pairs[usable], lengths[usable]
     order = np.lexsort((pairs[:, 1], -patches.sizes[pairs[:, 1]], -lengths, pairs[:, 0]))
     pairs = pairs[order]
-    return pairs[np.flatnonzero(np.diff(pairs[:, 0], prepend=-1))] if len(pairs) else pairs
+    return np.asarray(pairs[np.flatnonzero(np.diff(pairs[:, 0], prepend=-1))], np.int64)
 
 
 def _merge(patches: Patches, pairs: Numbers) -> tuple[Patches, Labels]:
