@@ -19,13 +19,11 @@ import torch
 from tests.generators.small_networks import save_network
 from tests.inference.one_raster import predict_raster
 
-from weakseg.core.classes import ISPRS
 from weakseg.core.errors import DataError, ParamsError, WeightsError
 from weakseg.evaluation.applicability import fit_applicability
 from weakseg.export import files as export
 from weakseg.export.files import export_bundle, export_onnx, export_torchscript
 from weakseg.inference.model import load_predictor
-from weakseg.inference.polygons import write_polygons
 from weakseg.inference.scene import DIHEDRAL, PLAIN
 from weakseg.training.machine import Machine
 from weakseg.training.segmenter import load_segmenter
@@ -170,21 +168,3 @@ def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="choose another name"):
         export_bundle(file, tmp_path / "precious")
     assert (tmp_path / "precious" / "work.txt").read_text() == "mine"
-
-
-def test_polygons_keep_area_names_and_borders(tmp_path: Path) -> None:
-    geopandas = pytest.importorskip("geopandas")
-    mask = np.full((40, 60), 255, np.uint8)
-    mask[:, :30], mask[:, 30:50] = 1, 3
-    mask[10:12, 10:12] = 4  # 4 px, swallowed
-    shape = {"count": 1, "height": 40, "width": 60, "dtype": "uint8", "nodata": 255, "crs": "EPSG:25832"}
-    transform = rasterio.Affine(0.5, 0, 497000, 0, -0.5, 5420000)
-    with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", transform=transform, **shape) as file:
-        file.write(mask, 1)
-    assert write_polygons(tmp_path / "a.tif", tmp_path / "a.gpkg", ISPRS) == 2
-    frame = geopandas.read_file(tmp_path / "a.gpkg", layer="classes").sort_values("value")
-    assert list(frame["name"]) == ["building", "tree"]
-    assert list(frame["area"]) == pytest.approx([40 * 30 * 0.25, 40 * 20 * 0.25])
-    assert frame.crs.to_epsg() == 25832
-    assert frame.geometry.iloc[0].intersection(frame.geometry.iloc[1]).length == pytest.approx(20)
-    assert write_polygons(tmp_path / "a.tif", tmp_path / "all.gpkg", ISPRS, min_pixels=1, tolerance=0) == 3

@@ -12,10 +12,12 @@ from typing import Any, Final
 from weakseg.core.classes import IGNORE, ClassScheme
 from weakseg.core.files import atomic_path
 from weakseg.raster.footprint import Footprint, read_footprint
+from weakseg.raster.stream import open_raster
 
 STAC_VERSION: Final = "1.1.0"
 _SCHEMAS: Final = "https://stac-extensions.github.io"
 PROJECTION: Final = f"{_SCHEMAS}/projection/v2.0.0/schema.json"
+RASTER: Final = f"{_SCHEMAS}/raster/v2.0.0/schema.json"
 CLASSIFICATION: Final = f"{_SCHEMAS}/classification/v2.0.0/schema.json"
 _GEOTIFF: Final = "image/tiff; application=geotiff"
 _KINDS: Final = {".qml": "application/xml", ".xml": "application/xml", ".clr": "text/plain"}
@@ -33,13 +35,12 @@ def write_map_item(raster: Path, classes: ClassScheme, *, legend: Sequence[Path]
     """
     place = read_footprint(raster)
     item = new_item(raster.stem, place.outline)
-    item["stac_extensions"] = [CLASSIFICATION, *([PROJECTION] if place.crs else [])]
+    item["stac_extensions"] = [CLASSIFICATION, RASTER, *([PROJECTION] if place.crs else [])]
     item["properties"] |= {"title": f"Land cover of {raster.stem}"} | _projection(place)
     band = {"name": "class", "data_type": "uint8", "nodata": IGNORE, "classification:classes": class_objects(classes)}
     item["assets"]["map"] = _asset(raster, raster, _GEOTIFF, "data") | {"bands": [band]}
     for layer in layers:
-        bands = {"data_type": "uint8", "nodata": IGNORE, "raster:scale": 1 / 254}
-        item["assets"][layer.stem] = _asset(layer, raster, _GEOTIFF, "data") | {"bands": [{"name": layer.stem} | bands]}
+        item["assets"][layer.stem] = _asset(layer, raster, _GEOTIFF, "data") | {"bands": _layer_bands(layer)}
     for path in legend:
         item["assets"][path.suffix.removeprefix(".")] = _asset(path, raster, _KINDS[path.suffix], "metadata")
     return save_item(item, item_path(raster))
@@ -73,6 +74,15 @@ def class_objects(classes: ClassScheme) -> list[dict[str, Any]]:
         {"value": index, "name": plain[index], "title": name, "color_hint": f"{red:02X}{green:02X}{blue:02X}"}
         for index, (name, (red, green, blue)) in enumerate(zip(classes.names, classes.colours, strict=True))
     ]
+
+
+def _layer_bands(layer: Path) -> list[dict[str, Any]]:
+    """The bands of a layer, with the number that its pixel values are multiplied by."""
+    with open_raster(layer) as file:
+        pairs = enumerate(zip(file.descriptions, file.scales, strict=True), 1)
+        named = [(name or f"band {at}", scale) for at, (name, scale) in pairs]
+    known = {"data_type": "uint8", "nodata": IGNORE}
+    return [{"name": name, **known, **({} if scale == 1 else {"raster:scale": scale})} for name, scale in named]
 
 
 def _projection(place: Footprint) -> dict[str, Any]:
