@@ -8,6 +8,7 @@ import geopandas
 import pytest
 import rasterio
 from rio_cogeo import cog_validate
+from tests.inference.test_mosaic import scene
 from tests.inference.test_predict import UTM, model_file, picture, save
 from typer.testing import CliRunner
 
@@ -72,3 +73,21 @@ def test_a_map_becomes_polygons(tmp_path: Path, model: Path) -> None:
     assert list(first.columns) == ["value", "name", "area_m2", "confidence", "geometry"]
     run("polygons", target, tmp_path / "all.fgb", "--min-area", "0", "--tolerance", "0", "--min-gap", "3")
     assert len(geopandas.read_file(tmp_path / "all.fgb")) >= len(first)
+
+
+def test_scenes_become_a_mosaic_on_another_grid(tmp_path: Path, model: Path) -> None:
+    layers = picture(70, 90)
+    scene(tmp_path / "in" / "a.tif", layers[:, :, :50])
+    scene(tmp_path / "in" / "b.tif", layers[:, :, 30:], column=30)
+    words = ("--mosaic", "--model", model, "--confidence", tmp_path / "c", "--crs", "EPSG:3035", "--res", "2")
+    run("predict", tmp_path / "in", tmp_path / "out", *words, "--polygons", tmp_path / "o.gpkg")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"a.tif", "b.tif", "mosaic.tif", "mosaic.vrt", "mosaic.qml", "mosaic.stac.json"} <= names
+    with rasterio.open(tmp_path / "out" / "mosaic.tif") as file:
+        assert (file.crs, file.res) == ("EPSG:3035", (2, 2))
+    with rasterio.open(tmp_path / "out" / "mosaic.vrt") as file:
+        assert (file.crs, file.shape) == ("EPSG:32632", (70, 90))
+    frame = geopandas.read_file(tmp_path / "o.gpkg")
+    assert (frame.crs, frame["area_m2"].sum()) == ("EPSG:3035", pytest.approx(70 * 90, rel=0.02))
+    refused = CliRunner().invoke(app, ["predict", str(tmp_path / "in" / "a.tif"), "x.tif", "--mosaic", "--model", "m"])
+    assert "--mosaic with one raster" in str(refused.exception)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -94,6 +94,9 @@ def predict(
     crs: Annotated[str | None, typer.Option(help="Of the maps, e.g. EPSG:25832.")] = None,
     res: Annotated[float | None, typer.Option(help="Side of the maps' pixels, in units of their CRS.")] = None,
     area: Annotated[Path | None, typer.Option(help="Vector file of polygons to clip the maps to.")] = None,
+    mosaic: Annotated[
+        bool, typer.Option("--mosaic", help="All scenes of a folder as one map without seams, OUT/mosaic.tif.")
+    ] = False,
     skip_unread: Annotated[
         bool,
         typer.Option("--skip-unread", help="Of a folder, leave out the files that are not .tif, .png, .jpg or .vrt."),
@@ -102,15 +105,18 @@ def predict(
     """Predict land-cover maps of whole rasters, window by window."""
     from weakseg.inference.allocation import keep_buffers
     from weakseg.inference.options import Options
-    from weakseg.inference.predict import predict_rasters
+    from weakseg.inference.predict import predict_mosaic, predict_rasters
     from weakseg.inference.scene import DIHEDRAL, PLAIN
     from weakseg.maps.deliver import Delivery, deliver_map
+    from weakseg.maps.scenes import cut_scenes
     from weakseg.registry.addresses import find_model
     from weakseg.training.machine import machine_from_environment
 
     several = Path(where).is_dir() or (any(mark in where for mark in "*?[") and not Path(where).exists())
-    if polygons and several:
-        raise ParamsError("--polygons with several rasters", expected="one raster", cure="predict one by one")
+    if polygons and several and not mosaic:
+        raise ParamsError("--polygons with several rasters", expected="one raster or --mosaic", cure="add --mosaic")
+    if mosaic and not several:
+        raise ParamsError("--mosaic with one raster", expected="a folder or quoted pattern", cure="leave it away")
     machine = machine_from_environment()
     options = Options(
         window, overlap, batch, probabilities, confidence, resume, entropy, margin, applicability, max_unlike
@@ -122,22 +128,27 @@ def predict(
         raise ParamsError(f"--stretch {stretch}", expected="two numbers", cure="write for instance 0,2047")
     keep_buffers()
     model_file = find_model(context.obj, model)
-    maps = predict_rasters(
-        model_file,
-        where,
-        target,
-        views=views,
-        scales=decimals(scales),
-        bands=chosen,
-        stretch=(low_high[0], low_high[1]) if low_high else None,
-        gsd=gsd,  # type: ignore[arg-type]  # predict_rasters refuses other words
-        skip_unread=skip_unread,
-        machine=machine,
-        options=options,
-    )
+    shared: dict[str, Any] = {
+        "views": views,
+        "scales": decimals(scales),
+        "bands": chosen,
+        "stretch": (low_high[0], low_high[1]) if low_high else None,
+        "gsd": gsd,
+        "skip_unread": skip_unread,
+        "machine": machine,
+    }
+    if mosaic:
+        if not machine.is_main:
+            return
+        target, options = options.within(target, "mosaic.tif")
+        done, scenes = predict_mosaic(model_file, where, target, options=options, **shared)
+        maps = [done]
+        cut_scenes(done.target, scenes, done.target.parent)
+    else:
+        maps = predict_rasters(model_file, where, target, options=options, **shared)
     if not machine.is_main:
         return
-    delivery = Delivery(not several if cog is None else cog, crs, res, area)
+    delivery = Delivery(mosaic or not several if cog is None else cog, crs, res, area)
     for done in maps:
         deliver_map(done.target, delivery, layers=done.layers)
         typer.echo(f"{done.target}: {done.windows} windows, {done.seconds:.1f} s")
@@ -146,7 +157,7 @@ def predict(
     if polygons:
         from weakseg.maps.polygons import write_polygons
 
-        write_polygons(target, polygons, confidence=confidence)
+        write_polygons(target, polygons, confidence=options.confidence)
 
 
 @app.command(name="polygons")

@@ -24,11 +24,13 @@ from weakseg.core.classes import IGNORE, ClassScheme
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.inference.encode import KINDS, LIMIT, Kind, back_to_raster, encode_maps, in_bands
 from weakseg.inference.model import Predictor, load_predictor
+from weakseg.inference.mosaic import MosaicSweep
 from weakseg.inference.options import GsdPolicy, Options, check_options, choose_scale
 from weakseg.inference.scene import ONE_SCALE, PLAIN, View
 from weakseg.inference.sweep import Grid, WindowSweep, plan_grid
 from weakseg.raster.bands import Spool, remove_leftovers
 from weakseg.raster.listing import list_sources
+from weakseg.raster.mosaic import Mosaic, plan_mosaic
 from weakseg.raster.stream import BLOCK, Pixels, Source, inspect_source, open_reader, raster_tags
 from weakseg.raster.uploads import encode_pixels, open_upload
 from weakseg.raster.write import write_bands
@@ -210,6 +212,35 @@ def predict_rasters(
     return machine.gather(done)
 
 
+def predict_mosaic(
+    model_file: Path,
+    where: str,
+    target: Path,
+    *,
+    views: Sequence[View] = PLAIN,
+    scales: Sequence[float] = ONE_SCALE,
+    bands: Sequence[int] | None = None,
+    stretch: tuple[float, float] | None = None,
+    gsd: GsdPolicy = "auto",
+    skip_unread: bool = False,
+    machine: Machine,
+    options: Options,
+) -> tuple[Summary, Mosaic]:
+    """Predict all scenes of a folder or pattern into one map ``target``, without seams between them.
+
+    Scenes are in the order of their names. The map has the CRS and pixels of the first; the others may have others.
+    Probabilities are blended where scenes overlap, see :mod:`weakseg.inference.mosaic`. Under torchrun the first
+    process works alone.
+    """
+    listed = list_sources(where, skip_unread=skip_unread, outputs=options.outputs(target))
+    taken = {path.resolve() for path in listed} & {path.resolve() for path in options.outputs(target)}
+    if taken:
+        raise ParamsError(f"output {taken.pop()} is a scene", expected="a new file", cure="choose another name")
+    mosaic = plan_mosaic(Path(where), [inspect_source(path, bands, stretch) for path in listed])
+    predictor = load_predictor(model_file, views, machine, scales=scales)
+    return run_predictor(predictor, mosaic, target, options, gsd=gsd, quiet=machine.quiet), mosaic
+
+
 def run_predictor(
     predictor: Predictor, source: Source, target: Path, options: Options, *, gsd: GsdPolicy = "auto", quiet: bool = True
 ) -> Summary:
@@ -269,7 +300,8 @@ def predict_layers(predictor: Predictor, source: Source, options: Options, *, gs
 
 
 def _sweep_of(predictor: Predictor, source: Source, grid: Grid, options: Options) -> WindowSweep:
-    return WindowSweep(
+    kind = MosaicSweep if isinstance(source, Mosaic) else WindowSweep
+    return kind(
         predictor.forward,
         source,
         grid,
@@ -328,18 +360,8 @@ def _refuse_unlike(source: Source, unlike: float | None, options: Options) -> No
 
 def _identity(predictor: Predictor, source: Source, options: Options, grid: Grid) -> str:
     """A digest of everything that a map depends on; the raster by path, size and time of its last change."""
-    state = source.path.stat() if source.path.exists() else None
-    file = (
-        str(source.path.resolve()),
-        state and state.st_size,
-        state and state.st_mtime_ns,
-        source.bands,
-        source.stretch,
-        source.masked,
-        [repr(source.profile.get(key)) for key in ("crs", "transform")],  # a sidecar may come or change
-    )
     cut = (options.window, options.overlap, list(options.files(Path())))
-    text = repr((predictor.digest, predictor.scale, file, cut, grid.height, grid.width))
+    text = repr((predictor.digest, predictor.scale, source.state(), cut, grid.height, grid.width))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -221,9 +221,16 @@ def read_network_window(reader: Reader, grid: Grid, window: tuple[int, int, int,
     pixels = reader.pixels(place)
     if grid.to_rows.matrix is None and grid.to_columns.matrix is None:
         return pixels
-    resized = grid.to_rows.apply(pixels, 0, row, row + height, top)
-    resized = grid.to_columns.apply(resized, 1, column, column + width, left)
-    return np.asarray(np.clip(np.rint(resized), 0, 255), np.uint8)
+    return np.asarray(np.clip(np.rint(resize_to_network(pixels, grid, window)), 0, 255), np.uint8)
+
+
+def resize_to_network(values: npt.NDArray[Any], grid: Grid, window: tuple[int, int, int, int]) -> npt.NDArray[Any]:
+    """Values (H, W, C) of exactly the raster's pixels that a window of the network's grid needs -> (h, w, C) there."""
+    row, column, height, width = window
+    top, _ = grid.to_rows.needs(row, row + height)
+    left, _ = grid.to_columns.needs(column, column + width)
+    resized = grid.to_rows.apply(values, 0, row, row + height, top)
+    return grid.to_columns.apply(resized, 1, column, column + width, left)
 
 
 def prefetch(load: Callable[[Job], Result], jobs: Iterable[Job], *, depth: int) -> Iterator[tuple[Job, Result]]:

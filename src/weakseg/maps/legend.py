@@ -58,9 +58,7 @@ def _gdal_sidecar(classes: ClassScheme) -> str:
     """Category names and a raster attribute table of the first band, as GDAL's persistent auxiliary metadata."""
     root = ET.Element("PAMDataset")
     band = ET.SubElement(root, "PAMRasterBand", band="1")
-    categories = ET.SubElement(band, "CategoryNames")
-    for name in classes.names:
-        ET.SubElement(categories, "Category").text = name
+    add_categories(band, classes)
     table = ET.SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
     for index, (name, kind, usage) in enumerate(_COLUMNS):
         column = ET.SubElement(table, "FieldDefn", index=str(index))
@@ -71,6 +69,13 @@ def _gdal_sidecar(classes: ClassScheme) -> str:
         for value in (index, name, *colour):
             ET.SubElement(row, "F").text = str(value)
     return _text(root)
+
+
+def add_categories(band: ET.Element, classes: ClassScheme) -> None:
+    """Class names as GDAL's XML of a band has them."""
+    categories = ET.SubElement(band, "CategoryNames")
+    for name in classes.names:
+        ET.SubElement(categories, "Category").text = name
 
 
 def _qgis_style(classes: ClassScheme) -> str:

@@ -72,6 +72,25 @@ class Source:
         height, width = seen_shape(self.height, self.width, orientation)
         return replace(self, height=height, width=width, orientation=orientation)
 
+    @contextmanager
+    def opened(self) -> Iterator[Reader]:
+        """Its reader, see :func:`open_reader`."""
+        with open_raster(self.path) as file:
+            yield Reader(file, self)
+
+    def state(self) -> tuple[Any, ...]:
+        """What its pixels depend on: the file by its path, size and time of its last change, and how it is read."""
+        file = self.path.stat() if self.path.exists() else None
+        return (
+            str(self.path.resolve()),
+            file and file.st_size,
+            file and file.st_mtime_ns,
+            self.bands,
+            self.stretch,
+            self.masked,
+            [repr(self.profile.get(key)) for key in ("crs", "transform")],  # a sidecar may come or change
+        )
+
 
 class Reader:
     """An open raster; to be used from one thread at a time."""
@@ -142,8 +161,8 @@ def gdal_settings(*, sidecars: bool = True) -> Iterator[None]:
 @contextmanager
 def open_reader(source: Source) -> Iterator[Reader]:
     """Open the file for reading windows."""
-    with open_raster(source.path) as file:
-        yield Reader(file, source)
+    with source.opened() as reader:
+        yield reader
 
 
 def stretch_values(values: npt.NDArray[Any], stretch: tuple[float, float]) -> Pixels:
@@ -236,6 +255,12 @@ def _choose_bands(path: Path, file: DatasetReader, bands: Sequence[int] | None) 
 @contextmanager
 def open_raster(path: Path) -> Iterator[DatasetReader]:
     """Open a raster of any bands and dtype; one that GDAL cannot open raises DataError."""
+    with open_file(path) as file:
+        yield file
+
+
+def open_file(path: Path) -> DatasetReader:
+    """:func:`open_raster` for files that another thread closes, which rasterio's ``with`` does not bear."""
     import rasterio
     from rasterio.errors import RasterioError
 
@@ -246,12 +271,10 @@ def open_raster(path: Path) -> Iterator[DatasetReader]:
         driver = raster_driver(path) if path.suffix.lower() in RASTER_SUFFIXES or not path.is_file() else None
     try:
         with gdal_settings():
-            file = rasterio.open(path.absolute(), driver=driver)  # a relative "GTIFF_DIR:1:a.tif" would be no file
+            return rasterio.open(path.absolute(), driver=driver)  # a relative "GTIFF_DIR:1:a.tif" would be no file
     except RasterioError as error:
         raise DataError(
             f"{path}: cannot be opened ({reason_of(error)})",
             expected="a raster that GDAL reads",
             cure="check the file, or convert it with gdal_translate",
         ) from error
-    with file:
-        yield file
