@@ -29,7 +29,6 @@ import rasterio
 from rasterio.windows import Window
 
 from weakseg.core.classes import ISPRS
-from weakseg.raster.masks import class_table
 
 LIMIT = 2_000_000_000  # bytes
 TILE = 4096  # px of the pattern that the map repeats, each time turned or mirrored
@@ -58,7 +57,7 @@ def write_map(folder: Path, side: int, grain: int) -> tuple[Path, Path]:
                 file.write(values if path == paths[0] else 200 + values, 1, window=Window(0, row, side, rows))
             if path == paths[0]:
                 file.update_tags(**{f"CLASS_{index}": name for index, name in enumerate(ISPRS.names)})
-                file.write_colormap(1, class_table(ISPRS))
+                file.write_colormap(1, ISPRS.colour_table())
     return paths
 
 

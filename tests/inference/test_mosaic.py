@@ -11,12 +11,13 @@ import rasterio
 from rasterio.enums import Resampling
 from rasterio.transform import from_origin
 from rasterio.vrt import WarpedVRT
+from tests.inference.one_raster import predict_raster
 from tests.inference.test_predict import linear, model_file, picture, predictor, read
 
 import weakseg.raster.mosaic
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.inference.options import Options
-from weakseg.inference.predict import predict_layers, predict_mosaic, predict_raster, run_predictor
+from weakseg.inference.predict import predict_layers, predict_mosaic, run_predictor
 from weakseg.maps.scenes import cut_scenes
 from weakseg.raster.mosaic import Mosaic, plan_mosaic
 from weakseg.raster.stream import inspect_source, open_reader

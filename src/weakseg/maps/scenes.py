@@ -11,7 +11,6 @@ from weakseg.core.errors import DataError
 from weakseg.core.files import atomic_path
 from weakseg.maps.legend import add_categories, read_legend
 from weakseg.raster.formats import unwritable
-from weakseg.raster.masks import class_table
 from weakseg.raster.mosaic import Mosaic, Scene
 from weakseg.raster.stream import BLOCK, gdal_settings, open_raster
 
@@ -79,7 +78,7 @@ def _vrt(
     ET.SubElement(band, "NoDataValue").text = str(IGNORE)
     ET.SubElement(band, "ColorInterp").text = "Palette"
     table = ET.SubElement(band, "ColorTable")
-    for red, green, blue, alpha in class_table(classes).values():
+    for red, green, blue, alpha in classes.colour_table().values():
         ET.SubElement(table, "Entry", c1=str(red), c2=str(green), c3=str(blue), c4=str(alpha))
     add_categories(band, classes)
     for scene, part in zip(mosaic.scenes, parts, strict=True):
