@@ -173,6 +173,29 @@ def test_a_crop_without_any_class_wants_space_twice(workspace: Path, serve: Call
     assert answers(workspace)[0].absent == ISPRS.names
 
 
+def test_a_key_that_is_held_down_confirms_nothing(workspace: Path, serve: Callable[..., Any], browser: Any) -> None:
+    page = Page(browser, serve()[0])
+    page.press("2")
+    held = "document.dispatchEvent(new KeyboardEvent('keydown', {key: ' ', code: 'Space', repeat: arguments[0]}))"
+    page.run(held, True)
+    page.settle()
+    assert answers(workspace) == []
+    page.run(held.replace("document", "document.body").replace("repeat", "bubbles: true, repeat"), False)
+    page.settle()
+    assert len(answers(workspace)) == 1
+
+
+def test_a_picture_that_cannot_be_had_is_said(
+    workspace: Path, serve: Callable[..., Any], browser: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address, _ = serve(areas=["t1"])
+    path = workspace / "data" / "images" / "t1.tif"
+    path.write_bytes(path.read_bytes()[:400])
+    page = Page(browser, address)
+    assert page.text("#message").startswith("A picture could not be loaded")
+    browser.get_log("browser")  # Chromium itself notes the status
+
+
 def test_a_crop_is_tagged_by_mouse_alone(workspace: Path, serve: Callable[..., Any], browser: Any) -> None:
     page = Page(browser, serve()[0])
     first = page.crop()

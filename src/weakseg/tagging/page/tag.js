@@ -107,7 +107,7 @@ async function refill() {
 function load(crop) {
   const image = new Image();
   image.src = picture(crop);
-  crop.loaded = image.decode().catch(() => null);
+  crop.loaded = image.decode().then(() => true, () => false);
 }
 
 function guessAhead(crops) {
@@ -158,7 +158,7 @@ function nothingLeft() {
 
 async function show(crops, mine, given = null) {
   const guesses = crops.map(crop => given ? null : Promise.race([crop.guess || null, sleep(PATIENCE).then(() => null)]));
-  const [, found] = await Promise.all([Promise.all(crops.map(crop => crop.loaded)), Promise.all(guesses)]);
+  const [seen, found] = await Promise.all([Promise.all(crops.map(crop => crop.loaded)), Promise.all(guesses)]);
   if (mine !== round) return;
   last = null;
   armed = nothingMarked = false;
@@ -167,6 +167,7 @@ async function show(crops, mine, given = null) {
   else startCrop(crops[0], given);
   $("stage").classList.remove("waiting");
   paint();
+  if (!seen.every(Boolean)) say("A picture could not be loaded: its reason is in the terminal of weakseg tag.", true);
 }
 
 /** The states before anybody has touched anything: what was said before, what the table knows, what the model guesses. */
@@ -424,9 +425,9 @@ document.addEventListener("keydown", event => {
   if (event.key === "Escape") { showHelp(false); return; }
   const digit = /^(Digit|Numpad)(\d)$/.exec(event.code);  // whatever the layout: French keyboards have digits on shift
   const key = digit ? digit[2] : event.key.toLowerCase();
-  if (key === " ") next();
-  else if (key.startsWith("arrow") && mode === "grid") moveFocus(event.key);
-  else if (event.repeat) return;
+  if (key.startsWith("arrow") && mode === "grid") moveFocus(event.key);
+  else if (event.repeat) { if (key === " ") event.preventDefault(); return; } // a key held down confirms nothing unseen
+  else if (key === " ") next();
   else if (key === "z") undo();
   else if (key === "u") notSure();
   else if (key === "g") change(mode === "grid" ? "crop" : "grid", asked);
