@@ -1,6 +1,6 @@
 """Is the area of applicability worth anything, and is the confidence? Figures and pictures of docs/trust.md.
 
-    python benchmarks/trust.py MODEL WORKSPACE OUT [--other WORKSPACE] [--blocks-seen]
+    python benchmarks/trust.py MODEL WORKSPACE OUT [--other WORKSPACE]
 
 MODEL is a model file, WORKSPACE the one it was trained in, --other one with areas of another kind (their classes are
 translated by name, what has no counterpart is left out). Temperatures and area of applicability are measured anew, as
@@ -13,6 +13,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -146,8 +147,9 @@ def risk(score: npt.NDArray[np.float64], cells: Cells) -> tuple[npt.NDArray[np.f
     return kept / kept[-1], np.cumsum((cells.wrong * cells.pixels)[order]) / kept
 
 
-def changed(image: Image, truth: Image, change: Callable[[Image], Image], scale: float) -> tuple[Image, Image]:
+def _changed(change: Callable[[Image], Image], scale: float, area: tuple[Image, Image]) -> tuple[Image, Image]:
     """An image and its truth, changed and resized."""
+    image, truth = area
     if scale != 1:
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
         image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=how), np.uint8)
@@ -242,7 +244,7 @@ def main() -> None:
     validation = list_areas(out / "validation")
     own = list(areas_of(out / "validation", validation, out / "validation" / "labels"))
     sets = {"validation": iter(own)}
-    sets |= {name: (changed(*area, change, scale) for area in own) for name, (change, scale) in CHANGES.items()}
+    sets |= {name: map(partial(_changed, change, scale), own) for name, (change, scale) in CHANGES.items()}
     others: list[tuple[Image, Image]] = []
     if options.other:
         import yaml

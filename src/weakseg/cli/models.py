@@ -246,3 +246,39 @@ def demo(
             server.serve_forever()
         except KeyboardInterrupt:
             typer.echo("ended")
+
+
+@app.command()
+def serve(
+    context: typer.Context,
+    model: ModelAddress = "models:/weakseg@champion",
+    tiles: Annotated[
+        Path | None, typer.Option(help="For /tiles: a map of `weakseg predict`, or a raster to apply the model to.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; there is no login.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8009,
+    at_work: Annotated[int, typer.Option(help="Requests at a time; more are told to come again (503).")] = 8,
+    bands: Annotated[str | None, typer.Option(help="Three bands of the raster for tiles, from 1, e.g. 4,1,2.")] = None,
+) -> None:
+    """Serve maps over HTTP: the page, /map, /tiles/{z}/{x}/{y}.png, /healthz, /metrics, /openapi.json."""
+    import uvicorn
+
+    from weakseg.inference.allocation import keep_buffers
+    from weakseg.inference.model import load_predictor
+    from weakseg.inference.scene import PLAIN
+    from weakseg.registry.addresses import find_model
+    from weakseg.serving.application import make_application
+    from weakseg.serving.service import MapService, limits_from_environment
+    from weakseg.serving.tiles import open_tiles
+    from weakseg.training.machine import machine_from_environment
+
+    if at_work < 1:
+        raise ParamsError(f"--at-work {at_work}", expected="1 or more", cure="mend it")
+    keep_buffers()
+    predictor = load_predictor(find_model(context.obj, model), PLAIN, machine_from_environment())
+    service = MapService(predictor, limits_from_environment())
+    shown = None if tiles is None else open_tiles(tiles, service, whole_numbers(bands))
+    own = ("127.0.0.1", "localhost") if host in ("127.0.0.1", "localhost") else ("*",)
+    application = make_application(service, model, tiles=shown, at_work=at_work, hosts=own)
+    typer.echo(f"http://{host}:{port} serves {model}; Ctrl-C ends it")
+    uvicorn.run(application, host=host, port=port, log_level="warning")

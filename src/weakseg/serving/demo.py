@@ -11,13 +11,24 @@ from functools import partial
 from http import HTTPStatus
 from http.server import ThreadingHTTPServer
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote
 
 from weakseg.core.errors import DataError, WeaksegError
 from weakseg.inference.encode import FULL
 from weakseg.serving.local_server import LocalHandler, bind
 from weakseg.serving.service import Answer, MapService, TooLargeError, check_length, encode_jpeg, encode_png
+
+# one file with its own style and script, pictures that the script makes, requests to this server: nothing else
+PAGE_POLICY: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def read_page() -> bytes:
+    """The page, HTML."""
+    return files("weakseg.serving").joinpath("demo.html").read_bytes()
 
 
 def make_server(
@@ -35,10 +46,10 @@ def make_server(
     Raises:
         ParamsError: the port is taken.
     """
-    return bind(partial(_Handler, service, _about(service, model), {"bands": bands, "stretch": stretch}), port)
+    return bind(partial(_Handler, service, about_service(service, model), {"bands": bands, "stretch": stretch}), port)
 
 
-def _about(service: MapService, model: str) -> dict[str, Any]:
+def about_service(service: MapService, model: str) -> dict[str, Any]:
     """What the page shows before the first image."""
     predictor = service.predictor
     pairs = zip(predictor.scheme.names, predictor.scheme.colours, strict=True)
@@ -52,7 +63,8 @@ def _about(service: MapService, model: str) -> dict[str, Any]:
     }
 
 
-def _reply(answer: Answer, count: int, seconds: float) -> dict[str, Any]:
+def page_reply(answer: Answer, count: int, seconds: float) -> dict[str, Any]:
+    """What the page shows of an answer."""
     height, width = answer.classes.shape
     return {
         "height": height,
@@ -68,11 +80,7 @@ def _reply(answer: Answer, count: int, seconds: float) -> dict[str, Any]:
 class _Handler(LocalHandler):
     """GET / is the page, GET /about its model, POST /map takes a file and answers with its map."""
 
-    # one file with its own style and script, pictures that the script makes, requests to this server: nothing else
-    policy = (
-        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
+    policy = PAGE_POLICY
 
     def __init__(self, service: MapService, about: dict[str, Any], reading: dict[str, Any], *arguments: Any) -> None:
         self.service, self.about, self.reading = service, about, reading
@@ -83,8 +91,7 @@ class _Handler(LocalHandler):
         if not self.from_here():
             return
         if self.path == "/":
-            page = files("weakseg.serving").joinpath("demo.html").read_bytes()
-            self.send(HTTPStatus.OK, page, "text/html; charset=utf-8")
+            self.send(HTTPStatus.OK, read_page(), "text/html; charset=utf-8")
         elif self.path == "/about":
             self.send_json(HTTPStatus.OK, self.about)
         else:
@@ -113,7 +120,7 @@ class _Handler(LocalHandler):
         content = self._body(name)
         began = time.monotonic()
         answer = self.service.answer_file(content, name, **self.reading)
-        return _reply(answer, len(self.service.predictor.scheme), time.monotonic() - began)
+        return page_reply(answer, len(self.service.predictor.scheme), time.monotonic() - began)
 
     def _body(self, name: str) -> bytes:
         length = self.headers.get("Content-Length", "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,9 +17,10 @@ import numpy as np
 
 from weakseg.core.classes import IGNORE
 from weakseg.core.errors import DataError, ParamsError
+from weakseg.inference.encode import Kind
 from weakseg.inference.model import Predictor
 from weakseg.inference.options import Options, choose_scale
-from weakseg.inference.predict import predict_layers
+from weakseg.inference.predict import predict_layers, run_predictor
 from weakseg.raster.pictures import encode_jpeg as encode_jpeg  # with the answer goes how it is sent
 from weakseg.raster.pictures import encode_png as encode_png
 from weakseg.raster.stream import Pixels, Source, open_reader
@@ -85,11 +86,15 @@ class Answer:
 
 
 class MapService:
-    """A network behind limits; it may be asked from many threads and predicts one image at a time."""
+    """A network behind limits; it may be asked from many threads and predicts one image at a time.
+
+    Attributes:
+        turn: who holds it predicts.
+    """
 
     def __init__(self, predictor: Predictor, limits: Limits | None = None) -> None:
         self.predictor, self.limits = predictor, limits or Limits()
-        self._one = threading.Lock()
+        self.turn = threading.Lock()
 
     def answer_file(
         self,
@@ -119,7 +124,7 @@ class MapService:
             self._check_pixels(source, self.limits.pixels if budget is None else budget, name)
             with open_reader(source) as reader:
                 image = reader.pixels((0, 0, source.height, source.width))
-            with self._one:
+            with self.turn:
                 classes, confidence = predict_layers(self.predictor, source, _WITH_CONFIDENCE)
         return Answer(image, classes, confidence)
 
@@ -128,6 +133,25 @@ class MapService:
     ) -> Answer:
         """The map of nested lists or an array (H, W, bands) of whole numbers in 0..255; else as :meth:`answer_file`."""
         return self.answer_file(encode_pixels(pixels, name), name, bands=bands, budget=budget)
+
+    def write_layer(
+        self, content: bytes, folder: Path, layer: Kind, *, bands: Sequence[int] = (), stretch: Sequence[float] = ()
+    ) -> Path:
+        """A layer of the map of a file as a GeoTIFF in ``folder``, band by band: the file of ``weakseg predict``.
+
+        Limits, arguments and errors are those of :meth:`answer_file`.
+        """
+        check_length(len(content), self.limits, "image")
+        if len(stretch) not in (0, 2):
+            raise ParamsError(f"stretch of {len(stretch)} number(s)", expected="two", cure="write for instance 0,2047")
+        low_high = (stretch[0], stretch[1]) if stretch else None
+        target = folder / "classes.tif"
+        options = Options() if layer == "classes" else replace(Options(), **{layer: folder / f"{layer}.tif"})
+        with open_upload(content, "image", tuple(bands) or None, low_high) as source:
+            self._check_pixels(source, self.limits.pixels, "image")
+            with self.turn:
+                run_predictor(self.predictor, source, target, options)
+        return options.files(target)[layer]
 
     def _check_pixels(self, source: Source, budget: int, name: str) -> None:
         """The network's own grid counts as well: a raster of coarse pixels is enlarged."""

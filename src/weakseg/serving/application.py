@@ -1,0 +1,145 @@
+"""`weakseg serve`: one application with the page, maps of files, tiles for GIS programs, health and metrics.
+
+Files are answered with the map that ``weakseg predict`` writes, band by band through a temporary file, so that memory
+does not grow with the raster. Limits stand in front, as middleware.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from fastapi import FastAPI, Query, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from weakseg.core.errors import WeaksegError
+from weakseg.inference.encode import Kind
+from weakseg.raster.pictures import encode_png
+from weakseg.raster.stream import open_raster
+from weakseg.serving.admission import Admission, App, Counted, Counters
+from weakseg.serving.demo import PAGE_POLICY, about_service, page_reply, read_page
+from weakseg.serving.request_guard import RequestGuard
+from weakseg.serving.service import MapService, TooLargeError
+from weakseg.serving.tiles import MapTiles, ModelTiles, NoTileError, coloured, tile_bounds
+
+COSTLY: Final = ("/map", "/tiles")
+AT_WORK: Final = 8  # requests that cost something, at a time
+Format = Literal["tif", "png", "json"]
+_TYPES: Final[dict[str, Format]] = {"application/json": "json", "image/png": "png"}
+
+
+def make_application(
+    service: MapService,
+    model: str,
+    *,
+    tiles: MapTiles | ModelTiles | None = None,
+    at_work: int = AT_WORK,
+    hosts: Sequence[str] = ("127.0.0.1", "localhost"),
+) -> App:
+    """The ASGI application.
+
+    Args:
+        service: the network and its limits.
+        model: its address, to be shown.
+        tiles: what ``/tiles`` shows; 404 without it.
+        at_work: requests that may predict or wait for it at a time; more are 503.
+        hosts: names by which it may be asked, ``*`` for any: a page elsewhere must not reach it through a browser.
+    """
+    # no page of documentation: it would load its script from elsewhere
+    application = FastAPI(title="weakseg", version=version("weakseg"), docs_url=None, redoc_url=None)
+    application.add_exception_handler(WeaksegError, _told)
+    counters = Counters()
+    _add_page(application, service, model)
+    _add_maps(application, service)
+    _add_tiles(application, tiles)
+    _add_state(application, model, counters)
+    guarded: App = RequestGuard(application, service.limits)  # type: ignore[arg-type]  # starlette's own names for ASGI
+    admitted = Admission(guarded, paths=COSTLY, limit=at_work, longest=service.limits.content)
+    counted = Counted(admitted, counters, paths=(*COSTLY, "/healthz", "/metrics"))
+    return TrustedHostMiddleware(counted, allowed_hosts=list(hosts))  # type: ignore[arg-type, return-value]
+
+
+async def _told(_: Request, error: Exception) -> Response:
+    """One sentence for what the sender can mend."""
+    status = 413 if isinstance(error, TooLargeError) else 404 if isinstance(error, NoTileError) else 400
+    return JSONResponse({"error_code": "BAD_REQUEST", "message": str(error)}, status)
+
+
+def _add_page(application: FastAPI, service: MapService, model: str) -> None:
+    @application.get("/", include_in_schema=False)
+    def page() -> Response:
+        headers = {"Content-Security-Policy": PAGE_POLICY, "X-Content-Type-Options": "nosniff"}
+        return Response(read_page(), media_type="text/html", headers=headers)
+
+    @application.get("/about", summary="The model, its classes and the limits")
+    def about() -> dict[str, object]:
+        return about_service(service, model)
+
+
+def _add_maps(application: FastAPI, service: MapService) -> None:
+    @application.post(
+        "/map",
+        summary="The map of a GeoTIFF, PNG or JPEG file, which is the body",
+        response_class=Response,
+        responses={200: {"content": {"image/tiff": {}, "image/png": {}, "application/json": {}}}},
+        openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
+    )
+    async def map_of(
+        request: Request,
+        layer: Kind = "classes",
+        format: Format | None = None,
+        bands: Annotated[list[int] | None, Query(description="Three, from 1, where there are more.")] = None,
+        stretch: Annotated[list[float] | None, Query(description="Two values that become 0 and 255.")] = None,
+    ) -> Response:
+        chosen = format or _TYPES.get(request.headers.get("accept", ""), "tif")
+        content, reading = await request.body(), {"bands": bands or (), "stretch": stretch or ()}
+        if chosen == "json":
+            began = time.monotonic()
+            answer = await run_in_threadpool(service.answer_file, content, **reading)
+            found = page_reply(answer, len(service.predictor.scheme), time.monotonic() - began)
+            return JSONResponse(found)
+        folder = Path(tempfile.mkdtemp(prefix="weakseg-"))
+        try:
+            path = await run_in_threadpool(service.write_layer, content, folder, layer, **reading)
+            if chosen == "png":
+                return Response(await run_in_threadpool(_picture, path, layer, service), media_type="image/png")
+            task = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
+            done, folder = folder, Path()
+            return FileResponse(done / path.name, media_type="image/tiff", filename=f"{layer}.tif", background=task)
+        finally:
+            if folder != Path():
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _picture(path: Path, layer: Kind, service: MapService) -> bytes:
+    """Classes in their colours, all other layers as grey values of their first band."""
+    with open_raster(path) as file:
+        values = file.read(1)
+    return coloured(values, service.predictor.scheme) if layer == "classes" else encode_png(values)
+
+
+def _add_tiles(application: FastAPI, tiles: MapTiles | ModelTiles | None) -> None:
+    @application.get("/tiles/{zoom}/{column}/{row}.png", summary="Web Mercator, XYZ", response_class=Response)
+    def tile(zoom: int, column: int, row: int) -> Response:
+        if tiles is None:
+            raise NoTileError("no raster to show", expected="one", cure="start with `weakseg serve --tiles FILE`")
+        picture = coloured(tiles.classes(tile_bounds(zoom, column, row)), tiles.scheme)
+        return Response(picture, media_type="image/png", headers={"Cache-Control": "max-age=3600"})
+
+
+def _add_state(application: FastAPI, model: str, counters: Counters) -> None:
+    @application.get("/healthz", summary="Whether the server answers")
+    def healthz() -> dict[str, str]:
+        return {"status": "ok", "model": model, "version": version("weakseg")}
+
+    @application.get("/metrics", summary="For Prometheus", response_class=Response)
+    def metrics() -> Response:
+        return Response(counters.text(), media_type="text/plain; version=0.0.4")
