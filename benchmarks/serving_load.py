@@ -30,7 +30,7 @@ import rasterio
 from rasterio.io import MemoryFile
 from rasterio.warp import transform
 
-from weakseg.serving.tiles import MERCATOR, tile_bounds
+from weakseg.maps.mercator import MERCATOR, tile_bounds
 
 ZOOM: Final = 19
 PLACE: Final = {"crs": "EPSG:25832", "transform": rasterio.Affine(0.2, 0, 500_000, 0, -0.2, 5_400_000)}

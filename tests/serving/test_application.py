@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import math
+import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,18 +23,21 @@ import uvicorn
 from rasterio.io import MemoryFile
 from rasterio.warp import transform
 from tests.generators.plain_rasters import save_raster
-from tests.serving.test_service import IMAGE, blurred, geotiff, service
+from tests.serving.test_service import IMAGE, OWN_SERVER, blurred, geotiff, service
 from torch import Tensor
+from typer.main import get_command
 
+from weakseg.cli import app
 from weakseg.core.classes import ISPRS
 from weakseg.core.errors import DataError
 from weakseg.inference.model import Predictor
 from weakseg.inference.options import Options
 from weakseg.inference.predict import run_predictor
+from weakseg.maps.mercator import NoTileError, tile_bounds
 from weakseg.raster.stream import inspect_source
 from weakseg.serving.application import make_application
 from weakseg.serving.service import Limits, MapService
-from weakseg.serving.tiles import MapTiles, ModelTiles, NoTileError, coloured, open_tiles, tile_bounds
+from weakseg.serving.tiles import MapTiles, ModelTiles, coloured, open_tiles
 
 Ask = Callable[..., tuple[int, dict[str, str], bytes]]
 UTM = {"crs": "EPSG:25832", "transform": rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_400_000)}
@@ -40,9 +45,9 @@ CENTRE = (500_000 + 0.25 * 700, 5_400_000 - 0.25 * 600)
 
 
 @contextmanager
-def running(application: object) -> Iterator[Ask]:
+def running(application: object, *, port: int = 0) -> Iterator[Ask]:
     """A function that asks the application over HTTP: (status, headers, body)."""
-    server = uvicorn.Server(uvicorn.Config(application, host="127.0.0.1", port=0, log_level="error"))  # type: ignore[arg-type]
+    server = uvicorn.Server(uvicorn.Config(application, host="127.0.0.1", port=port, log_level="error"))  # type: ignore[arg-type]
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -138,6 +143,23 @@ def test_no_temporary_files_are_left(ask: Ask, tmp_path: Path, monkeypatch: pyte
     assert ask("POST", "/map?format=png", geotiff(IMAGE))[0] == 200
     time.sleep(0.2)  # the background task follows the answer
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_requests_of_the_docs_do_what_they_say(tmp_path: Path) -> None:
+    (tmp_path / "scene.tif").write_bytes(geotiff(IMAGE))
+    start, *requests = OWN_SERVER.splitlines()
+    known = {text for parameter in get_command(app).commands["serve"].params for text in parameter.opts}  # type: ignore[attr-defined]
+    assert {word for word in start.split() if word.startswith("--")} <= known
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with running(make_application(service(), "m"), port=port):
+        for line in requests:
+            subprocess.run(["bash", "-ec", line.replace(":8009/", f":{port}/")], cwd=tmp_path, check=True)
+    for name in ("map", "sure"):
+        with rasterio.open(tmp_path / f"{name}.tif") as file:
+            assert file.shape == IMAGE.shape[:2]
+    assert cv2.imread(str(tmp_path / "map.png"), cv2.IMREAD_UNCHANGED).shape == (*IMAGE.shape[:2], 4)
 
 
 # ---- health, metrics, admission -------------------------------------------------------------------------------------
@@ -245,7 +267,7 @@ def test_a_look_from_too_far_is_refused_and_elsewhere_there_is_nothing(tmp_path:
     with pytest.raises(NoTileError, match="zoom in, or predict the raster"):
         tiles.classes(tile_bounds(*tile_at(10, *CENTRE)))
     assert (tiles.classes(tile_bounds(10, 0, 0)) == 255).all()
-    with pytest.raises(DataError, match=r"n\.tif has no CRS"):
+    with pytest.raises(DataError, match=r"n\.tif has no place on Earth"):
         ModelTiles(service().predictor, save_raster(tmp_path / "n.tif", np.ones((3, 9, 9), np.uint8)))
 
 

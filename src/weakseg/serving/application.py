@@ -22,13 +22,14 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from weakseg.core.errors import WeaksegError
 from weakseg.inference.encode import Kind
+from weakseg.maps.mercator import NoTileError, tile_bounds
 from weakseg.raster.pictures import encode_png
 from weakseg.raster.stream import open_raster
 from weakseg.serving.admission import Admission, App, Counted, Counters
 from weakseg.serving.demo import PAGE_POLICY, about_service, page_reply, read_page
 from weakseg.serving.request_guard import RequestGuard
 from weakseg.serving.service import MapService, TooLargeError
-from weakseg.serving.tiles import MapTiles, ModelTiles, NoTileError, coloured, tile_bounds
+from weakseg.serving.tiles import MapTiles, ModelTiles, coloured
 
 COSTLY: Final = ("/map", "/tiles")
 AT_WORK: Final = 8  # requests that cost something, at a time

@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
@@ -20,45 +20,27 @@ import numpy.typing as npt
 import torch
 
 from weakseg.core.classes import IGNORE, ClassScheme
-from weakseg.core.errors import DataError
 from weakseg.inference.encode import encode_maps
 from weakseg.inference.model import Predictor
 from weakseg.inference.options import Options, choose_scale
 from weakseg.inference.sweep import WindowSweep, plan_grid, read_network_window
 from weakseg.maps.legend import CLASS_TAG, read_legend
+from weakseg.maps.mercator import (
+    SIDE,
+    Bounds,
+    NoTileError,
+    check_place,
+    part_in_tile,
+    read_tile,
+    scaled,
+    shifted,
+    warp_to_tile,
+)
 from weakseg.raster.stream import Pixels, inspect_source, open_raster, open_reader
 from weakseg.serving.service import MapService
 
-SIDE: Final = 256  # px of a tile
-DEEPEST: Final = 24  # zoom
-MERCATOR: Final = "EPSG:3857"
-_HALF: Final = math.pi * 6_378_137  # m from the middle of the projection to its rim
 _KEPT: Final = 24  # windows; of 512 px and 6 layers 6 MiB each
 _MOST: Final = 36  # windows that one tile may need, so that a look from far does not run a model over a country
-Bounds = tuple[float, float, float, float]
-"""Left, bottom, right, top."""
-
-
-class NoTileError(DataError):
-    """There is nothing to show at this place or zoom; HTTP's status 404."""
-
-
-def tile_bounds(zoom: int, column: int, row: int) -> Bounds:
-    """Of a tile in metres of EPSG:3857; columns from the west, rows from the north (XYZ, not TMS).
-
-    Raises:
-        NoTileError: there is no such tile.
-    """
-    count = 1 << zoom if 0 <= zoom <= DEEPEST else 0
-    if not (0 <= column < count and 0 <= row < count):
-        raise NoTileError(
-            f"tile {zoom}/{column}/{row}",
-            expected=f"zoom 0 to {DEEPEST} and places below 2^zoom",
-            cure="use XYZ numbers",
-        )
-    side = 2 * _HALF / count
-    left, top = column * side - _HALF, _HALF - row * side
-    return left, top - side, left + side, top
 
 
 def open_tiles(path: Path, service: MapService, bands: Sequence[int] = ()) -> MapTiles | ModelTiles:
@@ -76,19 +58,11 @@ class MapTiles:
     def __init__(self, path: Path) -> None:
         self.path, self.scheme = path, read_legend(path)
         with open_raster(path) as file:
-            _check_place(file.crs, path)
+            check_place(file.profile, path)
 
     def classes(self, bounds: Bounds) -> Pixels:
         """uint8 (SIDE, SIDE) of class indices, 255 where there is nothing."""
-        from rasterio.enums import Resampling
-        from rasterio.transform import from_bounds
-        from rasterio.vrt import WarpedVRT
-
-        place = {"crs": MERCATOR, "transform": from_bounds(*bounds, SIDE, SIDE), "width": SIDE, "height": SIDE}
-        with open_raster(self.path) as file:
-            options = {"resampling": Resampling.nearest, "nodata": IGNORE, "src_nodata": IGNORE}
-            with WarpedVRT(file, **place, **options) as warped:
-                return np.asarray(warped.read(1), np.uint8)
+        return read_tile(self.path, bounds)
 
 
 class ModelTiles:
@@ -99,9 +73,11 @@ class ModelTiles:
     ) -> None:
         self.predictor, self.scheme = predictor, predictor.scheme
         self.source = inspect_source(path, bands or None)
-        _check_place(self.source.profile.get("crs"), path)
+        check_place(self.source.profile, path)
         options = Options()
         self.grid = plan_grid(self.source.height, self.source.width, choose_scale(predictor, self.source, "auto"))
+        wide, high = self.source.width / self.grid.width, self.source.height / self.grid.height
+        self.transform = scaled(self.source.profile["transform"], wide, high)  # of the network's grid
         self.sweep = WindowSweep(
             predictor.forward,
             self.source,
@@ -121,52 +97,18 @@ class ModelTiles:
         Raises:
             NoTileError: so much of the raster lies in the tile that it would take too long.
         """
-        from rasterio.enums import Resampling
-        from rasterio.transform import from_bounds
-        from rasterio.warp import reproject
-
-        tile = np.full((SIDE, SIDE), IGNORE, np.uint8)
         part = self._part(bounds)
         if part is None:
-            return tile
+            return np.full((SIDE, SIDE), IGNORE, np.uint8)
         with self._turn:
             classes = self._read(*part)
         rows, columns = part
-        moved = self._transform() @ _translation(columns.start, rows.start)
-        reproject(
-            classes,
-            tile,
-            src_transform=moved,
-            src_crs=self.source.profile["crs"],
-            dst_transform=from_bounds(*bounds, SIDE, SIDE),
-            dst_crs=MERCATOR,
-            src_nodata=IGNORE,
-            dst_nodata=IGNORE,
-            resampling=Resampling.nearest,
-        )
-        return tile
-
-    def _transform(self) -> Any:
-        """From px of the network's grid to the CRS of the raster."""
-        from rasterio import Affine
-
-        wide, high = self.source.width / self.grid.width, self.source.height / self.grid.height
-        return self.source.profile["transform"] @ Affine.scale(wide, high)
+        there = shifted(self.transform, columns.start, rows.start)
+        return warp_to_tile(classes, there, self.source.profile["crs"], bounds)
 
     def _part(self, bounds: Bounds) -> tuple[slice, slice] | None:
         """Rows and columns of the network's grid that a tile shows, None where it shows none of the raster."""
-        from rasterio.warp import transform_bounds
-
-        left, low, right, high = transform_bounds(MERCATOR, self.source.profile["crs"], *bounds, densify_pts=21)
-        back = ~self._transform()
-        corners = [back @ (x, y) for x in (left, right) for y in (low, high)]
-        columns, rows = zip(*corners, strict=True)
-        spans = []
-        for places, length in ((rows, self.grid.height), (columns, self.grid.width)):
-            if not all(map(math.isfinite, places)):
-                return None
-            spans.append(slice(max(0, math.floor(min(places)) - 1), min(length, math.ceil(max(places)) + 1)))
-        return (spans[0], spans[1]) if all(span.start < span.stop for span in spans) else None
+        return part_in_tile(bounds, self.transform, self.source.profile["crs"], self.grid.height, self.grid.width)
 
     def _read(self, rows: slice, columns: slice) -> Pixels:
         """Class indices of a part of the network's grid, 255 where the raster has no data."""
@@ -241,16 +183,3 @@ def _common(span: slice, start: int, length: int) -> slice:
 def _moved(span: slice, start: int) -> slice:
     """The same span counted from ``start``."""
     return slice(span.start - start, span.stop - start)
-
-
-def _check_place(crs: Any, path: Path) -> None:
-    if not crs:
-        raise DataError(
-            f"{path} has no CRS", expected="a raster with a place on Earth", cure="assign it with gdal_edit -a_srs"
-        )
-
-
-def _translation(column: int, row: int) -> Any:
-    from rasterio import Affine
-
-    return Affine.translation(column, row)
