@@ -49,6 +49,10 @@ class Options:
         """All files of a prediction into ``target``."""
         return list(self.files(target).values())
 
+    def with_layer(self, kind: Kind, path: Path) -> Options:
+        """The same with a file for one more layer; the map itself has one anyway."""
+        return self if kind == "classes" else replace(self, **{kind: path})  # type: ignore[arg-type]  # kinds are fields
+
     def within(self, folder: Path, name: str) -> tuple[Path, Options]:
         """Where the map ``name`` goes in a folder of maps, and its options there: every file is then a folder."""
         files = {kind: path / name for kind, path in self.files(folder).items()}

@@ -70,10 +70,10 @@ class Counters:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
         self.registry = CollectorRegistry()
-        own = {"registry": self.registry}
-        self.requests = Counter("weakseg_requests", "Requests answered.", ("path", "status"), **own)
-        self.seconds = Histogram("weakseg_request_seconds", "From head to end of the answer.", ("path",), **own)
-        self.inside = Gauge("weakseg_requests_in_progress", "Requests at work.", **own)
+        kept, head = self.registry, "From head to end of the answer."
+        self.requests = Counter("weakseg_requests", "Requests answered.", ("path", "status"), registry=kept)
+        self.seconds = Histogram("weakseg_request_seconds", head, ("path",), registry=kept)
+        self.inside = Gauge("weakseg_requests_in_progress", "Requests at work.", registry=kept)
 
     def text(self) -> bytes:
         """Prometheus' exposition format."""

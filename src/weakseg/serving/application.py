@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -62,10 +63,10 @@ def make_application(
     _add_maps(application, service)
     _add_tiles(application, tiles)
     _add_state(application, model, counters)
-    guarded: App = RequestGuard(application, service.limits)  # type: ignore[arg-type]  # starlette's own names for ASGI
+    guarded: App = RequestGuard(application, service.limits)
     admitted = Admission(guarded, paths=COSTLY, limit=at_work, longest=service.limits.content)
     counted = Counted(admitted, counters, paths=(*COSTLY, "/healthz", "/metrics"))
-    return TrustedHostMiddleware(counted, allowed_hosts=list(hosts))  # type: ignore[arg-type, return-value]
+    return TrustedHostMiddleware(counted, allowed_hosts=list(hosts))
 
 
 async def _told(_: Request, error: Exception) -> Response:
@@ -101,15 +102,17 @@ def _add_maps(application: FastAPI, service: MapService) -> None:
         stretch: Annotated[list[float] | None, Query(description="Two values that become 0 and 255.")] = None,
     ) -> Response:
         chosen = format or _TYPES.get(request.headers.get("accept", ""), "tif")
-        content, reading = await request.body(), {"bands": bands or (), "stretch": stretch or ()}
+        content = await request.body()
+        answer_file = partial(service.answer_file, bands=bands or (), stretch=stretch or ())
+        write_layer = partial(service.write_layer, bands=bands or (), stretch=stretch or ())
         if chosen == "json":
             began = time.monotonic()
-            answer = await run_in_threadpool(service.answer_file, content, **reading)
+            answer = await run_in_threadpool(answer_file, content)
             found = page_reply(answer, len(service.predictor.scheme), time.monotonic() - began)
             return JSONResponse(found)
         folder = Path(tempfile.mkdtemp(prefix="weakseg-"))
         try:
-            path = await run_in_threadpool(service.write_layer, content, folder, layer, **reading)
+            path = await run_in_threadpool(write_layer, content, folder, layer)
             if chosen == "png":
                 return Response(await run_in_threadpool(_picture, path, layer, service), media_type="image/png")
             task = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)

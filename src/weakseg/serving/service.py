@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -146,7 +146,7 @@ class MapService:
             raise ParamsError(f"stretch of {len(stretch)} number(s)", expected="two", cure="write for instance 0,2047")
         low_high = (stretch[0], stretch[1]) if stretch else None
         target = folder / "classes.tif"
-        options = Options() if layer == "classes" else replace(Options(), **{layer: folder / f"{layer}.tif"})
+        options = Options().with_layer(layer, folder / f"{layer}.tif")
         with open_upload(content, "image", tuple(bands) or None, low_high) as source:
             self._check_pixels(source, self.limits.pixels, "image")
             with self.turn:

@@ -134,7 +134,7 @@ class ModelTiles:
         shares = sums[:-1] / np.maximum(sums[-1], np.finfo(np.float32).tiny)
         classes = encode_maps(shares, ("classes",), classes=len(self.scheme))[0]
         classes[~self._valid(rows, columns)] = IGNORE
-        return classes
+        return np.asarray(classes)
 
     def _window(self, top: int, left: int) -> npt.NDArray[np.float32] | None:
         """What the network says of one window (C, h, w), None where the raster has no data there."""
@@ -164,7 +164,7 @@ class ModelTiles:
             valid = reader.valid((top, left, bottom - top, right - left))
         if valid is None:
             return np.ones(shape, bool)
-        return cv2.resize(valid.view(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST) != 0
+        return np.asarray(cv2.resize(valid.view(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST) != 0)
 
 
 def coloured(classes: Pixels, scheme: ClassScheme) -> bytes:
