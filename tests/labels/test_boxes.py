@@ -18,6 +18,7 @@ from weakseg.labels.boxes import (
     BoxTable,
     box_bits,
     boxes_from_mask,
+    check_kept_boxes,
     fit_window,
     join_boxes,
     scale_boxes,
@@ -149,3 +150,15 @@ def test_a_file_that_was_spoilt_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match=r"1 problem\(s\), first .*4x4 px, its raster has 3x3"):
         read_boxes(tmp_path / "boxes.json", ISPRS, {"a": (3, 3)})
+
+
+def test_boxes_of_rasters_of_another_size_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "boxes.json"
+    assert check_kept_boxes(path, {"a": (10, 20)}) == ""
+    write_boxes(path, BoxTable((Box("a", 0, 0, 2, 3, "car"),), {"a": ("car",)}), ISPRS, {"a": (10, 20)})
+    assert check_kept_boxes(path, {"a": (10, 20), "b": (1, 1)}) == ""
+    assert check_kept_boxes(path, {"b": (1, 1)}) == ""
+    said = check_kept_boxes(path, {"a": (5, 10)})
+    assert "1 area(s), first a, 10x20 px before and 5x10 px now; import the boxes of the new rasters" in said
+    path.write_text("[]")
+    assert "holds no boxes as weakseg writes them" in check_kept_boxes(path, {"a": (5, 10)})

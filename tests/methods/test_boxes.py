@@ -5,21 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from weakseg.core.methods import CrfParams
 from weakseg.labels.tags import Window
 from weakseg.methods.boxes import WHOLE, box_probability, fill_boxes
 from weakseg.methods.scores import check_scores
 
-COLOURS = CrfParams(
-    refiner="crf",
-    gaussian_sxy=1.0,  # of the section, the width of the colour kernel alone counts
-    gaussian_weight=9.0,
-    bilateral_sxy=1.0,
-    bilateral_srgb=8.0,
-    bilateral_weight=9.0,
-    iterations=1,
-    unary="soft",
-)
+COLOUR = 8.0
 
 
 def scene() -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +30,7 @@ def overlap(mask: np.ndarray, truth: np.ndarray) -> float:
 
 def test_an_object_is_cut_out_of_its_box() -> None:
     image, truth = scene()
-    filled = fill_boxes(image, [BOX], [1], 3, refiner="crf", colours=COLOURS)
+    filled = fill_boxes(image, [BOX], [1], 3, refiner="crf", colour=COLOUR)
     check_scores(filled.maps, "a")
     scores = filled.maps.scores
     assert filled.kept_whole == 0
@@ -56,7 +46,7 @@ def test_an_object_is_cut_out_of_its_box() -> None:
 
 def test_no_refiner_takes_the_whole_box() -> None:
     image, _ = scene()
-    filled = fill_boxes(image, [BOX], [1], 3, refiner="none", colours=COLOURS)
+    filled = fill_boxes(image, [BOX], [1], 3, refiner="none", colour=COLOUR)
     assert filled.kept_whole == 1
     part = filled.maps.scores[:, 18:43, 20:61]
     assert part[1] == pytest.approx(WHOLE)
@@ -67,7 +57,7 @@ def test_a_box_that_would_be_left_empty_is_kept_whole(monkeypatch: pytest.Monkey
     """No result of the CRF reaches a share above 1."""
     monkeypatch.setattr("weakseg.methods.boxes.LEAST", 1.01)
     image = np.full((40, 40, 3), 120, np.uint8)
-    filled = fill_boxes(image, [(5, 5, 12, 12), (30, 30, 3, 3)], [0, 1], 2, refiner="crf", colours=COLOURS)
+    filled = fill_boxes(image, [(5, 5, 12, 12), (30, 30, 3, 3)], [0, 1], 2, refiner="crf", colour=COLOUR)
     assert filled.kept_whole == 2
     assert filled.maps.scores[0, 5:17, 5:17] == pytest.approx(WHOLE)
     assert filled.maps.scores[1, 30:33, 30:33] == pytest.approx(WHOLE)
@@ -76,20 +66,20 @@ def test_a_box_that_would_be_left_empty_is_kept_whole(monkeypatch: pytest.Monkey
 def test_a_box_over_the_whole_image_cannot_be_told() -> None:
     image, _ = scene()
     everywhere = np.ones((60, 80), bool)
-    assert box_probability(image, (0, 0, 60, 80), everywhere, "crf", COLOURS) is None
+    assert box_probability(image, (0, 0, 60, 80), everywhere, "crf", COLOUR) is None
 
 
 def test_neighbours_of_one_class_are_no_background() -> None:
     """Two boxes over one red ellipse: what one leaves out, the other one's box still claims."""
     image, truth = scene()
     halves: list[Window] = [(18, 20, 25, 21), (18, 41, 25, 20)]
-    filled = fill_boxes(image, halves, [1, 1], 3, refiner="crf", colours=COLOURS)
+    filled = fill_boxes(image, halves, [1, 1], 3, refiner="crf", colour=COLOUR)
     assert overlap(filled.maps.scores[1] >= 0.5, truth) > 0.9
 
 
 def test_boxes_of_two_classes_share_their_overlap() -> None:
     image = np.full((30, 30, 3), 90, np.uint8)
-    filled = fill_boxes(image, [(5, 5, 10, 10), (10, 10, 10, 10)], [0, 1], 4, refiner="none", colours=COLOURS)
+    filled = fill_boxes(image, [(5, 5, 10, 10), (10, 10, 10, 10)], [0, 1], 4, refiner="none", colour=COLOUR)
     scores = filled.maps.scores
     assert scores[:, 12, 12] == pytest.approx([WHOLE, WHOLE, (1 - WHOLE) ** 2 / 2, (1 - WHOLE) ** 2 / 2])
     assert scores[:, 6, 6] == pytest.approx([WHOLE, 0.1, 0.1, 0.1])
@@ -97,7 +87,7 @@ def test_boxes_of_two_classes_share_their_overlap() -> None:
 
 
 def test_no_boxes_no_scores() -> None:
-    filled = fill_boxes(np.zeros((9, 9, 3), np.uint8), [], [], 2, refiner="crf", colours=COLOURS)
+    filled = fill_boxes(np.zeros((9, 9, 3), np.uint8), [], [], 2, refiner="crf", colour=COLOUR)
     assert not filled.maps.scores.any()
     assert not filled.maps.present.any()
     check_scores(filled.maps, "a")
@@ -106,5 +96,5 @@ def test_no_boxes_no_scores() -> None:
 def test_the_same_answer_twice_and_at_the_rim() -> None:
     image, _ = scene()
     rim: list[Window] = [(0, 0, 9, 9), (55, 70, 5, 10), (18, 20, 25, 41)]
-    one, two = (fill_boxes(image, rim, [0, 1, 1], 2, refiner="crf", colours=COLOURS) for _ in range(2))
+    one, two = (fill_boxes(image, rim, [0, 1, 1], 2, refiner="crf", colour=COLOUR) for _ in range(2))
     assert np.array_equal(one.maps.scores, two.maps.scores)

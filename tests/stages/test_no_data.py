@@ -145,6 +145,23 @@ def test_shares_count_pixels_with_data(collared: Layout) -> None:
     assert rows[(0, 16, 16, 16)].unknown == ("tree",)
 
 
+def test_contradicting_tags_are_said_by_the_stage(collared: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    """32 x 16 px say tree, the right half of them car: 256 px, of which the stage has no class to give."""
+    try:
+        write_tags(
+            collared.tags_csv,
+            [TagWindow("t2", 0, 16, 16, 32, ("tree",)), TagWindow("t2", 0, 32, 16, 16, ("car",))],
+            ISPRS,
+        )
+        edit(collared.root, tiles__tag_source="csv")
+        run(collared.root, "tiles")
+    finally:
+        edit(collared.root, tiles__tag_source="masks")
+    said = capsys.readouterr().err
+    assert "tags.csv: area t2: no class fits 256 px of overlapping tags, first row 0, column 32" in said
+    assert "1 tag(s) that other windows rule out, first car in window (0, 32, 16, 16)" in said
+
+
 def test_a_tag_row_in_the_collar_constrains_nothing(collared: Layout) -> None:
     try:
         rows = [TagWindow("t2", 0, 0, 32, 16, ("car",)), TagWindow("t2", 0, 16, 16, 16, ("car", "tree"))]

@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+import weakseg
 from weakseg.stages import PER_SOURCE, STAGES, check_stage, run_stage
 
 app = typer.Typer()
 
+FILES = (Path(weakseg.__file__).parent / "pipeline").glob("*.yaml")
+PRESETS = sorted(
+    file.stem for file in FILES if file.stem != "dvc"
+)  # pipeline.presets has them too, with all of pydantic
 QUICK = ("code", "settings")  # write a few lines: no launcher, no torch
 ONE_PROCESS = ("tiles", "pseudo", "audit", "report")  # under torchrun the main process alone does these
 
@@ -42,9 +48,7 @@ def _launcher() -> list[str]:
 @app.command()
 def init(
     context: typer.Context,
-    config: Annotated[
-        str | None, typer.Option(help="A preset (base, demo, vaihingen, dubai) or a params file.")
-    ] = None,
+    config: Annotated[str | None, typer.Option(help=f"A preset ({', '.join(PRESETS)}) or a params file.")] = None,
 ) -> None:
     """Make a workspace at --root: params.yaml from CONFIG, dvc.yaml, DVC's own folder. Without CONFIG: renew one."""
     from weakseg.pipeline.workspace import create_workspace

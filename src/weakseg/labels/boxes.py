@@ -179,6 +179,31 @@ def _span(start: int, stop: int, scale: float, limit: int) -> tuple[int, int]:
     return first, max(first + 1, min(limit, math.ceil(stop * scale - 1e-6)))
 
 
+def check_kept_boxes(path: Path, sizes: Mapping[str, tuple[int, int]]) -> str:
+    """A sentence where boxes that stay count pixels of areas whose rasters now have other sizes, else "".
+
+    Args:
+        path: a COCO JSON of :func:`write_boxes`. sizes: height and width of the new rasters by area, px.
+    """
+    if not path.is_file():
+        return ""
+    cure = "import the boxes of the new rasters with `weakseg data boxes --replace`"
+    try:
+        images = json.loads(path.read_text(encoding="utf-8"))["images"]
+        before = {Path(row["file_name"]).stem: (row["height"], row["width"]) for row in images}
+    except (ValueError, KeyError, TypeError):
+        return f"{path} holds no boxes as weakseg writes them; {cure}"
+    changed = [area for area in before if area in sizes and sizes[area] != before[area]]
+    if not changed:
+        return ""
+    area = changed[0]
+    (tall, wide), (height, width) = before[area], sizes[area]
+    return (
+        f"{path} counts pixels of rasters of another size: {len(changed)} area(s), first {area}, {tall}x{wide} px "
+        f"before and {height}x{width} px now; {cure}"
+    )
+
+
 def write_boxes(path: Path, table: BoxTable, scheme: ClassScheme, sizes: Mapping[str, tuple[int, int]]) -> None:
     """Write the table as COCO JSON, whole or not at all; equal tables give equal bytes.
 

@@ -56,7 +56,7 @@ def fill_boxes(
     classes: int,
     *,
     refiner: BoxRefiner,
-    colours: CrfParams,
+    colour: float,
 ) -> Filled:
     """ScoreMaps of an area from its boxes.
 
@@ -68,7 +68,7 @@ def fill_boxes(
         windows: N boxes (row, column, height, width) inside the image, px; labels: N class indices.
         classes: C.
         refiner: ``crf`` or ``none`` (the whole box).
-        colours: its ``bilateral_srgb`` is the width of the CRF's colour kernel.
+        colour: grey levels of 255, width of the CRF's colour kernel (``crf.bilateral_srgb``).
     """
     height, width = image.shape[:2]
     filled = np.zeros((classes, height, width), np.float32)
@@ -77,7 +77,7 @@ def fill_boxes(
         boxed[label, row : row + tall, column : column + wide] = True
     kept_whole = 0
     for (row, column, tall, wide), label in zip(windows, labels, strict=True):
-        found = box_probability(image, (row, column, tall, wide), boxed[label], refiner, colours)
+        found = box_probability(image, (row, column, tall, wide), boxed[label], refiner, colour)
         kept_whole += found is None
         part = filled[label, row : row + tall, column : column + wide]
         np.maximum(part, WHOLE if found is None else found, out=part)
@@ -90,14 +90,14 @@ def fill_boxes(
 
 
 def box_probability(
-    image: Image, window: Window, same_class: Bools, refiner: BoxRefiner, colours: CrfParams
+    image: Image, window: Window, same_class: Bools, refiner: BoxRefiner, colour: float
 ) -> Floats | None:
     """Probability (height, width) that each pixel of a box belongs to the box's object, or None: it cannot be told.
 
     Args:
         image: uint8 (H, W, 3). window: the box.
         same_class: bool (H, W), the boxes of its class: pixels of other boxes are no background.
-        refiner, colours: see :func:`fill_boxes`.
+        refiner, colour: see :func:`fill_boxes`.
     """
     row, column, tall, wide = window
     margin = max(4, round(MARGIN * max(tall, wide)))
@@ -110,7 +110,7 @@ def box_probability(
     background = ~same_class[rows, columns]
     if refiner == "none" or not background.any():
         return None
-    found = _by_crf(cut, inside, background, _middle(here, CENTRE), colours)
+    found = _by_crf(cut, inside, background, _middle(here, CENTRE), colour)
     if (found[here] >= 0.5).mean() < LEAST:
         return None
     return found[here]
@@ -127,9 +127,12 @@ def _middle(box: tuple[slice, slice], share: float) -> tuple[slice, slice]:
     return spans[0], spans[1]
 
 
-def _by_crf(cut: Image, inside: Bools, background: Bools, middle: tuple[slice, slice], colours: CrfParams) -> Floats:
+def _by_crf(cut: Image, inside: Bools, background: Bools, middle: tuple[slice, slice], colour: float) -> Floats:
     side = float(np.sqrt(inside.sum()))
-    kernels = colours.replaced(
+    kernels = CrfParams(
+        refiner="crf",
+        unary="soft",
+        bilateral_srgb=colour,
         gaussian_sxy=max(0.5, SMOOTH_WIDTH * side),
         gaussian_weight=SMOOTH_WEIGHT,
         bilateral_sxy=max(1.0, COLOUR_WIDTH * side),

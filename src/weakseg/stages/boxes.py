@@ -62,7 +62,9 @@ def map_area(context: Context, table: BoxTable, area: str) -> dict[str, Any]:
     drawn = [(box.window, scheme.index(box.name)) for box in mine if not box.crowd]
     usable = [(window, label) for window, label in drawn if _inside(planes[label] & (tagged != 0), window).any()]
     windows, labels = [window for window, _ in usable], [label for _, label in usable]
-    filled = fill_boxes(image, windows, labels, len(scheme), refiner=params.refiner, colours=context.params.crf)
+    filled = fill_boxes(
+        image, windows, labels, len(scheme), refiner=params.refiner, colour=context.params.crf.bilateral_srgb
+    )
     base = load_scores(layout.scores("teacher") / f"{area}.npz")
     maps = fuse(base, [filled.maps], [1.0], allowed)
     present = np.eye(len(scheme), dtype=bool)[np.array(labels, np.int64)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -18,8 +19,16 @@ from weakseg.data.manifest import TagCrops, save_manifest
 from weakseg.data.store import save_areas, save_array
 from weakseg.labels.box_files import read_boxes
 from weakseg.labels.boxes import BoxTable, box_bits, boxes_from_mask, join_boxes, scale_boxes, write_boxes
+from weakseg.labels.contradictions import describe_contradictions
 from weakseg.labels.tag_table import raster_sizes, read_tags
-from weakseg.labels.tags import allowed_raster, tag_arrays, tags_from_mask, valid_pixels, window_grid, window_index
+from weakseg.labels.tags import (
+    allowed_raster,
+    tag_arrays,
+    tags_from_mask,
+    valid_pixels,
+    window_grid,
+    window_index,
+)
 from weakseg.pipeline.context import open_context, tracked
 from weakseg.raster.gsd import common_gsd, save_gsd
 from weakseg.raster.open import read_image, read_mask, read_valid
@@ -128,6 +137,8 @@ def _csv_tags(layout: Layout, params: TilesParams, scheme: ClassScheme) -> dict[
         mine = [row for row in rows if row.area == area]
         windows = [_scale_window(row.window, params.scale, sizes[area]) for row in mine]
         tags[area] = (windows, *tag_arrays(mine, scheme))
+    if said := describe_contradictions([row for row in rows if row.area in params.areas.tags], sizes, scheme):
+        print(f"weakseg: {layout.tags_csv}: {said}", file=sys.stderr, flush=True)
     return tags
 
 

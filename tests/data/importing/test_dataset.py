@@ -20,6 +20,7 @@ from weakseg.data.importing import dataset as importing
 from weakseg.data.importing import publishing
 from weakseg.data.importing.archives import Limits
 from weakseg.data.importing.dataset import ImportProblems, ImportReport, import_dataset
+from weakseg.labels.boxes import BoxTable, write_boxes
 from weakseg.raster.open import RasterInfo, read_image, read_info, read_mask, write_raster
 
 ROTATED = (0.08, 0.03, 497000.0, 0.03, -0.08, 5420000.0)
@@ -369,6 +370,19 @@ def test_a_target_with_data_stays_unless_replaced(tmp_path: Path) -> None:
         "classes.yaml", "images/b.tif", "images/c.tif", "labels/b.tif", "labels/c.tif", "tags/tags.csv"
     ]  # fmt: skip
     assert sorted(path.name for path in target.iterdir()) == ["classes.yaml", "images", "labels", "tags"]
+
+
+def test_boxes_of_images_of_another_size_are_said(tmp_path: Path) -> None:
+    images, labels = make_folders(tmp_path, ("a",))
+    target = tmp_path / "data"
+    write_boxes(target / "boxes" / "boxes.json", BoxTable((), {"a": ("car",)}), ISPRS, {"a": (1, 1)})
+    height, width = IMAGE.shape[:2]
+    said = str(run(images, labels, target))
+    assert (
+        f"note: {target}/boxes/boxes.json counts pixels of rasters of another size: 1 area(s), first a, 1x1 px" in said
+    )
+    write_boxes(target / "boxes" / "boxes.json", BoxTable((), {"a": ("car",)}), ISPRS, {"a": (height, width)})
+    assert "boxes" not in str(run(images, labels, target, replace=True)).replace(str(tmp_path), "")
 
 
 def test_a_target_that_is_a_file_is_refused(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from weakseg.data.importing.pairing import Pair, choose_entries, pair_up
 from weakseg.data.importing.previews import Preview, choose_previews, make_preview
 from weakseg.data.importing.publishing import check_target, publish, scratch_folder, staging_folder
 from weakseg.data.importing.report import ImportReport
+from weakseg.labels.boxes import check_kept_boxes
 from weakseg.labels.tag_table import check_kept_tags, raster_sizes
 from weakseg.raster.mask_readings import Holds, describe_codes, ignored_objects, mixed_readings
 from weakseg.raster.masks import MaskOptions
@@ -134,6 +135,7 @@ def import_dataset(
         if problems:
             raise ImportProblems(problems)
         check_kept_tags(target / "tags" / "tags.csv", raster_sizes(target / "images"), tally.sizes)
+        boxes = check_kept_boxes(target / "boxes" / "boxes.json", tally.sizes)
         if not dry_run:
             settings.classes.by_index().save(staging / "data" / "classes.yaml")
             publish(staging, target)
@@ -151,6 +153,7 @@ def import_dataset(
         turned=tuple(tally.turned),
         resampled=tuple(tally.resampled),
         previews=tuple(tally.previews),
+        boxes=boxes,
     )
 
 

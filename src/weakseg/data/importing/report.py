@@ -23,6 +23,7 @@ class ImportReport:
         turned: files whose pixels were turned as their EXIF orientation says.
         resampled: labels that were brought to the grid of their image.
         previews: of some areas, small, as they were taken.
+        boxes: a sentence where boxes that were there fit the new rasters no more.
     """
 
     areas: tuple[str, ...]
@@ -36,6 +37,7 @@ class ImportReport:
     turned: tuple[str, ...] = ()
     resampled: tuple[str, ...] = ()
     previews: tuple[Preview, ...] = ()
+    boxes: str = ""
 
     def __str__(self) -> str:
         """For people: what came in, the share of each class, and what was left out."""
@@ -57,4 +59,6 @@ class ImportReport:
             lines.append(f"without a label: {', '.join(self.unlabelled)}")
         if self.unused:
             lines.append(f"{len(self.unused)} files not used, the first: {self.unused[0]}")
+        if self.boxes:
+            lines.append(f"note: {self.boxes}")
         return "\n".join(lines)
