@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from weakseg.methods.irnet.affinity import pair_offsets, path_points
-from weakseg.methods.irnet.presets import Walk
+from weakseg.methods.irnet.forms import Walk
 from weakseg.methods.irnet.walk import walk, walk_area
 from weakseg.methods.scores import ScoreMaps
 

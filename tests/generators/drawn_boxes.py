@@ -28,7 +28,7 @@ from tests.generators.outcomes import Outcome, crash, refusal
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import WeaksegError
 from weakseg.labels.box_files import import_boxes, read_boxes
-from weakseg.labels.boxes import BoxTable, box_bits
+from weakseg.labels.box_table import BoxTable, box_bits
 from weakseg.raster.open import read_info
 
 SCHEME = ClassScheme(("impervious_surface", "building", "car"), ((1, 1, 1), (2, 2, 2), (3, 3, 3)))

@@ -12,7 +12,7 @@ from weakseg.core.classes import ISPRS
 from weakseg.core.errors import DataError
 from weakseg.data.importing.dataset import ImportProblems
 from weakseg.labels.box_files import import_boxes, read_boxes
-from weakseg.labels.boxes import Box
+from weakseg.labels.box_table import Box
 from weakseg.raster.open import RasterInfo
 
 UTM = "EPSG:32632"

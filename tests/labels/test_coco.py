@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from weakseg.core.classes import ISPRS
 from weakseg.data.importing.dataset import ImportProblems
 from weakseg.labels.box_files import ImportedBoxes, import_boxes
-from weakseg.labels.boxes import Box
+from weakseg.labels.box_table import Box
 from weakseg.raster.open import RasterInfo
 
 AREAS = {name: RasterInfo(20, 30, 3, "uint8") for name in ("area1", "b")}

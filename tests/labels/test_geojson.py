@@ -16,7 +16,7 @@ from weakseg.core.classes import ISPRS
 from weakseg.core.errors import DataError
 from weakseg.data.importing.dataset import ImportProblems
 from weakseg.labels.box_files import ImportedBoxes, import_boxes
-from weakseg.labels.boxes import Box, box_bits
+from weakseg.labels.box_table import Box, box_bits
 from weakseg.labels.geojson import crs_name
 from weakseg.raster.open import RasterInfo
 

@@ -12,7 +12,7 @@ from weakseg.core.classes import ClassScheme
 from weakseg.evaluation.bootstrap import Interval
 from weakseg.report.content import Audit, CostPoint, Curve, Layer, Page, Row, Scene, Tuning
 from weakseg.report.embed import encode_image, encode_map
-from weakseg.report.palette import safe_scheme
+from weakseg.report.safe_colours import safe_scheme
 
 SCHEME = safe_scheme(ClassScheme(("road_way", "car"), ((255, 255, 255), (255, 255, 0)), (("clutter", (255, 0, 0)),)))
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from weakseg.core.classes import ClassScheme
 from weakseg.data.areas import Area
-from weakseg.report.palette import safe_scheme
 from weakseg.report.pictures import WorstCrop, worst_crops, write_pictures
+from weakseg.report.safe_colours import safe_scheme
 
 SCHEME = ClassScheme(("road", "tree", "car"), ((0, 0, 0), (0, 255, 0), (255, 255, 0)))
 

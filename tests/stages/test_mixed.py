@@ -17,7 +17,7 @@ from weakseg.core.classes import IGNORE, ISPRS
 from weakseg.core.layout import Layout
 from weakseg.data.manifest import load_manifest
 from weakseg.data.store import open_array
-from weakseg.labels.boxes import boxes_from_mask, write_boxes
+from weakseg.labels.box_table import boxes_from_mask, write_boxes
 from weakseg.labels.tag_table import write_tags
 from weakseg.labels.tags import tags_from_mask, to_tag_windows, window_grid
 from weakseg.methods.scores import load_scores

@@ -19,7 +19,7 @@ from weakseg.core.params import load_params
 from weakseg.data.store import open_array
 from weakseg.methods.classifier import build_classifier
 from weakseg.methods.fusion import allowed_planes
-from weakseg.methods.irnet.presets import FORMS, candidates, in_force
+from weakseg.methods.irnet.forms import FORMS, candidates, in_force
 from weakseg.methods.scores import ScoreMaps, load_scores, save_scores
 from weakseg.pipeline.context import Context, open_context
 from weakseg.stages import classifier, crf, irnet, tiles

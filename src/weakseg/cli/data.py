@@ -20,7 +20,7 @@ def synth(
 ) -> None:
     """Write the 33 procedural scenes into the workspace's data/."""
     from weakseg.core.layout import Layout
-    from weakseg.data.scenes.scene import write_scenes
+    from weakseg.data.scenes.painting import write_scenes
 
     layout = Layout(context.obj)
     write_scenes(layout.data, seed=seed)

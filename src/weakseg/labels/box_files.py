@@ -17,7 +17,7 @@ from typing import Final
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import DataError, ImportProblems
 from weakseg.labels.box_reading import BoxReading
-from weakseg.labels.boxes import Box, BoxTable, write_boxes
+from weakseg.labels.box_table import Box, BoxTable, write_boxes
 from weakseg.labels.coco import read_coco
 from weakseg.labels.feature_boxes import place_features
 from weakseg.labels.geojson import VECTOR_SUFFIXES, read_geojson, read_vector

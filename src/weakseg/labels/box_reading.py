@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import DataError
-from weakseg.labels.boxes import Box
+from weakseg.labels.box_table import Box
 from weakseg.raster.open import RasterInfo
 
 _TRUTH: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False}

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from weakseg.core.area_names import area_name, bare_name
 from weakseg.core.errors import DataError
 from weakseg.labels.box_reading import BoxReading, read_flag, shorten
-from weakseg.labels.boxes import Box, BoxTable, fit_window
+from weakseg.labels.box_table import Box, BoxTable, fit_window
 from weakseg.labels.coco_shapes import Edges, is_finite, outline_edges, turned_edges
 
 SLACK: Final = 1.0  # px by which a box may leave its raster or an outline its box: rounding of annotation programs

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from weakseg.core.errors import DataError
 from weakseg.labels.box_reading import BoxReading, read_flag, shorten
-from weakseg.labels.boxes import ROUNDING, Box, BoxTable, fit_window
+from weakseg.labels.box_table import ROUNDING, Box, BoxTable, fit_window
 from weakseg.labels.geojson import Feature, FeatureFile
 from weakseg.raster.open import RasterInfo
 

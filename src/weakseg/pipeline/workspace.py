@@ -18,9 +18,9 @@ from weakseg.core.errors import DataError, ParamsError, StageError
 from weakseg.core.files import atomic_path
 from weakseg.core.layout import Layout
 from weakseg.core.params import load_params
-from weakseg.data.scenes.scene import write_scenes
+from weakseg.data.scenes.painting import write_scenes
 from weakseg.labels.box_files import import_boxes
-from weakseg.labels.boxes import BoxTable, boxes_from_mask, join_boxes, write_boxes
+from weakseg.labels.box_table import BoxTable, boxes_from_mask, join_boxes, write_boxes
 from weakseg.labels.tag_statistics import best_size, tag_statistics
 from weakseg.labels.tag_table import write_tags
 from weakseg.labels.tags import TagWindow, count_classes, tags_from_mask, to_tag_windows, window_grid

@@ -21,7 +21,7 @@ from weakseg.core.methods import ORACLE, TASK_I, label_of
 from weakseg.evaluation.reports import AuditReport, EvaluationReport
 from weakseg.pipeline.context import Context
 from weakseg.report.content import Audit, CostPoint, Curve, Layer, MeasuredAreas, Page, Role, Row, Scene
-from weakseg.report.palette import SAFE, safe_scheme
+from weakseg.report.safe_colours import SAFE, safe_scheme
 from weakseg.report.text import best_weak, number, plain, shown_first
 from weakseg.report.tuning_content import read_tuning
 

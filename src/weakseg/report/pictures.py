@@ -19,7 +19,7 @@ from weakseg.core.files import atomic_path
 from weakseg.data.areas import Area, Image
 from weakseg.evaluation.metrics import confusion_matrix
 from weakseg.report.embed import encode_image, encode_map
-from weakseg.report.palette import safe_scheme
+from weakseg.report.safe_colours import safe_scheme
 
 WORST = 6  # crops per source
 _SCORED = 0.5  # least share of a crop that has truth

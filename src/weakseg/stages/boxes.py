@@ -11,7 +11,7 @@ import numpy.typing as npt
 from weakseg.core.classes import IGNORE
 from weakseg.data.store import open_array
 from weakseg.labels.box_files import read_boxes
-from weakseg.labels.boxes import BoxTable, box_bits
+from weakseg.labels.box_table import BoxTable, box_bits
 from weakseg.methods.boxes import fill_boxes
 from weakseg.methods.fusion import allowed_planes, claim_missing, fuse, silence_ignored
 from weakseg.methods.scores import ScoreMaps, load_scores, save_scores

@@ -20,8 +20,8 @@ from weakseg.data.windows import cover_windows
 from weakseg.evaluation.holdout import score_holdout
 from weakseg.methods.fusion import allowed_planes, silence_ignored
 from weakseg.methods.irnet.affinity import count_classes, crop_weights
+from weakseg.methods.irnet.forms import FORMS, Walk, candidates, in_force
 from weakseg.methods.irnet.network import IRNet, irnet_loss
-from weakseg.methods.irnet.presets import FORMS, Walk, candidates, in_force
 from weakseg.methods.irnet.walk import Drift, boundary_of_area, walk_area
 from weakseg.methods.pseudo import pseudo_mask
 from weakseg.methods.scores import load_scores, save_scores

@@ -18,7 +18,7 @@ from weakseg.core.params import TilesParams
 from weakseg.data.manifest import TagCrops, save_manifest
 from weakseg.data.store import save_areas, save_array
 from weakseg.labels.box_files import read_boxes
-from weakseg.labels.boxes import BoxTable, box_bits, boxes_from_mask, join_boxes, scale_boxes, write_boxes
+from weakseg.labels.box_table import BoxTable, box_bits, boxes_from_mask, join_boxes, scale_boxes, write_boxes
 from weakseg.labels.contradictions import describe_contradictions
 from weakseg.labels.tag_table import raster_sizes, read_tags
 from weakseg.labels.tags import (

@@ -13,7 +13,7 @@ from weakseg.core.errors import ParamsError
 from weakseg.core.layout import Layout
 from weakseg.core.params import BudgetParams, Params, load_params
 from weakseg.labels.box_files import read_boxes
-from weakseg.labels.boxes import BoxTable, boxes_from_mask, join_boxes, write_boxes
+from weakseg.labels.box_table import BoxTable, boxes_from_mask, join_boxes, write_boxes
 from weakseg.labels.tag_table import read_tags, write_tags
 from weakseg.labels.tags import TagWindow, tags_from_mask, to_tag_windows, window_grid
 from weakseg.raster.open import read_mask, read_valid

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from weakseg.core.errors import StageError, WeaksegError
 from weakseg.labels.answer_file import ClosedFileError
-from weakseg.report.palette import safe_scheme
+from weakseg.report.safe_colours import safe_scheme
 from weakseg.serving.local_server import HOST, LocalHandler, bind
 from weakseg.tagging.session import TagSession, actions_of
 

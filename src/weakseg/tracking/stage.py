@@ -26,9 +26,9 @@ from weakseg.tracking.facts import (
 )
 from weakseg.tracking.journal import JOURNAL
 from weakseg.tracking.lineage import inputs_of
-from weakseg.tracking.machine import start_sampler
 from weakseg.tracking.run import Run, now_ms
 from weakseg.tracking.server import PIPELINE_TAG, RUN_TAG, STAGE_TAG
+from weakseg.tracking.system_metrics import start_sampler
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from weakseg.data.importing import dataset as importing
 from weakseg.data.importing import publishing
 from weakseg.data.importing.archives import Limits
 from weakseg.data.importing.dataset import ImportProblems, ImportReport, import_dataset
-from weakseg.labels.boxes import BoxTable, write_boxes
+from weakseg.labels.box_table import BoxTable, write_boxes
 from weakseg.raster.open import RasterInfo, read_image, read_info, read_mask, write_raster
 
 ROTATED = (0.08, 0.03, 497000.0, 0.03, -0.08, 5420000.0)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from weakseg.core.classes import IGNORE
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.data.crops.augment import IMAGENET
+from weakseg.methods.irnet.forms import AERIAL, FORMS, Form, candidates, in_force
 from weakseg.methods.irnet.network import (
     Displacement,
     IRNet,
@@ -21,7 +22,6 @@ from weakseg.methods.irnet.network import (
     label_grid,
     pad_to_multiple,
 )
-from weakseg.methods.irnet.presets import AERIAL, FORMS, Form, candidates, in_force
 from weakseg.networks.build import Encoder
 from weakseg.pipeline.presets import load_preset
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from weakseg.core.errors import DataError
+from weakseg.methods.irnet.forms import Walk
 from weakseg.methods.irnet.network import IRNet
-from weakseg.methods.irnet.presets import Walk
 from weakseg.methods.irnet.walk import (
     boundary_of_area,
     enlarge,

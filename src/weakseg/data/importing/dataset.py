@@ -20,11 +20,11 @@ from weakseg.core.errors import DataError, ImportProblems
 from weakseg.data.importing.alignment import align_label
 from weakseg.data.importing.archives import Entry, Limits, Listing, list_source, local_file
 from weakseg.data.importing.name_patterns import NamePattern
+from weakseg.data.importing.outcome import ImportReport
 from weakseg.data.importing.pairing import Pair, choose_entries, pair_up
 from weakseg.data.importing.previews import Preview, choose_previews, make_preview
 from weakseg.data.importing.publishing import check_target, publish, scratch_folder, staging_folder
-from weakseg.data.importing.report import ImportReport
-from weakseg.labels.boxes import check_kept_boxes
+from weakseg.labels.box_table import check_kept_boxes
 from weakseg.labels.tag_table import check_kept_tags, raster_sizes
 from weakseg.raster.mask_readings import Holds, describe_codes, ignored_objects, mixed_readings
 from weakseg.raster.masks import MaskOptions

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.methods.irnet.affinity import Offset, boundary_loss, displacement_loss, pair_offsets, sample_offsets
-from weakseg.methods.irnet.presets import Form, Views
+from weakseg.methods.irnet.forms import Form, Views
 from weakseg.networks.build import Encoder
 
 STRIDE = 4  # image px per grid cell

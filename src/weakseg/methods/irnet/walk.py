@@ -20,8 +20,8 @@ from torch import Tensor
 from weakseg.core.errors import DataError
 from weakseg.data.windows import blend_weights, cover_starts
 from weakseg.methods.irnet.affinity import pair_affinity, pair_offsets, shifted
+from weakseg.methods.irnet.forms import Normalise, Views, Walk
 from weakseg.methods.irnet.network import STRIDE, IRNet, boundary_map
-from weakseg.methods.irnet.presets import Normalise, Views, Walk
 from weakseg.methods.scores import ScoreMaps, check_scores
 
 DRIFT_FLOOR = 1e-3  # share of an area; classes far below it cannot drift

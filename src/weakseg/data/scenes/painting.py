@@ -5,7 +5,7 @@ so that everything runs without a download. A pixel stands for about 0.3 m. Colo
 roofs are as grey as roads, trees as red as grass, cars come in roof colours, and shadows darken all of them. Light,
 season, materials and land use change from scene to scene, so that three labelled scenes do not cover the others.
 
-A seed gives the same bytes on every machine (``scene_shapes`` says how), so that a tracked hash can vouch for them.
+A seed gives the same bytes on every machine (``shapes`` says how), so that a tracked hash can vouch for them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from scipy.ndimage import uniform_filter
 from weakseg.core.classes import ISPRS
 from weakseg.core.errors import DataError
 from weakseg.core.files import atomic_path
-from weakseg.data.scenes.layout import LAYOUTS, lay_out
+from weakseg.data.scenes.placing import LAYOUTS, lay_out
 from weakseg.data.scenes.shapes import GRASS, Canvas, Dice, Kind, Look, Plane, Tone, cast_shadows
 
 AREAS: Final = tuple(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from weakseg.core.classes import ISPRS, ClassScheme, Colour
-from weakseg.report.palette import IGNORED, SAFE, safe_scheme
+from weakseg.report.safe_colours import IGNORED, SAFE, safe_scheme
 
 # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB
 VISION = {

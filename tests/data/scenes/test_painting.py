@@ -11,7 +11,7 @@ from scipy.ndimage import binary_dilation, label
 
 from weakseg.core.classes import IGNORE, ISPRS, load_classes
 from weakseg.core.errors import DataError
-from weakseg.data.scenes.scene import AREAS, Scene, make_scene, write_scenes
+from weakseg.data.scenes.painting import AREAS, Scene, make_scene, write_scenes
 from weakseg.data.scenes.shapes import Dice, cast_shadows
 
 CAR, IMPERVIOUS = ISPRS.index("car"), ISPRS.index("impervious_surface")

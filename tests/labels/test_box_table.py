@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from weakseg.core.classes import IGNORE, ISPRS
 from weakseg.core.errors import DataError
 from weakseg.labels.box_files import read_boxes
-from weakseg.labels.boxes import (
+from weakseg.labels.box_table import (
     Box,
     BoxTable,
     box_bits,
