@@ -141,22 +141,14 @@ EVALUATE = {f"evaluate@{source}" for source in SOURCES}
 MASKS = {f"{stage}@{method}" for stage in ("pseudo", "audit") for method in WEAK_SOURCES}
 STUDENTS = SEGMENT - {"segment@pixel", "segment@full"}
 READERS: dict[str, set[str]] = {  # by the longest prefix of a value's path
-    **{name: set() for name in ("methods", "sources", "tune", "promote", "label_cost")},  # of DVC, of commands
-    "tiles": {"tiles"},
+    **{name: {name} & set(STAGES) for name in Params.model_fields},  # a stage has its section; DVC and commands others
     "tiles.scale": {"tiles"} | SEGMENT,  # a model file says for which resolution it is
     "tiles.tag_size": {"tiles", "teacher", "segment@consistency"},
-    "classifier": {"classifier"},
     **{f"classifier.{key}": {"classifier", "cam"} for key in ("context", "crop", "optimiser.batch")},
-    "cam": {"cam"},
-    "crf": {"crf"},
     "crf.bilateral_srgb": {"crf", "boxes"},
-    "irnet": {"irnet"},
-    "single_stage": {"single_stage"},
-    "teacher": {"teacher"},
-    "fused": {"fused"},
     "boxes": {"tiles"},
     **{f"boxes.{key}": {"tiles", "boxes"} for key in ("classes", "complete")},
-    **{f"boxes.{key}": {"boxes"} for key in ("refiner", "base", "weight")},
+    "boxes.refiner": {"boxes"},
     "pseudo": MASKS,
     "segment": SEGMENT,
     "segment.crop": SEGMENT | {"teacher"},  # it predicts in windows of twice the crop
@@ -166,7 +158,6 @@ READERS: dict[str, set[str]] = {  # by the longest prefix of a value's path
     **{f"students.pseudo_weight.{source}": {f"segment@{source}"} for source in WEAK_SOURCES},
     "consistency": {"segment@consistency"},
     "evaluate": EVALUATE,
-    "report": {"report"},
 }
 
 
