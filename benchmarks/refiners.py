@@ -18,7 +18,7 @@ import numpy as np
 
 from weakseg.core.classes import IGNORE
 from weakseg.data.store import open_array
-from weakseg.methods.crf import refine_area
+from weakseg.methods.crf import refine_many
 from weakseg.methods.pseudo import SweepRow, sweep_thresholds
 from weakseg.methods.scores import ScoreMaps, load_scores
 from weakseg.pipeline.context import Context, open_context
@@ -38,7 +38,7 @@ def methods_of(context: Context) -> dict[str, Method]:
 
     def refined(area: str) -> ScoreMaps:
         image = np.array(open_array(context.layout.tiles / "images", area))
-        return refine_area(image, stored("cam")(area), context.params.crf.replaced(refiner="pamr"))
+        return next(refine_many([(image, stored("cam")(area))], context.params.crf.replaced(refiner="pamr"), workers=1))
 
     found = {name: stored(name) for name in ("cam", "crf", "irnet") if context.layout.scores(name).is_dir()}
     return found | {"pamr": refined}

@@ -16,7 +16,6 @@ from weakseg.methods.crf import (
     confident_unary,
     dense_crf,
     mean_field,
-    refine_area,
     refine_many,
     soft_unary,
 )
@@ -165,6 +164,10 @@ def test_crf_refuses() -> None:
             QUICK.replaced(**wrong)
     with pytest.raises(ParamsError, match="workers"):
         next(refine_many([], QUICK, workers=0))
+
+
+def refine_area(image: np.ndarray, maps: ScoreMaps, params: CrfParams, **windows: int) -> ScoreMaps:
+    return next(refine_many([(image, maps)], params, workers=1, **windows))
 
 
 def random_job(seed: int, height: int = 40, width: int = 52) -> tuple[np.ndarray, ScoreMaps]:

@@ -129,16 +129,6 @@ def _check_window(image: Image, scores: Scores) -> None:
         raise DataError("scores hold NaN or infinity", expected="0..1", cure="rerun the stage that made them")
 
 
-def refine_area(
-    image: Image, maps: ScoreMaps, params: CrfParams, *, device: str = "cpu", side: int = SIDE, halo: int = HALO
-) -> ScoreMaps:
-    """Refine one area window by window in this process; memory: the result and one window. See :func:`dense_crf`.
-
-    Classes whose scores are all zero in a window stay zero there, so a class cannot leave the windows that hold it.
-    """
-    return next(_refine_here([(image, maps)], params, device, side, halo))
-
-
 def refine_many(
     jobs: Iterable[tuple[Image, ScoreMaps]],
     params: CrfParams,
@@ -152,6 +142,7 @@ def refine_many(
 
     The CRF runs in ``workers`` processes over the windows of all jobs; ``jobs`` is read as results are taken, so memory
     does not depend on its length. PAMR runs in this process on ``device``. The first error of a worker is raised here.
+    See :func:`dense_crf`; classes whose scores are all zero in a window stay zero there, so none leaves its windows.
 
     Args:
         side: px of the square that is kept of each window; halo: px around it that are seen and dropped.

@@ -28,7 +28,6 @@ from weakseg.tracking import provenance
 TABLES: Final = ("results.md", "report.json", "ablation.md", "ablation.json", "label_cost.json", "single_stage.md")
 MACHINE, PICTURE = "machine.json", "maps.jpg"
 CAPS: Final = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "WEAKSEG_THREADS", "WEAKSEG_PRECISION", "WEAKSEG_DEVICE")
-BEST = "best"
 
 
 def save_results(root: Path, folder: Path) -> list[str]:
