@@ -24,11 +24,10 @@ AUDITED = pseudo@$(1) audit@$(1)
 define both
 	$(REPRO) $(1) & $(REPRO) $(2); here=$$?; wait $$! && exit $$here
 endef
-FROM_TAGS = classifier cam crf irnet single_stage $(foreach method,cam crf irnet single_stage,$(call AUDITED,$(method))) \
-	$(call TRAINED,full)
-FROM_PIXELS = $(foreach source,pixel consistency,$(call TRAINED,$(source))) teacher $(call AUDITED,teacher)
-STUDENTS = boxes $(call AUDITED,boxes) $(foreach source,cam crf single_stage,$(call TRAINED,$(source)))
-OTHERS = fused $(call AUDITED,fused) $(foreach source,fused irnet teacher,$(call TRAINED,$(source)))
+FROM_TAGS = classifier cam crf irnet single_stage experts $(foreach m,cam crf irnet single_stage,$(call AUDITED,$(m)))
+FROM_PIXELS = $(call TRAINED,pixel) teacher $(call AUDITED,teacher) choice@untagged $(call TRAINED,untagged)
+JOINT = choice@joint $(call TRAINED,joint)
+OTHERS = fused boxes $(call AUDITED,fused) $(call AUDITED,boxes) $(call TRAINED,full)
 
 demo: export WEAKSEG_THREADS ?= 1
 demo: export WEAKSEG_PIPELINE_RUN := demo-$(shell date +%s)
@@ -36,7 +35,7 @@ demo: install  ## the embedded scenes through the whole pipeline; results in rep
 	$(RUN) python -m weakseg data ensure
 	$(REPRO) code settings tiles
 	$(call both,$(FROM_TAGS),$(FROM_PIXELS))
-	$(call both,$(STUDENTS),$(OTHERS))
+	$(call both,$(JOINT),$(OTHERS))
 	$(RUN) dvc repro
 	@cat reports/results.md
 

@@ -49,7 +49,8 @@ def entries() -> Iterator[Entry]:
         if "foreach" not in body:
             yield _entry(stage, "", body, {})
             continue
-        items = SELECTED[body["foreach"].removeprefix("${").removesuffix("}")]
+        items = body["foreach"]
+        items = items if isinstance(items, list) else SELECTED[items.removeprefix("${").removesuffix("}")]
         for item in items:
             yield _entry(stage, item, body["do"], {"${item}": item})
 
@@ -75,7 +76,7 @@ each = pytest.mark.parametrize("entry", ENTRIES, ids=[entry.name for entry in EN
 def test_the_graph_is_read() -> None:
     names = {entry.name for entry in ENTRIES}
     assert {"tiles", "segment@pixel", "evaluate@fused", "audit@cam", "report"} <= names
-    assert len(names) == len(ENTRIES) == 2 + 9 + 7 + 7 + 10 + 10 + 1
+    assert len(names) == len(ENTRIES) == 2 + 10 + 2 + 7 + 7 + 12 + 12 + 1
 
 
 def test_stages_are_those_of_the_command_line() -> None:
@@ -140,23 +141,30 @@ SEGMENT = {f"segment@{source}" for source in SOURCES}
 EVALUATE = {f"evaluate@{source}" for source in SOURCES}
 MASKS = {f"{stage}@{method}" for stage in ("pseudo", "audit") for method in WEAK_SOURCES}
 STUDENTS = SEGMENT - {"segment@pixel", "segment@full"}
+CHOICE = {"choice@joint", "choice@untagged"}
+MAKERS = {"segment@joint", "segment@untagged"}  # of masks, while they train
+SELF_TAUGHT = {"segment@consistency"} | MAKERS
 READERS: dict[str, set[str]] = {  # by the longest prefix of a value's path
     **{name: {name} & set(STAGES) for name in Params.model_fields},  # a stage has its section; DVC and commands others
     "tiles.scale": {"tiles"} | SEGMENT,  # a model file says for which resolution it is
-    "tiles.tag_size": {"tiles", "teacher", "segment@consistency"},
+    "tiles.tag_size": {"tiles", "teacher"} | SELF_TAUGHT | CHOICE,
     **{f"classifier.{key}": {"classifier", "cam"} for key in ("context", "crop", "optimiser.batch")},
     "crf.bilateral_srgb": {"crf", "boxes"},
+    "fused": {"fused"} | CHOICE,
+    "fused.experts": {"fused", "experts", "segment@joint"} | CHOICE,
     "boxes": {"tiles"},
     **{f"boxes.{key}": {"tiles", "boxes"} for key in ("classes", "complete")},
     "boxes.refiner": {"boxes"},
-    "pseudo": MASKS,
+    "pseudo": MASKS | CHOICE,
     "segment": SEGMENT,
-    "segment.crop": SEGMENT | {"teacher"},  # it predicts in windows of twice the crop
-    "segment.seeds": SEGMENT | EVALUATE | {"teacher"},
+    "segment.crop": SEGMENT | {"teacher"} | CHOICE,  # it predicts in windows of twice the crop
+    "segment.seeds": SEGMENT | EVALUATE | {"teacher"} | CHOICE,
+    "segment.refit": SEGMENT | {"teacher"} | CHOICE,  # it predicts with the network that never saw the hold-out
     **{f"segment.{key}": SEGMENT | EVALUATE for key in ("selection", "optimiser.steps")},
     "students": STUDENTS,
     **{f"students.pseudo_weight.{source}": {f"segment@{source}"} for source in WEAK_SOURCES},
-    "consistency": {"segment@consistency"},
+    "consistency": SELF_TAUGHT,
+    "joint": MAKERS,
     "evaluate": EVALUATE,
 }
 
@@ -222,7 +230,7 @@ def test_artifacts_are_models_that_trainings_make() -> None:
     found = load_yaml(PROJECT / "dvc.yaml")["artifacts"]
     assert {name: (it["type"], it["path"]) for name, it in found.items()} == {
         "task-i": ("model", "out/checkpoints/pixel/seed0.pt"),
-        "task-ii": ("model", "out/checkpoints/consistency/seed0.pt"),
+        "task-ii": ("model", "out/checkpoints/joint/seed0.pt"),
     }
     assert RAW["segment"]["seeds"][0] == 0
 
@@ -265,7 +273,7 @@ def expected_paths(entry: Entry) -> set[str]:
         "settings": [here.settings("x").parent],
         "tiles": [
             *(here.tiles, here.boxes, here.hidden, here.validation),
-            *(here.labels_of("pixel"), here.labels_of("consistency")),
+            *(here.labels_of("pixel"), here.labels_of("consistency"), here.experts("untagged")),
         ],
         "classifier": [here.networks("classifier"), here.report("classifier")],
         "cam": [here.scores(scores)],
@@ -274,6 +282,8 @@ def expected_paths(entry: Entry) -> set[str]:
         "single_stage": [here.networks("single_stage"), here.scores(scores)],
         "teacher": [here.networks("teacher"), here.scores(scores)],
         "fused": [here.scores(scores), here.report("fused")],
+        "experts": [here.experts("joint")],
+        "choice": [here.labels_of(source)],
         "boxes": [here.scores(scores), here.report("boxes")],
         "pseudo": [here.pseudo(source), here.report("pseudo", source)],
         "audit": [
@@ -354,9 +364,9 @@ def test_labels_of_the_sources_are_where_the_layout_says() -> None:
 
 
 def test_what_the_demo_runs() -> None:
-    """Boxes are audited; training on them (as long as any other source) is for those who ask."""
+    """All masks are audited; networks are trained for the table of README, the other sources for those who ask."""
     assert RAW["methods"] == list(WEAK_SOURCES)
-    assert set(RAW["sources"]) == set(SOURCES) - {"boxes"}
+    assert RAW["sources"] == ["pixel", "full", "untagged", "joint"]
 
 
 @pytest.mark.parametrize(

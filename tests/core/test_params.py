@@ -104,4 +104,4 @@ def test_missing_file_names_the_cure(tmp_path: Path) -> None:
 
 def test_sources() -> None:
     assert WEAK_SOURCES == ("cam", "crf", "irnet", "single_stage", "teacher", "fused", "boxes")
-    assert set(SOURCES) == {"pixel", "full", "consistency", *WEAK_SOURCES}
+    assert set(SOURCES) == {"pixel", "full", "consistency", "untagged", "joint", *WEAK_SOURCES}

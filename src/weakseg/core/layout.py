@@ -88,6 +88,14 @@ class Layout:
         """What a source gives the N2 areas: masks, or nothing but a table without rows (pixel and consistency)."""
         return self.out / "labels" / source
 
+    def experts(self, source: str) -> Path:
+        """Digests of the scores that a source makes its masks with; a table without rows for one that uses none."""
+        return self.out / "experts" / source
+
+    def choices(self, source: str) -> Path:
+        """How a source that makes masks while it trains makes them, per seed."""
+        return self.labels_of(source) / "choices.json"
+
     def pseudo(self, method: str) -> Path:
         """Pseudo-masks of N2."""
         return self.labels_of(method)

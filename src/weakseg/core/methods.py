@@ -21,14 +21,15 @@ class Entry:
     Attributes:
         name: of the source; of a method also its stage, its section and its folder of scores.
         gives: what a training on it knows of N2: ``nothing``, the hidden ``truth``, ``masks`` that a weak-label method
-            makes (pseudo-masks, with an audit), or the ``tags`` themselves.
+            makes (pseudo-masks, with an audit), the ``tags`` themselves, the ``images`` alone, or ``all``: tags, scores
+            of the experts, and masks that it makes while it trains.
         words: for a reader who does not know the project.
         after: stages whose outputs the method's stage reads, beside tiles; ``segment@pixel`` is the task (i) network.
         label: in tables; "" is ``task (ii): <name>``.
     """
 
     name: str
-    gives: Literal["nothing", "truth", "masks", "tags"]
+    gives: Literal["nothing", "truth", "masks", "tags", "images", "all"]
     words: str
     after: tuple[str, ...] = ()
     label: str = ""
@@ -63,10 +64,27 @@ TABLE: Final = (
         "no stored masks: the network has to agree with itself on tagged images, held to the tags",
         label="task (ii): consistency with tags",
     ),
+    Entry(
+        "untagged",
+        "images",
+        "joint's training without any tag: what seeing the images of N2 brings by itself",
+        (_TEACHER, "choice@untagged"),
+        label="untagged: N1 pixels + N2 images",
+    ),
+    Entry(
+        "joint",
+        "all",
+        "tags, masks and agreement with itself together; the masks are made again while it trains",
+        ("irnet", "single_stage", "experts", _TEACHER, "choice@joint"),
+        label="task (ii): joint",
+    ),
 )
 ENTRIES: Final = {entry.name: entry for entry in TABLE}
 SOURCES: Final = tuple(ENTRIES)
 WEAK_SOURCES: Final = tuple(entry.name for entry in TABLE if entry.gives == "masks")
+MAKES_MASKS: Final = ("images", "all")  # what a source gives whose training makes masks of its own
+MASK_MAKERS: Final = tuple(entry.name for entry in TABLE if entry.gives in MAKES_MASKS)
+SELF_TAUGHT: Final = ("tags", *MAKES_MASKS)  # what a source gives whose network also learns from its own average
 
 
 def label_of(source: str) -> str:

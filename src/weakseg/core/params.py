@@ -87,6 +87,13 @@ class ConsistencyParams(Section):
     cutmix: Share
 
 
+class JointParams(Section):
+    """Masks that a training on ``joint`` or ``untagged`` makes of its own averaged network."""
+
+    make_masks: tuple[Share, ...]  # after these shares of the steps; none: consistency alone
+    mask_weight: NotNegative  # of their loss, beside consistency.weight
+
+
 class StudentsParams(Section):
     """How weak crops enter the training of a segmentation network: of all sources but ``pixel`` and ``full``."""
 
@@ -107,6 +114,13 @@ class SegmentParams(Section):
     favour: FavourParams
     class_weights: dict[str, Positive]  # classes not named weigh 1
     selection: Literal["last", "holdout", "validation"]
+    refit: bool  # what is reported trains on all of N1, the hold-out too, after everything has been chosen on it
+
+    @model_validator(mode="after")
+    def _chosen_elsewhere(self) -> SegmentParams:
+        if self.refit and self.selection == "holdout":
+            raise ValueError("refit trains on the hold-out, so selection: holdout cannot choose on it: one of the two")
+        return self
 
 
 class EvaluateParams(Section):
@@ -212,6 +226,7 @@ class Params(MethodSections):
     segment: SegmentParams
     students: StudentsParams
     consistency: ConsistencyParams
+    joint: JointParams
     evaluate: EvaluateParams
     report: ReportParams
     tune: TuneParams

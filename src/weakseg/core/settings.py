@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from weakseg.core.methods import ENTRIES, Source
+from weakseg.core.methods import ENTRIES, MAKES_MASKS, SELF_TAUGHT, Source
 from weakseg.core.params import Params
 
 
@@ -21,10 +21,15 @@ def training_settings(params: Params, source: Source) -> dict[str, Any]:
     students = params.students.model_dump(mode="json")
     weights = students.pop("pseudo_weight")
     read["students"] = students
-    if ENTRIES[source].gives == "tags":
+    gives = ENTRIES[source].gives
+    if gives in SELF_TAUGHT:
         read["consistency"] = params.consistency.model_dump(mode="json")
         tiles["tag_size"] = params.tiles.tag_size
-    else:
+    if gives in MAKES_MASKS:
+        read["joint"] = params.joint.model_dump(mode="json")
+    if gives == "all":
+        read["fused"] = {"experts": list(params.fused.experts)}  # all else of the section the stage choice reads
+    if gives == "masks":
         students["pseudo_weight"] = {source: weights.get(source, 1.0)}
     return read
 
@@ -32,7 +37,7 @@ def training_settings(params: Params, source: Source) -> dict[str, Any]:
 def teacher_settings(params: Params) -> dict[str, Any]:
     """The same of the stage teacher, which trains students of its own where it has several rounds."""
     read: dict[str, Any] = {"teacher": params.teacher.model_dump(mode="json")}
-    read["segment"] = {"seeds": [params.segment.seeds[0]], "crop": params.segment.crop}
+    read["segment"] = {"seeds": [params.segment.seeds[0]], "crop": params.segment.crop, "refit": params.segment.refit}
     read["tiles"] = {"tag_size": params.tiles.tag_size}
     if params.teacher.rounds > 1:
         student = training_settings(params, "teacher")

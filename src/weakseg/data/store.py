@@ -1,8 +1,8 @@
 """The arrays of the areas as the tiles stage writes them: one .npy per area and kind, opened as memory maps.
 
 ``tiles/`` holds ``images/`` (N1 and N2), ``labels/`` (N1, hold-out block set to 255), ``holdout/`` (N1, all but the
-hold-out block set to 255), ``allowed/`` (int32 class bits from the tags), ``windows/`` (int32 row of the tag crop in
-the area's part of the manifest, -1 outside), ``manifest.csv``, ``areas.csv`` and ``classes.yaml``.
+hold-out block set to 255), ``whole/`` (N1, both), ``allowed/`` (int32 class bits from the tags), ``windows/`` (int32
+row of the tag crop in the area's part of the manifest, -1 outside), ``manifest.csv``, ``areas.csv``, ``classes.yaml``.
 ``hidden/`` holds N2 labels, ``validation/`` holds ``images/`` and ``labels/``.
 """
 

@@ -8,7 +8,7 @@ crop carries one tag is certain, and one whose crop carries two is a two-way que
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -42,12 +42,14 @@ class Targets:
         weight: float32 (B, H, W), 1 where the teacher is sure enough, else 0.
         allowed: int32 (B, H, W) class bits.
         windows: int64 (B, H, W) number of the tag crop, -1 where none is seen whole.
+        mask: int64 (B, H, W) of pseudo-masks that were made before, 255 where they are silent; None without any.
     """
 
     label: Tensor
     weight: Tensor
     allowed: Tensor
     windows: Tensor
+    mask: Tensor | None = None
 
 
 def expected_shares(allowed: Tensor, typical: Tensor) -> Tensor:
@@ -141,6 +143,11 @@ def make_targets(
     return Targets(torch.where(here, label, IGNORE), sure.float(), allowed, windows)
 
 
+def behind_mask(targets: Targets, mask: Tensor) -> Targets:
+    """Targets that count only where a pseudo-mask int64 (B, H, W) is silent (255), with the mask beside them."""
+    return replace(targets, weight=targets.weight * (mask == IGNORE), mask=mask)
+
+
 def no_targets(allowed: Tensor, windows: Tensor) -> Targets:
     """Targets of weight 0, for steps that learn the tags (B, H, W) alone."""
     return Targets(torch.zeros_like(windows), torch.zeros_like(windows, dtype=torch.float32), allowed, windows)
@@ -182,5 +189,6 @@ def cut_mix(images: Tensor, targets: Targets, probability: float, generator: tor
         torch.where(inside, targets.weight[other], targets.weight),
         torch.where(inside, targets.allowed[other], targets.allowed),
         windows,
+        None if targets.mask is None else torch.where(inside, targets.mask[other], targets.mask),
     )
     return torch.where(inside.unsqueeze(1), images[other], images), mixed

@@ -12,7 +12,7 @@ from typing import Final
 from weakseg.core.errors import ParamsError
 
 STAGES: Final = tuple(sorted(module.name for module in iter_modules(__path__)))
-PER_SOURCE: Final = ("pseudo", "audit", "segment", "evaluate")
+PER_SOURCE: Final = ("choice", "pseudo", "audit", "segment", "evaluate")
 
 
 def check_stage(name: str, source: str | None) -> None:
@@ -30,9 +30,9 @@ def check_stage(name: str, source: str | None) -> None:
             cure="see dvc.yaml",
         )
     if source is not None:
-        from weakseg.core.methods import SOURCES, WEAK_SOURCES
+        from weakseg.core.methods import MASK_MAKERS, SOURCES, WEAK_SOURCES
 
-        known = SOURCES if name in ("segment", "evaluate") else WEAK_SOURCES
+        known = {"segment": SOURCES, "evaluate": SOURCES, "choice": MASK_MAKERS}.get(name, WEAK_SOURCES)
         if source not in known:
             raise ParamsError(f"stage {name} with source {source}", expected=" | ".join(known), cure="see dvc.yaml")
 

@@ -11,8 +11,9 @@ from weakseg.core.classes import IGNORE, Mask
 from weakseg.core.methods import WeakSource
 from weakseg.data.store import open_array, save_array
 from weakseg.evaluation.holdout import require_blocks
-from weakseg.methods.pseudo import Thresholds, choose_thresholds, count_areas, pseudo_mask
+from weakseg.methods.pseudo import Thresholds, pseudo_mask
 from weakseg.methods.scores import load_scores
+from weakseg.pipeline import holdout_choice
 from weakseg.pipeline.context import Context, open_context, tracked, write_report
 
 
@@ -42,16 +43,15 @@ def run(root: Path, method: WeakSource) -> None:
 
 def choose_on_holdout(context: Context, scores: Path) -> Thresholds:
     """The thresholds for the ScoreMaps in a folder that serve the hold-out blocks of N1 best."""
-    layout, params = context.layout, context.params.pseudo
-    grids = {"scores_grid": params.scores, "margins_grid": params.margins}
-    counts = count_areas(
+    layout = context.layout
+    blocks = require_blocks(layout.tiles)
+    return holdout_choice.choose_on_holdout(
+        context,
         (
-            (load_scores(scores / f"{area}.npz"), np.asarray(open_array(layout.tiles / "allowed", area)), truth)
-            for area, truth in require_blocks(layout.tiles).items()
+            (load_scores(scores / f"{area}.npz"), holdout_choice.allowed_bits(context, area), truth)
+            for area, truth in blocks.items()
         ),
-        **grids,
     )
-    return choose_thresholds(counts, **grids, min_coverage=params.min_coverage, per_class=params.per_class)
 
 
 def mask_of(context: Context, scores: Path, area: str, chosen: Thresholds) -> Mask:

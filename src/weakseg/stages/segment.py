@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +15,20 @@ import pandas as pd
 
 from weakseg.core.errors import StageError
 from weakseg.core.files import atomic_path
-from weakseg.core.methods import ENTRIES, Source
+from weakseg.core.methods import ENTRIES, MAKES_MASKS, SELF_TAUGHT, TASK_I, Source
 from weakseg.core.params import SegmentParams
 from weakseg.core.settings import training_settings
 from weakseg.data.areas import Area
 from weakseg.data.crops.dataset import StepDataset
 from weakseg.data.store import fingerprint, open_array
 from weakseg.evaluation.holdout import held_blocks, score_holdout
-from weakseg.inference.scene import PLAIN, View, predict_scene
+from weakseg.inference.scene import PLAIN
 from weakseg.inference.trust import describe_trust
 from weakseg.networks.build import Segmenter
 from weakseg.pipeline.context import Context, open_context, tracked, write_report
+from weakseg.pipeline.holdout_choice import allowed_bits
+from weakseg.pipeline.mask_making import MaskMaking
+from weakseg.pipeline.network_scores import predict
 from weakseg.raster.gsd import load_gsd
 from weakseg.training.checkpoints import describe_model, load_checkpoint, save_checkpoint
 from weakseg.training.fit import FitResult, fit
@@ -35,39 +39,29 @@ from weakseg.training.segmenter import segmenter_of
 if TYPE_CHECKING:
     from weakseg.tracking import Run
 
-WINDOW_OVERLAP, WINDOW_BATCH = 0.34, 4  # of predictions inside the pipeline; evaluate has its own params
+CHOOSING = "choosing"  # folder of the networks that never saw the hold-out of N1
 
 
 def run(root: Path, source: Source) -> None:
     """Train on ``source`` and write checkpoints, curve and summary.
 
-    ``seed<n>.pt`` is the network that later stages use (``segment.selection``); beside it lies the other one of the
-    two, ``last/seed<n>.pt`` or ``best/seed<n>.pt`` (best mIoU on the hold-out among the reports).
+    ``seed<n>.pt`` is the network that is reported and exported. With ``segment.refit`` it has trained on all of N1;
+    where something is chosen on the hold-out, a network that never saw it has trained before, ``choosing/seed<n>.pt``,
+    and the hold-out metrics are that one's. Without, ``seed<n>.pt`` is what ``segment.selection`` says, and beside it
+    lies the other one of the two, ``last/seed<n>.pt`` or ``best/seed<n>.pt`` (best mIoU on the hold-out).
     """
     context = open_context(root)
     params, read = context.params.segment, training_settings(context.params, source)
-    labelled, weak = open_sources(context, source)
     identity = fingerprint(context.layout.tiles, *_label_folders(context, source)) + json.dumps(read)
-    folder = context.layout.checkpoints(source)
     rows, summary = [], {}
+    choosing: Segmenter | None = None
     with tracked(context, "segment", _logged(read), source=source) as log:
         for seed in params.seeds:
-            name = f"seed{seed}"
             with seed_run(context, source, seed, log) as own:
-
-                def report(row: Mapping[str, float], step: int, own: Run = own) -> None:
-                    own.log_metrics(run_names(row), step=step)
-
-                result, model = train_segmenter(context, source, labelled, weak, seed, identity, report, keep_both=True)
-                if not context.machine.is_main:
-                    continue
-                save_segmenter(folder / f"{name}.pt", model, context, measure_trust(context, model))
-                used, other = _kinds(params)
-                own.log_artifact(folder / f"{name}.pt", f"checkpoints/{used}")
-                if (folder / other / f"{name}.pt").is_file():  # without a hold-out there is no best one
-                    own.log_artifact(folder / other / f"{name}.pt", f"checkpoints/{other}")
-            rows += [{"seed": seed, **row} for row in result.history]
-            summary[name] = {key: value for key, value in result.history[-1].items() if key.startswith("holdout/")}
+                history, choosing = train_seed(context, source, seed, identity, own, choosing)
+            rows += [{"seed": seed, **row} for row in history]
+            held = {key: value for key, value in history[-1].items() if key.startswith("holdout/")}
+            summary |= {f"seed{seed}": held} if held else {}
         if not context.machine.is_main:
             return
         if len(summary) > 1:
@@ -79,6 +73,57 @@ def run(root: Path, source: Source) -> None:
             pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.5f")
         write_report(context.layout.report("segment", source), summary)
         log.log_artifact(curve, "curves")
+
+
+def train_seed(
+    context: Context, source: Source, seed: int, identity: str, own: Run, choosing: Segmenter | None
+) -> tuple[list[dict[str, float]], Segmenter]:
+    """All trainings of a seed with their files; the history of the first, and the network that never saw the hold-out.
+
+    ``choosing``: that network of an earlier seed, for a seed that trains on all of N1 at once.
+    """
+    params, folder, name = context.params.segment, context.layout.checkpoints(source), f"seed{seed}.pt"
+    histories: list[list[dict[str, float]]] = []
+    for whole in trainings(params, source, seed):
+        prefix = "refit/" if histories else ""
+
+        def report(row: Mapping[str, float], step: int, prefix: str = prefix) -> None:
+            own.log_metrics({prefix + key: value for key, value in run_names(row).items()}, step=step)
+
+        labelled, weak = open_sources(context, source, whole=whole)
+        result, model = train_segmenter(
+            context, source, labelled, weak, seed, identity, report, keep_both=not params.refit, whole=whole
+        )
+        histories.append(result.history)
+        choosing = choosing if whole and choosing is not None else model
+        if not context.machine.is_main:
+            continue
+        if whole != params.refit:
+            save_segmenter(folder / CHOOSING / name, model, context)
+            continue
+        save_segmenter(folder / name, model, context, measure_trust(context, model, choosing))
+        used, other = _kinds(params)
+        own.log_artifact(folder / name, f"checkpoints/{used}")
+        if (folder / other / name).is_file():  # without a hold-out there is no best one
+            own.log_artifact(folder / other / name, f"checkpoints/{other}")
+    return histories[0], choosing
+
+
+def trainings(params: SegmentParams, source: Source, seed: int) -> tuple[bool, ...]:
+    """Of each training that a seed needs, in their order, whether it sees the hold-out of N1.
+
+    The first seed of every source is measured on the hold-out, and gives the temperatures of the calibration; every
+    seed of task (i) has a network on which thresholds are chosen.
+    """
+    if not params.refit:
+        return (False,)
+    return (False, True) if source == TASK_I or seed == params.seeds[0] else (True,)
+
+
+def choosing_network(context: Context, seed: int) -> Path:
+    """The file of the task (i) network that never saw the hold-out of N1."""
+    folder = context.layout.checkpoints(TASK_I)
+    return folder / (CHOOSING if context.params.segment.refit else "") / f"seed{seed}.pt"
 
 
 @contextmanager
@@ -110,10 +155,10 @@ def run_names(row: Mapping[str, float]) -> dict[str, float]:
     return {name.replace("holdout/", "val/", 1): value for name, value in row.items()}
 
 
-def open_sources(context: Context, source: Source) -> tuple[list[Area], list[Area]]:
-    """(areas with pixel truth, weak areas) of a source."""
+def open_sources(context: Context, source: Source, *, whole: bool = False) -> tuple[list[Area], list[Area]]:
+    """(areas with pixel truth, weak areas) of a source; ``whole``: N1 with its hold-out."""
     layout = context.layout
-    labelled = context.open_areas(context.pixel_areas(), masks=layout.tiles / "labels")
+    labelled = context.open_areas(context.pixel_areas(), masks=layout.tiles / ("whole" if whole else "labels"))
     gives = ENTRIES[source].gives
     if gives == "nothing":
         return labelled, []
@@ -123,14 +168,23 @@ def open_sources(context: Context, source: Source) -> tuple[list[Area], list[Are
         raise StageError(
             "no N2 areas", expected="areas in tiles.areas.tags", cure=f"add some, or skip segment@{source}"
         )
-    masks = layout.labels_of(source) if gives == "masks" else None
-    return labelled, context.open_areas(context.tag_areas(), masks=masks, tagged=True)
+    return labelled, open_weak(context, source, layout.labels_of(source) if gives == "masks" else None)
+
+
+def open_weak(context: Context, source: Source, masks: Path | None) -> list[Area]:
+    """The N2 areas with these masks, and with their tags unless the source is to know none."""
+    tagged = ENTRIES[source].gives != "images"
+    areas = context.open_areas(context.tag_areas(), masks=masks, tagged=tagged)
+    if tagged:
+        return areas
+    free = [allowed_bits(context, name, tagged=False) for name in context.tag_areas()]
+    return [replace(area, allowed=bits) for area, bits in zip(areas, free, strict=True)]
 
 
 def _label_folders(context: Context, source: Source) -> list[Path]:
     if ENTRIES[source].gives == "truth":
         return [context.layout.hidden]
-    return [context.layout.labels_of(source)] if ENTRIES[source].gives == "masks" else []
+    return [context.layout.labels_of(source)] if ENTRIES[source].gives in ("masks", *MAKES_MASKS) else []
 
 
 def train_segmenter(
@@ -143,8 +197,9 @@ def train_segmenter(
     report: Callable[[Mapping[str, float], int], None],
     *,
     keep_both: bool = False,
+    whole: bool = False,
 ) -> tuple[FitResult, Segmenter]:
-    """One training with one seed; the hold-out inside N1 is measured at every report.
+    """One training with one seed; the hold-out inside N1 is measured at every report, or trained on (``whole``).
 
     Returns the network that ``segment.selection`` names: the last, or the best on the hold-out. ``keep_both`` writes
     the other one too, see :func:`run`.
@@ -152,11 +207,17 @@ def train_segmenter(
     params, scheme = context.params.segment, context.scheme
     seed_everything(seed)
     model = segmenter_of(params.network, len(scheme))
-    learns_tags, size = ENTRIES[source].gives == "tags", context.params.tiles.tag_size
-    typical = typical_shares(labelled, len(scheme), size) if learns_tags else None
-    pools = build_pools(source, context.params, scheme, labelled, weak, seed)
+    self_taught, size = ENTRIES[source].gives in SELF_TAUGHT, context.params.tiles.tag_size
+    typical = typical_shares(labelled, len(scheme), size) if self_taught else None
     plan = params.optimiser
-    resume = context.layout.out / "resume" / f"segment-{source}-{seed}.pt"
+    resume = context.layout.out / "resume" / f"segment-{source}-{seed}{'-whole' * whole}.pt"
+    making = MaskMaking(context, source, seed)
+
+    def dataset(rank: int, world: int) -> StepDataset:
+        taught = open_weak(context, source, making.masks) if making.masks is not None else weak
+        pools = build_pools(source, context.params, scheme, labelled, taught, seed)
+        return StepDataset(pools, seed=seed, steps=plan.steps, rank=rank, world=world)
+
     best_file = resume.with_name(f"{resume.stem}-best.pt")
     best: dict[str, Any] = {"miou": -1.0, "weights": None, "identity": identity}
     if resume.is_file() and best_file.is_file():  # the best of an unfinished run may lie before its interruption
@@ -180,16 +241,19 @@ def train_segmenter(
         parameter_groups=model.parameter_groups(
             plan.lr, encoder_factor=plan.encoder_factor, weight_decay=plan.weight_decay
         ),
-        dataset=lambda rank, world: StepDataset(pools, seed=seed, steps=plan.steps, rank=rank, world=world),
+        dataset=dataset,
         plan=plan,
         seed=seed,
         machine=context.machine,
         resume_file=resume,
-        identity=f"{identity} seed {seed}",
-        evaluate=lambda net: evaluate_holdout(context, net),  # type: ignore[arg-type]
+        identity=f"{identity} seed {seed}" + " whole" * whole,
+        evaluate=None if whole else lambda net: evaluate_holdout(context, net),  # type: ignore[arg-type]
         report=report,
         on_report=keep,  # type: ignore[arg-type]
+        renew=making.renew,  # type: ignore[arg-type]
+        renew_at=making.steps,
     )
+    making.clear()
     trained = result.model
     if not isinstance(trained, Segmenter):
         raise StageError(f"trained a {type(trained).__name__}", expected="a Segmenter", cure="report this fault")
@@ -200,7 +264,7 @@ def train_segmenter(
         if keep_both:
             trained.load_state_dict(weights[other])
             beside = context.layout.checkpoints(source) / other / f"seed{seed}.pt"
-            save_segmenter(beside, trained, context, measure_trust(context, trained))
+            save_segmenter(beside, trained, context, measure_trust(context, trained, trained))
         trained.load_state_dict(weights[used])
         best_file.unlink(missing_ok=True)
     return result, trained
@@ -225,27 +289,11 @@ def evaluate_holdout(context: Context, model: Segmenter) -> dict[str, float]:
     return {"holdout/miou": scores["miou"], **{f"holdout/iou/{n}": v for n, v in scores["iou"].items()}}
 
 
-def predict(
-    context: Context, model: Segmenter, image: npt.NDArray[np.uint8], views: Sequence[View]
-) -> npt.NDArray[np.float32]:
-    """Probabilities (C, H, W) of a piece of an area, in windows of twice the training crop."""
-    return predict_scene(
-        model,
-        image,
-        preprocessing=model.preprocessing,
-        window=2 * context.params.segment.crop,
-        overlap=WINDOW_OVERLAP,
-        batch=WINDOW_BATCH,
-        views=views,
-        machine=context.machine,
-    )
-
-
-def measure_trust(context: Context, model: Segmenter) -> dict[str, Any]:
-    """What the model file says of confidence and applicability, from a network that has not seen the hold-out."""
+def measure_trust(context: Context, model: Segmenter, choosing: Segmenter) -> dict[str, Any]:
+    """Applicability of ``model`` for its file, and the temperatures of ``choosing``, which never saw the hold-out."""
 
     def probabilities(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        return predict(context, model, image, PLAIN)
+        return predict(context, choosing, image, PLAIN)
 
     return describe_trust(model, context.layout.tiles, predict=probabilities, machine=context.machine)
 

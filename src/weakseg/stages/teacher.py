@@ -5,20 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
-
 from weakseg.core.layout import Layout
-from weakseg.core.methods import TASK_I
 from weakseg.data.areas import Area
 from weakseg.data.store import fingerprint, open_array
-from weakseg.inference.scene import DIHEDRAL
-from weakseg.methods.fusion import align_scores, claim_missing, constrain_scores
 from weakseg.methods.scores import save_scores
 from weakseg.networks.build import Segmenter
 from weakseg.pipeline.context import Context, open_context, tracked
+from weakseg.pipeline.network_scores import network_scores
 from weakseg.stages.pseudo import choose_on_holdout, mask_of
-from weakseg.stages.segment import predict, save_segmenter, train_segmenter
-from weakseg.training.segment import typical_shares
+from weakseg.stages.segment import choosing_network, save_segmenter, train_segmenter
 from weakseg.training.segmenter import load_segmenter
 
 
@@ -33,7 +28,7 @@ def run(root: Path) -> None:
         shutil.rmtree(layout.teacher_rounds, ignore_errors=True)  # of a run with more rounds
     with tracked(context, "teacher", params) as log:
         seed = context.params.segment.seeds[0]
-        model, _ = load_segmenter(layout.checkpoints(TASK_I) / f"seed{seed}.pt")
+        model, _ = load_segmenter(choosing_network(context, seed))
         for number in range(1, params.rounds + 1):
             claims = sum(machine.gather([predict_area(context, model, area) for area in machine.shard(areas)]))
             log.log_metrics({"claims": float(claims)}, step=number)
@@ -48,18 +43,8 @@ def run(root: Path) -> None:
 
 def predict_area(context: Context, model: Segmenter, area: str) -> int:
     """Write the constrained probabilities of one area; returns how many missing classes claimed pixels."""
-    layout = context.layout
-    model.to(context.machine.torch_device())
-    image = np.asarray(open_array(layout.tiles / "images", area))
-    probabilities = predict(context, model, image, DIHEDRAL)
-    crops = context.crops().select(area=area)
-    allowed = np.asarray(open_array(layout.tiles / "allowed", area))
-    maps = constrain_scores(probabilities, allowed)
-    labelled = context.open_areas(context.pixel_areas(), masks=layout.tiles / "labels")
-    typical = typical_shares(labelled, len(context.scheme), context.params.tiles.tag_size)
-    maps = align_scores(maps, allowed, typical.numpy())
-    maps, claims = claim_missing(maps, crops.windows, crops.present, allowed=allowed)
-    save_scores(layout.scores("teacher") / f"{area}.npz", maps)
+    maps, claims = network_scores(context, model, area)
+    save_scores(context.layout.scores("teacher") / f"{area}.npz", maps)
     return claims
 
 

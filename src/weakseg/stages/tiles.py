@@ -46,6 +46,7 @@ def run(root: Path) -> None:
     layout, params, box_params = context.layout, context.params.tiles, context.params.boxes
     scheme = load_classes(layout.classes)
     maskless = [layout.labels_of(source) for source in SOURCES if ENTRIES[source].gives in ("nothing", "tags")]
+    maskless += [layout.experts(source) for source in SOURCES if ENTRIES[source].gives == "images"]
     for folder in (layout.tiles, layout.boxes, layout.hidden, layout.validation, *maskless):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -241,6 +242,7 @@ def _save_tags(
         held[:, :first] = IGNORE
         save_array(layout.tiles / "labels", area, train)
         save_array(layout.tiles / "holdout", area, held)
+        save_array(layout.tiles / "whole", area, mask)
         splits = ["holdout" if column >= first else "pixel" for _, column, _, _ in windows]
     ids = tuple(f"{area}_{row}_{column}" for row, column, _, _ in windows)
     table = np.array(windows, np.int64).reshape(-1, 4)

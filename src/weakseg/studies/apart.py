@@ -10,8 +10,8 @@ from pathlib import Path
 from weakseg.core.config import save_yaml
 from weakseg.core.errors import StageError
 from weakseg.core.layout import Layout
-from weakseg.core.methods import ENTRIES, TASK_I, Source
-from weakseg.core.params import Params
+from weakseg.core.methods import ENTRIES, MAKES_MASKS, TASK_I, Source
+from weakseg.core.params import Params, load_params
 from weakseg.stages import run_stage
 
 
@@ -24,8 +24,10 @@ def segment_inputs(layout: Layout, source: Source) -> list[Path]:
     folders = [layout.tiles]
     if ENTRIES[source].gives == "truth":
         folders.append(layout.hidden)
-    if ENTRIES[source].gives == "masks":
+    if ENTRIES[source].gives in ("masks", *MAKES_MASKS):
         folders.append(layout.labels_of(source))
+    if ENTRIES[source].gives == "all":
+        folders += [layout.scores(expert) for expert in load_params(layout.params).fused.experts]
     for folder in folders:
         if not folder.is_dir():
             raise StageError(f"no {folder}", expected="outputs of earlier stages", cure="run `dvc repro` first")
@@ -71,8 +73,10 @@ def _made_by(layout: Layout, stage: str) -> tuple[Path, ...]:
     name, _, source = stage.partition("@")
     if name == "segment":
         return (layout.checkpoints(source),)
-    if name == "pseudo":
-        return (layout.pseudo(source),)
+    if name in ("pseudo", "choice"):
+        return (layout.labels_of(source),)
+    if name == "experts":
+        return (layout.experts("joint"),)
     return layout.networks(name), layout.scores(name)
 
 

@@ -6,8 +6,9 @@ Hugging Face accelerate supplies device, mixed precision, gradient scaling and D
 from __future__ import annotations
 
 import copy
+import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,8 @@ def fit(
     report: Callable[[Mapping[str, float], int], None] | None = None,
     on_report: Callable[[nn.Module, int, Mapping[str, float]], None] | None = None,
     channels_last: bool = True,
+    renew: Callable[[nn.Module | None, int], None] | None = None,
+    renew_at: Sequence[int] = (),
 ) -> FitResult:
     """Train ``plan.steps`` steps and return the network to use.
 
@@ -111,6 +114,9 @@ def fit(
         evaluate: network -> hold-out metrics, called at every report on the network that would be used.
         channels_last: memory layout of the weights; faster on CPUs and GPUs. Off for networks that crash with it: torch
             2.15 on the CPU writes past a buffer in the backward pass of convolutions with 4 channels.
+        renew: (network, step), called on the network that would be used before each of the steps ``renew_at``; the
+            dataset is made anew after it. A run that resumes in between calls it without a network, for the last of
+            these steps that it has behind it.
         report, on_report: sinks of (metrics, step), and of (network, step, metrics) to keep checkpoints.
 
     Raises:
@@ -118,7 +124,6 @@ def fit(
     """
     seed_everything(seed)
     accelerator = machine.accelerator()
-    loader_of = dataset(machine.rank, machine.world)
     settle_norms(model, _images(dataset(0, 1), plan.steps))  # the same crops on every rank
     if machine.world > 1:
         normalise_over_ranks(model)
@@ -134,17 +139,25 @@ def fit(
     start = _resume(resume_file, identity, model, averaged, optimiser, schedule, result)
     if not machine.is_main:
         torch.manual_seed(rank_seed(seed, machine.rank) + start)  # the ranks drop different units
-    loader = DataLoader(
-        loader_of,
-        batch_size=None,
-        sampler=_StepsFrom(start, plan.steps),
-        num_workers=machine.workers,
-        generator=torch.Generator(),  # else starting it takes a global random number, and a resumed run starts it twice
-    )
+
+    def batches() -> Iterator[tuple[int, Batch]]:
+        for begin, end in _spans(start, plan.steps, renew_at):
+            passed = [cut for cut in renew_at if cut <= begin]
+            if renew is not None and passed:
+                renew(result.model if begin in passed else None, max(passed))
+            loader = DataLoader(
+                dataset(machine.rank, machine.world),
+                batch_size=None,
+                sampler=_StepsFrom(begin, end),
+                num_workers=machine.workers,
+                generator=torch.Generator(),  # else each start takes a global random number, resumed runs one more
+            )
+            yield from enumerate(loader, begin)
+
     sums: dict[str, float] = {}
     since, clock = 0, time.monotonic()
     with machine.progress(plan.steps, start) as advance:
-        for step, batch in enumerate(loader, start):
+        for step, batch in batches():
             model.train()
             with accelerator.autocast():
                 loss, logs = take_step(averaged, step, plan.steps, _to(batch, accelerator))
@@ -182,6 +195,12 @@ def fit(
     machine.agree(result.model)  # their running statistics may differ
     result.model.eval()
     return result
+
+
+def _spans(start: int, steps: int, cuts: Sequence[int]) -> list[tuple[int, int]]:
+    """The steps from ``start`` on, cut before each of ``cuts``."""
+    edges = [start, *sorted({cut for cut in cuts if start < cut < steps}), steps]
+    return [(begin, end) for begin, end in itertools.pairwise(edges) if begin < end]
 
 
 def _warm_cosine(plan: OptimiserParams) -> Callable[[int], float]:

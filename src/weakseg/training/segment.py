@@ -1,9 +1,12 @@
 """Training a segmentation network from pixel truth and one kind of weak label: pools of crops and the step's loss.
 
 The loss of one step is ``pixel + guessed + known``: cross-entropy on N1 crops; on N2 crops what is guessed,
-cross-entropy to pseudo-masks or consistency with the averaged network, which grows over ``students.ramp`` from
+cross-entropy to pseudo-masks, consistency with the averaged network, or both, which grows over ``students.ramp`` from
 ``students.start`` on; and, beside consistency, what is known, the tag losses, which grow from the first step (in full
 at once, they put cars out before the network has found any).
+
+Where masks and consistency come together (joint) every pixel has one target: the mask where it is sure, the averaged
+network elsewhere.
 """
 
 from __future__ import annotations
@@ -16,14 +19,22 @@ import torch
 from torch import Tensor
 
 from weakseg.core.classes import IGNORE, ClassScheme, Mask
-from weakseg.core.methods import ENTRIES, Source
+from weakseg.core.methods import ENTRIES, MAKES_MASKS, SELF_TAUGHT, Source
 from weakseg.core.params import ConsistencyParams, Params, SegmentParams
 from weakseg.data.areas import Area
 from weakseg.data.crops.augment import Preprocessing, blur, jitter_colour, normalise
 from weakseg.data.crops.dataset import Pool
 from weakseg.data.crops.sampler import build_sampler
 from weakseg.labels.tags import count_classes, window_grid
-from weakseg.methods.selftrain import Targets, cut_mix, expected_shares, make_targets, no_targets, share_loss
+from weakseg.methods.selftrain import (
+    Targets,
+    behind_mask,
+    cut_mix,
+    expected_shares,
+    make_targets,
+    no_targets,
+    share_loss,
+)
 from weakseg.networks.losses import consistency_loss, cross_entropy, presence_loss, tag_loss
 from weakseg.training.fit import Batch, StepLoss, TrainState
 from weakseg.training.seeds import step_generator
@@ -57,8 +68,9 @@ def build_pools(
     shared, students = params.segment, params.students
     favoured = scheme.index(shared.favour.class_name) if shared.favour.probability > 0 else None
     pools = {"pixel": _pool(shared, labelled, favoured, shared.optimiser.batch, seed, len(scheme))}
-    if ENTRIES[source].gives in ("masks", "tags") and len(weak) > 0:
-        begins = 0 if ENTRIES[source].gives == "tags" else round(students.start * shared.optimiser.steps)
+    gives = ENTRIES[source].gives
+    if gives in ("masks", *SELF_TAUGHT) and len(weak) > 0:
+        begins = 0 if gives in SELF_TAUGHT else round(students.start * shared.optimiser.steps)
         later = _pool(shared, weak, favoured, students.batch, seed, len(scheme))
         pools["weak"] = replace(later, begins=begins)
     return pools
@@ -141,8 +153,11 @@ def segmentation_step(
             loss = pixel_loss(state.model(images).float(), pixel["mask"])
             return loss, {"pixel": loss.detach()}
         ramp = _ramp(state, students.start, students.ramp)
-        if ENTRIES[source].gives == "tags":
-            return _consistency_step(state, batch, images, pixel_loss, params, preprocessing, generator, ramp, typical)
+        if ENTRIES[source].gives in SELF_TAUGHT:
+            masked = ENTRIES[source].gives in MAKES_MASKS
+            return _consistency_step(
+                state, batch, images, pixel_loss, params, preprocessing, generator, ramp, typical, masked=masked
+            )
         weak = normalise(jitter_colour(batch["weak"]["image"], shared.augment.colour, generator), preprocessing)
         logits = state.model(torch.cat([images, weak])).float()
         truth, pseudo = logits[: len(images)], logits[len(images) :]
@@ -172,6 +187,8 @@ def _consistency_step(
     generator: torch.Generator,
     ramp: float,
     typical: Tensor | None,
+    *,
+    masked: bool,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     options, weak = params.consistency, batch["weak"]
     shares = expected_shares(weak["allowed"], typical) if typical is not None else None
@@ -179,6 +196,8 @@ def _consistency_step(
         targets = _teach(state, weak, preprocessing, options, shares if options.align else None)
     else:
         targets = no_targets(weak["allowed"], weak["windows"])
+    if masked:
+        targets = behind_mask(targets, weak["mask"])
     strong = blur(jitter_colour(weak["image"], STRONG_COLOUR, generator), STRONG_BLUR, generator)
     view, taught = cut_mix(strong, targets, options.cutmix, generator)
     logits = state.model(torch.cat([images, normalise(view, preprocessing)])).float()
@@ -191,7 +210,7 @@ def _consistency_step(
         shared = share_loss(guess, taught.allowed, expected_shares(taught.allowed, typical))
     known = options.tag_weight * tagged + options.presence_weight * presence + options.share_weight * shared
     total = loss + ramp * options.weight * consistent + _ramp(state, 0.0, params.students.ramp) * known
-    return total, {
+    logs = {
         "pixel": loss.detach(),
         "consistency": consistent.detach(),
         "tags": tagged.detach(),
@@ -199,6 +218,11 @@ def _consistency_step(
         "shares": shared.detach(),
         "coverage": targets.weight.mean(),
     }
+    if taught.mask is not None:
+        mask_loss = pixel_loss(guess, taught.mask)
+        total = total + ramp * params.joint.mask_weight * mask_loss
+        logs["masks"] = mask_loss.detach()
+    return total, logs
 
 
 @torch.no_grad()

@@ -1,0 +1,67 @@
+"""What the hold-out of N1 says of ScoreMaps: the one place where weights of experts and thresholds are chosen."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from weakseg.core.classes import Mask
+from weakseg.data.store import open_array
+from weakseg.evaluation.holdout import score_holdout
+from weakseg.methods.fusion import fuse, silence_ignored
+from weakseg.methods.pseudo import Thresholds, choose_thresholds, count_areas
+from weakseg.methods.scores import ScoreMaps, load_scores
+from weakseg.pipeline.context import Context
+
+Bits = npt.NDArray[np.int32]
+
+
+def allowed_bits(context: Context, area: str, *, tagged: bool = True) -> Bits:
+    """Class bits int32 (H, W) that the tags leave; without ``tagged`` every class wherever any is allowed."""
+    allowed = np.asarray(open_array(context.layout.tiles / "allowed", area))
+    return allowed if tagged else np.where(allowed == 0, 0, every_class(context)).astype(np.int32)
+
+
+def every_class(context: Context) -> np.int32:
+    """The bits of all classes."""
+    return np.int32((1 << len(context.scheme)) - 1)
+
+
+def with_experts(context: Context, maps: ScoreMaps, area: str, weights: Sequence[float]) -> ScoreMaps:
+    """A network's maps of an area times those of ``fused.experts`` to their weights; no weights: the maps alone."""
+    if not weights:
+        return maps
+    experts = [load_scores(context.layout.scores(name) / f"{area}.npz") for name in context.params.fused.experts]
+    allowed = allowed_bits(context, area)
+    return silence_ignored(fuse(maps, experts, weights, allowed), allowed)
+
+
+def candidate_weights(context: Context) -> list[tuple[float, ...]]:
+    """All combinations of ``fused.weights``, one per expert."""
+    params = context.params.fused
+    return list(itertools.product(params.weights, repeat=len(params.experts)))
+
+
+def holdout_miou(context: Context, maps_of: Callable[[str], ScoreMaps], weights: tuple[float, ...]) -> float:
+    """mIoU of the fused winners on the hold-out blocks of N1; ``maps_of`` gives a network's maps of an area."""
+    return score_holdout(
+        context.layout.tiles,
+        context.scheme.names,
+        lambda area, part: with_experts(context, maps_of(area), area, weights).scores.argmax(0)[:, part],
+    )["miou"]
+
+
+def best_weights(table: Mapping[tuple[float, ...], float]) -> tuple[float, ...]:
+    """The weights of the largest mIoU, of equals the smallest."""
+    return max(table, key=lambda weights: (table[weights], -sum(weights)))
+
+
+def choose_on_holdout(context: Context, maps: Iterable[tuple[ScoreMaps, Bits, Mask]]) -> Thresholds:
+    """The thresholds of the section pseudo that serve hold-out blocks best, each as (maps, allowed, truth)."""
+    params = context.params.pseudo
+    grids = {"scores_grid": params.scores, "margins_grid": params.margins}
+    counts = count_areas(maps, **grids)
+    return choose_thresholds(counts, **grids, min_coverage=params.min_coverage, per_class=params.per_class)

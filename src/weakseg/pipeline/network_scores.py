@@ -1,0 +1,115 @@
+"""What a segmentation network says of N1 and N2 areas, held to the tags: ScoreMaps, and masks under a choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from weakseg.core.classes import Mask
+from weakseg.data.store import open_array
+from weakseg.evaluation.holdout import require_blocks
+from weakseg.inference.scene import DIHEDRAL, View, predict_scene
+from weakseg.methods.fusion import align_scores, claim_missing, constrain_scores
+from weakseg.methods.pseudo import pseudo_mask
+from weakseg.methods.scores import ScoreMaps
+from weakseg.networks.build import Segmenter
+from weakseg.pipeline.context import Context
+from weakseg.pipeline.holdout_choice import (
+    allowed_bits,
+    best_weights,
+    candidate_weights,
+    choose_on_holdout,
+    holdout_miou,
+    with_experts,
+)
+from weakseg.training.segment import typical_shares
+
+WINDOW_OVERLAP, WINDOW_BATCH = 0.34, 4  # of predictions inside the pipeline; evaluate has its own params
+
+
+def predict(
+    context: Context, model: Segmenter, image: npt.NDArray[np.uint8], views: Sequence[View]
+) -> npt.NDArray[np.float32]:
+    """Probabilities (C, H, W) of a piece of an area, in windows of twice the training crop."""
+    return predict_scene(
+        model,
+        image,
+        preprocessing=model.preprocessing,
+        window=2 * context.params.segment.crop,
+        overlap=WINDOW_OVERLAP,
+        batch=WINDOW_BATCH,
+        views=views,
+        machine=context.machine,
+    )
+
+
+def network_scores(context: Context, model: Segmenter, area: str, *, tagged: bool = True) -> tuple[ScoreMaps, int]:
+    """Probabilities of one area, held to its tags, its shares aligned, and how many missing classes claimed pixels.
+
+    Without ``tagged`` no tag is read: every class is allowed, shares are those that N1 lets expect, nothing is claimed.
+    """
+    layout = context.layout
+    model.to(context.machine.torch_device())
+    image = np.asarray(open_array(layout.tiles / "images", area))
+    allowed = allowed_bits(context, area, tagged=tagged)
+    labelled = context.open_areas(context.pixel_areas(), masks=layout.tiles / "labels")
+    typical = typical_shares(labelled, len(context.scheme), context.params.tiles.tag_size)
+    maps = constrain_scores(predict(context, model, image, DIHEDRAL), allowed)
+    maps = align_scores(maps, allowed, typical.numpy())
+    if not tagged:
+        return maps, 0
+    crops = context.crops().select(area=area)
+    return claim_missing(maps, crops.windows, crops.present, allowed=allowed)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a network's scores become masks, chosen on the hold-out of N1 with a network that never saw it.
+
+    Attributes:
+        tagged: the scores are held to the tags.
+        weights: of ``fused.experts``; none without tags.
+        min_score, min_margin: thresholds per class (C,).
+        holdout_miou: of the masks on the hold-out, inside their coverage.
+    """
+
+    tagged: bool
+    weights: tuple[float, ...]
+    min_score: tuple[float, ...]
+    min_margin: tuple[float, ...]
+    holdout_miou: float
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Choice:
+        """From what JSON keeps of it."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()})
+
+
+def choose(context: Context, model: Segmenter, *, tagged: bool) -> Choice:
+    """Weights and thresholds for masks of this network, which must not have trained on the hold-out."""
+    blocks = require_blocks(context.layout.tiles)
+    own = {area: network_scores(context, model, area, tagged=tagged)[0] for area in blocks}
+    weights: tuple[float, ...] = ()
+    if tagged:
+        tried = candidate_weights(context)
+        weights = best_weights({one: holdout_miou(context, own.__getitem__, one) for one in tried})
+    found = choose_on_holdout(
+        context,
+        (
+            (with_experts(context, own[area], area, weights), allowed_bits(context, area, tagged=tagged), truth)
+            for area, truth in blocks.items()
+        ),
+    )
+    return Choice(tagged, weights, found.min_score, found.min_margin, found.miou)
+
+
+def make_mask(context: Context, model: Segmenter, area: str, choice: Choice) -> Mask:
+    """The mask uint8 (H, W) of an area that this network and the experts agree to under a choice, 255 where unsure."""
+    maps, _ = network_scores(context, model, area, tagged=choice.tagged)
+    maps = with_experts(context, maps, area, choice.weights)
+    allowed = allowed_bits(context, area, tagged=choice.tagged)
+    return pseudo_mask(maps, allowed, min_score=choice.min_score, min_margin=choice.min_margin)
