@@ -91,7 +91,7 @@ dubai_gpu: install  ## make dubai_gpu IMAGES=... LABELS=...: the brief's network
 	$(call real,dubai72_gpu,dubai_gpu)
 
 demo_seeds: export WEAKSEG_THREADS ?= 1
-demo_seeds: install  ## make demo's table, and boxes, over three seeds
+demo_seeds: install  ## make demo's table over three seeds
 	test -f work/demo_seeds/params.yaml || $(RUN) python -m weakseg --root work/demo_seeds init --config demo_seeds
 	$(RUN) python -m weakseg --root work/demo_seeds data ensure
 	cd work/demo_seeds && ../../$(RUN) dvc repro

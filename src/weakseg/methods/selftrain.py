@@ -189,6 +189,5 @@ def cut_mix(images: Tensor, targets: Targets, probability: float, generator: tor
         torch.where(inside, targets.weight[other], targets.weight),
         torch.where(inside, targets.allowed[other], targets.allowed),
         windows,
-        None if targets.mask is None else torch.where(inside, targets.mask[other], targets.mask),
     )
     return torch.where(inside.unsqueeze(1), images[other], images), mixed

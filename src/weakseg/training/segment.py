@@ -6,7 +6,7 @@ cross-entropy to pseudo-masks, consistency with the averaged network, or both, w
 at once, they put cars out before the network has found any).
 
 Where masks and consistency come together (joint) every pixel has one target: the mask where it is sure, the averaged
-network elsewhere.
+network elsewhere; the view is the plain one of all trainings.
 """
 
 from __future__ import annotations
@@ -196,10 +196,12 @@ def _consistency_step(
         targets = _teach(state, weak, preprocessing, options, shares if options.align else None)
     else:
         targets = no_targets(weak["allowed"], weak["windows"])
-    if masked:
-        targets = behind_mask(targets, weak["mask"])
-    strong = blur(jitter_colour(weak["image"], STRONG_COLOUR, generator), STRONG_BLUR, generator)
-    view, taught = cut_mix(strong, targets, options.cutmix, generator)
+    if masked:  # strong views teach shapes against colours, and colours are half of what masks of short trainings teach
+        view = jitter_colour(weak["image"], params.segment.augment.colour, generator)
+        taught = behind_mask(targets, weak["mask"])
+    else:
+        strong = blur(jitter_colour(weak["image"], STRONG_COLOUR, generator), STRONG_BLUR, generator)
+        view, taught = cut_mix(strong, targets, options.cutmix, generator)
     logits = state.model(torch.cat([images, normalise(view, preprocessing)])).float()
     loss, guess = pixel_loss(logits[: len(images)], batch["pixel"]["mask"]), logits[len(images) :]
     consistent = consistency_loss(guess, taught.label, taught.weight)
