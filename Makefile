@@ -93,6 +93,7 @@ dubai_gpu: install  ## make dubai_gpu IMAGES=... LABELS=...: the brief's network
 demo_seeds: export WEAKSEG_THREADS ?= 1
 demo_seeds: install  ## make demo's table over three seeds
 	test -f work/demo_seeds/params.yaml || $(RUN) python -m weakseg --root work/demo_seeds init --config demo_seeds
+	test -f work/demo_seeds/data.dvc || cp data.dvc work/demo_seeds/
 	$(RUN) python -m weakseg --root work/demo_seeds data ensure
 	cd work/demo_seeds && ../../$(RUN) dvc repro
 	$(RUN) python -m weakseg --root work/demo_seeds results results/demo_seeds
