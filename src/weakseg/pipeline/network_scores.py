@@ -86,7 +86,8 @@ class Choice:
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Choice:
         """From what JSON keeps of it."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()})
+        lists = {name: tuple(stored[name]) for name in ("weights", "min_score", "min_margin")}
+        return cls(tagged=stored["tagged"], holdout_miou=stored["holdout_miou"], **lists)
 
 
 def choose(context: Context, model: Segmenter, *, tagged: bool) -> Choice:

@@ -53,7 +53,8 @@ def run(root: Path, source: Source) -> None:
     context = open_context(root)
     params, read = context.params.segment, training_settings(context.params, source)
     identity = fingerprint(context.layout.tiles, *_label_folders(context, source)) + json.dumps(read)
-    rows, summary = [], {}
+    rows: list[dict[str, float]] = []
+    summary: dict[str, dict[str, float]] = {}
     choosing: Segmenter | None = None
     with tracked(context, "segment", _logged(read), source=source) as log:
         for seed in params.seeds:
@@ -61,7 +62,8 @@ def run(root: Path, source: Source) -> None:
                 history, choosing = train_seed(context, source, seed, identity, own, choosing)
             rows += [{"seed": seed, **row} for row in history]
             held = {key: value for key, value in history[-1].items() if key.startswith("holdout/")}
-            summary |= {f"seed{seed}": held} if held else {}
+            if held:
+                summary[f"seed{seed}"] = held
         if not context.machine.is_main:
             return
         if len(summary) > 1:
@@ -77,7 +79,7 @@ def run(root: Path, source: Source) -> None:
 
 def train_seed(
     context: Context, source: Source, seed: int, identity: str, own: Run, choosing: Segmenter | None
-) -> tuple[list[dict[str, float]], Segmenter]:
+) -> tuple[list[dict[str, float]], Segmenter | None]:
     """All trainings of a seed with their files; the history of the first, and the network that never saw the hold-out.
 
     ``choosing``: that network of an earlier seed, for a seed that trains on all of N1 at once.
