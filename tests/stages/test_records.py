@@ -57,6 +57,9 @@ def execute(root: Path, *stages: str) -> None:
 def records(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Path], Path]) -> Records:
     """Task (i) with one seed, then, as the DVC experiment bold-ant, with two seeds and without dropout."""
     root = make_workspace(tmp_path_factory.mktemp("workspace"))
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["segment"]["refit"] = False  # so that the best network of the hold-out is kept beside the last
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
     (root / "data.dvc").write_text(f"outs:\n- md5: {DIGEST}\n  size: 5\n  nfiles: 11\n  path: data\n")
     (root / ".gitignore").write_text("/data\n/out\n/.weakseg\nmlflow.db\nmlruns\n")
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
