@@ -1,6 +1,6 @@
 """Is the area of applicability worth anything, and is the confidence? Figures and pictures of docs/trust.md.
 
-    python benchmarks/trust.py MODEL WORKSPACE OUT [--other WORKSPACE]
+    python benchmarks/trust.py MODEL WORKSPACE OUT [--other WORKSPACE] [--every N]
 
 MODEL is a model file, WORKSPACE the one it was trained in, --other one with areas of another kind (their classes are
 translated by name, what has no counterpart is left out). Temperatures and area of applicability are measured anew, as
@@ -235,13 +235,14 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("workspace", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--every", type=int, default=1, help="of the validation areas take every n-th")
     parser.add_argument("--other", type=Path, help="a workspace of another data set")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     out = options.workspace / "out"
     subject = Subject(options.model, out / "tiles", options.out, Machine(device="cpu", precision="no", quiet=True))
-    validation = list_areas(out / "validation")
+    validation = list_areas(out / "validation")[:: options.every]
     own = list(areas_of(out / "validation", validation, out / "validation" / "labels"))
     sets = {"validation": iter(own)}
     sets |= {name: map(partial(_changed, change, scale), own) for name, (change, scale) in CHANGES.items()}
@@ -251,7 +252,7 @@ def main() -> None:
 
         there = options.other / "out"
         theirs = tuple(row["name"] for row in yaml.safe_load((there / "tiles" / "classes.yaml").read_text())["classes"])
-        names = list_areas(there / "validation")
+        names = list_areas(there / "validation")[:: options.every]
         found = areas_of(there / "validation", names, there / "validation" / "labels")
         others = [(image, translated(truth, theirs, subject.scheme.names)) for image, truth in found]
         sets["another data set"] = iter(others)

@@ -17,7 +17,7 @@ def test_the_limit_by_hand() -> None:
     scale = float(features.std())
     assert float(known.mean) == pytest.approx(2.0)
     assert float(known.typical) * scale == pytest.approx((2 + 1 + 5 + 1 + 3 + 4) / 6, rel=1e-3)
-    quantile = 1 + 0.97 * 2  # of 1, 1, 1, 3: the 99 % lie at place 2.97 of 0..3
+    quantile = 1 + 0.985 * 2  # of 1, 1, 1, 3: 99.5 % lie at place 2.985 of 0..3
     assert float(known.limit * known.typical) * scale == pytest.approx(quantile, rel=1e-3)
     assert known.index(torch.tensor([[9.0]])).item() * float(known.typical) * scale == pytest.approx(4, rel=1e-3)
     assert known.index(features).max() == pytest.approx(0, abs=1e-3)
@@ -50,6 +50,14 @@ def test_a_feature_that_never_changed_counts_when_it_does() -> None:
     features = torch.cat([torch.randn(100, 2, generator=torch.Generator().manual_seed(2)), torch.zeros(100, 1)], 1)
     known = fit_applicability(features, torch.arange(100) % 4)
     assert known.index(torch.tensor([[0.0, 0.0, 1.0]])) > 100 * known.limit
+
+
+def test_weights_stretch_the_distances() -> None:
+    """Two features of the same spread, the second with a weight of 2: a step along it counts double."""
+    features = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 2.0]])
+    known = fit_applicability(features, torch.tensor([0, 0, 1, 1]), weights=torch.tensor([1.0, 2.0]))
+    away = known.index(torch.tensor([[-1.0, 0.0], [0.0, -1.0]]))
+    assert float(away[1] / away[0]) == pytest.approx(2, rel=1e-3)
 
 
 def test_one_area_is_refused() -> None:

@@ -7,7 +7,7 @@ import torch
 from tests.generators.small_networks import unpool
 
 from weakseg.core.params import NetworkParams
-from weakseg.networks.applicability import REACH, Applicability, pool_features
+from weakseg.networks.applicability import REACH, Applicability, pool_features, scale_weights
 from weakseg.networks.build import Segmenter
 from weakseg.networks.encdec_unpool import Crop, Encoded
 from weakseg.training.segmenter import segmenter_of
@@ -54,6 +54,10 @@ def test_every_network_has_features(name: str) -> None:
         content = model.encode(torch.randn(2, 3, 70, 90))
         features = pool_features(content)
     depth = sum(feature.shape[1] for feature in content.features[1:])
+    weights = scale_weights(content)
+    assert weights.shape == (depth,)
+    scales = weights.square().split([feature.shape[1] for feature in content.features[1:]])
+    assert [float(scale.sum()) for scale in scales] == pytest.approx([1.0] * len(scales))
     assert features.shape[:2] == (2, depth)
     known = Applicability(torch.zeros(depth), torch.ones(depth), torch.zeros(3, depth), 1.0, 1.0)
     with torch.no_grad():

@@ -20,7 +20,7 @@ from weakseg.data.windows import cover_windows
 from weakseg.evaluation.applicability import PLACES, fit_applicability
 from weakseg.evaluation.calibration import fit_temperatures
 from weakseg.evaluation.holdout import held_blocks, held_parts
-from weakseg.networks.applicability import Applicability, pool_features
+from weakseg.networks.applicability import Applicability, pool_features, scale_weights
 from weakseg.networks.build import Segmenter
 from weakseg.training.machine import Machine
 
@@ -61,29 +61,32 @@ def measure_applicability(model: Segmenter, tiles: Path, machine: Machine) -> Ap
     names = list_areas(tiles, "pixel", "tags")
     model = model.eval().to(machine.torch_device())
     features, folds = [], []
+    weights = None
     for fold, name in enumerate(names):
-        found, columns = _features_of(model, np.asarray(open_array(tiles / "images", name)), machine)
+        found, columns, weights = _features_of(model, np.asarray(open_array(tiles / "images", name)), machine)
         share = -(-PLACES // len(names))
         drawn = torch.randperm(len(found), generator=torch.Generator().manual_seed(fold))[:share]
         features.append(found[drawn])
         folds.append(torch.full((len(drawn),), fold) if len(names) > 1 else (4 * columns[drawn]).long())
     if not features or len(set(torch.cat(folds).tolist())) < 2:
         return None
-    return fit_applicability(torch.cat(features), torch.cat(folds)).eval()
+    return fit_applicability(torch.cat(features), torch.cat(folds), weights=weights).eval()
 
 
-def _features_of(model: Segmenter, image: npt.NDArray[np.uint8], machine: Machine) -> tuple[Tensor, Tensor]:
-    """Features (N, D) of an image uint8 (H, W, 3) and how far right each lies, in [0, 1)."""
+def _features_of(model: Segmenter, image: npt.NDArray[np.uint8], machine: Machine) -> tuple[Tensor, Tensor, Tensor]:
+    """Features (N, D) of an image uint8 (H, W, 3), how far right each lies, in [0, 1), and the weights (D,)."""
     height, width = image.shape[:2]
     found, places = [], []
+    weights = torch.ones(1)
     for row, column in cover_windows(height, width, WINDOW, 0.0):
         cut = torch.from_numpy(image[row : row + WINDOW, column : column + WINDOW].copy()).permute(2, 0, 1)[None]
         with torch.inference_mode(), machine.autocast():
-            pooled = pool_features(model.encode(normalise(cut.to(machine.torch_device()), model.preprocessing)))
+            encoded = model.encode(normalise(cut.to(machine.torch_device()), model.preprocessing))
+            pooled, weights = pool_features(encoded), scale_weights(encoded)
         columns = torch.arange(pooled.shape[3]).expand(pooled.shape[2:]).flatten()
         found.append(pooled[0].flatten(1).T.cpu().clone())
         places.append((column + columns * (cut.shape[3] / pooled.shape[3])) / width)
-    return torch.cat(found), torch.cat(places)
+    return torch.cat(found), torch.cat(places), weights.clone()
 
 
 def describe_trust(model: Segmenter, tiles: Path, *, predict: Predict, machine: Machine) -> dict[str, Any]:

@@ -7,9 +7,10 @@ lies outside where it is above what was found between folds of the training data
 
 * The predictors are the encoder's features of all scales, averaged over some 100 px. So blur, light and noise count
   (shallow features) as well as what is on the ground (deep ones).
-* They are not weighted: CAST takes the variable importance of a random forest, which a network has not.
+* Every scale weighs the same, however many channels it has. CAST takes the variable importance of a random forest,
+  which a network has not; unweighted, the deepest scale with its hundreds of channels outvotes those that see most.
 * The nearest of a few hundred prototypes drawn from the training places, not of all of them.
-* The limit is the 99th percentile of the distances between folds (CAST: the largest that is no outlier).
+* The limit is the 99.5th percentile of the distances between folds (CAST: the largest that is no outlier).
 """
 
 from __future__ import annotations
@@ -41,11 +42,17 @@ def pool_features(encoded: Encoded) -> Tensor:
     return F.avg_pool2d(torch.cat(same, 1), kernel, 1, kernel // 2, count_include_pad=False)
 
 
+def scale_weights(encoded: Encoded) -> Tensor:
+    """Weights (D,) of the pooled features, with which every scale counts the same."""
+    channels = torch.tensor([feature.shape[1] for feature in encoded.features[1:]])
+    return (1 / channels.sqrt()).repeat_interleave(channels)
+
+
 class Applicability(nn.Module):
     """The dissimilarity index of every pixel, relative to its limit.
 
     Args:
-        mean, std: float (D,) of the training features.
+        mean, std: float (D,) of the training features; ``std`` is divided by the weights.
         prototypes: (P, D), standardised features of training places; kept as float16.
         typical: mean distance of two of them.
         limit: of the index; above it nothing like the place was seen.
