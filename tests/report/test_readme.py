@@ -45,8 +45,10 @@ ROWS = {
         "miou": 0.48,
         "spread": {"low": 0.47, "high": 0.49, "count": 3},
         "gain": {"value": 0.08, "low": 0.05, "high": 0.1},
+        "gain_by_tags": {"value": 0.03, "low": 0.01, "high": 0.04},
         "gap_closed": {"value": 0.8, "low": 0.7, "high": 0.9},
     },
+    "untagged": {"miou": 0.45, "spread": {"low": 0.45, "high": 0.45, "count": 1}},
     "full": {"miou": 0.5, "spread": {"low": 0.5, "high": 0.5, "count": 1}},
 }
 
@@ -61,11 +63,12 @@ def folder_of_results(root: Path) -> Path:
     (root / "docs").mkdir()
     for page in ("README.md", "docs/results.md", "docs/methods.md"):
         (root / page).write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    folder = root / "results" / "dubai72"
-    folder.mkdir(parents=True)
-    (folder / "report.json").write_text(json.dumps(ROWS))
-    (folder / "results.md").write_text("| a table |\n\n" + MASKS)
-    (folder / "machine.json").write_text('{"date": "2026-11-28", "gpu": "none"}')
+    for name in ("dubai72", "dubai72_sources"):
+        folder = root / "results" / name
+        folder.mkdir(parents=True)
+        (folder / "report.json").write_text(json.dumps(ROWS))
+        (folder / "results.md").write_text("| a table |\n\n" + MASKS)
+        (folder / "machine.json").write_text('{"date": "2026-11-28", "gpu": "none"}')
     return root
 
 
@@ -78,8 +81,8 @@ def test_update_replaces_the_blocks_and_nothing_else(tmp_path: Path) -> None:
         assert text.startswith("before\n" + BEGIN)
         assert text.endswith(END + "\nafter\n")
         assert "old" not in text
-    assert "0.400 (0.380 to 0.420) | **0.480 (0.470 to 0.490)** (fused) | 0.500 |" in readme
-    assert "| +0.080 [+0.050, +0.100] | **80 %** [70, 90] |" in readme
+    assert "0.400 (0.380 to 0.420) | 0.450 | **0.480 (0.470 to 0.490)** (fused) | 0.500 |" in readme
+    assert "| +0.080 [+0.050, +0.100] | +0.030 [+0.010, +0.040] | **80 %** [70, 90] |" in readme
     assert "no `results/demo_seeds/report.json` yet" in readme
     assert "0.460 |\n\nMade with: date 2026-11-28; gpu none." in results
     assert "No `results/dubai72_gpu/results.md` yet." in results

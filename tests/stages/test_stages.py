@@ -393,17 +393,33 @@ def test_gain_and_gap_by_hand() -> None:
     assert report.compare("cam", reports, OPTIONS)["gap_closed"] is None
 
 
+def test_what_tags_add_to_seeing_the_images_by_hand() -> None:
+    """IoU 2/3 for untagged, 0.8 with tags; task (i) and the oracle have no tags to speak of."""
+    reports = {"pixel": evaluated(2, 1), "untagged": evaluated(4, 1), "cam": evaluated(8, 1), "full": evaluated(9, 0)}
+    gains = {name: report.compare(name, reports, OPTIONS)["gain_by_tags"] for name in reports}
+    assert gains["cam"].value == pytest.approx(0.8 - 2 / 3)
+    assert (gains["pixel"], gains["untagged"], gains["full"]) == (None, None, None)
+    assert (
+        report.render([report.compare("cam", reports, OPTIONS)], {})
+        .splitlines()[2]
+        .endswith("| +0.300 [+0.300, +0.300] | +0.133 [+0.133, +0.133] | 60 % [60, 60] |")
+    )
+
+
 def test_table_shows_missing_numbers_as_dashes() -> None:
     reports = {"pixel": evaluated(2, 1), "cam": evaluated(8, 1), "full": evaluated(9, 0)}
     rows = [report.compare(name, reports, OPTIONS) for name in reports]
     lines = report.render(rows, {}).splitlines()
-    assert lines[0] == "| source | mIoU | seeds | road | car | OA | mIoU eroded | gain over (i) | gap closed |"
+    assert (
+        lines[0]
+        == "| source | mIoU | seeds | road | car | OA | mIoU eroded | gain over (i) | over untagged | gap closed |"
+    )
     assert lines[1].count("---") == lines[0].count("|") - 1
-    assert lines[2] == "| task (i): N1 pixels | 0.500 | 0.490 to 0.510 (3) | 0.500 | - | 0.500 | - | - | - |"
-    assert lines[3].endswith("| +0.300 [+0.300, +0.300] | 60 % [60, 60] |")
+    assert lines[2] == "| task (i): N1 pixels | 0.500 | 0.490 to 0.510 (3) | 0.500 | - | 0.500 | - | - | - | - |"
+    assert lines[3].endswith("| +0.300 [+0.300, +0.300] | - | 60 % [60, 60] |")
     assert lines[3].startswith("| task (ii): cam |")
     assert lines[4].startswith("| oracle: N1 + N2 pixels |")
-    assert lines[4].endswith("| +0.500 [+0.500, +0.500] | - |")
+    assert lines[4].endswith("| +0.500 [+0.500, +0.500] | - | - |")
     assert "not comparable" not in "\n".join(lines)
 
 

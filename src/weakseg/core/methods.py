@@ -37,6 +37,7 @@ class Entry:
 
 TASK_I: Final = "pixel"
 ORACLE: Final = "full"
+UNTAGGED: Final = "untagged"
 _TEACHER: Final = f"segment@{TASK_I}"
 TABLE: Final = (
     Entry(TASK_I, "nothing", "pixel labels of the N1 areas, nothing else", label="task (i): N1 pixels"),
@@ -65,7 +66,7 @@ TABLE: Final = (
         label="task (ii): consistency with tags",
     ),
     Entry(
-        "untagged",
+        UNTAGGED,
         "images",
         "joint's training without any tag: what seeing the images of N2 brings by itself",
         (_TEACHER, "choice@untagged"),

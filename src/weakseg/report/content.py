@@ -14,7 +14,7 @@ from weakseg.core.classes import ClassScheme
 from weakseg.evaluation.bootstrap import Interval
 from weakseg.report.embed import shrink
 
-Role = Literal["task_i", "task_ii", "oracle"]
+Role = Literal["task_i", "untagged", "task_ii", "oracle"]
 Item = TypeVar("Item")
 Points = list[tuple[float, float]]
 SIDES = (640, 480, 360, 256)  # px, tried in turn until all pictures fit

@@ -17,7 +17,7 @@ import pandas as pd
 
 from weakseg.core.errors import StageError, TrackingError
 from weakseg.core.layout import Layout
-from weakseg.core.methods import ORACLE, TASK_I, label_of
+from weakseg.core.methods import ORACLE, TASK_I, UNTAGGED, label_of
 from weakseg.evaluation.reports import AuditReport, EvaluationReport
 from weakseg.pipeline.context import Context
 from weakseg.report.content import Audit, CostPoint, Curve, Layer, MeasuredAreas, Page, Role, Row, Scene
@@ -78,7 +78,7 @@ def gather_page(
 def row_of(row: dict[str, Any]) -> Row:
     """A row of the table as the page has it."""
     source, spread = row["source"], row["spread"]
-    roles: dict[str, Role] = {TASK_I: "task_i", ORACLE: "oracle"}
+    roles: dict[str, Role] = {TASK_I: "task_i", UNTAGGED: "untagged", ORACLE: "oracle"}
     role = roles.get(source, "task_ii")
     return Row(
         source=source,

@@ -20,7 +20,7 @@ import numpy as np
 from weakseg.core.classes import load_classes
 from weakseg.core.errors import StageError
 from weakseg.core.layout import Layout
-from weakseg.core.methods import ORACLE, TASK_I, label_of
+from weakseg.core.methods import ORACLE, TASK_I, UNTAGGED, label_of
 from weakseg.data.store import list_areas, open_array
 from weakseg.report.figures import draw_sheet
 from weakseg.tracking import provenance
@@ -82,7 +82,7 @@ def _processor() -> str:
 
 def best_source(report: Mapping[str, Mapping[str, Any]]) -> str | None:
     """The source of task (ii) with the highest mIoU of a report.json; None where there is none."""
-    rows = {source: row["miou"] for source, row in report.items() if source not in (TASK_I, ORACLE)}
+    rows = {source: row["miou"] for source, row in report.items() if source not in (TASK_I, ORACLE, UNTAGGED)}
     return max(rows, key=lambda source: rows[source], default=None)
 
 

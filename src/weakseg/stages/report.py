@@ -9,7 +9,7 @@ from typing import Any
 from weakseg.core.errors import StageError
 from weakseg.core.files import atomic_path
 from weakseg.core.layout import Layout
-from weakseg.core.methods import ORACLE, SOURCES, TASK_I, label_of
+from weakseg.core.methods import ORACLE, SOURCES, TASK_I, UNTAGGED, label_of
 from weakseg.core.params import ReportParams
 from weakseg.evaluation.bootstrap import Interval, gap_closed, paired_bootstrap
 from weakseg.evaluation.reports import AuditReport, EvaluationReport, order_among, read_audit, read_evaluation
@@ -64,7 +64,7 @@ def read_audits(layout: Layout, classes: Sequence[str]) -> dict[str, AuditReport
 
 
 def compare(source: str, reports: Mapping[str, EvaluationReport], params: ReportParams) -> dict[str, Any]:
-    """One row of the table: metrics, difference to task (i) and share of the gap closed."""
+    """One row of the table: metrics, differences to task (i) and to untagged, and share of the gap closed."""
     report = reports[source]
     names = report.classes
     row: dict[str, Any] = {
@@ -80,12 +80,16 @@ def compare(source: str, reports: Mapping[str, EvaluationReport], params: Report
         "spread": report.miou_over_seeds,
         "selection": report.selection,
         "gain": None,
+        "gain_by_tags": None,
         "gap_closed": None,
     }
     if source == TASK_I:
         return row
     base, mine = reports[TASK_I].aligned_to(names, TASK_I).confusions, report.confusions
     row["gain"] = paired_bootstrap(base, mine, names, draws=params.draws, seed=params.seed).miou
+    if UNTAGGED in reports and source not in (UNTAGGED, ORACLE):
+        seen = reports[UNTAGGED].aligned_to(names, UNTAGGED).confusions
+        row["gain_by_tags"] = paired_bootstrap(seen, mine, names, draws=params.draws, seed=params.seed).miou
     if ORACLE in reports and source != ORACLE:
         oracle = reports[ORACLE].aligned_to(names, ORACLE).confusions
         row["gap_closed"] = gap_closed(base, mine, oracle, names, draws=params.draws, seed=params.seed)
@@ -103,6 +107,7 @@ def render(rows: list[dict[str, Any]], audits: Mapping[str, AuditReport]) -> str
         "OA",
         "mIoU eroded",
         "gain over (i)",
+        "over untagged",
     ]
     lines = [_line([*head, "gap closed"]), _line(["---"] * (len(head) + 1))]
     for row in rows:
@@ -110,7 +115,8 @@ def render(rows: list[dict[str, Any]], audits: Mapping[str, AuditReport]) -> str
         cells = [label_of(row["source"]), _number(row["miou"])]
         cells.append(f"{_number(spread.low)} to {_number(spread.high)} ({spread.count})")
         cells += [_number(row["iou"][name]) for name in names] + [_number(row["oa"]), _number(row["miou_eroded"])]
-        lines.append(_line([*cells, _interval(row["gain"], signed=True), _percent(row["gap_closed"])]))
+        gains = [_interval(row[name], signed=True) for name in ("gain", "gain_by_tags")]
+        lines.append(_line([*cells, *gains, _percent(row["gap_closed"])]))
     text = "\n".join(lines) + "\n\nIntervals: 95 %, paired bootstrap over validation areas, seeds pooled.\n"
     if any(row["selection"] == "validation" for row in rows):
         text += "Checkpoints were chosen on the validation areas (the published protocol): compare with nothing else.\n"
