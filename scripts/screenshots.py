@@ -3,7 +3,7 @@
     apt-get install chromium chromium-driver
     make demo
     weakseg tune --workers 2
-    python scripts/screenshots.py --root . --compare evaluate@pixel evaluate@consistency evaluate@full
+    python scripts/screenshots.py --root . --compare evaluate@pixel evaluate@joint evaluate@full
 
 They are taken in a headless Chromium. Works on copies of the workspace's records (``mlflow.db``,
 ``.weakseg/tuning.journal``), so a running pipeline is not disturbed. Writes ``tag.jpg``, ``tag_grid.jpg``,
@@ -41,7 +41,7 @@ from weakseg.tracking import find_run
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 300.0  # seconds: on a busy machine MLflow takes long to start
-COMPARED = ["evaluate@pixel", "evaluate@consistency", "evaluate@full"]
+COMPARED = ["evaluate@pixel", "evaluate@joint", "evaluate@full"]
 WIDTH, MLFLOW_HEIGHT, OPTUNA_HEIGHT = 1300, 1446, 1240  # of the page, in pixels: as far as its tables and charts go
 MOST_BYTES = 300_000
 TAG_HEIGHT = 780
@@ -88,7 +88,7 @@ def take_tag(page: Any, root: Path, scratch: Path, pictures: Path) -> None:
         (workspace / name).symlink_to((root / name).resolve())
     crops = propose_crops(workspace, size=48).crops
     write_order(workspace / "order.csv", [TAG_CROP, *(crop for crop in crops if crop[1][2] == crop[1][3])])
-    model = root / "out" / "checkpoints" / "consistency" / "seed0.pt"
+    model = root / "out" / "checkpoints" / "joint" / "seed0.pt"
     options = {"order": workspace / "order.csv", "model": str(model) if model.is_file() else "none"}
     with tag_server(workspace, **options) as (server, said):
         threading.Thread(target=server.serve_forever, daemon=True).start()
