@@ -24,10 +24,11 @@ AUDITED = pseudo@$(1) audit@$(1)
 define both
 	$(REPRO) $(1) & $(REPRO) $(2); here=$$?; wait $$! && exit $$here
 endef
-FROM_TAGS = classifier cam crf irnet single_stage experts $(foreach m,cam crf irnet single_stage,$(call AUDITED,$(m)))
+FROM_TAGS = classifier cam crf irnet single_stage experts $(foreach m,cam crf irnet single_stage,$(call AUDITED,$(m))) \
+	$(call TRAINED,full)
 FROM_PIXELS = $(call TRAINED,pixel) teacher $(call AUDITED,teacher) choice@untagged $(call TRAINED,untagged)
 JOINT = choice@joint $(call TRAINED,joint)
-OTHERS = fused boxes $(call AUDITED,fused) $(call AUDITED,boxes) $(call TRAINED,full)
+OTHERS = fused boxes $(call AUDITED,fused) $(call AUDITED,boxes)
 
 demo: export WEAKSEG_THREADS ?= 1
 demo: export WEAKSEG_PIPELINE_RUN := demo-$(shell date +%s)
