@@ -110,7 +110,8 @@ def stage_names() -> set[str]:
     """Targets that `dvc repro` knows: stages and stage@key."""
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    each = {name: params[stage["foreach"][2:-1]] for name, stage in stages.items() if "foreach" in stage}
+    items = {name: stage["foreach"] for name, stage in stages.items() if "foreach" in stage}
+    each = {name: of if isinstance(of, list) else params[of[2:-1]] for name, of in items.items()}
     return {f"{name}@{key}" for name, keys in each.items() for key in keys} | set(stages)
 
 

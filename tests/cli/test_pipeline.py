@@ -21,4 +21,5 @@ def test_every_stage_has_a_run_function() -> None:
 def test_stage_runs_in_the_workspace(workspace: Path) -> None:
     done = CliRunner().invoke(app, ["--root", str(workspace), "stage", "tiles"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    assert sorted(path.name for path in (workspace / "out").iterdir()) == ["boxes", "labels", "tiles", "validation"]
+    made = sorted(path.name for path in (workspace / "out").iterdir())
+    assert made == ["boxes", "experts", "labels", "tiles", "validation"]

@@ -29,7 +29,7 @@ def test_values_arrive(tmp_path: Path, tiny: Callable[[], Raw]) -> None:
     params = load_params(write(tmp_path, tiny()))
     assert params.tiles.areas.pixel == ("p1", "p2")
     assert params.segment.optimiser.steps == 4
-    assert params.segment.augment.scale == (0.7, 1.4)
+    assert params.segment.augment.scale == (1.0, 1.0)
     assert params.segment.class_weights == {"car": 2.0}
     assert Params.model_validate(params.model_dump()) == params
 

@@ -146,5 +146,5 @@ def test_committed_tables_name_the_classes_of_their_data(path: Path) -> None:
 
 
 def test_committed_label_costs_name_their_classes() -> None:
-    runs = json.loads((PROJECT / "results" / "demo" / "label_cost.json").read_text())["runs"]
+    runs = json.loads((PROJECT / "results" / "demo_sources" / "label_cost.json").read_text())["runs"]
     assert all(tuple(run["classes"]) == ISPRS.names for run in runs.values())

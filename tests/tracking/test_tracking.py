@@ -28,7 +28,6 @@ from weakseg.tracking import (
     create_run,
     data_hash,
     find_run,
-    machine,
     pipeline_key,
     provenance,
     send_spool,
@@ -37,6 +36,7 @@ from weakseg.tracking import (
     tracking_uri,
 )
 from weakseg.tracking.server import known_cause
+from weakseg.tracking.system_metrics import _gpu_metrics
 
 SOURCE = str(Path(tracking.__file__).parents[2])
 
@@ -413,7 +413,7 @@ def test_a_stage_shorter_than_the_interval_is_sampled_at_its_end(
 
 
 def test_gpu_lines_of_nvidia_smi() -> None:
-    assert machine._gpu_metrics("0, 97, 1000, 350.5\n1, [N/A], 0, [N/A]\n") == {
+    assert _gpu_metrics("0, 97, 1000, 350.5\n1, [N/A], 0, [N/A]\n") == {
         "gpu_0_utilization_percentage": 97.0,
         "gpu_0_memory_usage_megabytes": 1048.576,
         "gpu_0_power_usage_watts": 350.5,
