@@ -156,6 +156,18 @@ def test_a_split_changes_its_lists_alone(tmp_path: Path, make_workspace: Callabl
     assert sorted([*areas.pixel, *areas.tags, *areas.validation]) == ["p1", "p2", "t1", "t2", "v1"]
 
 
+def test_without_masks_of_n2_there_is_no_oracle(tmp_path: Path, make_workspace: Callable[[Path], Path]) -> None:
+    root = make_workspace(tmp_path)
+    (root / "params.yaml").write_text((PROJECT / "params.yaml").read_text())
+    assert "oracle" not in write_split(root, (2, 2, 1), seed=0, every_class=False)
+    assert "full" in load_params(root / "params.yaml").sources
+    for area in ("t1", "t2"):
+        (root / "data" / "labels" / f"{area}.tif").unlink()
+    said = write_split(root, (2, 0, 1), seed=0, every_class=False)
+    assert said.endswith("no area of N2 has a mask: there is no oracle, so full left sources")
+    assert load_params(root / "params.yaml").sources == ("pixel", "untagged", "joint")
+
+
 def test_dvc_notices_code_and_not_comments(tmp_path: Path) -> None:
     """Real `dvc status` in a workspace outside the repository, whose code is a link to a copy of the package."""
     copy = shutil.copytree(Path(weakseg.__file__).parent, tmp_path / "site" / "weakseg")

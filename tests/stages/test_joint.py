@@ -142,6 +142,46 @@ def test_a_training_that_is_cut_between_two_makings_ends_the_same(
     assert equal(resumed, weights_of(done, "joint", "choosing"))
 
 
+def stop_at(last: int) -> Callable[[Mapping[str, float], int], None]:
+    """A report that ends the process, as it were, before the resume file of this step is written."""
+
+    def report(row: Mapping[str, float], step: int) -> None:
+        if step == last:
+            raise KeyboardInterrupt
+
+    return report
+
+
+def train(layout: Layout, identity: str, *, whole: bool = False, last: int = 99) -> dict[str, torch.Tensor]:
+    context = open_context(layout.root)
+    labelled, weak = segment.open_sources(context, "joint", whole=whole)
+    report = stop_at(last)
+    return segment.train_segmenter(context, "joint", labelled, weak, 0, identity, report, whole=whole)[1].state_dict()
+
+
+def test_a_cut_in_the_last_training_survives_that_the_first_is_done_again(copy: Layout, done: Layout) -> None:
+    """DVC removes what a stage made before it runs again: the choosing training comes again too, and clears up."""
+    with pytest.raises(KeyboardInterrupt):
+        train(copy, "x", whole=True, last=4)
+    train(copy, "x")
+    assert equal(train(copy, "x", whole=True), weights_of(done, "joint"))
+    assert not list((copy.out / "resume").glob("*"))
+
+
+def test_masks_of_another_training_are_never_taken(copy: Layout, done: Layout) -> None:
+    """Other params were tried in between and cut off after their masks, before their first resume file."""
+    with pytest.raises(KeyboardInterrupt):
+        train(copy, "x", last=4)
+    params = (copy.root / "params.yaml").read_text()
+    raw = yaml.safe_load(params)
+    raw["segment"]["optimiser"]["lr"] = 1.0
+    (copy.root / "params.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(KeyboardInterrupt):
+        train(copy, "y", last=2)
+    (copy.root / "params.yaml").write_text(params)
+    assert equal(train(copy, "x"), weights_of(done, "joint", "choosing"))
+
+
 def test_untagged_reads_no_tag(copy: Layout, done: Layout) -> None:
     """Other tags, the same network: bit for bit."""
     for area in list_areas(copy.tiles, "tags"):

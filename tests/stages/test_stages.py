@@ -21,7 +21,7 @@ from weakseg.core.errors import DataError, StageError
 from weakseg.core.layout import Layout
 from weakseg.core.params import ReportParams
 from weakseg.data.manifest import load_manifest
-from weakseg.data.store import list_areas, open_array
+from weakseg.data.store import list_areas, open_array, save_array
 from weakseg.evaluation.bootstrap import Interval
 from weakseg.evaluation.metrics import confusion_matrix, scores_of, to_json
 from weakseg.evaluation.objects import count_objects, object_scores
@@ -346,6 +346,14 @@ def test_tag_sources_need_n2(workspace: Path) -> None:
     run(workspace, "tiles")
     with pytest.raises(StageError, match=r"no N2 areas; .*skip segment@consistency"):
         run(workspace, "segment", "consistency")
+
+
+def test_an_oracle_needs_truth_of_n2(workspace: Path) -> None:
+    run(workspace, "tiles")
+    for area in ("t1", "t2"):
+        save_array(Layout(workspace).hidden, area, np.full((64, 64), IGNORE, np.uint8))
+    with pytest.raises(StageError, match=r"no mask of any of 2 N2 areas; .*take full out of sources"):
+        run(workspace, "segment", "full")
 
 
 def test_thresholds_need_a_holdout(workspace: Path) -> None:

@@ -7,6 +7,8 @@ the hold-out of N1 with the task (i) network that never saw it. So the training 
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -28,13 +30,15 @@ class MaskMaking:
         masks: folder of the masks in force, ``<area>.npy``; None before the first making.
     """
 
-    def __init__(self, context: Context, source: Source, seed: int) -> None:
+    def __init__(self, context: Context, source: Source, seed: int, training: str) -> None:
+        """``training``: its identity, as for its resume file; masks of another one are never taken for its own."""
         self.context, self.source, self.seed = context, source, seed
         params = context.params
         shares: Sequence[float] = params.joint.make_masks if ENTRIES[source].gives in MAKES_MASKS else ()
         self.steps = [round(share * params.segment.optimiser.steps) for share in shares]
         self.masks: Path | None = None
-        self._folder = context.layout.out / "resume" / f"segment-{source}-{seed}-masks"
+        digest = hashlib.blake2b(training.encode(), digest_size=8).hexdigest()
+        self._folder = context.layout.out / "resume" / f"segment-{source}-{seed}-masks" / digest
 
     def renew(self, model: Segmenter | None, step: int) -> None:
         """Make the masks of all N2 areas by this network, or take those that were made before this step (None).
@@ -50,9 +54,11 @@ class MaskMaking:
         machine.wait()
 
     def clear(self) -> None:
-        """Forget the masks of a training that has ended."""
-        if self.context.machine.is_main:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        """Forget the masks of a training that has ended, and the folder with the last."""
+        if self.context.machine.is_main and self._folder.is_dir():
+            shutil.rmtree(self._folder)
+            with contextlib.suppress(OSError):
+                self._folder.parent.rmdir()
 
     def _choice(self) -> Choice:
         path = self.context.layout.choices(self.source)

@@ -17,6 +17,7 @@ from weakseg.core.config import dump_yaml, find_anchors, load_commented, load_ya
 from weakseg.core.errors import DataError, ParamsError, StageError
 from weakseg.core.files import atomic_path
 from weakseg.core.layout import Layout
+from weakseg.core.methods import ORACLE
 from weakseg.core.params import load_params
 from weakseg.data.scenes.painting import write_scenes
 from weakseg.labels.box_files import import_boxes
@@ -247,7 +248,8 @@ def write_split(root: Path, counts: tuple[int, int, int], *, seed: int, every_cl
     """Draw N1, N2 and validation areas and write the lists into params.yaml; all else in the file stays.
 
     With ``every_class`` the draw is repeated until N1 holds every class of the scheme. Areas without a mask can
-    serve N2 alone: all of them go there, on top of those drawn.
+    serve N2 alone: all of them go there, on top of those drawn. Where N2 has no mask at all the oracle leaves
+    ``sources``.
     """
     layout, names = Layout(root), area_names(root)
     unlabelled = sorted(set(_image_infos(layout)) - set(names), key=lambda name: (len(name), name))
@@ -269,8 +271,14 @@ def write_split(root: Path, counts: tuple[int, int, int], *, seed: int, every_cl
         "tags": sorted(drawn[ends[0] : ends[1]], key=names.index) + unlabelled,
         "validation": sorted(drawn[ends[1] : ends[2]], key=names.index),
     }
-    text = set_values(layout.params.read_text(), {f"tiles.areas.{split}": areas for split, areas in lists.items()})
+    changes = {f"tiles.areas.{split}": areas for split, areas in lists.items()}
+    said = [f"{split}: {' '.join(areas)}" for split, areas in lists.items()]
+    sources = (load_yaml(layout.params) or {}).get("sources", [])
+    if ORACLE in sources and not set(lists["tags"]) & set(names):
+        changes["sources"] = [source for source in sources if source != ORACLE]
+        said.append(f"no area of N2 has a mask: there is no oracle, so {ORACLE} left sources")
+    text = set_values(layout.params.read_text(), changes)
     with atomic_path(layout.params) as temporary:
         temporary.write_text(text)
         load_params(temporary)
-    return "\n".join(f"{split}: {' '.join(areas)}" for split, areas in lists.items())
+    return "\n".join(said)

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from weakseg.core.classes import IGNORE
 from weakseg.core.errors import StageError
 from weakseg.core.files import atomic_path
-from weakseg.core.methods import ENTRIES, MAKES_MASKS, SELF_TAUGHT, TASK_I, Source
+from weakseg.core.methods import ENTRIES, MAKES_MASKS, ORACLE, SELF_TAUGHT, TASK_I, Source
 from weakseg.core.params import SegmentParams
 from weakseg.core.settings import training_settings
 from weakseg.data.areas import Area
@@ -165,12 +166,24 @@ def open_sources(context: Context, source: Source, *, whole: bool = False) -> tu
     if gives == "nothing":
         return labelled, []
     if gives == "truth":
-        return labelled + context.open_areas(context.tag_areas(), masks=layout.hidden), []
+        return labelled + _truth_of_n2(context), []
     if not context.tag_areas():
         raise StageError(
             "no N2 areas", expected="areas in tiles.areas.tags", cure=f"add some, or skip segment@{source}"
         )
     return labelled, open_weak(context, source, layout.labels_of(source) if gives == "masks" else None)
+
+
+def _truth_of_n2(context: Context) -> list[Area]:
+    """The N2 areas with their masks; StageError where none has one: an oracle of N1 alone would be task (i) again."""
+    areas = context.open_areas(context.tag_areas(), masks=context.layout.hidden)
+    if not any((np.asarray(area.mask) != IGNORE).any() for area in areas):
+        raise StageError(
+            f"no mask of any of {len(areas)} N2 areas",
+            expected="pixel truth of N2 for the oracle",
+            cure=f"take {ORACLE} out of sources in params.yaml: without truth there is no oracle",
+        )
+    return areas
 
 
 def open_weak(context: Context, source: Source, masks: Path | None) -> list[Area]:
@@ -213,7 +226,8 @@ def train_segmenter(
     typical = typical_shares(labelled, len(scheme), size) if self_taught else None
     plan = params.optimiser
     resume = context.layout.out / "resume" / f"segment-{source}-{seed}{'-whole' * whole}.pt"
-    making = MaskMaking(context, source, seed)
+    training = f"{identity} seed {seed}" + " whole" * whole
+    making = MaskMaking(context, source, seed, training)
 
     def dataset(rank: int, world: int) -> StepDataset:
         taught = open_weak(context, source, making.masks) if making.masks is not None else weak
@@ -248,7 +262,7 @@ def train_segmenter(
         seed=seed,
         machine=context.machine,
         resume_file=resume,
-        identity=f"{identity} seed {seed}" + " whole" * whole,
+        identity=training,
         evaluate=None if whole else lambda net: evaluate_holdout(context, net),  # type: ignore[arg-type]
         report=report,
         on_report=keep,  # type: ignore[arg-type]

@@ -216,8 +216,11 @@ def _train_and_measure(base: Context, wanted: Wanted) -> dict[str, Any]:
     layout = _place(base, variant, params, digest)
     context = Context(layout, params, machine_from_environment())
     started = time.monotonic()
-    labelled, weak = open_sources(context, variant.source)
-    _, model = train_segmenter(context, variant.source, labelled, weak, seed, digest, lambda _row, _step: None)
+    whole = params.segment.refit  # as what the tables report
+    labelled, weak = open_sources(context, variant.source, whole=whole)
+    _, model = train_segmenter(
+        context, variant.source, labelled, weak, seed, digest, lambda _row, _step: None, whole=whole
+    )
     validation = base.layout.validation
     areas = {name: open_area(validation, name, masks=validation / "labels") for name in list_areas(validation)}
     predictions, _ = predict_areas(context, model, areas, params.evaluate)

@@ -144,6 +144,7 @@ def fit(
         for begin, end in _spans(start, plan.steps, renew_at):
             passed = [cut for cut in renew_at if cut <= begin]
             if renew is not None and passed:
+                machine.agree(result.model)  # the ranks' running statistics may differ
                 renew(result.model if begin in passed else None, max(passed))
             loader = DataLoader(
                 dataset(machine.rank, machine.world),
