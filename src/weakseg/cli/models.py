@@ -188,7 +188,9 @@ def export(
     context: typer.Context,
     source: Annotated[str, typer.Argument(metavar="MODEL", help="Model file or models:/weakseg@champion.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="File, or folder of a bundle.")],
-    to: Annotated[str, typer.Option(help="onnx | torchscript | bundle")] = "onnx",
+    to: Annotated[
+        str, typer.Option(help="onnx | deepness (QGIS plugin) | pt2 (torch.export) | torchscript | bundle")
+    ] = "onnx",
     int8: Annotated[
         bool, typer.Option("--int8", help="For CPUs: 8-bit integers, checked on the workspace's hold-out.")
     ] = False,
@@ -196,29 +198,42 @@ def export(
         bool, typer.Option("--applicability", help="With a second output: how unlike the training every pixel is.")
     ] = False,
 ) -> None:
-    """Write a model for other programs and check it against this one."""
+    """Write a model for other programs, with a STAC item beside it, and check it against this one."""
     from functools import partial
 
     from weakseg.export.files import export_bundle, export_onnx, export_torchscript
+    from weakseg.export.fixed import SIDE, export_deepness, export_pt2
+    from weakseg.export.item import write_model_item
     from weakseg.registry.addresses import find_model
 
-    kinds = {"onnx": export_onnx, "torchscript": export_torchscript, "bundle": export_bundle}
-    if to not in kinds:
-        raise ParamsError(f"--to {to}", expected=" | ".join(kinds), cure="name one of them")
+    free = {"onnx": export_onnx, "torchscript": export_torchscript, "bundle": export_bundle}
+    fixed = {"deepness": export_deepness, "pt2": export_pt2}
+    if to not in free | fixed:
+        raise ParamsError(f"--to {to}", expected=" | ".join(free | fixed), cure="name one of them")
+    if applicability and to in fixed:
+        raise ParamsError(f"--applicability --to {to}", expected=" | ".join(free), cure="name one of them")
+    if to == "torchscript":
+        typer.echo("warning: PyTorch has deprecated TorchScript; --to pt2 is what it names instead", err=True)
     if int8:
         from weakseg.core.layout import Layout
         from weakseg.export.quantise import export_int8
 
         if applicability:
             raise ParamsError("--int8 --applicability", expected="one of the two", cure="leave one out")
-        if to == "torchscript":
-            raise ParamsError("--int8 --to torchscript", expected="onnx | bundle", cure="name one of them")
+        if to not in ("onnx", "bundle"):
+            raise ParamsError(f"--int8 --to {to}", expected="onnx | bundle", cure="name one of them")
         quantise = partial(export_int8, tiles=Layout(context.obj).tiles)
         model_file = find_model(context.obj, source)
         held = quantise(model_file, target) if to == "onnx" else export_bundle(model_file, target, write=quantise)
+        write_model_item(model_file, target, to)
         typer.echo(f"{target}: mIoU on the hold-out {held.after:.4f}, in float32 {held.before:.4f}")
         return
-    difference = kinds[to](find_model(context.obj, source), target, applicability=applicability)
+    model_file = find_model(context.obj, source)
+    if to in fixed:
+        difference = fixed[to](model_file, target)
+    else:
+        difference = free[to](model_file, target, applicability=applicability)
+    write_model_item(model_file, target, to, side=SIDE if to in fixed else None)
     typer.echo(f"{target}: largest difference of a probability {difference:.1e}")
 
 

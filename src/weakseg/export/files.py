@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -94,11 +94,11 @@ def export_onnx(model_file: Path, target: Path, *, applicability: bool = False) 
         import onnxruntime
     except ImportError as error:
         raise ParamsError("no onnxruntime", expected="the extra export", cure="install weakseg[export]") from error
-    network, scheme, content = _open(model_file, applicability)
+    network, scheme, content = open_network(model_file, applicability)
     names: dict[str, Any] = {"input_names": ["image"], "output_names": network.outputs}
     dynamic = {name: {0: "batch", 2: "height", 3: "width"} for name in ("image", *network.outputs)}
     with atomic_path(target) as temporary:
-        with _quiet():
+        with quiet():
             torch.onnx.export(
                 network,
                 (torch.zeros(_TRACED),),
@@ -108,19 +108,19 @@ def export_onnx(model_file: Path, target: Path, *, applicability: bool = False) 
                 dynamic_axes=dynamic,
                 **names,
             )
-        add_property(temporary, _settings(scheme, content))
+        add_properties(temporary, {SETTINGS: settings_text(scheme, content)})
         session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
-        return _check_parity(target, network, run_session(session))
+        return check_parity(target, network, run_session(session))
 
 
 def export_torchscript(model_file: Path, target: Path, *, applicability: bool = False) -> float:
     """Write one TorchScript file, traced; returns the largest difference of a probability, as :func:`export_onnx`."""
-    network, scheme, content = _open(model_file, applicability)
-    extra = {SETTINGS: _settings(scheme, content)}
-    with atomic_path(target) as temporary, _quiet(), torch.no_grad():
+    network, scheme, content = open_network(model_file, applicability)
+    extra = {SETTINGS: settings_text(scheme, content)}
+    with atomic_path(target) as temporary, quiet(), torch.no_grad():
         traced = torch.jit.trace(network, torch.zeros(_TRACED), check_trace=False)  # type: ignore[no-untyped-call]
         traced.save(str(temporary), _extra_files=extra)
-        return _check_parity(target, network, torch.jit.load(str(temporary)))  # type: ignore[no-untyped-call]
+        return check_parity(target, network, torch.jit.load(str(temporary)))  # type: ignore[no-untyped-call]
 
 
 @overload
@@ -135,7 +135,7 @@ def export_bundle(
     The folder needs neither weakseg nor torch. One that is there is replaced if it is a bundle, else refused. ``write``
     makes its ``model.onnx``, and what it says is returned.
     """
-    _, scheme, content = _open(model_file, applicability)
+    _, scheme, content = open_network(model_file, applicability)
     write = write or partial(export_onnx, applicability=applicability)
     if target.exists() and not (target / "model.onnx").is_file() and (target.is_file() or any(target.iterdir())):
         raise DataError(f"{target} is no bundle", expected="a new or empty folder", cure="choose another name")
@@ -154,7 +154,8 @@ def export_bundle(
     return said
 
 
-def _open(model_file: Path, applicability: bool = False) -> tuple[ExportNet, ClassScheme, dict[str, Any]]:
+def open_network(model_file: Path, applicability: bool = False) -> tuple[ExportNet, ClassScheme, dict[str, Any]]:
+    """The network of a model file as it is exported, its classes, and what else a user of it must know."""
     from weakseg.training.segmenter import load_segmenter
 
     model, content = load_segmenter(model_file)
@@ -172,18 +173,28 @@ def _open(model_file: Path, applicability: bool = False) -> tuple[ExportNet, Cla
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """torch warns of the tracer's limits; the parity check at other sizes tests what it warns of."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def _check_parity(target: Path, network: nn.Module, exported: Callable[[Tensor], Tensor | Sequence[Tensor]]) -> float:
+def check_parity(
+    target: Path,
+    network: nn.Module,
+    exported: Callable[[Tensor], Tensor | Sequence[Tensor]],
+    shapes: Sequence[tuple[int, int, int, int]] = _CHECKED,
+) -> float:
+    """The largest difference between the outputs of a network and of its export, on random images of some shapes.
+
+    Raises:
+        WeightsError: it is above 1e-4, or the shapes differ; ``target`` is for the error.
+    """
     generator = torch.Generator().manual_seed(0)
     worst = 0.0
     with torch.no_grad():
-        for shape in _CHECKED:
+        for shape in shapes:
             images = torch.randn(shape, generator=generator)
             for expected, found in zip(_outputs(network(images)), _outputs(exported(images)), strict=True):
                 if found.shape != expected.shape:
@@ -204,16 +215,17 @@ def _differs(target: Path, worst: float) -> NoReturn:
     )
 
 
-def _settings(scheme: ClassScheme, settings: dict[str, Any]) -> str:
+def settings_text(scheme: ClassScheme, settings: dict[str, Any]) -> str:
+    """Classes and preprocessing as JSON, as :mod:`weakseg.inference.model` reads them."""
     return json.dumps({**settings, **scheme.by_index().to_table()})
 
 
-def add_property(path: Path, text: str) -> None:
-    """Store the settings in an ONNX file, where ``predictors`` look for them."""
+def add_properties(path: Path, properties: Mapping[str, str]) -> None:
+    """Store metadata in an ONNX file; the settings are where ``predictors`` look for them."""
     import onnx
 
     model = onnx.load(path)
-    onnx.helper.set_model_props(model, {SETTINGS: text})
+    onnx.helper.set_model_props(model, dict(properties))
     onnx.save(model, path)
 
 

@@ -23,8 +23,8 @@ from weakseg.core.files import atomic_path
 from weakseg.data.crops.augment import Preprocessing, normalise
 from weakseg.data.store import list_areas, open_array
 from weakseg.evaluation.holdout import held_blocks, score_holdout
-from weakseg.export.files import add_property, export_onnx
-from weakseg.inference.model import SETTINGS, Predictor, load_predictor
+from weakseg.export.files import add_properties, export_onnx
+from weakseg.inference.model import Predictor, load_predictor
 from weakseg.inference.scene import PLAIN, sweep_windows
 from weakseg.training.machine import Machine
 from weakseg.training.segmenter import load_segmenter
@@ -93,7 +93,7 @@ def _quantise(source: Path, target: Path, crops: Iterator[dict[str, Any]]) -> No
             return next(crops, None)
 
     prepared = source.with_name("prepared.onnx")
-    text = {entry.key: entry.value for entry in onnx.load(source).metadata_props}[SETTINGS]
+    properties = {entry.key: entry.value for entry in onnx.load(source).metadata_props}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
@@ -107,7 +107,7 @@ def _quantise(source: Path, target: Path, crops: Iterator[dict[str, Any]]) -> No
             weight_type=QuantType.QInt8,
             nodes_to_quantize=pixel_nodes(onnx.load(prepared).graph),
         )
-    add_property(target, text)
+    add_properties(target, properties)
 
 
 def pixel_nodes(graph: Any) -> list[str]:

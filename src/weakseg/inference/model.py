@@ -22,6 +22,7 @@ from torch import Tensor
 from weakseg.core.classes import ClassScheme, parse_classes
 from weakseg.core.errors import ParamsError, WeightsError
 from weakseg.data.crops.augment import Preprocessing, normalise
+from weakseg.inference.fixed import at_side
 from weakseg.inference.scene import ONE_SCALE, View, mean_over_views
 from weakseg.networks.applicability import read_applicability
 from weakseg.training.checkpoints import scheme_of
@@ -62,7 +63,7 @@ class Predictor:
 def load_predictor(
     model_file: Path, views: Sequence[View], machine: Machine, *, scales: Sequence[float] = ONE_SCALE
 ) -> Predictor:
-    """Open a model file (.pt), an exported .onnx or TorchScript file, or the folder of a bundle.
+    """Open a model file (.pt), an exported .onnx, .pt2 or TorchScript file, or the folder of a bundle.
 
     ``views`` and ``scales`` are what probabilities are averaged over, as ``inference.mean_over_views`` has it.
 
@@ -85,6 +86,8 @@ def load_predictor(
         load = _load_bundle
     elif model_file.suffix.lower() == ".onnx":
         load = _load_onnx
+    elif model_file.suffix.lower() == ".pt2":
+        load = _load_pt2
     elif _is_torchscript(model_file):
         load = _load_torchscript
     return load(model_file, average, machine, digest.hexdigest())
@@ -151,7 +154,18 @@ def _load_bundle(folder: Path, average: Average, machine: Machine, digest: str) 
 def _load_onnx(model_file: Path, average: Average, machine: Machine, digest: str) -> Predictor:
     session = _open_session(model_file, machine)
     settings = _settings_in(model_file, session.get_modelmeta().custom_metadata_map.get(SETTINGS))
-    return _exported(run_session(session), settings, average, torch.device("cpu"), digest)
+    run = run_session(session)
+    if settings.get("side"):
+        run = at_side(run, settings["side"], one_by_one=True)
+    return _exported(run, settings, average, torch.device("cpu"), digest)
+
+
+def _load_pt2(model_file: Path, average: Average, machine: Machine, digest: str) -> Predictor:
+    kept, device = {SETTINGS: ""}, machine.torch_device()
+    program = torch.export.load(model_file, extra_files=kept)
+    settings, module = _settings_in(model_file, kept[SETTINGS]), program.module().to(device)
+    run = at_side(lambda images: (module(images),), settings["side"], one_by_one=False)
+    return _exported(run, settings, average, device, digest)
 
 
 def _load_torchscript(model_file: Path, average: Average, machine: Machine, digest: str) -> Predictor:
