@@ -35,7 +35,7 @@ def at_side(run: Run, side: int, *, one_by_one: bool) -> Run:
                 cure=f"pass --window {side} and no --scales above 1, or export --to onnx",
             )
         whole = F.pad(images, (0, side - width, 0, side - height), mode="replicate")
-        groups = [run(part) for part in (whole.split(1) if one_by_one else [whole])]
+        groups = [run(part) for part in (whole.chunk(len(whole)) if one_by_one else [whole])]
         return [torch.cat(parts)[..., :height, :width] for parts in zip(*groups, strict=True)]
 
     return run_padded

@@ -154,7 +154,7 @@ def _load_bundle(folder: Path, average: Average, machine: Machine, digest: str) 
 def _load_onnx(model_file: Path, average: Average, machine: Machine, digest: str) -> Predictor:
     session = _open_session(model_file, machine)
     settings = _settings_in(model_file, session.get_modelmeta().custom_metadata_map.get(SETTINGS))
-    run = run_session(session)
+    run: Callable[[Tensor], Sequence[Tensor]] = run_session(session)
     if settings.get("side"):
         run = at_side(run, settings["side"], one_by_one=True)
     return _exported(run, settings, average, torch.device("cpu"), digest)
