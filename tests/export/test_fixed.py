@@ -155,7 +155,7 @@ def test_the_command_writes_the_item_and_says_what_is_deprecated(tmp_path: Path)
     model = save_network(tmp_path / "m.pt", ENCDEC, seed=1, scale=1.0)
     done = CliRunner().invoke(app, ["export", str(model), str(tmp_path / "m.onnx")])
     assert done.exit_code == 0, done.output
-    assert (tmp_path / "m.stac.json").is_file()
+    assert (tmp_path / "m.onnx.stac.json").is_file()
     done = CliRunner().invoke(app, ["export", str(model), str(tmp_path / "m.ts"), "--to", "torchscript"])
     assert "deprecated TorchScript" in done.output
     for words in (["--to", "pt2", "--applicability"], ["--to", "deepness", "--int8"], ["--to", "banana"]):

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from weakseg.core.errors import ParamsError
 from weakseg.export.files import ExportNet, open_network
-from weakseg.maps.stac import CLASSIFICATION, class_objects, item_path, new_item, save_item
+from weakseg.maps.stac import CLASSIFICATION, class_objects, new_item, save_item
 
 MLM: Final = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
 _BANDS: Final = ("band_1", "band_2", "band_3")
@@ -22,7 +22,7 @@ _FORMATS: Final = {  # framework, kind of file, media type
 
 
 def write_model_item(model_file: Path, target: Path, kind: str, *, side: int | None = None) -> Path:
-    """Write ``NAME.stac.json`` beside an export; returns its path.
+    """Write ``m.onnx.stac.json`` beside the export ``m.onnx``; returns its path.
 
     Args:
         model_file: what was exported into ``target``, a file or the folder of a bundle.
@@ -54,7 +54,7 @@ def write_model_item(model_file: Path, target: Path, kind: str, *, side: int | N
         "mlm:artifact_type": artifact,
         "bands": [{"name": name} for name in _BANDS],
     }
-    return save_item(item, item_path(target))
+    return save_item(item, target.with_name(f"{target.name}.stac.json"))  # q.onnx and q.pt2 may lie side by side
 
 
 def _count(network: ExportNet) -> int:
