@@ -92,11 +92,13 @@ class Subject:
         self.bytes = (out / "model.pt").stat().st_size - file.stat().st_size
         self.predictor = load_predictor(out / "model.pt", PLAIN, machine)
         self.scheme = scheme_of(content)
+        assert self.predictor.with_index is not None, "the areas are too small for an area of applicability"
+        self.with_index = self.predictor.with_index
 
     def maps(self, image: Image) -> npt.NDArray[np.float32]:
         """Probabilities and, last, the index over its limit (C + 1, H, W), windows as predict cuts them."""
         options = {"window": 512, "overlap": 0.25, "batch": 4}
-        return sweep_windows(self.predictor.forward, image, machine=self.machine, **options)  # type: ignore[arg-type]
+        return sweep_windows(self.with_index, image, machine=self.machine, **options)  # type: ignore[arg-type]
 
 
 def areas_of(folder: Path, names: list[str], labels: Path) -> Iterator[tuple[Image, Image]]:

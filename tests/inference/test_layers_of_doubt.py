@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,10 @@ def halves(images: Tensor) -> Tensor:
     return torch.cat([first, 1 - first, 0.5 + 1.5 * (images[:, :1] > 127)], 1)
 
 
-def known(forward: object = halves, *, temperatures: tuple[float, ...] = (2.0, 2.0)) -> Predictor:
-    return Predictor(forward, TWO, 1.0, None, torch.device("cpu"), "digest", temperatures, True)  # type: ignore[arg-type]
+def known(forward: Callable[[Tensor], Tensor] = halves, *, temperatures: tuple[float, ...] = (2.0, 2.0)) -> Predictor:
+    return Predictor(
+        lambda images: forward(images)[:, :2], TWO, 1.0, None, torch.device("cpu"), "digest", temperatures, forward
+    )
 
 
 @pytest.fixture
@@ -136,17 +139,21 @@ def taught(path: Path, *, limit: float | None = None) -> Path:
 def test_the_index_is_of_the_image_as_it_is_whatever_the_views(tmp_path: Path, views: tuple[View, ...]) -> None:
     file = taught(tmp_path / "m.pt")
     image = torch.from_numpy(picture(70, 90))[None]
-    found, plain = (load_predictor(file, each, CPU).forward(image) for each in (views, PLAIN))
+    opened, unturned = (load_predictor(file, each, CPU) for each in (views, PLAIN))
+    assert opened.with_index is not None
+    assert unturned.with_index is not None
+    found, plain = opened.with_index(image), unturned.with_index(image)
     assert found.shape == (1, 6, 70, 90)
     torch.testing.assert_close(found[:, 5], plain[:, 5])
     torch.testing.assert_close(found[:, :5].sum(1), torch.ones(1, 70, 90))
-    opened = load_predictor(file, views, CPU)
-    assert (opened.temperatures, opened.applicable, opened.maps) == ((1.5, 1, 1, 2, 1), True, 6)
+    torch.testing.assert_close(opened.forward(image), found[:, :5], rtol=0, atol=0)
+    assert (opened.temperatures, opened.applicable) == ((1.5, 1, 1, 2, 1), True)
 
 
 def test_a_file_of_before_opens_and_its_confidence_is_as_the_network_says_it(tmp_path: Path) -> None:
     old = load_predictor(OLD, PLAIN, CPU)
-    assert (old.temperatures, old.applicable, old.maps) == ((), False, len(old.scheme))
+    assert (old.temperatures, old.applicable) == ((), False)
+    assert old.forward(torch.zeros(1, 3, 40, 40)).shape == (1, len(old.scheme), 40, 40)
 
 
 def test_the_command_says_the_share_and_refuses(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +83,13 @@ def test_presence_is_the_mean_of_the_likeliest_hundredth() -> None:
     maps[1, 10, 10:13] = 0.8  # three px of 400, of which four have a say
     np.testing.assert_allclose(presence(maps, (10, 10, 20, 20)), [0.0, 0.6], atol=1e-6)
     assert presence(maps, (10, 10, 1, 2)).tolist() == pytest.approx([0.0, 0.8])  # two px: both
+
+
+def test_a_network_that_knows_what_it_was_trained_on_guesses_classes_alone(folder: Path) -> None:
+    """Its applicability index is no class: guesses once failed where the model file had one."""
+    blind = Predictor(brightness, SCHEME, 1.0, None, torch.device("cpu"), "digest")
+    knowing = replace(blind, with_index=lambda images: torch.cat([brightness(images), 9.0 + images[:, :1]], 1))
+    image = np.full((40, 40, 3), 102, np.uint8)
+    maps = [predict_with(each, folder, machine_from_environment())("a", image) for each in (knowing, blind)]
+    assert maps[0].shape == (2, 40, 40)
+    np.testing.assert_array_equal(*maps)

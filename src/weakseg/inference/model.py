@@ -36,13 +36,13 @@ class Predictor:
     """A model ready to run.
 
     Attributes:
-        forward: uint8 images (B, 3, h, w) on the machine's device -> probabilities (B, C, h, w) float32, and as a last
-            layer, where ``applicable``, the dissimilarity index over its limit (``networks.applicability``).
+        forward: uint8 images (B, 3, h, w) on the machine's device -> probabilities (B, C, h, w) float32.
         scale: resampling of the training rasters; 0.5 halves the side.
         gsd: metres per px of the training rasters before that, None where it is unknown.
         digest: of the model file and of how it is run; a map is only ever continued by the same.
         temperatures: per class, of calibrated probabilities; () where the model has none.
-        applicable: whether the model knows what it was trained on.
+        with_index: as ``forward``, and as a last layer the dissimilarity index over its limit
+            (``networks.applicability``): (B, C + 1, h, w). None where the model does not know what it was trained on.
     """
 
     forward: Callable[[Tensor], Tensor]
@@ -52,12 +52,12 @@ class Predictor:
     device: torch.device
     digest: str
     temperatures: tuple[float, ...] = ()
-    applicable: bool = False
+    with_index: Callable[[Tensor], Tensor] | None = None
 
     @property
-    def maps(self) -> int:
-        """How many layers ``forward`` gives."""
-        return len(self.scheme) + self.applicable
+    def applicable(self) -> bool:
+        """Whether the model knows what it was trained on."""
+        return self.with_index is not None
 
 
 def load_predictor(
@@ -93,8 +93,8 @@ def load_predictor(
     return load(model_file, average, machine, digest.hexdigest())
 
 
-Seen = tuple[Tensor, Tensor | None]
-"""Of normalised images: probabilities (B, C, h, w), and the index over its limit (B, 1, h, w) where it is known."""
+Run = Callable[[Tensor, bool], Sequence[Tensor]]
+"""Normalised images, and whether to give the index -> probabilities (B, C, h, w) and, second, that (B, 1, h, w)."""
 Average = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
 """A network (normalised images -> probabilities) and images -> the mean probabilities over views and scales."""
 
@@ -109,13 +109,14 @@ def _load_checkpoint(model_file: Path, average: Average, machine: Machine, diges
     known = read_applicability(content.get("applicability"))  # files of before 2026-11-28 have none
     known = known and known.to(device)
 
-    def see(images: Tensor) -> Seen:
+    def run(images: Tensor, index: bool) -> list[Tensor]:
         encoded = network.encode(images)
-        return network.decode(encoded).float().softmax(1), None if known is None else known(encoded)
+        said = [network.decode(encoded).float().softmax(1)]
+        return [*said, known(encoded)] if index and known is not None else said
 
-    def forward(images: Tensor) -> Tensor:
+    def forward(images: Tensor, *, index: bool = False) -> Tensor:
         with torch.inference_mode(), machine.autocast():
-            return _with_index(see, average, normalise(images, preprocessing))
+            return _mean_of(run, average, normalise(images, preprocessing), index)
 
     return Predictor(
         forward,
@@ -125,23 +126,24 @@ def _load_checkpoint(model_file: Path, average: Average, machine: Machine, diges
         device,
         digest,
         tuple(content.get("temperatures") or ()),
-        known is not None,
+        None if known is None else partial(forward, index=True),
     )
 
 
-def _with_index(see: Callable[[Tensor], Seen], average: Average, images: Tensor) -> Tensor:
-    """Mean probabilities of normalised images and, below them, the index of the images as they are, if it is known."""
-    plain: list[Tensor | None] = []
+def _mean_of(run: Run, average: Average, images: Tensor, index: bool) -> Tensor:
+    """Mean probabilities of normalised images and, if it is asked for, below them the index of the images as they are."""
+    found: list[Tensor] = []
 
-    def run(view: Tensor) -> Tensor:
-        probabilities, index = see(view)
-        if view is images:  # the view that is neither turned nor resized, where there is one
-            plain.append(index)
+    def see(view: Tensor) -> Tensor:
+        plain = view is images  # neither turned nor resized; not every choice of views has it
+        probabilities, *rest = run(view, index and plain)
+        found.extend(rest)
         return probabilities
 
-    maps = average(run, images)
-    index = plain[0] if plain else see(images)[1]
-    return maps if index is None else torch.cat([maps, index], 1)
+    maps = average(see, images)
+    if not index:
+        return maps
+    return torch.cat([maps, found[0] if found else run(images, True)[1]], 1)
 
 
 def _load_bundle(folder: Path, average: Average, machine: Machine, digest: str) -> Predictor:
@@ -191,20 +193,16 @@ def _exported(
 ) -> Predictor:
     """A predictor of a network that takes normalised images and gives probabilities and, if asked for, the index."""
     preprocessing = Preprocessing(tuple(settings["mean"]), tuple(settings["std"]))
-    applicable = bool(settings.get("applicable"))
 
-    def see(images: Tensor) -> Seen:
-        outputs = run(images)
-        return outputs[0], outputs[1] if applicable else None
-
-    def forward(images: Tensor) -> Tensor:
+    def forward(images: Tensor, *, index: bool = False) -> Tensor:
         with torch.inference_mode():
-            return _with_index(see, average, normalise(images, preprocessing))
+            return _mean_of(lambda x, both: run(x)[: 1 + both], average, normalise(images, preprocessing), index)
 
     table = {key: settings[key] for key in ("classes", "ignored")}
     scheme, scale = parse_classes(table, "the model file"), float(settings["scale"])
     temperatures = tuple(settings.get("temperatures") or ())
-    return Predictor(forward, scheme, scale, settings["gsd"], device, digest, temperatures, applicable)
+    with_index = partial(forward, index=True) if settings.get("applicable") else None
+    return Predictor(forward, scheme, scale, settings["gsd"], device, digest, temperatures, with_index)
 
 
 def _open_session(path: Path, machine: Machine) -> Any:

@@ -106,10 +106,11 @@ def check_options(predictor: Predictor, source: Source, target: Path, options: O
     if options.batch < 1:
         raise ParamsError(f"batch {options.batch}", expected=">= 1", cure="mend it")
     rows = shared_rows(cover_starts(grid.height, options.window, options.overlap), min(options.window, grid.height))
-    needed = 4 * (predictor.maps + 1) * rows * grid.width
+    maps = len(predictor.scheme) + predictor.applicable
+    needed = 4 * (maps + 1) * rows * grid.width
     if needed > MAX_BUFFER:
         raise ParamsError(
-            f"{rows} shared rows over {grid.width} columns and {predictor.maps} maps: {needed / 2**20:.0f} MiB",
+            f"{rows} shared rows over {grid.width} columns and {maps} maps: {needed / 2**20:.0f} MiB",
             expected=f"at most {MAX_BUFFER / 2**20:.0f} MiB of rows in memory",
             cure="take a smaller --window or --overlap, or cut the raster into strips with gdal_translate -srcwin",
         )

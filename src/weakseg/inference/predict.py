@@ -260,12 +260,12 @@ def run_predictor(
         _refuse_unlike(source, unlike, options)
         return Summary(target, -(-source.height // BLOCK), 0, time.monotonic() - began, layers, unlike)
     spool = Spool(target.with_name(f".{target.name}.part"), identity, source, fresh=not options.resume)
-    resumed, windows, kinds = spool.finished, 0, _kinds(predictor, options, always=predictor.applicable)
+    resumed, windows, kinds = spool.finished, 0, _kinds(options, always=predictor.applicable)
     try:
         for path in options.outputs(target):
             remove_leftovers(path)
         if resumed < spool.bands:
-            sweep = _sweep_of(predictor, source, grid, options)
+            sweep = _sweep_of(predictor, source, grid, options, kinds)
             with _progress(source, resumed, quiet) as advance, spool.writing() as write:
                 for band in _predict_bands(predictor, sweep, kinds, resumed * BLOCK):
                     write(band)
@@ -290,8 +290,9 @@ def predict_layers(predictor: Predictor, source: Source, options: Options, *, gs
         of them where the raster has no data.
     """
     grid = plan_grid(source.height, source.width, choose_scale(predictor, source, gsd))
-    sweep = _sweep_of(predictor, source, grid, options)
-    layers = np.concatenate(list(_predict_bands(predictor, sweep, _kinds(predictor, options), 0)), axis=1)
+    kinds = _kinds(options)
+    sweep = _sweep_of(predictor, source, grid, options, kinds)
+    layers = np.concatenate(list(_predict_bands(predictor, sweep, kinds, 0)), axis=1)
     with open_reader(source) as reader:
         valid = reader.valid((0, 0, source.height, source.width))
     if valid is not None:
@@ -299,13 +300,14 @@ def predict_layers(predictor: Predictor, source: Source, options: Options, *, gs
     return layers
 
 
-def _sweep_of(predictor: Predictor, source: Source, grid: Grid, options: Options) -> WindowSweep:
-    kind = MosaicSweep if isinstance(source, Mosaic) else WindowSweep
-    return kind(
-        predictor.forward,
+def _sweep_of(predictor: Predictor, source: Source, grid: Grid, options: Options, kinds: Sequence[Kind]) -> WindowSweep:
+    sweep = MosaicSweep if isinstance(source, Mosaic) else WindowSweep
+    with_index = predictor.with_index if "applicability" in kinds else None
+    return sweep(
+        with_index or predictor.forward,
         source,
         grid,
-        maps=predictor.maps,
+        maps=len(predictor.scheme) + (with_index is not None),
         window=options.window,
         overlap=options.overlap,
         batch=options.batch,
@@ -313,7 +315,7 @@ def _sweep_of(predictor: Predictor, source: Source, grid: Grid, options: Options
     )
 
 
-def _kinds(predictor: Predictor, options: Options, *, always: bool = False) -> tuple[Kind, ...]:
+def _kinds(options: Options, *, always: bool = False) -> tuple[Kind, ...]:
     """The layers to make, in order; ``always`` with applicability, whether it has a file or not."""
     wanted = options.files(Path())
     return tuple(kind for kind in KINDS if kind in wanted or (always and kind == "applicability"))

@@ -82,7 +82,7 @@ class ModelTiles:
             predictor.forward,
             self.source,
             self.grid,
-            maps=predictor.maps,
+            maps=len(self.scheme),
             window=options.window,
             overlap=options.overlap,
             batch=1,
@@ -121,7 +121,7 @@ class ModelTiles:
                 expected="a closer look, or a map that is there",
                 cure="zoom in, or predict the raster and serve its map",
             )
-        sums = np.zeros((self.predictor.maps + 1, rows.stop - rows.start, columns.stop - columns.start), np.float32)
+        sums = np.zeros((len(self.scheme) + 1, rows.stop - rows.start, columns.stop - columns.start), np.float32)
         for top, left in itertools.product(tops, lefts):
             maps = self._window(top, left)
             if maps is None:
