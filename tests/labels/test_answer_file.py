@@ -74,8 +74,8 @@ def test_what_is_taken_back_is_not_in_force(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("left", "kept"),
-    [(b'{"id": "a2", "event": "ans', 1), (b"", 1), (None, 2)],
-    ids=["cut off", "whole", "whole but for the end of its line"],
+    [(b'{"id": "a2", "event": "ans', 1), (b"\0\0\0\0", 1), (b"", 1), (None, 2)],
+    ids=["cut off", "never written", "whole", "whole but for the end of its line"],
 )
 def test_what_a_power_failure_leaves_of_a_line_goes(tmp_path: Path, left: bytes | None, kept: int) -> None:
     path = tmp_path / "answers.jsonl"
@@ -167,6 +167,29 @@ def test_an_answer_without_sense_is_refused_and_nothing_written(
     assert path.read_bytes() == b""
 
 
+def edited(**changes: Any) -> str:
+    """A second answer, whose line somebody has changed by hand."""
+    return json.dumps(answer("a2", present=("car",), unsure=()).to_json() | changes)
+
+
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_last_line_that_a_hand_has_spoilt_is_not_dropped(tmp_path: Path, end: str) -> None:
+    """Not even where the editor leaves out its end, as a power failure does."""
+    path = tmp_path / "answers.jsonl"
+    spoilt = json.dumps(answer().to_json()) + "\n" + edited()[:-1] + ",}" + end
+    path.write_text(spoilt)
+    for read in (lambda: read_answers(path, ISPRS), lambda: AnswerFile(path, ISPRS)):
+        with pytest.raises(DataError, match=r"line 2: JSONDecodeError"):
+            read()
+    assert path.read_text() == spoilt
+
+
+def test_a_line_twice_is_one_answer_as_two_branches_may_leave_it(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_text((json.dumps(answer().to_json() | {"guess": None}) + "\n") * 2)
+    assert read_answers(path, ISPRS) == [answer()]
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -174,6 +197,12 @@ def test_an_answer_without_sense_is_refused_and_nothing_written(
         ('{"event": "answer"}', "line 2: KeyError: 'row'"),
         ('{"id": "x", "event": "boxes"}', "line 2: event 'boxes'"),
         (json.dumps(answer("a2", present=("roof",)).to_json()), "line 2: class 'roof'"),
+        (edited(row=3.7), "line 2: row 3.7"),
+        (edited(guess=[1]), "line 2: TypeError"),
+        (edited(presnt=["car"]), "line 2: presnt ['car']"),
+        (edited(annotator="Ana "), "line 2: annotator 'Ana '"),
+        (edited(id="a1"), "line 2: id 'a1' a second time"),
+        (json.dumps(undo("a1").to_json() | {"of": "a1"}), "line 2: of 'a1'"),
     ],
 )
 def test_a_strange_line_is_named(tmp_path: Path, line: str, words: str) -> None:

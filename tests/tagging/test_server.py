@@ -409,7 +409,10 @@ def test_without_its_model_the_page_says_so(workspace: Path, serve: Callable[...
 
 
 def start(workspace: Path, port: int = 0) -> tuple[subprocess.Popen[str], str]:
-    command = [sys.executable, "-m", "weakseg", "--root", str(workspace), "tag", "--model", "none", "--port", str(port)]
+    # a background job of a shell script inherits SIGINT ignored, and so would the server
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import weakseg.__main__"
+    options = ["--root", str(workspace), "tag", "--model", "none", "--port", str(port)]
+    command = [sys.executable, "-c", heard, *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     assert process.stdout is not None
     return process, process.stdout.readline().strip()

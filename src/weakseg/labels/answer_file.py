@@ -25,22 +25,25 @@ def read_answers(path: Path, classes: ClassScheme) -> list[TagAnswer]:
     """The answers of a file that are in force; none where there is no file.
 
     Raises:
-        DataError: a line that is no answer, with its number, or one about a class that is not among ``classes``. The
-            rest of a last line that was cut off by a power failure is left out: nobody was told that it was kept.
+        DataError: a line that is no answer, with its number, one about a class that is not among ``classes``, or one
+            with the id of another that says something else. The rest of a last line that was cut off by a power failure
+            is left out: nobody was told that it was kept.
     """
     return in_force(_parse(path, path.read_bytes(), classes)) if path.is_file() else []
 
 
 def _parse(path: Path, content: bytes, classes: ClassScheme) -> list[Event]:
     lines = content.split(b"\n")
-    if not _whole(lines[-1]):
+    if _cut_off(lines[-1]):
         lines.pop()
-    events: list[Event] = []
+    events: dict[str, Event] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            events.append(event_from(json.loads(line), classes))
+            event = event_from(json.loads(line), classes)
+            if events.setdefault(event.id, event) != event:
+                raise DataError(f"id {event.id!r} a second time", expected="one of its own", cure="give it another id")
         except (ValueError, KeyError, TypeError, DataError) as error:
             reason = error.found if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
             raise DataError(
@@ -48,15 +51,12 @@ def _parse(path: Path, content: bytes, classes: ClassScheme) -> list[Event]:
                 expected="an answer that weakseg tag wrote, about classes of classes.yaml",
                 cure="take the line out, or bring back the classes that it names",
             ) from error
-    return events
+    return list(events.values())
 
 
-def _whole(line: bytes) -> bool:
-    """Whether a line without an end is whole all the same (an editor may have left out the end)."""
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
+def _cut_off(line: bytes) -> bool:
+    """Whether a line without an end is the rest of one; else an editor has left out the end, and no line is dropped."""
+    return not line.rstrip().endswith(b"}")
 
 
 class AnswerFile:
@@ -134,11 +134,11 @@ class AnswerFile:
         rest = content.rsplit(b"\n", 1)[-1]
         if not rest:
             return
-        if _whole(rest):
-            self._write(b"\n")
-        else:
+        if _cut_off(rest):
             os.ftruncate(self._file, len(content) - len(rest))
             os.fsync(self._file)
+        else:
+            self._write(b"\n")
 
 
 def _sync_folder(folder: Path) -> None:
