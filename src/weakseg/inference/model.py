@@ -131,7 +131,7 @@ def _load_checkpoint(model_file: Path, average: Average, machine: Machine, diges
 
 
 def _mean_of(run: Run, average: Average, images: Tensor, index: bool) -> Tensor:
-    """Mean probabilities of normalised images and, if it is asked for, below them the index of the images as they are."""
+    """Mean probabilities of normalised images and, where asked for, below them the index of the images as they are."""
     found: list[Tensor] = []
 
     def see(view: Tensor) -> Tensor:
