@@ -144,4 +144,6 @@ def test_the_whole_file_of_version_0_1_gives_the_demo_of_today() -> None:
     today.pop("sources")
     assert found["segment"]["augment"].pop("scale") == [0.7, 1.4]  # its own zoom
     today["segment"]["augment"].pop("scale")
+    assert {budget.pop("source") for budget in found["label_cost"]["budgets"]} == {"consistency"}  # and its recipe
+    assert {budget.pop("source") for budget in today["label_cost"]["budgets"]} == {"auto"}
     assert found == today

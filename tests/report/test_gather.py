@@ -72,6 +72,9 @@ def test_label_costs(tmp_path: Path) -> None:
     point = {"budget_name": "all", "source": "full", "cost_hours": 30, "miou": 0.5, "seeds": [0, 1]}
     path.write_text(json.dumps({"curve": [point, point | {"seeds": 3}]}))
     assert content.read_costs(path) == [CostPoint("all", "full", 30.0, 0.5, 2), CostPoint("all", "full", 30.0, 0.5, 3)]
+    assert content.read_cost_words(path) == []
+    path.write_text(json.dumps({"curve": [], "advice": "Label boxes.", "priced": "prices: tags 1 s", "runs": {}}))
+    assert content.read_cost_words(path) == ["prices: tags 1 s", "Label boxes."]
     path.write_text(json.dumps({"curve": [{"source": "full"}]}))
     with pytest.raises(StageError, match=r"no curve of label costs \(KeyError: 'budget_name'\); expected .*curve"):
         content.read_costs(path)

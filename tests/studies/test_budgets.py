@@ -20,7 +20,7 @@ from weakseg.labels.box_files import read_boxes
 from weakseg.labels.tag_table import read_tags
 from weakseg.studies import apart, budgets
 from weakseg.studies.budget_workspace import prepare_workspace
-from weakseg.studies.budgets import run_label_cost, stages_of
+from weakseg.studies.budgets import named_budgets, run_label_cost, stages_of
 
 SIZES = dict.fromkeys(("p1", "p2", "t1", "t2", "v1"), (64, 64))
 BUDGETS = [
@@ -90,6 +90,40 @@ def test_stages_of_a_source() -> None:
     assert stages_of("boxes") == [
         *("tiles", "segment@pixel", "teacher", "boxes", "pseudo@boxes", "segment@boxes", "evaluate@boxes")
     ]
+    assert stages_of("joint")[:6] == ["tiles", "classifier", "cam", "crf", "irnet", "single_stage"]
+    untagged = ["tiles", "experts", "segment@pixel", "choice@joint", "segment@joint", "evaluate@joint"]
+    assert stages_of("joint", tagged=False) == untagged
+
+
+def test_a_budget_trains_what_the_workspace_trains(workspace: Path) -> None:
+    path = workspace / "params.yaml"
+
+    def sources(*names: str, source: str = "auto") -> list[str]:
+        edit(workspace, label_cost={"budgets": [BUDGETS[0] | {"source": source}, BUDGETS[2] | {"source": "auto"}]})
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"sources": list(names)}))
+        return [budget.source for budget in named_budgets(load_params(path))]
+
+    assert sources("pixel", "full", "untagged", "joint") == ["joint", "joint"]
+    assert sources("pixel", "consistency", "teacher") == ["consistency", "consistency"]
+    assert sources("pixel", "teacher", "cam", source="boxes") == ["boxes", "teacher"]
+    with pytest.raises(ParamsError, match=r"budgets of source auto, sources pixel, full; expected .*such as joint"):
+        sources("pixel", "full")
+
+
+def test_joint_without_tags_trains_without_its_experts(workspace: Path, tmp_path: Path) -> None:
+    layout, _ = prepared(workspace, tmp_path / "none", source="joint")
+    assert load_params(layout.params).fused.experts == ()
+    layout, _ = prepared(workspace, tmp_path / "some", source="joint", tags=0.5)
+    assert load_params(layout.params).fused.experts == ("irnet", "single_stage")
+
+
+@pytest.mark.slow
+def test_joint_with_boxes_and_no_tags_is_a_point(workspace: Path) -> None:
+    edit(workspace, label_cost={"budgets": [BUDGETS[1] | {"source": "auto", "boxes": 1.0}]})
+    points, said = run_label_cost(workspace, steps=2)
+    assert (points[0].source, points[0].labels.tag_crops) == ("joint", 0)
+    assert points[0].labels.boxes > 0
+    assert said[0].startswith("prices: tags 1.00 s per class and crop (literature: ")
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +151,8 @@ def test_curve_and_advice_are_written(measured: Layout) -> None:
     said = (measured.root / "said.txt").read_text().splitlines()
     assert said[-1] == report["advice"]
     assert said[0].startswith("one area")
+    assert said[-2] == report["priced"]
+    assert report["prices"]["tag"] == {"seconds": 1.0, "source": "literature: Bearman et al. 2016, 20 s for 20 classes"}
     assert report["runs"]["one area"]["steps"] == 2
     for suffix in ("svg", "png"):
         assert (measured.reports / "curves" / f"label_cost.{suffix}").stat().st_size > 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from weakseg.core.params import BudgetParams, LabelCostParams
 from weakseg.evaluation.bootstrap import Interval
+from weakseg.labels.prices import Price, price_labels
 from weakseg.studies.label_cost import (
     KINDS,
     Gain,
@@ -18,16 +20,18 @@ from weakseg.studies.label_cost import (
     advice,
     cost_hours,
     curve_lines,
+    describe_prices,
     draw_curve,
     marginal_gains,
 )
 
-PRICES = LabelCostParams(
+ASSUMED = LabelCostParams(
     pixel_seconds_per_megapixel=2575.0,
     tag_seconds_per_class=1.0,
     box_seconds=7.0,
     budgets=(BudgetParams(name="a", source="pixel", pixel=1, tags=0.0, boxes=0.0),),
 )
+PRICES = price_labels([], ASSUMED)
 NAMES = ("road", "car")
 
 
@@ -45,6 +49,13 @@ def test_costs_by_hand() -> None:
     assert cost_hours(Labels(0, 0, 720, 0), 5, PRICES) == 1.0  # 5 s a crop
     assert cost_hours(Labels(0, 0, 0, 3600), 5, PRICES) == 7.0
     assert cost_hours(Labels(2, 1_000_000, 720, 3600), 5, PRICES) == pytest.approx(8 + 2575 / 3600)
+    timed = replace(PRICES, tag=Price(0.25, "median of 812 answers of 2 annotators"))
+    assert cost_hours(Labels(0, 0, 720, 0), 5, timed) == 0.25
+    assert describe_prices(timed) == (
+        "prices: tags 0.25 s per class and crop (median of 812 answers of 2 annotators); boxes 7.0 s each (literature: "
+        "Papadopoulos et al. 2017, extreme clicking); pixels 2575 s per megapixel (literature: Cordts et al. 2016, "
+        "Cityscapes, 1.5 h for 2.1 Mpx)"
+    )
 
 
 def test_gains_are_steps_in_one_kind_within_one_source() -> None:
@@ -107,10 +118,13 @@ def test_picture_has_a_line_per_kind_and_is_the_same_twice(tmp_path: Path) -> No
         **{"pixel_areas": ["p1", "p3"], "tag_crops": ["p3", "t"], "boxes": ["p3", "b"]},
     }
     assert set(lines) == set(KINDS)
-    svg, png = draw_curve(points, tmp_path)
+    svg, png = draw_curve(points, tmp_path, tags_by="median of 812 answers")
     first = svg.read_bytes()
     assert png.read_bytes()[:4] == b"\x89PNG"
-    assert all(f"<!-- {text} -->".encode() in first for text in ("p1", "more tagged crops", "more boxes"))
-    draw_curve(points, tmp_path)
+    assert all(
+        f"<!-- {text} -->".encode() in first
+        for text in ("p1", "more tagged crops", "more boxes", "(seconds of a tag: median of 812 answers)")
+    )
+    draw_curve(points, tmp_path, tags_by="median of 812 answers")
     assert svg.read_bytes() == first
     assert sorted(path.name for path in tmp_path.iterdir()) == ["label_cost.png", "label_cost.svg"]

@@ -99,11 +99,12 @@ def label_cost(
     steps: Annotated[int | None, typer.Option(min=1, help="Most steps of a training; without it all.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Train only this budget now; may be given again.")] = None,
 ) -> None:
-    """Train at the budgets of the section `label_cost`, draw mIoU against labelling hours, say what to label next."""
+    """Train at the budgets of the section `label_cost`, draw mIoU against hours, say what an hour more buys."""
     from weakseg.studies.budgets import run_label_cost
 
-    points, sentence = run_label_cost(context.obj, steps=steps, only=only or ())
+    points, sentences = run_label_cost(context.obj, steps=steps, only=only or ())
     for point in points:
         spread = f"{min(point.seeds):.3f} to {max(point.seeds):.3f} ({len(point.seeds)})"
         typer.echo(f"{point.name:24} {point.hours:8.2f} h   mIoU {point.miou:.3f}   seeds {spread}")
-    typer.echo(sentence)
+    for sentence in sentences:
+        typer.echo(sentence)

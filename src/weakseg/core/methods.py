@@ -6,6 +6,7 @@ these. The order is that of the tables. Layer 0: no torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -92,6 +93,12 @@ def label_of(source: str) -> str:
     """A source in the words of the table."""
     entry = ENTRIES.get(source)
     return entry.label if entry and entry.label else f"task (ii): {source}"
+
+
+def recipe_of(sources: Sequence[str]) -> str | None:
+    """The source of these that makes most of tags: joint where it is there, then consistency, then masks; else None."""
+    learns = [entry.name for entry in TABLE if entry.gives in ("all", "tags", "masks")]
+    return next((name for name in reversed(learns) if name in sources), None)
 
 
 def stages_before(name: str) -> tuple[str, ...]:

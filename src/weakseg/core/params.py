@@ -182,7 +182,7 @@ class BudgetParams(Section):
     """One point of the label-cost curve: what somebody has labelled, and how it is trained on."""
 
     name: str
-    source: Source
+    source: Source | Literal["auto"]  # auto: what the workspace trains, joint before consistency before masks
     pixel: Count  # areas with pixel labels; beyond N1 they come from N2 areas that have masks
     tags: Share  # of the tag crops of N2
     boxes: Share  # of the N2 areas, each searched for the classes of the section boxes
@@ -195,7 +195,7 @@ class BudgetParams(Section):
 
 
 class LabelCostParams(Section):
-    """`weakseg label-cost`: what labels cost an annotator, and the budgets to compare."""
+    """`weakseg label-cost`: what labels cost where nobody has been timed, and the budgets to compare."""
 
     pixel_seconds_per_megapixel: Positive  # of the raw raster, every pixel given a class
     tag_seconds_per_class: Positive  # one yes or no about one class of one crop

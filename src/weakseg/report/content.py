@@ -149,6 +149,7 @@ class Page:
         confusions: int64 (C, C) by source, rows truth.
         curve_name: what ``curves`` shows, e.g. "mIoU on the hold-out inside N1".
         tuning: the last study of `weakseg tune`; None where there is none.
+        costs_said: sentences about ``costs``: what labels cost and who says so, what an hour more buys.
         measured: class areas of a map of `weakseg areas`; None where there are none.
         validation, weak: scenes of validation and N2 areas; the first layer is the image.
         validation_all, weak_all: how many areas there are, shown or not.
@@ -170,6 +171,7 @@ class Page:
     tuning: Tuning | None = None
     measured: MeasuredAreas | None = None
     costs: list[CostPoint] = field(default_factory=list)
+    costs_said: list[str] = field(default_factory=list)
     validation: list[Scene] = field(default_factory=list)
     weak: list[Scene] = field(default_factory=list)
     validation_all: int = 0

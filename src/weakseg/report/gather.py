@@ -64,6 +64,7 @@ def gather_page(
         tuning=read_tuning(layout.reports / "tuning"),
         measured=read_measured(layout.report("areas")),
         costs=read_costs(layout.report("label_cost")),
+        costs_said=read_cost_words(layout.report("label_cost")),
         validation=validation,
         validation_all=len(reports[TASK_I].areas),
         weak=weak_scenes(context, audits),
@@ -196,6 +197,12 @@ def read_costs(path: Path) -> list[CostPoint]:
             expected='{"curve": [{"budget_name", "source", "cost_hours", "miou", "seeds"}, ...]}',
             cure="measure it again, or delete the file",
         ) from error
+
+
+def read_cost_words(path: Path) -> list[str]:
+    """What the same report says of its prices and of an hour more; [] where it has not run, or is of before."""
+    content = json.loads(path.read_text()) if path.is_file() else {}
+    return [str(content[key]) for key in ("priced", "advice") if content.get(key)]
 
 
 def read_measured(path: Path) -> MeasuredAreas | None:

@@ -11,6 +11,7 @@ from weakseg.core.classes import ClassScheme
 from weakseg.core.config import save_yaml
 from weakseg.core.errors import ParamsError
 from weakseg.core.layout import Layout
+from weakseg.core.methods import ENTRIES
 from weakseg.core.params import BudgetParams, Params, load_params
 from weakseg.labels.box_files import read_boxes
 from weakseg.labels.box_table import BoxTable, boxes_from_mask, join_boxes, write_boxes
@@ -121,6 +122,8 @@ def budget_params(
     raw: dict[str, Any] = params.model_dump(mode="json")
     raw["tiles"]["tag_source"] = "csv"
     raw["tiles"]["areas"] |= {"pixel": pixel, "tags": rest}
+    if budget.tags == 0 and ENTRIES[budget.source].gives == "all":
+        raw["fused"]["experts"] = []  # they learn from tags alone
     if budget.boxes > 0:
         raw["boxes"] |= {"source": "file", "constrain": True}
     else:

@@ -1,6 +1,6 @@
 """What labels cost, what they bring, and what to label next: numbers, one picture and one sentence.
 
-Costs are an annotator's hours by assumed times per label (section ``label_cost`` of params.yaml); what labels bring is
+Costs are an annotator's hours by the prices of ``labels.prices``, which `weakseg tag` measures; what labels bring is
 the mIoU on the validation areas of networks trained at several budgets. :mod:`weakseg.studies.budgets` trains them.
 """
 
@@ -15,9 +15,9 @@ from typing import Any, Final
 import numpy as np
 
 from weakseg.core.files import atomic_path
-from weakseg.core.params import LabelCostParams
 from weakseg.evaluation.bootstrap import Interval, paired_bootstrap
 from weakseg.evaluation.metrics import Confusion
+from weakseg.labels.prices import LabelPrices
 
 KINDS: Final = {"pixel_areas": "pixel areas", "tag_crops": "tagged crops", "boxes": "boxes"}
 COLOURS: Final = {
@@ -100,14 +100,19 @@ class Gain:
         return Interval(self.miou.value / self.hours, self.miou.low / self.hours, self.miou.high / self.hours)
 
 
-def cost_hours(labels: Labels, classes: int, prices: LabelCostParams) -> float:
+def cost_hours(labels: Labels, classes: int, prices: LabelPrices) -> float:
     """Hours of an annotator: pixels by their area, tags by class and crop, boxes by the piece."""
-    seconds = (
-        labels.pixels / 1e6 * prices.pixel_seconds_per_megapixel
-        + labels.tag_crops * classes * prices.tag_seconds_per_class
-        + labels.boxes * prices.box_seconds
+    tags, boxes = labels.tag_crops * prices.crop_seconds(classes), labels.boxes * prices.box.seconds
+    return (prices.pixel_seconds(labels.pixels) + tags + boxes) / 3600
+
+
+def describe_prices(prices: LabelPrices) -> str:
+    """One sentence: the seconds of each kind of label, and who says so."""
+    return (
+        f"prices: tags {prices.tag.seconds:.2f} s per class and crop ({prices.tag.source}); boxes "
+        f"{prices.box.seconds:.1f} s each ({prices.box.source}); pixels {prices.megapixel.seconds:.0f} s per megapixel "
+        f"({prices.megapixel.source})"
     )
-    return seconds / 3600
 
 
 def marginal_gains(points: Sequence[Point], names: Sequence[str], *, draws: int, seed: int) -> list[Gain]:
@@ -162,8 +167,11 @@ def _rate(gain: Gain) -> str:
     return f"{rate.value:+.4f} [{rate.low:+.4f}, {rate.high:+.4f}]"
 
 
-def draw_curve(points: Sequence[Point], folder: Path) -> list[Path]:
-    """Write label_cost.svg and label_cost.png: mIoU against hours, a line per kind of label, seeds as bars."""
+def draw_curve(points: Sequence[Point], folder: Path, *, tags_by: str) -> list[Path]:
+    """Write label_cost.svg and label_cost.png: mIoU against hours, a line per kind of label, seeds as bars.
+
+    ``tags_by``: who says how long a tag takes.
+    """
     import matplotlib
 
     matplotlib.use("agg")
@@ -178,7 +186,7 @@ def draw_curve(points: Sequence[Point], folder: Path) -> list[Path]:
         spread = [[point.miou - min(point.seeds)], [max(point.seeds) - point.miou]]
         axes.errorbar([point.hours], [point.miou], yerr=spread, fmt="o", color=colour, capsize=3)
         axes.annotate(point.name, (point.hours, point.miou), xytext=(6, 5), textcoords="offset points", fontsize=8)
-    axes.set_xlabel("hours of labelling (assumed times per label)")
+    axes.set_xlabel(f"hours of labelling\n(seconds of a tag: {tags_by})")
     axes.set_ylabel("mIoU on the validation areas")
     axes.margins(x=0.12, y=0.12)
     axes.grid(alpha=0.3)
