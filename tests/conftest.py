@@ -23,8 +23,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import yaml
+from hypothesis import settings
 
 from weakseg.core.classes import IGNORE, ISPRS
+
+settings.register_profile("weakseg", deadline=None)  # 200 ms say nothing on a shared machine
+settings.load_profile("weakseg")
 
 PROJECT = Path(__file__).parents[1]
 SIDE, CELL = 64, 16

@@ -30,7 +30,7 @@ def test_confusion_by_hand_drops_ignore() -> None:
 
 
 @given(st.integers(1, 31), st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_confusion_counts_each_labelled_pixel_once(classes: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     truth = np.where(rng.random((17, 23)) < 0.2, 255, rng.integers(0, classes, (17, 23))).astype(np.uint8)
@@ -140,7 +140,7 @@ def test_erosion_of_a_straight_edge_and_of_the_rim() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_erosion_equals_its_definition(seed: int, radius: int) -> None:
     rng = np.random.default_rng(seed)
     mask = np.kron(rng.choice([0, 1, 255], (4, 4)), np.ones((5, 4))).astype(np.uint8)

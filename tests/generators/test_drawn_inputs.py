@@ -87,7 +87,7 @@ def test_grey_pngs_of_four_bits_hold_their_values(tmp_path: Path) -> None:
 def test_every_drawn_delivery_can_be_written(tmp_path: Path) -> None:
     seen = []
 
-    @settings(max_examples=20, database=None, deadline=None, derandomize=True)
+    @settings(max_examples=20, database=None, derandomize=True)
     @given(st.data())
     def draw(data: st.DataObject) -> None:
         case = data.draw(KINDS["imports"].strategy)

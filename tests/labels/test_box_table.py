@@ -73,7 +73,7 @@ def test_bits_are_cleared_outside_complete_boxes_alone() -> None:
     assert (box_bits(2, 2, [], ["car"], ISPRS) == 31 & ~(1 << CAR)).all()  # searched, and nothing found
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6))
 def test_boxes_of_a_mask_never_forbid_its_truth(seed: int, min_pixels: int) -> None:
     rng = np.random.default_rng(seed)

@@ -56,7 +56,7 @@ NAME = st.text("ab ;,|\"'Aé", min_size=1, max_size=5)
 
 
 @given(st.lists(NAME, min_size=1, max_size=5, unique=True), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_what_is_written_is_read_back_or_refused(known: list[str], data: st.DataObject) -> None:
     names = data.draw(st.lists(st.sampled_from(known), unique=True))
     try:

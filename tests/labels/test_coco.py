@@ -271,7 +271,7 @@ def annotate(style: str, x: float, y: float, w: float, h: float) -> dict[str, An
     }[style]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.floats(3, 20), st.floats(3, 12), st.floats(2, 9), st.floats(2, 7)), min_size=1, max_size=4),
     st.lists(st.sampled_from(STYLES), min_size=4, max_size=4),

@@ -397,7 +397,7 @@ def test_a_shapefile_without_a_crs_and_a_broken_file_are_refused(tmp_path: Path,
 # ---- property: no pixel of an object is forbidden, no box is larger than its object -------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(

@@ -33,7 +33,7 @@ def test_grid_by_hand() -> None:
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_grid_covers_every_pixel_once_by_near_equal_parts(height: int, width: int, size: int) -> None:
     windows = tags.window_grid(height, width, size)
     cover = np.zeros((height, width), int)
@@ -63,7 +63,7 @@ def test_tags_by_hand_with_threshold() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 1.0, 12.5, 40.0]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_tags_equal_brute_force_on_any_windows(seed: int, min_share: float) -> None:
     mask = patchwork(seed, 40, 33)
     rng = np.random.default_rng(seed)
@@ -115,7 +115,7 @@ def test_allowed_raster_holds_thirty_one_classes() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(3, 25), st.sampled_from([0.0, 10.0]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_tags_never_forbid_what_is_there(seed: int, size: int, min_share: float) -> None:
     mask = patchwork(seed, 31, 44)
     windows = tags.window_grid(31, 44, size) + tags.window_grid(31, 44, size + 3)

@@ -147,3 +147,11 @@ def test_the_whole_file_of_version_0_1_gives_the_demo_of_today() -> None:
     assert {budget.pop("source") for budget in found["label_cost"]["budgets"]} == {"consistency"}  # and its recipe
     assert {budget.pop("source") for budget in today["label_cost"]["budgets"]} == {"auto"}
     assert found == today
+
+
+def test_a_seed_is_that_of_every_network_and_nothing_else_changes() -> None:
+    plain, seeds = (dict(leaves(parse_yaml(build_params("dubai", seed)[0]))) for seed in (None, 7))
+    changed = {path: seeds[path] for path in plain if plain[path] != seeds[path]}
+    assert changed == {"classifier.seed": 7, "irnet.seed": 7, "single_stage.seed": 7, "segment.seeds": [7]}
+    drawn = [path for path in plain if path.rpartition(".")[2] in ("seed", "seeds") and path not in changed]
+    assert sorted(drawn) == ["report.seed", "tune.seed"]

@@ -34,10 +34,11 @@ from weakseg.pipeline.context import write_report
 from weakseg.registry.promotion import evidence_of, model_card, numbers_of
 from weakseg.registry.versions import Gates, check_gates
 from weakseg.report import gather as page_content
+from weakseg.report import table
 from weakseg.report.comparison import compare_evaluations
 from weakseg.report.content import Audit, Page
 from weakseg.report.render import render_page
-from weakseg.stages import evaluate, report
+from weakseg.stages import evaluate
 
 SOURCES = ("pixel", "cam", "full")
 OPTIONS = ReportParams(draws=20, seed=0)
@@ -160,9 +161,9 @@ def test_results_and_report_json(drawn: Drawn, place: Place) -> None:
     """Read with the class table of the workspace, whatever the order of each report: the columns are in its order."""
     place.fill(place.right, drawn.turned_names, drawn.turned)
     write(place.right, "cam", drawn.names, drawn.matrices["cam"])
-    reports = report.read_evaluations(place.right, drawn.names)
-    rows = [report.compare(source, reports, OPTIONS) for source in SOURCES]
-    text = report.render(rows, {})
+    reports = table.read_evaluations(place.right, drawn.names)
+    rows = [table.compare(source, reports, OPTIONS) for source in SOURCES]
+    text = table.render(rows, {})
     shown = dict(zip(SOURCES, table_of(text), strict=True))
     assert text.splitlines()[0].split(" | ")[3 : 3 + len(drawn.names)] == list(drawn.names)
     for source, row in zip(SOURCES, rows, strict=True):
@@ -172,7 +173,7 @@ def test_results_and_report_json(drawn: Drawn, place: Place) -> None:
             assert shown[source][name] == f"{value:.3f}"
             assert written["iou"][name] == pytest.approx(value)
     with pytest.raises(StageError, match=r"cam\.json has classes .*; expected .*other"):
-        report.read_evaluations(place.right, [*drawn.names[1:], "other"])
+        table.read_evaluations(place.right, [*drawn.names[1:], "other"])
 
 
 @settings(max_examples=25)
@@ -207,13 +208,13 @@ def test_gates_metrics_and_card(drawn: Drawn, place: Place) -> None:
     )
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(drawn=schemes())
 def test_page(drawn: Drawn, place: Place) -> None:
     """Table of results, the chart of each class and the confusion matrices, as a reader sees them."""
     place.fill(place.right, drawn.turned_names, drawn.turned)
-    reports = report.read_evaluations(place.right, drawn.names)
-    rows = [page_content.row_of(report.compare(s, reports, OPTIONS)) for s in SOURCES]
+    reports = table.read_evaluations(place.right, drawn.names)
+    rows = [page_content.row_of(table.compare(s, reports, OPTIONS)) for s in SOURCES]
     colours = tuple((20 * index, 0, 0) for index in range(1, len(drawn.names) + 1))
     html = render_page(
         Page(
@@ -239,7 +240,7 @@ def test_page(drawn: Drawn, place: Place) -> None:
             assert f"<title>{label_of(source)}: {counted(drawn.matrices[source])[index]:.3f}</title>" in chart
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(order=st.permutations(range(4)), seed=st.integers(0, 99))
 def test_what_evaluate_measures(order: list[int], seed: int) -> None:
     """The same maps under a class table in another order: every number of the report is the same by name."""

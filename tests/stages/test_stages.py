@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -19,17 +18,15 @@ import yaml
 from weakseg.core.classes import IGNORE, ISPRS
 from weakseg.core.errors import DataError, StageError
 from weakseg.core.layout import Layout
-from weakseg.core.params import ReportParams
 from weakseg.data.manifest import load_manifest
 from weakseg.data.store import list_areas, open_array, save_array
-from weakseg.evaluation.bootstrap import Interval
 from weakseg.evaluation.metrics import confusion_matrix, scores_of, to_json
 from weakseg.evaluation.objects import count_objects, object_scores
-from weakseg.evaluation.reports import AuditReport, EvaluationReport, parse_evaluation
+from weakseg.evaluation.reports import EvaluationReport
 from weakseg.methods.pseudo import pseudo_mask
 from weakseg.methods.scores import load_scores
 from weakseg.pipeline.context import open_context
-from weakseg.stages import report, segment, tiles
+from weakseg.stages import segment, tiles
 from weakseg.training.checkpoints import load_checkpoint
 
 PLAN = [
@@ -366,88 +363,3 @@ def test_thresholds_need_a_holdout(workspace: Path) -> None:
 def test_report_needs_task_i(workspace: Path) -> None:
     with pytest.raises(StageError, match="no report of source pixel"):
         run(workspace, "report")
-
-
-# ---- the report's numbers -------------------------------------------------------------------------------------------
-
-OPTIONS = ReportParams(draws=200, seed=0)
-
-
-def evaluated(right: int, wrong: int, **changes: Any) -> EvaluationReport:
-    """A report of three areas with two classes, ``right`` pixels on the diagonal, as it comes back from JSON."""
-    matrix = [[right, wrong], [wrong, right]]
-    iou = right / (right + 2 * wrong)
-    content: dict[str, Any] = {
-        **{"classes": ["road", "car"], "validation_data": "h"},
-        **{"miou": iou, "iou": {"road": iou, "car": None}, "oa": 0.5, "mf1": 0.5, "miou_eroded": None},
-        **{"iou_batch_mean": 0.5, "selection": "last", **changes},
-        "miou_over_seeds": {"mean": iou, "low": iou - 0.01, "high": iou + 0.01, "count": 3},
-        "areas": {name: {"confusion": matrix} for name in "abc"},
-    }
-    return parse_evaluation(json.dumps(content), "a report", cure="none")
-
-
-def test_gain_and_gap_by_hand() -> None:
-    """IoU 0.5 for task (i), 0.8 for task (ii), 1.0 for the oracle: 0.3 / 0.5 of the gap."""
-    reports = {"pixel": evaluated(2, 1), "cam": evaluated(8, 1), "full": evaluated(9, 0)}
-    row = report.compare("cam", reports, OPTIONS)
-    assert row["gain"].value == pytest.approx(0.3)
-    assert row["gap_closed"].value == pytest.approx(0.6)
-    assert (row["gap_closed"].low, row["gap_closed"].high) == (pytest.approx(0.6), pytest.approx(0.6))
-    pixel, full = (report.compare(name, reports, OPTIONS) for name in ("pixel", "full"))
-    assert (pixel["gain"], pixel["gap_closed"], full["gap_closed"]) == (None, None, None)
-    assert full["gain"].value == pytest.approx(0.5)
-    del reports["full"]
-    assert report.compare("cam", reports, OPTIONS)["gap_closed"] is None
-
-
-def test_what_tags_add_to_seeing_the_images_by_hand() -> None:
-    """IoU 2/3 for untagged, 0.8 with tags; task (i) and the oracle have no tags to speak of."""
-    reports = {"pixel": evaluated(2, 1), "untagged": evaluated(4, 1), "cam": evaluated(8, 1), "full": evaluated(9, 0)}
-    gains = {name: report.compare(name, reports, OPTIONS)["gain_by_tags"] for name in reports}
-    assert gains["cam"].value == pytest.approx(0.8 - 2 / 3)
-    assert (gains["pixel"], gains["untagged"], gains["full"]) == (None, None, None)
-    assert (
-        report.render([report.compare("cam", reports, OPTIONS)], {})
-        .splitlines()[2]
-        .endswith("| +0.300 [+0.300, +0.300] | +0.133 [+0.133, +0.133] | 60 % [60, 60] |")
-    )
-
-
-def test_table_shows_missing_numbers_as_dashes() -> None:
-    reports = {"pixel": evaluated(2, 1), "cam": evaluated(8, 1), "full": evaluated(9, 0)}
-    rows = [report.compare(name, reports, OPTIONS) for name in reports]
-    lines = report.render(rows, {}).splitlines()
-    assert (
-        lines[0]
-        == "| source | mIoU | seeds | road | car | OA | mIoU eroded | gain over (i) | over untagged | gap closed |"
-    )
-    assert lines[1].count("---") == lines[0].count("|") - 1
-    assert lines[2] == "| task (i): N1 pixels | 0.500 | 0.490 to 0.510 (3) | 0.500 | - | 0.500 | - | - | - | - |"
-    assert lines[3].endswith("| +0.300 [+0.300, +0.300] | - | 60 % [60, 60] |")
-    assert lines[3].startswith("| task (ii): cam |")
-    assert lines[4].startswith("| oracle: N1 + N2 pixels |")
-    assert lines[4].endswith("| +0.500 [+0.500, +0.500] | - | - |")
-    assert "not comparable" not in "\n".join(lines)
-
-
-def test_selection_on_validation_marks_the_table() -> None:
-    reports = {"pixel": evaluated(2, 1, selection="validation")}
-    assert "chosen on the validation areas" in report.render([report.compare("pixel", reports, OPTIONS)], {})
-
-
-def test_audits_are_appended() -> None:
-    rows = [report.compare("pixel", {"pixel": evaluated(2, 1)}, OPTIONS)]
-    scores = {"coverage": 0.75, "accuracy": None, "miou": 0.5, "iou": {"road": 0.5, "car": float("nan")}}
-    audit = AuditReport.model_validate(scores)
-    assert report.render(rows, {"cam": audit}).splitlines()[-1] == "| cam | 0.750 | - | 0.500 | 0.500 | - |"
-
-
-def test_intervals_in_words() -> None:
-    nan = math.nan
-    assert report._interval(None, signed=True) == "-"
-    assert report._interval(Interval(-0.0214, nan, nan), signed=True) == "-0.021"
-    assert report._interval(Interval(0.5, 0.4, 0.6), signed=False) == "0.500 [0.400, 0.600]"
-    assert report._percent(Interval(nan, nan, nan)) == "-"
-    assert report._percent(Interval(0.5, nan, nan)) == "gap not established"
-    assert report._percent(Interval(-0.25, -0.5, 0.1)) == "-25 % [-50, 10]"

@@ -49,8 +49,11 @@ def _launcher() -> list[str]:
 def init(
     context: typer.Context,
     config: Annotated[str | None, typer.Option(help=f"A preset ({', '.join(PRESETS)}) or a params file.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of all networks; `weakseg results --also` pools such workspaces.")
+    ] = None,
 ) -> None:
     """Make a workspace at --root: params.yaml from CONFIG, dvc.yaml, DVC's own folder. Without CONFIG: renew one."""
     from weakseg.pipeline.workspace import create_workspace
 
-    typer.echo(create_workspace(context.obj, config))
+    typer.echo(create_workspace(context.obj, config, seed))

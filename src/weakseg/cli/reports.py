@@ -37,11 +37,15 @@ def objects(
 def results(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="Where to keep the run, for instance results/demo.")],
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(help="A workspace of the same pipeline with another seed, pooled into one table."),
+    ] = None,
 ) -> None:
     """Keep a finished run: its tables, numbers and maps, and the machine that made them, for git."""
     from weakseg.report.results import save_results
 
-    typer.echo(f"{folder}: {', '.join(save_results(context.obj, folder))}")
+    typer.echo(f"{folder}: {', '.join(save_results(context.obj, folder, also or ()))}")
 
 
 @app.command()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import cv2
 import numpy as np
@@ -269,6 +269,21 @@ def over_seeds(values: Iterable[float]) -> Spread:
     if not known:
         return Spread(math.nan, math.nan, math.nan, 0)
     return Spread(math.fsum(known) / len(known), min(known), max(known), len(known))
+
+
+def average_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean over seeds of every number, keeping the nesting of ``iou`` and ``f1``; NaN is left out as in over_seeds.
+
+    Args:
+        rows: the scores of each seed's network; all have the keys of the first.
+    """
+    mean: dict[str, Any] = {}
+    for key, value in rows[0].items():
+        if isinstance(value, Mapping):
+            mean[key] = average_scores([row[key] for row in rows])
+        else:
+            mean[key] = over_seeds([row[key] for row in rows]).mean
+    return mean
 
 
 def to_json(value: object) -> object:

@@ -36,10 +36,24 @@ def presets() -> list[str]:
     return [BASE, *sorted(file.stem for file in PIPELINE.glob("*.yaml") if file.stem not in (BASE, "dvc"))]
 
 
-def build_params(config: str) -> tuple[str, str]:
+def seeded(tree: Any, seed: int) -> Any:
+    """Params, as nested mappings, in which every network of the pipeline has this one seed; the same object.
+
+    The seeds of the bootstrap and of Optuna stay: they draw no network.
+    """
+    for section in ("classifier", "irnet", "single_stage"):
+        tree[section]["seed"] = seed
+    tree["segment"]["seeds"] = [seed]
+    return tree
+
+
+def build_params(config: str, seed: int | None = None) -> tuple[str, str]:
     """The text of a whole params.yaml from a preset's name or the path of a file, and a sentence on what has moved.
 
     Its head is the preset's; all other comments are the base's, which speak of keys, not of values.
+
+    Args:
+        seed: of all networks from the classifier to the student, in place of the preset's.
 
     Raises:
         ParamsError: no such preset or file, a path that the base lacks, or values that the params refuse.
@@ -49,6 +63,8 @@ def build_params(config: str) -> tuple[str, str]:
     tree = load_commented(text)
     for layer in layers:
         _merge(tree, layer, "", config)
+    if seed is not None:
+        seeded(tree, seed)
     head = next((found for file in reversed(files) if (found := _head(file.read_text(encoding="utf-8")))), _head(text))
     merged = dump_yaml(tree)
     check_params(parse_yaml(merged), config)

@@ -34,23 +34,26 @@ DVC_IGNORES = "__pycache__/\n*.pyc\n"  # else every import would be a change of 
 SUFFIXES = (".tif", ".tiff", ".png")
 
 
-def create_workspace(root: Path, config: str | None) -> str:
+def create_workspace(root: Path, config: str | None, seed: int | None = None) -> str:
     """Fill ``root`` with params.yaml, dvc.yaml, a link to the code and a DVC repository; returns what to do next.
 
     Args:
         root: a new workspace, or an old one to bring up to date, whose params.yaml keeps its values.
         config: a preset or a params file (:func:`weakseg.pipeline.presets.build_params`); None for an old workspace.
+        seed: of all networks of a new workspace, in place of the preset's.
 
     Raises:
-        StageError: ``config`` for an old workspace, or none for a new one.
+        StageError: ``config`` for an old workspace, or none for a new one; ``seed`` for an old one.
         ParamsError: ``config`` is no preset, or holds what the params refuse.
     """
     layout = Layout(root)
     if config is None:
+        if seed is not None:
+            raise StageError(f"seed {seed} without a preset", expected="a new workspace", cure="say --config")
         return renew_workspace(layout)
     if layout.params.exists():
         raise StageError(f"{layout.params} is there", expected="a new workspace", cure="choose another --root")
-    text, said = build_params(config)
+    text, said = build_params(config, seed)
     root.mkdir(parents=True, exist_ok=True)
     layout.params.write_text(text)
     if not (root / ".gitignore").exists():

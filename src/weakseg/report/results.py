@@ -11,7 +11,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from weakseg.core.layout import Layout
 from weakseg.core.methods import ORACLE, TASK_I, UNTAGGED, label_of
 from weakseg.data.store import list_areas, open_array
 from weakseg.report.figures import draw_sheet
+from weakseg.report.pooled import pool_runs
 from weakseg.tracking import provenance
 
 TABLES: Final = ("results.md", "report.json", "ablation.md", "ablation.json", "label_cost.json", "single_stage.md")
@@ -30,24 +31,30 @@ MACHINE, PICTURE = "machine.json", "maps.jpg"
 CAPS: Final = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "WEAKSEG_THREADS", "WEAKSEG_PRECISION", "WEAKSEG_DEVICE")
 
 
-def save_results(root: Path, folder: Path) -> list[str]:
+def save_results(root: Path, folder: Path, also: Sequence[Path] = ()) -> list[str]:
     """Copy the finished run of the workspace ``root`` into ``folder``, whole or not at all; what is written, sorted.
 
     Tables that the workspace does not have (an ablation, label costs) stay as they are in ``folder``.
 
+    Args:
+        also: workspaces of the same pipeline with other seeds (``weakseg init --seed``), pooled with it into one table.
+
     Raises:
-        StageError: the workspace has no report.json or results.md yet.
+        StageError: a workspace has no report.json or results.md yet, or another of them differs in more than seeds.
     """
     layout = Layout(root)
-    missing = [name for name in TABLES[:2] if not (layout.reports / name).is_file()]
-    if missing:
-        raise StageError(f"no {layout.reports / missing[0]}", expected="a finished run", cure="run `dvc repro` first")
+    for workspace in (root, *also):
+        reports = Layout(workspace).reports
+        if missing := [name for name in TABLES[:2] if not (reports / name).is_file()]:
+            raise StageError(f"no {reports / missing[0]}", expected="a finished run", cure="run `dvc repro` first")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         staged = Path(scratch)
         for name in TABLES:
             if (layout.reports / name).is_file():
                 shutil.copyfile(layout.reports / name, staged / name)
+        if also:
+            pool_runs((root, *also), staged)
         (staged / MACHINE).write_text(json.dumps(machine_facts(root), indent=2) + "\n")
         draw_maps(layout, staged / PICTURE)
         names = sorted(path.name for path in staged.iterdir())

@@ -22,6 +22,7 @@ from weakseg.data.store import fingerprint, list_areas, save_array
 from weakseg.evaluation.calibration import Reliability, calibrate, reliability_of
 from weakseg.evaluation.metrics import (
     Confusion,
+    average_scores,
     confusion_matrix,
     erode_boundaries,
     iou_batch_mean,
@@ -74,7 +75,7 @@ def run(root: Path, source: Source) -> None:
                 )
         if not context.machine.is_main:
             return
-        found = average(by_seed) | {
+        found = average_scores(list(by_seed.values())) | {
             "classes": scheme.names,
             "areas": {
                 name: {**scores_of(matrix, scheme.names), "confusion": matrix} for name, matrix in pooled.items()
@@ -204,18 +205,6 @@ def measure(
         "oa_eroded": eroded["oa"],
         "iou_batch_mean": batch_mean,
     }
-
-
-def average(by_seed: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Mean over seeds of every number, keeping the nesting of ``iou`` and ``f1``."""
-    rows = list(by_seed.values())
-    mean: dict[str, Any] = {}
-    for key, value in rows[0].items():
-        if isinstance(value, dict):
-            mean[key] = {name: over_seeds([row[key][name] for row in rows]).mean for name in value}
-        else:
-            mean[key] = over_seeds([row[key] for row in rows]).mean
-    return mean
 
 
 def save_predictions(folder: Path, predictions: Predictions) -> None:
