@@ -79,25 +79,36 @@ define real
 	test -d work/$(1)/data/images || $(RUN) python -m weakseg --root work/$(1) data import $(IMAGES) $(LABELS) \
 	  --classes dubai
 	cd work/$(1) && ../../$(RUN) dvc repro
-	$(RUN) python -m weakseg --root work/$(1) results results/$(1)
 endef
 
-dubai: install  ## make dubai IMAGES=... LABELS=...
-	$(call real,dubai72,dubai)
+# of the workspaces $(1)_seed0 to 2, which are the whole pipeline each, from the classifier on
+define pooled
+	$(RUN) python -m weakseg --root work/$(1)_seed0 results results/$(2) --also work/$(1)_seed1 --also work/$(1)_seed2
+endef
+
+dubai_seed%: install
+	$(call real,$@,dubai --seed $*)
+
+dubai: dubai_seed0 dubai_seed1 dubai_seed2  ## make dubai IMAGES=... LABELS=...: about an hour of a core per seed
+	$(call pooled,dubai,dubai72)
 
 dubai_encdec: install  ## make dubai_encdec IMAGES=... LABELS=...: the brief's networks
 	$(call real,dubai72_encdec,dubai_encdec)
+	$(RUN) python -m weakseg --root work/dubai72_encdec results results/dubai72_encdec
 
 dubai_gpu: install  ## make dubai_gpu IMAGES=... LABELS=...: the brief's networks in full, on a GPU
 	$(call real,dubai72_gpu,dubai_gpu)
+	$(RUN) python -m weakseg --root work/dubai72_gpu results results/dubai72_gpu
 
-demo_seeds: export WEAKSEG_THREADS ?= 1
-demo_seeds: install  ## make demo's table over three seeds
-	test -f work/demo_seeds/params.yaml || $(RUN) python -m weakseg --root work/demo_seeds init --config demo_seeds
-	test -f work/demo_seeds/data.dvc || cp data.dvc work/demo_seeds/
-	$(RUN) python -m weakseg --root work/demo_seeds data ensure
-	cd work/demo_seeds && ../../$(RUN) dvc repro
-	$(RUN) python -m weakseg --root work/demo_seeds results results/demo_seeds
+demo_seed%: export WEAKSEG_THREADS ?= 1
+demo_seed%: install
+	test -f work/$@/params.yaml || $(RUN) python -m weakseg --root work/$@ init --config demo --seed $*
+	test -f work/$@/data.dvc || cp data.dvc work/$@/
+	$(RUN) python -m weakseg --root work/$@ data ensure
+	cd work/$@ && ../../$(RUN) dvc repro
+
+demo_seeds: demo_seed0 demo_seed1 demo_seed2  ## make demo's table over three seeds of the whole pipeline
+	$(call pooled,demo,demo_seeds)
 
 clean:  ## remove what the pipeline made; data and environment stay
 	rm -rf out mlruns mlflow.db

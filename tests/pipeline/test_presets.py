@@ -23,7 +23,7 @@ def write(path: Path, text: str) -> str:
 
 
 def test_there_are_presets() -> None:
-    assert presets() == ["base", "demo", "demo_seeds", "dubai", "dubai_encdec", "dubai_gpu", "vaihingen"]
+    assert presets() == ["base", "demo", "dubai", "dubai_encdec", "dubai_gpu", "vaihingen"]
 
 
 @pytest.mark.parametrize("name", presets())
@@ -56,7 +56,7 @@ def test_dubai_encdec_is_dubai_but_for_its_own_lines() -> None:
     dubai, encdec = (dict(leaves(parse_yaml(build_params(name)[0]))) for name in ("dubai", "dubai_encdec"))
     changed = {path for path in dubai.keys() | encdec.keys() if dubai.get(path) != encdec.get(path)}
     assert "segment.network.name" in changed
-    assert len(changed) == 19
+    assert len(changed) == 18
     assert (encdec["tiles.areas.pixel"], encdec["students.batch"]) == (dubai["tiles.areas.pixel"], 8)
 
 
