@@ -106,15 +106,39 @@ def import_(
 @app.command()
 def tags(
     context: typer.Context,
-    size: Annotated[int, typer.Option(help="Side of a tag crop, px of the raw image.")] = 200,
+    files: Annotated[list[Path] | None, typer.Argument(help="Files of tags from other programs (--from).")] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", help="Program of the files: label-studio, cvat, via, fiftyone; else as they show."),
+    ] = None,
+    field: Annotated[
+        str | None, typer.Option(help="Control, attribute or field with the classes, where there are several.")
+    ] = None,
+    names: Annotated[
+        Path | None, typer.Option("--map", help="YAML of `name: class` lines; null leaves a name out.")
+    ] = None,
+    unmarked: Annotated[
+        Literal["absent", "unknown"] | None, typer.Option(help="What a class is that was not marked of a crop.")
+    ] = None,
+    annotator: Annotated[str | None, typer.Option(help="Who it was, where the files name nobody.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Files win over what tags.csv knows already.")] = False,
+    size: Annotated[int | None, typer.Option(help="Side of a tag crop, px of the raw image; 200 from masks.")] = None,
     min_share: Annotated[float, typer.Option(help="Percent of a crop that makes a class present; 0: any pixel.")] = 0.0,
     write: Annotated[bool, typer.Option(help="Write data/tags/tags.csv; without it only the table is shown.")] = False,
 ) -> None:
-    """Derive crop tags from the masks, and show what tags say per crop size: presence, entropy, co-occurrence."""
+    """Bring tags in from other programs; or derive them from the masks, and show what they say per crop size."""
     from weakseg.pipeline.workspace import describe_tags, write_mask_tags
 
+    if files:
+        from weakseg.tagging.exchange import TagImport, import_tags
+
+        how = TagImport(from_, field, names, unmarked, annotator, replace)
+        typer.echo(import_tags(context.obj, files, how))
+        return
+    if from_ is not None:
+        raise ParamsError(f"--from {from_} without files", expected="files of tags", cure="name them")
     if write:
-        typer.echo(write_mask_tags(context.obj, size=size, min_share=min_share))
+        typer.echo(write_mask_tags(context.obj, size=size or 200, min_share=min_share))
     typer.echo(describe_tags(context.obj, min_share=min_share))
 
 

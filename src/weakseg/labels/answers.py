@@ -16,8 +16,8 @@ from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import DataError
 from weakseg.labels.tags import Window, check_inside
 
-MODES: Final = ("crop", "grid")
-"""One crop at a time with all classes, or many crops at once for one class."""
+MODES: Final = ("crop", "grid", "file")
+"""One crop at a time with all classes, many crops at once for one class, or a file of another program without times."""
 _LONGEST_NAME: Final = 60
 _MOST_SECONDS: Final = 86_400.0
 
@@ -36,8 +36,9 @@ class TagAnswer:
         annotator: name of the person.
         time: when it was written, ISO 8601 in UTC.
         seconds: that the annotator looked at it; pauses do not count. Of a grid: the time of the page, shared out.
-        mode: "crop" or "grid".
-        batch: answers of one grid page share it; else empty.
+            0 where nobody knows.
+        mode: one of :data:`MODES`.
+        batch: answers of one grid page share it; of another program, its name; else empty.
         guess: probability of each class by ``model``, as it was shown; empty where none was.
         model: digest of the model that guessed, or empty.
     """
@@ -86,7 +87,9 @@ class TagAnswer:
             raise DataError(f"annotator {self.annotator!r}", expected="no blanks around, and NFC", cure="mend the name")
         if not (math.isfinite(self.seconds) and 0 <= self.seconds <= _MOST_SECONDS) or self.mode not in MODES:
             raise DataError(
-                f"{self.seconds} seconds in mode {self.mode!r}", expected="0 to 86400 in crop or grid", cure="mend it"
+                f"{self.seconds} seconds in mode {self.mode!r}",
+                expected="0 to 86400 in crop, grid or file",
+                cure="mend it",
             )
         if not self.id or any(not 0 <= share <= 1 for share in self.guess.values()):
             raise DataError(f"answer {self.id!r}", expected="an id, and guesses in 0..1", cure="answer again")

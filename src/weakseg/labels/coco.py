@@ -6,23 +6,20 @@ for an image's ``not_exhaustive_category_ids`` (LVIS).
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from weakseg.core.area_names import area_name, bare_name
 from weakseg.core.errors import DataError
 from weakseg.labels.box_reading import BoxReading, read_flag, shorten
 from weakseg.labels.box_table import Box, BoxTable, fit_window
 from weakseg.labels.coco_shapes import Edges, is_finite, outline_edges, turned_edges
+from weakseg.labels.picture_names import earlier_names
 
 SLACK: Final = 1.0  # px by which a box may leave its raster or an outline its box: rounding of annotation programs
-_ROBOFLOW: Final = re.compile(r"^(.+?)(?:_(?:png|jpe?g|tiff?|bmp|webp))?\.rf\.[0-9A-Za-z]+$")
-_LABEL_STUDIO: Final = re.compile(r"^[0-9a-f]{8}-(.+)$")
 Rows = list[dict[str, Any]]
 
 
@@ -173,9 +170,9 @@ def _image_area(name: str, image: dict[str, Any], reading: BoxReading) -> str:
         if area is not None:
             return area
     extra = image.get("extra")
-    stems = [*_earlier_names(name)]
+    stems = [*earlier_names(name)]
     if isinstance(extra, dict) and isinstance(extra.get("name"), str):
-        stems += [Path(extra["name"]).stem, extra["name"], *_earlier_names(extra["name"])]
+        stems += [Path(extra["name"]).stem, extra["name"], *earlier_names(extra["name"])]
     parts = [(stem, part) for stem in stems for part in (stem, area_name(stem), bare_name(stem))]
     found = {area: stem for stem, part in parts if (area := reading.find_area(part))}
     if len(found) > 1:
@@ -187,23 +184,6 @@ def _image_area(name: str, image: dict[str, Any], reading: BoxReading) -> str:
             cure="import it, rename it, or remove it from the file",
         )
     return next(iter(found))
-
-
-def _earlier_names(name: str) -> Iterator[str]:
-    """Stems that a file may have had before Roboflow or Label Studio renamed it, or that an address holds.
-
-    >>> list(_earlier_names("/data/upload/1/0a1b2c3d-area%201.png"))[-1], list(_earlier_names("a_1_png.rf.7f.jpg"))[-1]
-    ('area 1', 'a_1')
-    """
-    parts = urlsplit(name.replace("\\", "/"))
-    path = next(iter(parse_qs(parts.query).get("d", [])), parts.path)  # /data/local-files/?d=folder/name.png
-    stem = Path(unquote(path)).stem
-    yield stem
-    for pattern in (_ROBOFLOW, _LABEL_STUDIO):
-        match = pattern.match(stem)
-        if match:
-            stem = match[1]
-            yield stem
 
 
 def _check_size(place: str, name: str, area: str, image: dict[str, Any], reading: BoxReading) -> None:

@@ -33,10 +33,19 @@ def merge_tags(root: Path, *, replace: bool = False) -> str:
             table with columns of the user's own, which would be lost.
     """
     layout = Layout(root)
-    scheme, sizes = load_classes(layout.classes), raster_sizes(layout.images)
-    answers = read_answers(layout.answers, scheme)
+    answers = read_answers(layout.answers, load_classes(layout.classes))
     if not answers and not layout.merged_answers.is_file():
         raise DataError(f"no answers in {layout.answers}", expected="tagged crops", cure="run `weakseg tag` first")
+    merged = try_merge(layout, answers, replace=replace)
+    scheme, sizes = load_classes(layout.classes), raster_sizes(layout.images)
+    write_tags(layout.tags_csv, merged.rows, scheme, sizes)
+    _write_answers(layout.merged_answers, answers)
+    return "\n".join([_describe(merged, layout.tags_csv), *_reminders(layout, answers)])
+
+
+def try_merge(layout: Layout, answers: Sequence[TagAnswer], *, replace: bool = False) -> Merged:
+    """The tag table as these answers would make it, without writing it; the errors are those of :func:`merge_tags`."""
+    scheme, sizes = load_classes(layout.classes), raster_sizes(layout.images)
     _check_rasters(answers, sizes)
     rows = read_tags(layout.tags_csv, scheme, sizes) if layout.tags_csv.is_file() else []
     own = further_columns(layout.tags_csv) if rows else []
@@ -47,10 +56,7 @@ def merge_tags(root: Path, *, replace: bool = False) -> str:
             cure="keep a copy of the table and say --replace",
         )
     earlier = read_answers(layout.merged_answers, scheme)
-    merged = merge_answers(rows, answers, scheme, earlier=earlier, replace=replace)
-    write_tags(layout.tags_csv, merged.rows, scheme, sizes)
-    _write_answers(layout.merged_answers, answers)
-    return "\n".join([_describe(merged, layout.tags_csv), *_reminders(layout, answers)])
+    return merge_answers(rows, answers, scheme, earlier=earlier, replace=replace)
 
 
 def _check_rasters(answers: Sequence[TagAnswer], sizes: dict[str, tuple[int, int]]) -> None:
