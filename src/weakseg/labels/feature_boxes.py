@@ -9,16 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from weakseg.core.errors import DataError
 from weakseg.labels.box_reading import BoxReading, read_flag, shorten
 from weakseg.labels.box_table import ROUNDING, Box, BoxTable, fit_window
 from weakseg.labels.geojson import Feature, FeatureFile
+from weakseg.labels.projection import Shapes, crs_of, project, shapes_in
 from weakseg.raster.open import RasterInfo
 
 if TYPE_CHECKING:
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
 CLASS_KEYS: Final = ("class", "label", "category", "name")  # properties that may name the class, first match
 SLACK: Final = 1.0  # px by which a box in pixels may leave its raster: rounding of annotation programs
-PIECE: Final = 500.0, 0.005  # m, degrees: sides are moved in such pieces, whose curve is less than 1 cm from its chord
-Shapes = npt.NDArray[np.object_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +143,7 @@ def _on_earth(objects: list[_Object], source: FeatureFile, reading: BoxReading) 
         raise DataError(
             "no CRS", expected="one, as the rasters have one", cure="set it in the GIS program and export again"
         )
-    if not _crs(source.crs).is_geographic:
+    if not crs_of(source.crs).is_geographic:
         return objects
     wrong = [found for found in objects if not _in_degrees(found, reading)]
     given = f"its CRS, {source.crs}," if source.stated else "GeoJSON that names no crs"
@@ -183,7 +180,7 @@ def _place(objects: list[_Object], source: FeatureFile, reading: BoxReading) -> 
             boxes += _pixel_boxes(area, [objects[index] for index in mine], reading)
             continue
         if info.crs not in systems:
-            moved = _project(shapes, source.crs, info.crs)
+            moved = project(shapes, source.crs, info.crs)
             systems[info.crs] = moved, STRtree(moved)
         for index, window in _windows_in(info, *systems[info.crs]):
             found = objects[index]
@@ -214,36 +211,14 @@ def _windows_in(info: RasterInfo, shapes: Shapes, tree: Any) -> list[tuple[int, 
     """(number of the shape, its window) of all shapes that have pixels in a raster; shapes in its CRS."""
     import shapely
 
-    a, b, c, d, e, f = info.transform or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-    determinant = a * e - b * d
-    rim = shapely.box(0, 0, info.width, info.height)
-    ground = shapely.transform(
-        rim, lambda p: np.column_stack([a * p[:, 0] + b * p[:, 1] + c, d * p[:, 0] + e * p[:, 1] + f])
-    )
-    numbers = np.sort(tree.query(ground, predicate="intersects"))
-    pixels = shapely.transform(
-        shapes[numbers],
-        lambda p: (
-            np.column_stack([e * (p[:, 0] - c) - b * (p[:, 1] - f), a * (p[:, 1] - f) - d * (p[:, 0] - c)])
-            / determinant
-        ),
-    )
-    parts = shapely.bounds(shapely.intersection(_mend(pixels), rim))
+    numbers, pixels = shapes_in(info, shapes, tree)
+    parts = shapely.bounds(pixels)
     found = []
     for number, (left, top, right, bottom) in zip(numbers.tolist(), parts.tolist(), strict=True):
         if right - left > ROUNDING and bottom - top > ROUNDING:  # else it touches the rim from outside
             window = fit_window((left, top, right, bottom), (info.height, info.width), slack=SLACK)
             found += [(number, window)] if not isinstance(window, str) else []
     return found
-
-
-def _mend(shapes: Shapes) -> Shapes:
-    """Shapes that rounding has made cross themselves, valid again."""
-    import shapely
-
-    broken = ~shapely.is_valid(shapes)
-    shapes[broken] = shapely.make_valid(shapes[broken], method="structure")
-    return shapes
 
 
 def _report_outside(objects: list[_Object], settled: set[int], source: FeatureFile, reading: BoxReading) -> None:
@@ -292,51 +267,3 @@ def _report_outside(objects: list[_Object], settled: set[int], source: FeatureFi
 
 def _number(found: _Object) -> str:
     return found.feature.place.rpartition(": ")[2]
-
-
-def _project(shapes: Shapes, source: str | None, target: str | None) -> Shapes:
-    """Polygons in the CRS of the file -> in that of a raster (None: they are already).
-
-    Sides become curves, so each is cut into pieces first. What lies nowhere in the CRS becomes empty.
-    """
-    import shapely
-    from rasterio.warp import transform
-
-    if target is None or source is None or not len(shapes) or _crs(source) == _crs(target):
-        return shapes
-    dense = shapely.segmentize(shapes, PIECE[_crs(source).is_geographic])
-
-    def move(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.column_stack(transform(_crs(source), _crs(target), *points.T.tolist())[:2])
-
-    try:
-        moved = shapely.transform(dense, move)
-    except Exception:  # one point that PROJ refuses spoils the call, with an error of GDAL that has no public class
-        moved = np.array([_move_one(shape, move) for shape in dense], object)
-    finite = np.isfinite(shapely.bounds(moved)).all(1)
-    moved[~finite] = shapely.Polygon()
-    return _mend(moved)
-
-
-def _move_one(shape: Any, move: Any) -> Any:
-    import shapely
-
-    try:
-        return shapely.transform(shape, move)
-    except Exception:  # as in _project: a place that the CRS of the raster does not have, so outside of it
-        return shapely.Polygon()
-
-
-@lru_cache(maxsize=64)
-def _crs(text: str) -> Any:
-    from rasterio.crs import CRS
-    from rasterio.errors import CRSError
-
-    try:
-        return CRS.from_user_input(text)
-    except CRSError as error:
-        raise DataError(
-            f"coordinates in {text} ({' '.join(str(error).split())})",
-            expected="a CRS that GDAL knows",
-            cure="name the file's crs",
-        ) from error

@@ -79,14 +79,11 @@ def _names(place: str, value: Any, field: str) -> tuple[str, ...]:
         found = texts([value.get("label")])
     else:
         rows = value.get("classifications") if isinstance(value, dict) else None
-        found = texts([row.get("label") for row in rows]) if _are_objects(rows) else None
+        objects = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+        found = texts([row.get("label") for row in rows]) if objects and rows is not None else None
     if found is None:
         raise DataError(f"{place}: {field} {str(value)[:80]}", expected="labels", cure="export it again")
     return found
-
-
-def _are_objects(rows: Any) -> bool:
-    return isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
 
 
 def _labels(file: Path, content: Mapping[str, Any]) -> Marks:

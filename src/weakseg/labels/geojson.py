@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LONGITUDE_LATITUDE: Final = "OGC:CRS84"  # what RFC 7946 prescribes where no crs is named
 VECTOR_SUFFIXES: Final = (".gpkg", ".shp", ".fgb")
+PartsOf = Callable[[Any], tuple[tuple[Any, ...], int]]
+"""Geometry -> the parts of it that are kept, and how many others were dropped."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,12 @@ class Feature:
     Attributes:
         place: file and number, for messages.
         properties: keys in lower case; those without a value are left out.
-        parts: its polygons, each one object, valid and with an area.
+        parts: its polygons, each one object, valid and with an area; or what else the reader was asked for.
     """
 
     place: str
     properties: Mapping[str, Any]
-    parts: tuple[Polygon, ...]
+    parts: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,13 @@ class FeatureFile:
     classes: tuple[str, ...] = ()
 
 
-def read_geojson(file: Path, content: dict[str, Any], reading: BoxReading) -> FeatureFile:
-    """Features of a GeoJSON FeatureCollection, of RFC 7946 or with the older member ``crs``."""
+def read_geojson(
+    file: Path, content: dict[str, Any], reading: BoxReading, parts_of: PartsOf | None = None
+) -> FeatureFile:
+    """Features of a GeoJSON FeatureCollection, of RFC 7946 or with the older member ``crs``.
+
+    ``parts_of``: what of a geometry is kept, and how many others are dropped; :func:`polygons_of` without it.
+    """
     rows = content.get("features")
     if not isinstance(rows, list):
         reading.problems.append(f"{file}: features is not a list")
@@ -74,12 +81,12 @@ def read_geojson(file: Path, content: dict[str, Any], reading: BoxReading) -> Fe
         crs = crs_name(content.get("crs"))
     except DataError as error:
         reading.problems.append(f"{file}: {error}")
-    features = _features(file, numbers, shapes, reading)
+    features = _features(file, numbers, shapes, reading, parts_of or polygons_of)
     areas, classes = (_listed(content.get(key)) for key in ("areas", "classes"))
     return FeatureFile(file, crs or LONGITUDE_LATITUDE, crs is not None, features, areas, classes)
 
 
-def read_vector(file: Path, reading: BoxReading) -> FeatureFile:
+def read_vector(file: Path, reading: BoxReading, parts_of: PartsOf | None = None) -> FeatureFile:
     """Features of all layers of a GeoPackage, Shapefile or FlatGeobuf; layers of more than one CRS are refused."""
     import shapely
     from pyogrio import list_layers, raw
@@ -100,7 +107,8 @@ def read_vector(file: Path, reading: BoxReading) -> FeatureFile:
     if len(systems) > 1:
         reading.refuse(f"{file}: layers in {len(systems)} CRSs", expected="one CRS", cure="export a layer of its own")
     crs = next(iter(systems), None)
-    return FeatureFile(file, crs, crs is not None, _features(file, range(len(shapes)), shapes, reading))
+    features = _features(file, range(len(shapes)), shapes, reading, parts_of or polygons_of)
+    return FeatureFile(file, crs, crs is not None, features)
 
 
 def crs_name(member: Any) -> str | None:
@@ -156,6 +164,7 @@ def _features(
     numbers: Sequence[int],
     shapes: Sequence[tuple[dict[str, Any], Geometry | None]],
     reading: BoxReading,
+    parts_of: PartsOf,
 ) -> tuple[Feature, ...]:
     features, placeless, others = [], 0, 0
     for number, (properties, geometry) in zip(numbers, shapes, strict=True):
@@ -164,7 +173,7 @@ def _features(
             placeless += 1
             continue
         try:
-            parts, dropped = polygons_of(geometry)
+            parts, dropped = parts_of(geometry)
             features.append(Feature(place, _lower_keys(properties), parts))
             others += dropped
         except DataError as error:
@@ -183,12 +192,7 @@ def polygons_of(geometry: Geometry) -> tuple[tuple[Polygon, ...], int]:
     """
     import shapely
 
-    whole = shapely.force_2d(geometry)
-    if not all(math.isfinite(value) for value in shapely.get_coordinates(whole).ravel().tolist()):
-        raise DataError("a corner that is none (not finite)", expected="numbers", cure="export the file again")
-    pieces = [whole]
-    while any(hasattr(piece, "geoms") for piece in pieces):
-        pieces = [part for piece in pieces for part in (piece.geoms if hasattr(piece, "geoms") else [piece])]
+    whole, pieces = _pieces(geometry)
     polygons = [piece for piece in pieces if piece.geom_type == "Polygon" and not piece.is_empty]
     if not polygons:
         kind = "no corners in geometry" if whole.is_empty else "geometry"
@@ -205,6 +209,33 @@ def polygons_of(geometry: Geometry) -> tuple[tuple[Polygon, ...], int]:
             cure="draw it again, or remove it",
         )
     return tuple(valid), len(pieces) - len(polygons)
+
+
+def shapes_of(geometry: Geometry) -> tuple[tuple[Any, ...], int]:
+    """Valid points, lines and polygons of any geometry; nothing is dropped.
+
+    A polygon without an area is the line around it.
+    """
+    import shapely
+
+    _, pieces = _pieces(geometry)
+    kept = [piece for piece in pieces if not piece.is_empty]
+    if not kept:
+        raise DataError(f"no corners in geometry {geometry.geom_type}", expected="a place", cure="draw it again")
+    return tuple(part if part.is_valid else shapely.make_valid(part, method="structure") for part in kept), 0
+
+
+def _pieces(geometry: Geometry) -> tuple[Any, list[Any]]:
+    """A geometry in two dimensions, whole and as its single parts."""
+    import shapely
+
+    whole = shapely.force_2d(geometry)
+    if not all(math.isfinite(value) for value in shapely.get_coordinates(whole).ravel().tolist()):
+        raise DataError("a corner that is none (not finite)", expected="numbers", cure="export the file again")
+    pieces = [whole]
+    while any(hasattr(piece, "geoms") for piece in pieces):
+        pieces = [part for piece in pieces for part in (piece.geoms if hasattr(piece, "geoms") else [piece])]
+    return whole, pieces
 
 
 def _lower_keys(properties: Mapping[str, Any]) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def _attribute(file: Path, content: Mapping[str, Any], images: Mapping[str, Any]
     if field in found and field is not None:
         return field
     if len(found) == 1 and field is None:
-        return next(iter(found))
+        return str(next(iter(found)))
     if found:
         raise DataError(
             f"{file}: file attributes {', '.join(found)}" + (f", none called {field}" if field else ""),
