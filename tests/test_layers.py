@@ -125,6 +125,7 @@ def test_outside_packages_have_a_home() -> None:
             "export.bundle_script",
         ),
         "pydensecrf": ("methods.crf",),
+        "numba": ("methods.permutohedral",),
         "accelerate": ("training.",),
         "sklearn": ("methods.classifier",),
     }

@@ -1,16 +1,18 @@
 """Refinement of ScoreMaps along the edges of the image: a dense CRF over all cores, or pixel-adaptive refinement.
 
-Dense CRF: Krähenbühl and Koltun (NIPS 2011), through ``pydensecrf``, which only this module imports. The maintained
-build is the package ``pydensecrf2``; it installs under the old name and needs a C++ compiler. It holds the interpreter
-lock, so areas are cut into windows that run in processes. There is no background label: a pixel without a confident
-class is unsure, which is a uniform unary (ours).
+Dense CRF: Krähenbühl and Koltun (NIPS 2011), through ``pydensecrf``, which only this module imports, or through our own
+:mod:`weakseg.methods.lattice_crf`, whose marginals are the same (benchmarks/dense_crf.py). The maintained build of the
+former is the package ``pydensecrf2``; it installs under the old name, needs a C++ compiler and cannot be built for
+Python 3.13 or newer, where ours is the default. It holds the interpreter lock, so areas are cut into windows that run
+in processes. There is no background label: a pixel without a confident class is unsure, a uniform unary (ours).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any, Final
+from importlib import import_module
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +72,7 @@ def dense_crf(image: Image, scores: Scores, params: CrfParams) -> npt.NDArray[np
 
     Raises:
         DataError: shapes do not match or values are not finite.
-        StageError: pydensecrf is not installed.
+        StageError: neither pydensecrf nor numba is installed.
     """
     _check_window(image, scores)
     refined = np.zeros(scores.shape, np.float32)
@@ -87,10 +89,37 @@ def dense_crf(image: Image, scores: Scores, params: CrfParams) -> npt.NDArray[np
 
 def mean_field(image: Image, energy: npt.NDArray[np.float32], params: CrfParams) -> npt.NDArray[np.float32]:
     """Probabilities (n, H, W) float32 after the mean-field steps from unary energies (n, H, W): Potts, two kernels."""
-    library = _pydensecrf()
+    return _INFERENCE[crf_library()](image, np.asarray(energy, np.float32), params)
+
+
+def crf_library() -> Literal["pydensecrf", "lattice"]:
+    """What computes the dense CRF here: ``pydensecrf`` where it is installed, else ``lattice``, our own (numba)."""
+    if importable("pydensecrf.densecrf"):
+        return "pydensecrf"
+    if importable("numba"):
+        return "lattice"
+    raise StageError(
+        "no dense CRF: neither pydensecrf nor numba is installed",
+        expected="the package pydensecrf2 (Python 3.11 and 3.12), which installs as pydensecrf, or numba",
+        cure="install numba, or pydensecrf2 (it needs a C++ compiler, for instance g++), or set crf.refiner: pamr",
+    )
+
+
+def importable(name: str) -> bool:
+    """Whether a module can be imported."""
+    try:
+        import_module(name)
+    except ImportError:
+        return False
+    return True
+
+
+def _by_pydensecrf(image: Image, energy: npt.NDArray[np.float32], params: CrfParams) -> npt.NDArray[np.float32]:
+    import pydensecrf.densecrf
+
     n, height, width = energy.shape
-    model = library.DenseCRF2D(width, height, n)
-    model.setUnaryEnergy(np.ascontiguousarray(energy.reshape(n, -1), np.float32))
+    model = pydensecrf.densecrf.DenseCRF2D(width, height, n)
+    model.setUnaryEnergy(np.ascontiguousarray(energy.reshape(n, -1)))
     model.addPairwiseGaussian(sxy=params.gaussian_sxy, compat=params.gaussian_weight)
     model.addPairwiseBilateral(
         sxy=params.bilateral_sxy,
@@ -101,16 +130,13 @@ def mean_field(image: Image, energy: npt.NDArray[np.float32], params: CrfParams)
     return np.asarray(model.inference(params.iterations), np.float32).reshape(n, height, width)
 
 
-def _pydensecrf() -> Any:
-    try:
-        import pydensecrf.densecrf
-    except ImportError as error:
-        raise StageError(
-            "the dense CRF library pydensecrf is not installed",
-            expected="the package pydensecrf2, which installs under that name",
-            cure="install pydensecrf2 (it needs a C++ compiler, for instance g++), or set crf.refiner: pamr",
-        ) from error
-    return pydensecrf.densecrf
+def _by_lattice(image: Image, energy: npt.NDArray[np.float32], params: CrfParams) -> npt.NDArray[np.float32]:
+    from weakseg.methods.lattice_crf import lattice_mean_field
+
+    return lattice_mean_field(image, energy, params)
+
+
+_INFERENCE: Final = {"pydensecrf": _by_pydensecrf, "lattice": _by_lattice}
 
 
 def _check_pair(image: Image, maps: ScoreMaps) -> tuple[Image, ScoreMaps]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from weakseg.data.store import open_array
-from weakseg.methods.crf import refine_many
+from weakseg.methods.crf import crf_library, refine_many
 from weakseg.methods.fusion import silence_ignored
 from weakseg.methods.pool import usable_cores
 from weakseg.methods.scores import ScoreMaps, load_scores, save_scores
@@ -23,6 +23,8 @@ def run(root: Path) -> None:
     mine, cores = machine.shard(areas), usable_cores() // machine.local_world
     workers = int(os.environ.get("WEAKSEG_CRF_WORKERS", max(1, cores)))
     with tracked(context, "crf", context.params.crf) as log:
+        if context.params.crf.refiner == "crf":
+            log.set_tags({"weakseg.crf_library": crf_library()})
         refined = refine_many(
             _jobs(context, mine),
             context.params.crf,
