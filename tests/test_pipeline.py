@@ -277,7 +277,7 @@ def expected_paths(entry: Entry) -> set[str]:
         ],
         "classifier": [here.networks("classifier"), here.report("classifier")],
         "cam": [here.scores(scores)],
-        "crf": [here.scores(scores)],
+        "crf": [here.scores(scores), here.report("crf")],
         "irnet": [here.networks("irnet"), here.scores(scores), here.report("irnet")],
         "single_stage": [here.networks("single_stage"), here.scores(scores)],
         "teacher": [here.networks("teacher"), here.scores(scores)],

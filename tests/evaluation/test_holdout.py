@@ -10,7 +10,7 @@ import pytest
 from weakseg.core.classes import IGNORE
 from weakseg.core.errors import StageError
 from weakseg.data.store import save_areas, save_array
-from weakseg.evaluation.holdout import MARGIN, held_blocks, require_blocks, score_holdout
+from weakseg.evaluation.holdout import MARGIN, held_blocks, require_blocks, score_holdout, truth_for
 
 WIDE, FIRST = 60, 40
 
@@ -50,3 +50,21 @@ def test_no_block_names_the_cure(tiles: Path) -> None:
     assert held_blocks(tiles) == {}
     with pytest.raises(StageError, match=r"no hold-out in N1; expected tiles\.holdout above 0"):
         score_holdout(tiles, ("road", "tree"), lambda area, part: np.zeros((2, 2), np.int64))
+
+
+def test_what_never_saw_a_pixel_label_is_chosen_on_all_of_n1(tiles: Path) -> None:
+    (tiles / "labels").mkdir()
+    trained = np.full((2, WIDE), IGNORE, np.uint8)
+    trained[:, :FIRST] = 1
+    save_array(tiles / "labels", "a", trained)
+    save_array(tiles / "labels", "b", np.full((3, 3), IGNORE, np.uint8))
+    held, both = truth_for(tiles, "teacher"), truth_for(tiles, "cam")
+    assert list(held) == list(both) == ["a"]
+    assert (held["a"] != IGNORE).sum() == 2 * 18
+    assert (both["a"][:, :FIRST] == 1).all()
+    np.testing.assert_array_equal(both["a"][:, FIRST:], held["a"][:, FIRST:])
+    for area in ("a", "b"):
+        for folder in ("labels", "holdout"):
+            save_array(tiles / folder, area, np.full((2, WIDE), IGNORE, np.uint8))
+    with pytest.raises(StageError, match="no pixel with a class in N1"):
+        truth_for(tiles, "irnet")

@@ -185,6 +185,8 @@ def test_crf_refuses() -> None:
             QUICK.replaced(**wrong)
     with pytest.raises(ParamsError, match="workers"):
         next(refine_many([], QUICK, workers=0))
+    with pytest.raises(ParamsError, match="refiner best; expected one of crf and pamr"):
+        refine_area(image, ScoreMaps(scores, np.ones(2, bool)), QUICK.replaced(refiner="best"))
 
 
 def refine_area(image: np.ndarray, maps: ScoreMaps, params: CrfParams, **windows: int) -> ScoreMaps:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import yaml
 
 from weakseg.core.errors import DataError
 from weakseg.core.layout import Layout
+from weakseg.core.methods import CrfParams
 from weakseg.core.params import load_params
 from weakseg.data.store import open_array
+from weakseg.evaluation.holdout import truth_for
 from weakseg.methods.classifier import build_classifier
 from weakseg.methods.fusion import allowed_planes
 from weakseg.methods.irnet.forms import FORMS, candidates, in_force
@@ -37,7 +40,7 @@ def tiled(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Pa
     for area in AREAS:
         planes = allowed_planes(np.asarray(open_array(layout.tiles / "allowed", area)), 5)
         scores = (planes * rng.random(planes.shape)).astype(np.float32)
-        save_scores(layout.scores("cam") / f"{area}.npz", ScoreMaps(scores, planes.any((1, 2))))
+        save_scores(layout.scores("cam") / f"{area}.npz", ScoreMaps(scores, np.asarray(planes.any((1, 2)))))
     return root
 
 
@@ -127,16 +130,49 @@ def roughness(maps: ScoreMaps) -> float:
 def test_every_refiner_writes_scores_of_every_area(
     tiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refiner: str
 ) -> None:
+    """One that is named refines all classes, and N1 is not asked."""
     monkeypatch.setenv("WEAKSEG_CRF_WORKERS", "1")
+    monkeypatch.setattr(crf, "choose_refiners", None)
     root = copy_of(tiled, tmp_path, "crf", refiner=refiner)
     crf.run(root)
-    layout = Layout(root)
+    layout, scheme = Layout(root), open_context(root).scheme
+    assert json.loads(layout.report("crf").read_text()) == {"refined_by": dict.fromkeys(scheme.names, refiner)}
     for area in AREAS:
         before, after = (load_scores(layout.scores(name) / f"{area}.npz") for name in ("cam", "crf"))
         np.testing.assert_array_equal(after.present, before.present)
         assert roughness(after) < 0.6 * roughness(before)
         if refiner == "crf":
             np.testing.assert_allclose(after.scores.sum(0), 1, atol=3e-3)
+
+
+@pytest.mark.parametrize("good", ["crf", "pamr"])
+def test_the_better_of_both_is_in_force(
+    tiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, good: str
+) -> None:
+    """A refiner that paints the truth is taken by the classes that it paints; one that paints another class by none."""
+    monkeypatch.setenv("WEAKSEG_CRF_WORKERS", "1")
+    root = copy_of(tiled, tmp_path, "crf", refiner="best")
+    layout, context = Layout(root), open_context(root)
+    truths = truth_for(layout.tiles, "crf")
+    read: list[str] = []
+
+    def paint(jobs: Any, params: CrfParams, **_: Any) -> Iterator[ScoreMaps]:
+        for area, (_, maps) in zip([*truths, "t1", "t2"], jobs, strict=False):
+            read.append(f"{params.refiner} {area}")
+            truth = truths.get(area, np.zeros(maps.scores.shape[1:], np.uint8))
+            wanted = truth if params.refiner == good else (truth + 1) % len(context.scheme)
+            scores = (np.arange(len(context.scheme))[:, None, None] == wanted) & maps.present[:, None, None]
+            yield ScoreMaps(scores.astype(np.float32), maps.present)
+
+    monkeypatch.setattr(crf, "refine_many", paint)
+    crf.run(root)
+    report = json.loads(layout.report("crf").read_text())
+    assert {good} <= set(report["refined_by"].values()) <= {good, "none"}
+    assert report["miou"] > report["miou_before"]
+    bad = "pamr" if good == "crf" else "crf"
+    assert f"{good} t1" in read
+    assert f"{bad} p1" in read
+    assert f"{bad} t1" not in read  # what no class takes does not run on N2
 
 
 class Alive:
@@ -198,4 +234,4 @@ def test_nan_in_a_boundary_network_is_named(tiled: Path, tmp_path: Path) -> None
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, boundary)
     with torch.no_grad(), pytest.raises(DataError, match=r"values outside.*rerun the boundary map"):
-        irnet.walk_one(context, "t1", options)
+        irnet.try_walks(context, [options])

@@ -21,12 +21,14 @@ from weakseg.core.layout import Layout
 from weakseg.data.crops.augment import Preprocessing
 from weakseg.data.store import open_array
 from weakseg.methods.cam import area_cam, in_force
+from weakseg.methods.irnet.forms import candidates
+from weakseg.methods.pseudo import pseudo_mask
 from weakseg.methods.scores import ScoreMaps, load_scores
 from weakseg.methods.single_stage.network import SingleStageOutput
 from weakseg.pipeline.context import open_context
 from weakseg.report.figures import CAPTION, GAP
 from weakseg.report.sheets import SIDE, draw_area_sheet
-from weakseg.stages import cam, single_stage
+from weakseg.stages import cam, irnet, pseudo, single_stage
 from weakseg.stages.classifier import load_classifier
 
 SLIM = {"steps": 3, "batch": 4, "report_every": 2}
@@ -44,7 +46,8 @@ def done(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Pat
     raw["classifier"] |= {"arch": "vgg16_bn", "weights": "none", "width": 16, "crop": 16, "pooling": "gap"}
     raw["cam"] |= {"scales": [1.0], "flips": True}
     raw["irnet"] |= {"weights": "none", "crop": 64, "walk_steps": [2, 4], "anchors": [1.0, 0.8], "label_score": 0.1}
-    raw["irnet"] |= {"label_margin": 0.0}
+    raw["irnet"] |= {"label_margin": 0.0, "classes": "best"}
+    raw["crf"] |= {"refiner": "best"}
     raw["single_stage"] |= {"backbone": "resnet38", "weights": "none", "width": 16, "channels": 16, "crop": 32}
     raw["fused"] |= {"weights": [0.0, 1.0]}
     for section in ("classifier", "irnet", "single_stage"):
@@ -127,12 +130,79 @@ def test_lid_compat_is_the_published_merge_without_context(done: Layout, tmp_pat
 
 def test_irnet_chooses_among_its_candidates_and_keeps_boundaries(done: Layout) -> None:
     report = json.loads(done.report("irnet").read_text())
-    tried = {(row["steps"], row["anchor"]): row["holdout_miou"] for row in report["candidates"]}
+    tried = {(row["steps"], row["anchor"]): row["miou"] for row in report["candidates"]}
     assert set(tried) == {(2, 1.0), (2, 0.8), (4, 1.0), (4, 0.8)}
-    assert report["holdout_miou"] == max(tried.values()) == tried[report["steps"], report["anchor"]]
+    assert report["miou"] == max(tried.values()) == tried[report["steps"], report["anchor"]]
     boundary = np.load(done.scores("irnet") / "boundaries" / "t1.npy")
     assert boundary.shape == (16, 16)
     assert 0 <= boundary.min() <= boundary.max() <= 1
+
+
+def test_all_classes_walk_by_the_holdout_alone_unless_n1_is_asked(
+    done: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    counted = irnet.count_changes
+
+    def count(truth: np.ndarray, *args: object, **options: int) -> np.ndarray:
+        seen.append(int((truth != IGNORE).sum()))
+        return counted(truth, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(irnet, "count_changes", count)
+    context = open_context(done.root)
+    walks = candidates(context.params.irnet)[:1]
+    irnet.try_walks(context, walks)
+    assert seen == [(open_array(done.tiles / "whole", area) != IGNORE).sum() for area in ("p1", "p2")]
+    seen.clear()
+    params = context.params.replaced(irnet=context.params.irnet.replaced(classes="all"))
+    ((_, choice),) = irnet.try_walks(replace(context, params=params), walks)
+    assert choice.refiners == (1,) * 5
+    assert seen == [(open_array(done.tiles / "holdout", area) != IGNORE).sum() for area in ("p1", "p2")]
+
+
+def test_thresholds_of_what_never_saw_pixels_may_be_chosen_on_all_of_n1(
+    done: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, object] = {}
+    monkeypatch.setattr(pseudo, "write_report", lambda *_: None)
+    monkeypatch.setattr(pseudo, "save_array", lambda *_: None)
+    chosen = pseudo.choose_on_holdout
+
+    def choose(context: object, scores: Path, truths: dict[str, np.ndarray] | None = None) -> object:
+        seen[scores.name] = truths and sum(int((truth != IGNORE).sum()) for truth in truths.values())
+        return chosen(context, scores, truths)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pseudo, "choose_on_holdout", choose)
+    pseudo.run(done.root, "cam")
+    assert seen == {"cam": None}
+    context = open_context(done.root)
+    params = context.params.replaced(pseudo=context.params.pseudo.replaced(all_of_n1=True))
+    monkeypatch.setattr(pseudo, "open_context", lambda _: replace(context, params=params))
+    pseudo.run(done.root, "cam")
+    pseudo.run(done.root, "fused")
+    whole, held = (
+        sum(int((open_array(done.tiles / folder, area) != IGNORE).sum()) for area in ("p1", "p2"))
+        for folder in ("whole", "holdout")
+    )
+    assert seen == {"cam": whole, "fused": held}
+    assert whole > held
+
+
+@pytest.mark.parametrize(("method", "before"), [("crf", "cam"), ("irnet", "crf")])
+def test_a_class_that_is_not_refined_keeps_its_pixels(done: Layout, method: str, before: str) -> None:
+    report = json.loads(done.report(method).read_text())
+    names = open_context(done.root).scheme.names
+    kept = [index for index, name in enumerate(names) if report["refined_by"][name] == "none"]
+    for name in names:
+        assert not (report["iou"][name] or 0) < (report["iou_before"][name] or 0)
+    for area in ("p1", "t1", "t2"):
+        allowed = np.asarray(open_array(done.tiles / "allowed", area))
+        old, new = (
+            pseudo_mask(load_scores(done.scores(m) / f"{area}.npz"), allowed, min_score=0, min_margin=0)
+            for m in (before, method)
+        )
+        for index in kept:
+            np.testing.assert_array_equal(old == index, new == index)
 
 
 def test_fused_weights_are_the_best_on_the_holdout(done: Layout) -> None:

@@ -1,4 +1,4 @@
-"""The commands that train many times: search, ablation, cost of labels."""
+"""The commands that train many times, search, ablation, cost of labels, and the one that compares what was trained."""
 
 from __future__ import annotations
 
@@ -108,3 +108,16 @@ def label_cost(
         typer.echo(f"{point.name:24} {point.hours:8.2f} h   mIoU {point.miou:.3f}   seeds {spread}")
     for sentence in sentences:
         typer.echo(sentence)
+
+
+@app.command()
+def choose(context: typer.Context) -> None:
+    """Say which trained source to take, by the hold-out inside N1 alone: no hidden truth, no validation area."""
+    from weakseg.studies.choose import choose_source, sentence
+
+    ranked = choose_source(context.obj)
+    for one in ranked:
+        miou, ahead = one.scores.miou, one.ahead
+        behind = "" if one is ranked[0] else f"   behind by {ahead.value:.3f} [{ahead.low:.3f}, {ahead.high:.3f}]"
+        typer.echo(f"{one.source:14} hold-out mIoU {miou.value:.3f} [{miou.low:.3f}, {miou.high:.3f}]{behind}")
+    typer.echo(sentence(ranked))

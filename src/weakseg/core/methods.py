@@ -165,7 +165,7 @@ class CamParams(Section):
 class CrfParams(Section):
     """Refinement of ScoreMaps by a dense CRF or PAMR."""
 
-    refiner: Literal["crf", "pamr"]
+    refiner: Literal["crf", "pamr", "best"]  # best: each class takes one of both, or none, by what N1 says
     gaussian_sxy: Positive  # px, width of the smoothness kernel
     gaussian_weight: NotNegative
     bilateral_sxy: Positive  # px, and
@@ -191,6 +191,7 @@ class IrnetParams(Section):
         min_length=1
     )  # aerial: candidates; the one in force is chosen inside N1
     anchors: tuple[Share, ...] = Field(min_length=1)  # aerial: candidates of the anchored walk's weight; 1 is no anchor
+    classes: Literal["all", "best"]  # that walk; best: those that do not lose by it on N1 (aerial alone)
     max_drift: (
         Positive  # aerial: octaves that a class may grow or shrink by before its area keeps the scores before the walk
     )

@@ -72,6 +72,7 @@ class PseudoParams(Section):
     margins: tuple[Share, ...]
     min_coverage: Share  # of all pixels, and of what a class wins where it has thresholds of its own; on the hold-out
     per_class: bool  # thresholds of its own for each class, else one pair for all
+    all_of_n1: bool  # what never saw a pixel label is chosen on all of N1, four to five times the hold-out blocks
 
 
 class ConsistencyParams(Section):

@@ -1,4 +1,4 @@
-"""The hold-out blocks of N1, on which everything is chosen: which areas have one, and one score over all of them."""
+"""The truth of N1 on which everything is chosen: the hold-out blocks, or all of it, and one score over the blocks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import numpy.typing as npt
 
 from weakseg.core.classes import IGNORE, Mask
 from weakseg.core.errors import StageError
+from weakseg.core.methods import EXPERTS
 from weakseg.data.store import list_areas, open_array
 from weakseg.evaluation.metrics import Scores, confusion_matrix, scores_of
 
 MARGIN: Final = 32  # px of context to the left of a hold-out block that a network sees
+BLOCKS: Final = 4  # that an N1 area is cut into where all of it is truth to choose on, to tell gains from noise
 
 
 def held_blocks(tiles: Path) -> dict[str, Mask]:
@@ -33,6 +35,32 @@ def require_blocks(tiles: Path) -> dict[str, Mask]:
     if not blocks:
         raise StageError("no hold-out in N1", expected="tiles.holdout above 0", cure="raise it and rerun tiles")
     return blocks
+
+
+def whole_truth(tiles: Path) -> dict[str, Mask]:
+    """Truth uint8 (H, W) of all N1 areas, training part and hold-out block together, 255 where there is none."""
+    truths = {}
+    for area in list_areas(tiles, "pixel"):
+        trained, held = (np.asarray(open_array(tiles / folder, area)) for folder in ("labels", "holdout"))
+        truths[area] = np.where(trained != IGNORE, trained, held)
+    return truths
+
+
+def truth_for(tiles: Path, method: str) -> dict[str, Mask]:
+    """The truth on which to choose for the maps of a weak-label method, uint8 (H, W) by area.
+
+    What learnt from tags alone (``EXPERTS``) has never seen a pixel label: all of N1 is held out for it, four or five
+    times as much as the hold-out blocks, on which to choose for what learnt N1's pixels.
+
+    Raises:
+        StageError: there is no such truth.
+    """
+    if method not in EXPERTS:
+        return require_blocks(tiles)
+    truths = {area: truth for area, truth in whole_truth(tiles).items() if (truth != IGNORE).any()}
+    if not truths:
+        raise StageError("no pixel with a class in N1", expected="labelled masks", cure="mend data/labels, rerun tiles")
+    return truths
 
 
 def score_holdout(

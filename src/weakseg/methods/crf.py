@@ -186,6 +186,8 @@ def refine_many(
 def _refine_here(
     jobs: Iterable[tuple[Image, ScoreMaps]], params: CrfParams, device: str, side: int, halo: int
 ) -> Iterator[ScoreMaps]:
+    if params.refiner == "best":
+        raise ParamsError("refiner best", expected="one of crf and pamr", cure="try both, as the stage crf does")
     for image, maps in jobs:
         _check_window(image, maps.scores)
         refined = np.zeros(maps.scores.shape, np.float32)

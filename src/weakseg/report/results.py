@@ -26,7 +26,10 @@ from weakseg.report.figures import draw_sheet
 from weakseg.report.pooled import pool_runs
 from weakseg.tracking import provenance
 
-TABLES: Final = ("results.md", "report.json", "ablation.md", "ablation.json", "label_cost.json", "single_stage.md")
+TABLES: Final = (
+    *("results.md", "report.json", "ablation.md", "ablation.json"),
+    *("label_cost.json", "single_stage.md", "choose.json"),
+)
 MACHINE, PICTURE = "machine.json", "maps.jpg"
 CAPS: Final = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "WEAKSEG_THREADS", "WEAKSEG_PRECISION", "WEAKSEG_DEVICE")
 

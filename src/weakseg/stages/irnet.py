@@ -1,8 +1,7 @@
-"""Stage irnet: learn boundaries from confident labels, then walk scores up to them; the walk is chosen inside N1."""
+"""Stage irnet: learn boundaries from confident labels, then walk scores up to them; walk and classes chosen in N1."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from weakseg.core.classes import IGNORE
+from weakseg.core.classes import IGNORE, Mask
 from weakseg.data.areas import Area
 from weakseg.data.crops.augment import jitter_colour, normalise
 from weakseg.data.crops.dataset import Pool, StepDataset
 from weakseg.data.crops.sampler import CropSampler
 from weakseg.data.store import fingerprint, open_array, save_array
 from weakseg.data.windows import cover_windows
-from weakseg.evaluation.holdout import score_holdout
-from weakseg.methods.fusion import allowed_planes, silence_ignored
+from weakseg.evaluation.holdout import BLOCKS, require_blocks, truth_for
+from weakseg.methods.fusion import silence_ignored
 from weakseg.methods.irnet.affinity import count_classes, crop_weights
 from weakseg.methods.irnet.forms import FORMS, Walk, candidates, in_force
 from weakseg.methods.irnet.network import IRNet, irnet_loss
 from weakseg.methods.irnet.walk import Drift, boundary_of_area, walk_area
-from weakseg.methods.pseudo import pseudo_mask
+from weakseg.methods.pseudo import Counts, pseudo_mask
+from weakseg.methods.refinement import Choice, choose_refiners, count_changes, mix_maps, take_for_all
 from weakseg.methods.scores import load_scores, save_scores
 from weakseg.networks.build import build_encoder
 from weakseg.pipeline.context import Context, open_context, tracked, write_report
@@ -50,17 +50,14 @@ def run(root: Path) -> None:
         for area in machine.shard(areas):
             save_array(layout.scores("irnet") / "boundaries", area, predict_boundary(context, model, area))
         machine.wait()
-        walks = candidates(in_force(params))
-        table = machine.gather([(walk, holdout_miou(context, walk)) for walk in machine.shard(walks)])
-        before = holdout_miou(context, replace(walks[0], steps=0))
-        chosen = max(table, key=lambda row: row[1])[0]
-        walked = machine.gather([walk_one(context, area, chosen) for area in machine.shard(areas)])
-        report = describe(context, table, before, chosen, dict(zip(areas, walked, strict=True)))
+        tried = try_walks(context, candidates(in_force(params)))
+        chosen, choice = max(tried, key=lambda row: row[1].miou)  # of equals the first
+        walked = machine.gather([walk_one(context, area, chosen, choice) for area in machine.shard(areas)])
+        report = describe(context, tried, chosen, choice, dict(zip(areas, walked, strict=True)))
         if machine.is_main:
             write_report(layout.report("irnet"), report)
-        log.log_metrics(
-            {"holdout/before": before, "holdout/after": report["holdout_miou"], "fell_back": report["fell_back"]}
-        )
+        log.log_metrics({"n1/miou_before": report["miou_before"], "n1/miou": report["miou"]})
+        log.log_metrics({"fell_back": report["fell_back"]})
         log.log_metrics({f"drift_octaves/{name}": value for name, value in report["drift_octaves"].items()})
 
 
@@ -169,38 +166,48 @@ def _walk(context: Context, area: str, options: Walk) -> tuple[Any, Drift]:
     return silence_ignored(walked, np.asarray(open_array(layout.tiles / "allowed", area))), drift
 
 
-def walk_one(context: Context, area: str, options: Walk) -> Drift:
-    """Walk and save one area."""
+def walk_one(context: Context, area: str, options: Walk, choice: Choice) -> Drift:
+    """Walk and save one area, with the pixels of the classes that do not walk as they were."""
+    layout = context.layout
     maps, drift = _walk(context, area, options)
-    save_scores(context.layout.scores("irnet") / f"{area}.npz", maps)
+    before = load_scores(layout.scores("crf") / f"{area}.npz")
+    allowed = np.asarray(open_array(layout.tiles / "allowed", area))
+    save_scores(layout.scores("irnet") / f"{area}.npz", mix_maps((before, maps), allowed, choice.refiners))
     return drift
 
 
-def holdout_miou(context: Context, options: Walk) -> float:
-    """mIoU of the walked winners, tags applied, on the hold-out blocks of N1."""
-    tiles, names = context.layout.tiles, context.scheme.names
+def try_walks(context: Context, walks: list[Walk]) -> list[tuple[Walk, Choice]]:
+    """Every walk, measured inside N1: of all classes, or of those alone that do not lose by it (``irnet.classes``)."""
+    machine, asked = context.machine, in_force(context.params.irnet).classes
+    tiles = context.layout.tiles
+    truths = truth_for(tiles, "irnet") if asked == "best" else require_blocks(tiles)
+    jobs = [(walk, area) for walk in walks for area in truths]
+    counts = iter(machine.gather([_count(context, walk, area, truths[area]) for walk, area in machine.shard(jobs)]))
+    together = [np.concatenate([next(counts) for _ in truths]) for _ in walks]
+    decide = choose_refiners if asked == "best" else take_for_all
+    return [(walk, decide(one)) for walk, one in zip(walks, together, strict=True)]
 
-    def winners(area: str, part: slice) -> np.ndarray:
-        planes = allowed_planes(np.asarray(open_array(tiles / "allowed", area)), len(names))
-        return np.asarray(np.where(planes, _walk(context, area, options)[0].scores, -1).argmax(0)[:, part])
 
-    return score_holdout(tiles, names, winners)["miou"]
+def _count(context: Context, walk: Walk, area: str, truth: Mask) -> Counts:
+    layout = context.layout
+    allowed = np.asarray(open_array(layout.tiles / "allowed", area))
+    before = load_scores(layout.scores("crf") / f"{area}.npz")
+    return count_changes(truth, (before, _walk(context, area, walk)[0]), allowed, blocks=BLOCKS)
 
 
 def describe(
     context: Context,
-    table: list[tuple[Walk, float]],
-    before: float,
+    tried: list[tuple[Walk, Choice]],
     chosen: Walk,
+    choice: Choice,
     drifts: dict[str, Drift],
 ) -> dict[str, Any]:
     """reports/irnet.json: what was tried, what is in force, and how the classes' areas drifted (octaves, mean)."""
     octaves = np.array([drift.octaves for drift in drifts.values() if len(drift.octaves) == len(context.scheme)])
     names = context.scheme.names
     return {
-        "candidates": [{"steps": o.steps, "anchor": o.anchor, "holdout_miou": value} for o, value in table],
-        "holdout_miou_unwalked": before,
-        "holdout_miou": max(value for _, value in table),
+        **choice.describe(names, ("walk",)),
+        "candidates": [{"steps": o.steps, "anchor": o.anchor, **c.describe(names, ("walk",))} for o, c in tried],
         "steps": chosen.steps,
         "anchor": chosen.anchor,
         "fell_back": sum(drift.fell_back for drift in drifts.values()),

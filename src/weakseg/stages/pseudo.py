@@ -1,7 +1,8 @@
-"""Stage pseudo@METHOD: ScoreMaps and tags to pseudo-masks of N2, thresholds chosen on the hold-out inside N1."""
+"""Stage pseudo@METHOD: ScoreMaps and tags to pseudo-masks of N2, thresholds chosen on N1 pixels new to it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from weakseg.core.classes import IGNORE, Mask
 from weakseg.core.methods import WeakSource
 from weakseg.data.store import open_array, save_array
-from weakseg.evaluation.holdout import require_blocks
+from weakseg.evaluation.holdout import require_blocks, truth_for
 from weakseg.methods.pseudo import Thresholds, pseudo_mask
 from weakseg.methods.scores import load_scores
 from weakseg.pipeline import holdout_choice
@@ -23,7 +24,7 @@ def run(root: Path, method: WeakSource) -> None:
     layout, params = context.layout, context.params.pseudo
     scores, names = layout.scores(method), context.scheme.names
     with tracked(context, "pseudo", params, source=method) as log:
-        chosen = choose_on_holdout(context, scores)
+        chosen = choose_on_holdout(context, scores, truth_for(layout.tiles, method) if params.all_of_n1 else None)
         covered = []
         for area in context.tag_areas():
             mask = mask_of(context, scores, area, chosen)
@@ -41,10 +42,9 @@ def run(root: Path, method: WeakSource) -> None:
         log.log_metrics({"coverage": coverage, "holdout/miou": chosen.miou})
 
 
-def choose_on_holdout(context: Context, scores: Path) -> Thresholds:
-    """The thresholds for the ScoreMaps in a folder that serve the hold-out blocks of N1 best."""
-    layout = context.layout
-    blocks = require_blocks(layout.tiles)
+def choose_on_holdout(context: Context, scores: Path, truths: Mapping[str, Mask] | None = None) -> Thresholds:
+    """The thresholds for the ScoreMaps in a folder that serve ``truths`` of N1 best: None, the hold-out blocks."""
+    blocks = require_blocks(context.layout.tiles) if truths is None else truths
     return holdout_choice.choose_on_holdout(
         context,
         (

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from weakseg.core.config import load_yaml
 from weakseg.core.errors import ParamsError
 from weakseg.core.layout import Layout
-from weakseg.core.methods import SOURCES, WEAK_SOURCES, Source
+from weakseg.core.methods import MASK_MAKERS, SOURCES, WEAK_SOURCES, Source
 from weakseg.core.params import Params, with_changes
 from weakseg.core.settings import training_settings
 from weakseg.data.areas import open_area
@@ -92,10 +92,11 @@ def _stages_of(path: Path, row: Mapping[str, Any]) -> tuple[str, ...]:
     for stage in stages:
         name, _, source = stage.partition("@")
         check_stage(name, source or None)
-    if stages and row["source"] not in WEAK_SOURCES:
+    remade = (*WEAK_SOURCES, *MASK_MAKERS)
+    if stages and row["source"] not in remade:
         raise ParamsError(
             f"{path}: row {row['name']!r} has stages, but source {row['source']} no pseudo-masks to make again",
-            expected=f"stages with {', '.join(WEAK_SOURCES)}",
+            expected=f"stages with {', '.join(remade)}",
             cure="mend the row",
         )
     return stages

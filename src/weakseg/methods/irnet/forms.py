@@ -69,6 +69,7 @@ AS_PUBLISHED: Final = {
     "pairs_per_step": 152,  # all
     "walk_steps": (256,),
     "anchors": (1.0,),
+    "classes": "all",
     "max_drift": math.inf,  # the walk is never thrown away
 }
 

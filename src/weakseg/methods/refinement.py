@@ -1,0 +1,239 @@
+"""Which refiner (CRF, PAMR, a random walk) each class takes, "none" among them: counted on labelled areas.
+
+A refiner that helps broad classes may swallow small ones. So every class claims the pixels that the maps of its own
+refiner let it win, and those of the maps before where it takes none; a pixel goes to the only class that claims it, and
+stays with the one that had it where none or several do. A class without a refiner keeps exactly the pixels that it had,
+there and everywhere else (ours).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from weakseg.core.classes import IGNORE, Bits, Mask
+from weakseg.core.errors import DataError
+from weakseg.evaluation.metrics import class_iou
+from weakseg.methods.pseudo import Counts, pseudo_mask
+from weakseg.methods.scores import ScoreMaps
+
+LEVEL: Final = 0.9  # of the one-sided bootstrap bounds
+TOLERANCE: Final = 0.01  # IoU: a class takes a refiner where a loss beyond it can be ruled out
+DRAWS: Final = 500
+NONE: Final = "none"
+Refiners = tuple[int, ...]
+"""Per class (C,) the number of its refiner, 1 to R; 0 is none."""
+Floats = npt.NDArray[np.float64]
+Winners = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The refiner of each class, and what they did to the classes on the labelled blocks.
+
+    Attributes:
+        refiners: by class.
+        before, after: IoU (C,) of the winners before, and under this choice; NaN where undefined.
+        low: (C,) lower bound of ``after - before``; 0 for a class that takes none.
+    """
+
+    refiners: Refiners
+    before: Floats
+    after: Floats
+    low: Floats
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU under this choice, over the classes that have one."""
+        return _mean(self.after)
+
+    def describe(self, names: Sequence[str], refiners: Sequence[str]) -> dict[str, Any]:
+        """For a report: what each class takes of the R ``refiners``, and its IoU on the blocks before and after."""
+        words = (NONE, *refiners)
+        return {
+            "refined_by": {name: words[one] for name, one in zip(names, self.refiners, strict=True)},
+            "iou_before": dict(zip(names, self.before.tolist(), strict=True)),
+            "iou": dict(zip(names, self.after.tolist(), strict=True)),
+            "miou_before": _mean(self.before),
+            "miou": self.miou,
+        }
+
+
+def count_changes(truth: Mask, maps: Sequence[ScoreMaps], allowed: Bits, *, blocks: int = 1) -> Counts:
+    """Pixels of an area by true class and by the winners of several maps, per block of columns.
+
+    Args:
+        truth: uint8 (H, W), 255 counts nowhere.
+        maps: those before, then those of R refiners.
+        allowed: int32 (H, W) class bits of the tags, which hold in any case.
+        blocks: side by side, of equal width.
+
+    Returns:
+        int64 (blocks, C, C + 1, ...) with one axis of winners for each of ``maps``; the last winner is none: a pixel
+        about which nothing is known.
+    """
+    classes = len(maps[0].present)
+    shape = (blocks, classes, *[classes + 1] * len(maps))
+    block = np.broadcast_to(np.arange(truth.shape[1]) * blocks // truth.shape[1], truth.shape)
+    here = truth != IGNORE
+    if (truth[here] >= classes).any():
+        raise DataError(f"truth of class {truth[here].max()}", expected=f"below {classes}", cure="rerun tiles")
+    winners = [_winners(one, allowed)[here] for one in maps]
+    place = np.ravel_multi_index((block[here], truth[here], *winners), shape)
+    return np.bincount(place, minlength=int(np.prod(shape))).reshape(shape)
+
+
+def _winners(maps: ScoreMaps, allowed: Bits) -> Winners:
+    """The class of every pixel, C where no class has a score."""
+    mask = pseudo_mask(maps, allowed, min_score=0.0, min_margin=0.0)
+    return np.where(mask == IGNORE, len(maps.present), mask).astype(np.intp)
+
+
+def take_for_all(counts: Counts) -> Choice:
+    """The first refiner for every class, whatever it does to them; ``low`` is 0."""
+    cells = _Cells.of(counts, 0)
+    refiners = (1,) * counts.shape[1]
+    return Choice(refiners, cells.iou(_none(refiners))[0], cells.iou(refiners)[0], np.zeros(len(refiners)))
+
+
+def choose_refiners(counts: Counts, *, seed: int = 0) -> Choice:
+    """The refiner of each class that serves the whole best without a loss to any class.
+
+    For each refiner all classes take it at first. As long as one of them loses IoU on the labelled blocks, or a loss of
+    more than :data:`TOLERANCE` cannot be ruled out (blocks are redrawn; a rare class has a wide interval), the one with
+    the lowest bound gives it back and the rest is measured again. From the best of these each class in turn moves to
+    another refiner, or none, where that raises the mean IoU and no class loses. What is left has to raise the mean by
+    more than the noise, or no class takes any. A class that the blocks do not hold takes none: nothing is known of it.
+
+    Args:
+        counts: int64 (blocks, C, C + 1, ...) of :func:`count_changes`, all areas together. Blocks of one area are not
+            independent, so the bounds are somewhat too tight; and they are those of the best of several choices.
+    """
+    if counts.ndim < 4 or not counts.any():
+        raise DataError(f"counts {counts.shape} of {counts.sum()} px", expected="labelled blocks", cure="label N1")
+    cells, classes, tried = _Cells.of(counts, seed), counts.shape[1], counts.ndim - 3
+    starts = [_give_back(cells, (number,) * classes) for number in range(1, tried + 1)]
+    best = _improve(cells, max(starts, key=cells.mean), tried)
+    before = cells.iou(_none(best))
+    if any(best) and not _low(np.nanmean(cells.iou(best) - before, axis=1, keepdims=True))[0] > 0:
+        best = _none(best)
+    after = cells.iou(best)
+    return Choice(best, before[0], after[0], np.where(np.array(best) > 0, _low(after - before), 0.0))
+
+
+def mix_maps(maps: Sequence[ScoreMaps], allowed: Bits, refiners: Refiners) -> ScoreMaps:
+    """The maps of an area under a choice: whole pixels are of one of ``maps``, so scores stay comparable.
+
+    Args:
+        maps: those before, then those of R refiners. allowed: int32 (H, W) class bits: winners are counted among them.
+    """
+    if len(set(refiners)) == 1:
+        return maps[refiners[0]]
+    _, origin = _settle([_winners(one, allowed) for one in maps], refiners)
+    scores = np.choose(origin, [one.scores for one in maps])
+    return ScoreMaps(scores, np.logical_or.reduce([one.present for one in maps]))
+
+
+def _settle(winners: Sequence[Winners], refiners: Refiners) -> tuple[Winners, Winners]:
+    """The winner of each pixel under a choice, and the number of the maps that it is of; C is none."""
+    if len(set(refiners)) == 1:
+        return winners[refiners[0]], np.full(winners[0].shape, refiners[0])
+    owner = np.array([*refiners, -1])
+    claims, found, origin = np.zeros(winners[0].shape, np.intp), winners[0], np.zeros(winners[0].shape, np.intp)
+    for number, winner in enumerate(winners):
+        mine = owner[winner] == number
+        claims += mine
+        found, origin = np.where(mine, winner, found), np.where(mine, number, origin)
+    return np.where(claims == 1, found, winners[0]), np.where(claims == 1, origin, 0)
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """The K cells of the counts that hold a pixel: what they are, and how many pixels each draw of blocks gives them.
+
+    Attributes:
+        truth: (K,). winners: one (K,) per maps. pixels: float64 (1 + draws, K), the first all blocks once.
+    """
+
+    truth: Winners
+    winners: tuple[Winners, ...]
+    pixels: Floats
+    classes: int
+
+    @classmethod
+    def of(cls, counts: Counts, seed: int) -> _Cells:
+        blocks, classes, *_ = counts.shape
+        flat = counts.reshape(blocks, -1)
+        held = np.flatnonzero(flat.any(0))
+        picks = np.random.default_rng(seed).multinomial(blocks, np.full(blocks, 1 / blocks), size=DRAWS)
+        times = np.concatenate([np.ones((1, blocks)), picks])
+        truth, *winners = np.unravel_index(held, counts.shape[1:])
+        return cls(truth, tuple(winners), times @ flat[:, held].astype(np.float64), classes)
+
+    def iou(self, refiners: Refiners) -> Floats:
+        """IoU (1 + draws, C) under a choice."""
+        winner, _ = _settle(self.winners, refiners)
+        place, sides = self.truth * (self.classes + 1) + winner, self.classes * (self.classes + 1)
+        cells = np.arange(len(place))
+        table = csr_array((np.ones(len(place)), (cells, place)), shape=(len(place), sides))
+        confusion = (self.pixels @ table).reshape(-1, self.classes, self.classes + 1)
+        square = np.concatenate([confusion, np.zeros_like(confusion[:, :1])], axis=1)  # nothing is truly "none"
+        return class_iou(square)[:, : self.classes]
+
+    def mean(self, refiners: Refiners) -> float:
+        """Mean IoU under a choice."""
+        return _mean(self.iou(refiners)[0])
+
+    def lost(self, refiners: Refiners) -> tuple[npt.NDArray[np.bool_], Floats]:
+        """Which classes (C,) may have lost by their refiner, and the lower bounds of their gains."""
+        gain = self.iou(refiners) - self.iou(_none(refiners))
+        low = _low(gain)
+        return (np.array(refiners) > 0) & ~((gain[0] >= 0) & (low >= -TOLERANCE)), low  # NaN counts as lost
+
+
+def _give_back(cells: _Cells, refiners: Refiners) -> Refiners:
+    """The choice without the refiners of classes that may lose by them, the worst first."""
+    while True:
+        lost, low = cells.lost(refiners)
+        if not lost.any():
+            return refiners
+        refiners = _with(refiners, int(np.where(lost, low, np.inf).argmin()), 0)
+
+
+def _improve(cells: _Cells, refiners: Refiners, tried: int) -> Refiners:
+    """Move one class at a time as long as the mean IoU rises and none loses."""
+    moved = True
+    while moved:
+        moved = False
+        for one in _moves(refiners, tried):
+            if cells.mean(one) > cells.mean(refiners) and not cells.lost(one)[0].any():
+                refiners, moved = one, True
+                break
+    return refiners
+
+
+def _moves(refiners: Refiners, tried: int) -> Iterator[Refiners]:
+    for index, now in enumerate(refiners):
+        yield from (_with(refiners, index, number) for number in range(tried + 1) if number != now)
+
+
+def _with(refiners: Refiners, index: int, number: int) -> Refiners:
+    return (*refiners[:index], number, *refiners[index + 1 :])
+
+
+def _none(refiners: Refiners) -> Refiners:
+    return (0,) * len(refiners)
+
+
+def _low(gain: Floats) -> Floats:
+    """Lower bound over the draws (rows 1 and on) of each column; a draw without the class counts as a total loss."""
+    return np.asarray(np.quantile(np.nan_to_num(gain[1:], nan=-1.0), 1 - LEVEL, axis=0))
+
+
+def _mean(iou: Floats) -> float:
+    return float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan")
