@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ from weakseg.methods.scores import ScoreMaps, save_scores
 from weakseg.pipeline.context import open_context
 from weakseg.pipeline.mask_making import MaskMaking
 from weakseg.stages import segment
+from weakseg.studies.ablation import Variant, run_ablation
 from weakseg.training.checkpoints import load_checkpoint
 
 
@@ -223,3 +225,28 @@ def test_a_seed_without_a_choice_is_refused(copy: Layout) -> None:
     edit(copy.root, "segment", seeds=[7])
     with pytest.raises(StageError, match=r"no choice for seed 7 .*run choice@joint"):
         run(copy.root, "segment", "joint")
+
+
+def test_an_ablation_row_chooses_weights_and_thresholds_of_its_own(copy: Layout) -> None:
+    """Only what the row names is chosen again; a row without stages takes the workspace's choice."""
+    before = copy.choices("joint").read_text()
+    made: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        apart = importlib.import_module("weakseg.studies.apart")
+        run_one = apart.run_stage
+
+        def note(root: Path, stage: str, source: str | None) -> None:
+            run_one(root, stage, source)
+            if stage == "choice":
+                made.append(Layout(root).choices("joint").read_text())
+
+        patch.setattr(apart, "run_stage", note)
+        rows = [
+            Variant("joint", "joint", {}),
+            Variant("experts", "joint", {"fused.weights": (0.25,)}, ("experts", "choice@joint")),
+        ]
+        found = run_ablation(copy.root, rows, [0], lambda _line: None)["rows"]
+    assert [row["name"] for row in found] == ["joint", "experts"]
+    assert len(made) == 1
+    assert json.loads(made[0])["seed0"]["weights"] == [0.25, 0.25]
+    assert copy.choices("joint").read_text() == before

@@ -10,6 +10,7 @@ import yaml
 
 from weakseg.core.errors import ParamsError
 from weakseg.core.params import load_params, with_changes
+from weakseg.pipeline.presets import load_preset
 from weakseg.stages import run_stage, tiles
 from weakseg.studies.ablation import Variant, ablation_table, load_variants, run_ablation
 
@@ -22,6 +23,18 @@ def test_the_committed_rows_fit_the_demo() -> None:
     assert variants[0] == Variant("consistency with tags", "consistency", {})
     changed = [with_changes(base, variant.changes) for variant in variants]
     assert all((params != base) == bool(variant.changes) for params, variant in zip(changed, variants, strict=True))
+
+
+def test_the_rows_of_joint_fit_every_preset_that_trains_it() -> None:
+    """Each row changes something, and what joint chooses on the hold-out is chosen again where it would differ."""
+    variants = load_variants(PROJECT / "configs" / "joint_ablation.yaml")
+    assert variants[0] == Variant("joint", "joint", {})
+    for preset in ("demo", "dubai"):
+        base = load_preset(preset)
+        assert all((with_changes(base, one.changes) != base) == bool(one.changes) for one in variants)
+    for one in variants:
+        again = any(path.startswith(("fused.", "pseudo.")) for path in one.changes)
+        assert one.stages == (("experts", "choice@joint") if again else ())
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from weakseg.cli.numbers import whole_numbers
+from weakseg.core.errors import ParamsError
+
+if TYPE_CHECKING:
+    from weakseg.studies.choose import Candidate
 
 app = typer.Typer()
 tune_app = typer.Typer(
@@ -111,13 +116,49 @@ def label_cost(
 
 
 @app.command()
-def choose(context: typer.Context) -> None:
-    """Say which trained source to take, by the hold-out inside N1 alone: no hidden truth, no validation area."""
+def choose(
+    context: typer.Context,
+    blocks: Annotated[
+        int | None, typer.Option(min=2, help="Rotate the hold-out: train anew without each of so many blocks.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Of these trainings; segment.optimiser.steps without.")
+    ] = None,
+    sources: Annotated[str, typer.Option(help="With --blocks: sources to choose among, such as joint,untagged.")] = "",
+) -> None:
+    """Say by N1 alone which trained source to take; with --blocks which refiners, weights, thresholds and source."""
+    if blocks is None and (steps is not None or sources):
+        raise ParamsError("--steps or --sources", expected="--blocks beside them", cure="name the number of blocks")
+    lines = _rotated(context.obj, blocks, steps, sources) if blocks else _ranked(context.obj)
+    for line in lines:
+        typer.echo(line)
+
+
+def _ranked(root: Path) -> list[str]:
     from weakseg.studies.choose import choose_source, sentence
 
-    ranked = choose_source(context.obj)
+    ranked = choose_source(root)
+    return [*_table(ranked), sentence(ranked)]
+
+
+def _rotated(root: Path, blocks: int, steps: int | None, names: str) -> list[str]:
+    from weakseg.core.methods import SOURCES
+    from weakseg.pipeline.context import open_context
+    from weakseg.studies.recipe import choose_recipe, tell
+
+    sources = [name.strip() for name in names.split(",") if name.strip()]
+    strays = [name for name in sources if name not in SOURCES]
+    if strays:
+        raise ParamsError(f"--sources {', '.join(strays)}", expected=f"some of {', '.join(SOURCES)}", cure="correct it")
+    recipe = choose_recipe(root, blocks=blocks, steps=steps, sources=sources)
+    context = open_context(root)
+    return [*_table(recipe.ranked), *tell(recipe, context.scheme.names, context.params.fused.experts)]
+
+
+def _table(ranked: Sequence[Candidate]) -> list[str]:
+    lines = []
     for one in ranked:
         miou, ahead = one.scores.miou, one.ahead
         behind = "" if one is ranked[0] else f"   behind by {ahead.value:.3f} [{ahead.low:.3f}, {ahead.high:.3f}]"
-        typer.echo(f"{one.source:14} hold-out mIoU {miou.value:.3f} [{miou.low:.3f}, {miou.high:.3f}]{behind}")
-    typer.echo(sentence(ranked))
+        lines.append(f"{one.source:14} hold-out mIoU {miou.value:.3f} [{miou.low:.3f}, {miou.high:.3f}]{behind}")
+    return lines

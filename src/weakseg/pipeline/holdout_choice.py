@@ -11,6 +11,7 @@ import numpy.typing as npt
 from weakseg.core.classes import Mask
 from weakseg.data.store import open_array
 from weakseg.evaluation.holdout import score_holdout
+from weakseg.evaluation.metrics import Confusion, confusion_matrix
 from weakseg.methods.fusion import fuse, silence_ignored
 from weakseg.methods.pseudo import Thresholds, choose_thresholds, count_areas
 from weakseg.methods.scores import ScoreMaps, load_scores
@@ -52,6 +53,20 @@ def holdout_miou(context: Context, maps_of: Callable[[str], ScoreMaps], weights:
         context.scheme.names,
         lambda area, part: with_experts(context, maps_of(area), area, weights).scores.argmax(0)[:, part],
     )["miou"]
+
+
+def count_winners(
+    context: Context, own: Mapping[str, ScoreMaps], truths: Mapping[str, Mask], weights: tuple[float, ...]
+) -> dict[str, Confusion]:
+    """Confusion (C, C) of the fused winners by area, where ``truths`` uint8 (H, W) are not 255."""
+    return {
+        area: confusion_matrix(
+            truth,
+            with_experts(context, own[area], area, weights).scores.argmax(0).astype(np.uint8),
+            len(context.scheme),
+        )
+        for area, truth in truths.items()
+    }
 
 
 def best_weights(table: Mapping[tuple[float, ...], float]) -> tuple[float, ...]:

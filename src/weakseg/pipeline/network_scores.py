@@ -12,6 +12,7 @@ import numpy.typing as npt
 from weakseg.core.classes import Mask
 from weakseg.data.store import open_array
 from weakseg.evaluation.holdout import require_blocks
+from weakseg.evaluation.metrics import mean_iou
 from weakseg.inference.scene import DIHEDRAL, View, predict_scene
 from weakseg.methods.fusion import align_scores, claim_missing, constrain_scores
 from weakseg.methods.pseudo import pseudo_mask
@@ -23,7 +24,7 @@ from weakseg.pipeline.holdout_choice import (
     best_weights,
     candidate_weights,
     choose_on_holdout,
-    holdout_miou,
+    count_winners,
     with_experts,
 )
 from weakseg.training.segment import typical_shares
@@ -94,15 +95,30 @@ def choose(context: Context, model: Segmenter, *, tagged: bool) -> Choice:
     """Weights and thresholds for masks of this network, which must not have trained on the hold-out."""
     blocks = require_blocks(context.layout.tiles)
     own = {area: network_scores(context, model, area, tagged=tagged)[0] for area in blocks}
-    weights: tuple[float, ...] = ()
-    if tagged:
-        tried = candidate_weights(context)
-        weights = best_weights({one: holdout_miou(context, own.__getitem__, one) for one in tried})
+    return choose_by(context, own, blocks, tagged=tagged, candidates=candidate_weights(context) if tagged else ())
+
+
+def choose_by(
+    context: Context,
+    own: Mapping[str, ScoreMaps],
+    truths: Mapping[str, Mask],
+    *,
+    tagged: bool,
+    candidates: Sequence[tuple[float, ...]],
+) -> Choice:
+    """Weights and thresholds for masks of the networks behind ``own``.
+
+    Args:
+        own: their maps of N1 areas. truths: uint8 (H, W) by area, 255 where a network has seen it.
+        candidates: weights of the experts to choose among; none: no experts.
+    """
+    tables = {one: np.sum([*count_winners(context, own, truths, one).values()], axis=0) for one in candidates}
+    weights = best_weights({one: float(mean_iou(table)) for one, table in tables.items()}) if candidates else ()
     found = choose_on_holdout(
         context,
         (
             (with_experts(context, own[area], area, weights), allowed_bits(context, area, tagged=tagged), truth)
-            for area, truth in blocks.items()
+            for area, truth in truths.items()
         ),
     )
     return Choice(tagged, weights, found.min_score, found.min_margin, found.miou)
