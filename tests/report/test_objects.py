@@ -57,6 +57,20 @@ def test_tables_by_hand(tmp_path: Path) -> None:
     ]
 
 
+def test_what_thresholds_lose_stands_between_two_tables(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    unsure = TRUTH.copy()
+    unsure[0, :2] = 255
+    winners = {"miou": 1.0, "iou": dict.fromkeys(NAMES, 1.0), "coverage": 1.0, "objects": rows(TRUTH)}
+    audited(layout, "cam", objects=rows(unsure), winners=winners)
+    audited(layout, "crf", objects=rows(unsure))  # of before maps were audited
+    lines = object_tables(tmp_path, "car").splitlines()
+    assert lines[0].startswith("| car: maps on N2, without thresholds |")
+    assert lines[2:4] == ["| cam | 1.00, IoU 1.00 | 1.00, IoU 1.00 | 3 of 3 | 0 | 0 | 0 |", ""]
+    assert lines[4].startswith("| car: pseudo-masks on N2 |")
+    assert [line.split(" | ")[3] for line in lines[6:]] == ["2 of 3", "2 of 3"]
+
+
 def test_the_command_prints_them(tmp_path: Path) -> None:
     audited(Layout(tmp_path), "cam", objects=rows(TRUTH))
     done = CliRunner().invoke(app, ["--root", str(tmp_path), "objects", "car"])

@@ -225,6 +225,11 @@ def test_audit_writes_its_sweep_and_a_sheet_of_every_area(done: Layout) -> None:
     report = json.loads(done.report("audit", "cam").read_text())
     assert report["areas"] == 2
     assert 0 < report["coverage"] <= 1
+    free = report["winners"]
+    assert free["coverage"] == 1.0  # maps of tag crops say something of every pixel
+    assert [(row["smallest"], row["objects"]) for row in free["objects"]["building"] if row["objects"]] == [
+        (row["smallest"], row["objects"]) for row in report["objects"]["building"] if row["objects"]
+    ]
     assert done.sweep("cam").read_text().splitlines()[0] == "min_score,min_margin,coverage,accuracy,miou"
     assert sorted(path.name for path in done.sheets("cam").iterdir()) == ["t1.jpg", "t2.jpg"]
     sheet = cv2.imread(str(done.sheets("cam") / "t1.jpg"))

@@ -172,6 +172,19 @@ class EvaluationReport(NetworkScores):
         return self.model_copy(update={"classes": tuple(classes), "areas": areas})
 
 
+class WinnerScores(_Record):
+    """What the maps behind pseudo-masks say without thresholds: the top class of every pixel that they know.
+
+    Attributes:
+        iou: by class name. objects: by class name and size.
+    """
+
+    miou: Number
+    iou: dict[str, Number]
+    coverage: Number
+    objects: dict[str, tuple[ObjectScores, ...]] = {}
+
+
 class AuditReport(_Record):
     """What audit@METHOD says of pseudo-masks: reports/audit/METHOD.json; it holds no matrix, so names alone will do.
 
@@ -180,6 +193,7 @@ class AuditReport(_Record):
         areas: number of N2 areas with a mask and truth.
         iou: by class name.
         objects: by class name and size; {} in reports of before.
+        winners: the same before thresholds; None in reports of before.
         rounds: the same of each round of a teacher of several, the last being the masks in force.
     """
 
@@ -190,6 +204,7 @@ class AuditReport(_Record):
     accuracy: Number
     coverage: Number
     objects: dict[str, tuple[ObjectScores, ...]] = {}
+    winners: WinnerScores | None = None
     rounds: tuple[AuditReport, ...] = ()
 
     @model_validator(mode="after")

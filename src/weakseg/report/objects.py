@@ -15,22 +15,30 @@ Size = tuple[int, int | None]
 
 
 def object_tables(root: Path, class_name: str) -> str:
-    """Two Markdown tables, pseudo-masks on N2 and networks on the validation areas: share found and IoU by size.
+    """Markdown tables, share found and IoU by size: maps on N2 without thresholds, pseudo-masks on N2, networks.
+
+    Between the first and the second lies what thresholds lose, between two lines what a stage loses. The networks are
+    measured on the validation areas.
 
     Raises:
         ParamsError: the reports do not know the class.
         StageError: no report counts objects.
     """
     layout = Layout(root)
-    masks = {
-        name: read_audit(layout.report("audit", name)).objects for name in _reported(layout, "audit", WEAK_SOURCES)
-    }
-    maps = {
+    audits = {name: read_audit(layout.report("audit", name)) for name in _reported(layout, "audit", WEAK_SOURCES)}
+    maps = {name: audit.winners.objects for name, audit in audits.items() if audit.winners}
+    masks = {name: audit.objects for name, audit in audits.items()}
+    networks = {
         label_of(name): read_evaluation(layout.report("evaluate", name)).objects
         for name in _reported(layout, "evaluate", SOURCES)
     }
-    masks, maps = ({name: found for name, found in rows.items() if found} for rows in (masks, maps))
-    known = {name: None for found in (*masks.values(), *maps.values()) for name in found}
+    kinds = {
+        "maps on N2, without thresholds": maps,
+        "pseudo-masks on N2": masks,
+        "networks on the validation areas, all seeds": networks,
+    }
+    kinds = {what: {name: found for name, found in rows.items() if found} for what, rows in kinds.items()}
+    known = {name: None for rows in kinds.values() for found in rows.values() for name in found}
     if not known:
         raise StageError(
             "no report counts objects", expected="reports/audit and reports/evaluate", cure="run `dvc repro`"
@@ -39,7 +47,7 @@ def object_tables(root: Path, class_name: str) -> str:
         raise ParamsError(f"class {class_name!r}", expected=f"one of {', '.join(known)}", cure="correct the name")
     tables = [
         table(f"{class_name}: {what}", {name: found[class_name] for name, found in rows.items()})
-        for what, rows in (("pseudo-masks on N2", masks), ("networks on the validation areas, all seeds", maps))
+        for what, rows in kinds.items()
         if rows
     ]
     return "\n\n".join(tables)

@@ -17,7 +17,7 @@ from weakseg.data.store import open_array
 from weakseg.evaluation.metrics import confusion_matrix, scores_of
 from weakseg.evaluation.objects import count_objects, no_objects, object_scores
 from weakseg.evaluation.reports import AuditReport
-from weakseg.methods.pseudo import SweepRow, sweep_thresholds
+from weakseg.methods.pseudo import SweepRow, pseudo_mask, sweep_thresholds
 from weakseg.methods.scores import load_scores
 from weakseg.pipeline.context import Context, open_context, tracked, write_report
 from weakseg.report.content import evenly
@@ -41,6 +41,8 @@ def run(root: Path, method: WeakSource) -> None:
     with tracked(context, "audit", context.params.pseudo, source=method) as log:
         areas = [a for a in context.tag_areas() if (open_array(layout.hidden, a) != IGNORE).any()]
         report = measure(context, areas, (open_array(layout.pseudo(method), area) for area in areas))
+        free = measure(context, areas, (winners_of(context, layout.scores(method), area) for area in areas))
+        report["winners"] = {key: free[key] for key in ("miou", "iou", "coverage", "objects")}
         rounds = [*earlier_rounds(context, areas), report] if method == "teacher" else []
         if len(rounds) > 1:
             report = {**report, "rounds": rounds}
@@ -53,6 +55,7 @@ def run(root: Path, method: WeakSource) -> None:
             pd.DataFrame(rows, columns=COLUMNS).to_csv(temporary, index=False, float_format="%.5f")
         log.log_metrics({key: report[key] for key in ("coverage", "accuracy", "miou")})
         log.log_metrics({f"iou/{name}": value for name, value in report["iou"].items()})
+        log.log_metrics({"winners/miou": free["miou"]})
         for number, row in enumerate(rounds, 1):
             log.log_metrics({f"round/{key}": row[key] for key in ("coverage", "accuracy", "miou")}, step=number)
             log.log_metrics({f"round/iou/{name}": value for name, value in row["iou"].items()}, step=number)
@@ -77,6 +80,12 @@ def earlier_rounds(context: Context, areas: list[str]) -> list[dict[str, Any]]:
         chosen = choose_on_holdout(context, scores)
         found.append(measure(context, areas, (mask_of(context, scores, area, chosen) for area in areas)))
     return found
+
+
+def winners_of(context: Context, scores: Path, area: str) -> Mask:
+    """The top class of every pixel, uint8 (H, W), without thresholds; 255 where no class has a score."""
+    maps, allowed = load_scores(scores / f"{area}.npz"), np.asarray(open_array(context.layout.tiles / "allowed", area))
+    return pseudo_mask(maps, allowed, min_score=0.0, min_margin=0.0)
 
 
 def measure(context: Context, areas: Sequence[str], masks: Iterable[Mask]) -> dict[str, Any]:
