@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from scripts.choose_agreement import agree_on_recipe
 from typer.testing import CliRunner
 
 from weakseg.cli import app
@@ -177,6 +178,22 @@ def test_neither_hidden_truth_nor_validation_is_read(copy: Path) -> None:
     tables = measure_source(found, "pixel")
     assert sorted(tables) == ["p1 0", "p1 1", "p2 0", "p2 1"]
     assert trained(found.folds[0], "pixel").training is not None
+
+
+def test_agreement_with_the_hidden_truth(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The perfect expert is right on N2 too: nothing is lost by taking it, and both blocks alone take it."""
+    monkeypatch.setenv("WEAKSEG_CRF_WORKERS", "1")
+    layout = Layout(copy)
+    shutil.copytree(layout.scores("single_stage"), layout.scores("cam"))
+    recipe, refiners = agree_on_recipe(copy, 2, STEPS)
+    cells = recipe.splitlines()[2].strip("| ").split(" | ")
+    assert cells == ["weights of the experts", "2, 0", "2, 0", "2 of 2", "0.000", "0.000"]
+    assert recipe.splitlines()[3].startswith("| thresholds (mIoU of masks at their coverage) | 1.000 at ")
+    assert [line.split(" | ")[0] for line in refiners.splitlines()[2:]] == [
+        "| crf for all",
+        "| pamr for all",
+        "| each class its own",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -95,10 +95,15 @@ def _winners(maps: ScoreMaps, allowed: Bits) -> Winners:
 
 
 def take_for_all(counts: Counts) -> Choice:
-    """The first refiner for every class, whatever it does to them; ``low`` is 0."""
-    cells = _Cells.of(counts, 0)
-    refiners = (1,) * counts.shape[1]
-    return Choice(refiners, cells.iou(_none(refiners))[0], cells.iou(refiners)[0], np.zeros(len(refiners)))
+    """The first refiner for every class, whatever it does to them."""
+    return measure_refiners(counts, (1,) * counts.shape[1])
+
+
+def measure_refiners(counts: Counts, refiners: Refiners, *, seed: int = 0) -> Choice:
+    """What given refiners do to the classes on labelled blocks; arguments as for :func:`choose_refiners`."""
+    cells = _Cells.of(counts, seed)
+    before, after = cells.iou(_none(refiners)), cells.iou(refiners)
+    return Choice(refiners, before[0], after[0], np.where(np.array(refiners) > 0, _low(after - before), 0.0))
 
 
 def choose_refiners(counts: Counts, *, seed: int = 0) -> Choice:
@@ -122,8 +127,7 @@ def choose_refiners(counts: Counts, *, seed: int = 0) -> Choice:
     before = cells.iou(_none(best))
     if any(best) and not _low(np.nanmean(cells.iou(best) - before, axis=1, keepdims=True))[0] > 0:
         best = _none(best)
-    after = cells.iou(best)
-    return Choice(best, before[0], after[0], np.where(np.array(best) > 0, _low(after - before), 0.0))
+    return measure_refiners(counts, best, seed=seed)
 
 
 def mix_maps(maps: Sequence[ScoreMaps], allowed: Bits, refiners: Refiners) -> ScoreMaps:

@@ -182,13 +182,14 @@ def try_walks(context: Context, walks: list[Walk]) -> list[tuple[Walk, Choice]]:
     tiles = context.layout.tiles
     truths = truth_for(tiles, "irnet") if asked == "best" else require_blocks(tiles)
     jobs = [(walk, area) for walk in walks for area in truths]
-    counts = iter(machine.gather([_count(context, walk, area, truths[area]) for walk, area in machine.shard(jobs)]))
+    counts = iter(machine.gather([count_walk(context, walk, area, truths[area]) for walk, area in machine.shard(jobs)]))
     together = [np.concatenate([next(counts) for _ in truths]) for _ in walks]
     decide = choose_refiners if asked == "best" else take_for_all
     return [(walk, decide(one)) for walk, one in zip(walks, together, strict=True)]
 
 
-def _count(context: Context, walk: Walk, area: str, truth: Mask) -> Counts:
+def count_walk(context: Context, walk: Walk, area: str, truth: Mask) -> Counts:
+    """What a walk changes on the labelled pixels of an area, see :func:`weakseg.methods.refinement.count_changes`."""
     layout = context.layout
     allowed = np.asarray(open_array(layout.tiles / "allowed", area))
     before = load_scores(layout.scores("crf") / f"{area}.npz")
