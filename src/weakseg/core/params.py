@@ -104,6 +104,12 @@ class StudentsParams(Section):
     pseudo_weight: dict[str, NotNegative]  # per source of pseudo-masks; 1 where none is named
 
 
+class SegmentAugmentParams(AugmentParams):
+    """Beside what every training does: bands left out, for rasters that lack heights or infrared."""
+
+    drop_band: Share  # chance of each band that an image may lack (data/bands.yaml), per crop; 0 of three bands
+
+
 class SegmentParams(Section):
     """What the trainings of all sources of labels share."""
 
@@ -111,7 +117,7 @@ class SegmentParams(Section):
     crop: Count
     network: NetworkParams
     optimiser: OptimiserParams
-    augment: AugmentParams
+    augment: SegmentAugmentParams
     favour: FavourParams
     class_weights: dict[str, Positive]  # classes not named weigh 1
     selection: Literal["last", "holdout", "validation"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from weakseg.core.classes import Mask
 from weakseg.data.manifest import TagCrops
 from weakseg.data.store import open_array
 
-Image = npt.NDArray[np.uint8]
+Image = npt.NDArray[Any]  # (H, W, K) of one of core.bands.DTYPES; of three bands as a rule uint8
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Area:
     """One area as arrays, memory maps as a rule.
 
     Attributes:
-        image: uint8 (H, W, 3).
+        image: (H, W, K), uint8 (H, W, 3) as a rule; bands.yaml has the bands and their depth.
         mask: uint8 (H, W) with 255 for unlabelled, or None.
         allowed: int32 (H, W), bit c set where class c may occur, or None (all may).
         windows: int32 (H, W), number of the tag crop, -1 for none, or None.

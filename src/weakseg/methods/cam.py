@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import reduce
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from weakseg.core.bands import DTYPES
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.core.methods import CamMethod, CamNormalise, CamParams, LabelSource
 from weakseg.data.crops.augment import Preprocessing, normalise
@@ -252,9 +253,9 @@ def _predicted(probabilities: Floats, thresholds: Floats) -> Flags:
     return predicted
 
 
-def cut_windows(image: npt.NDArray[np.uint8], windows: Windows, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Rectangles (N, height, width, 3) centred on windows (row, column, height, width), mirrored at the rim."""
-    crops = np.empty((len(windows), height, width, image.shape[2]), np.uint8)
+def cut_windows(image: npt.NDArray[Any], windows: Windows, height: int, width: int) -> npt.NDArray[Any]:
+    """Rectangles (N, height, width, K) centred on windows (row, column, height, width), mirrored at the rim."""
+    crops = np.empty((len(windows), height, width, image.shape[2]), image.dtype)
     for crop, (row, column, high, wide) in zip(crops, windows, strict=True):
         rows = _mirror(int(row) + int(high) // 2 - height // 2, height, image.shape[0])
         columns = _mirror(int(column) + int(wide) // 2 - width // 2, width, image.shape[1])
@@ -272,7 +273,7 @@ def _mirror(start: int, count: int, length: int) -> npt.NDArray[np.int64]:
 
 def area_cam(
     model: torch.nn.Module,
-    image: npt.NDArray[np.uint8],
+    image: npt.NDArray[Any],
     windows: Windows,
     tags: Flags,
     params: CamParams,
@@ -290,7 +291,7 @@ def area_cam(
 
     Args:
         model: a :class:`~weakseg.methods.classifier.Classifier`; put into evaluation mode.
-        image: uint8 (H, W, 3). windows: int (N, 4), row, column, height, width in px. tags: bool (N, C), one at least
+        image: (H, W, K). windows: int (N, 4), row, column, height, width in px. tags: bool (N, C), one at least
             per window: see :func:`resolve_labels`.
         batch_size: windows per forward; times the number of flips and turns they are the images per batch.
         valid: bool (H, W); pixels where it is False stay 0 and set no maximum. None: all are True.
@@ -327,13 +328,17 @@ def _device(model: torch.nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def _to_images(crops: npt.NDArray[np.uint8], model: LocalisingNet, device: torch.device) -> Tensor:
+def _to_images(crops: npt.NDArray[Any], model: LocalisingNet, device: torch.device) -> Tensor:
     return normalise(torch.from_numpy(crops).permute(0, 3, 1, 2).to(device), model.preprocessing)
 
 
-def _check_area(model: torch.nn.Module, image: npt.NDArray[np.uint8], windows: Windows) -> LocalisingNet:
-    if image.ndim != 3 or image.dtype != np.uint8:
-        raise DataError(f"image {image.dtype} {image.shape}", expected="uint8 (H, W, 3)", cure="import the area again")
+def _check_area(model: torch.nn.Module, image: npt.NDArray[Any], windows: Windows) -> LocalisingNet:
+    if image.ndim != 3 or image.dtype.name not in DTYPES:
+        raise DataError(
+            f"image {image.dtype} {image.shape}",
+            expected=f"(H, W, bands) of {', '.join(DTYPES)}",
+            cure="import the area again",
+        )
     if windows.ndim != 2 or windows.shape[1] != 4 or not len(windows):
         raise DataError(f"windows of shape {windows.shape}", expected="(N, 4), N > 0", cure="rerun the tiles stage")
     ends = windows[:, :2] + windows[:, 2:]

@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
+from weakseg.core.bands import PLAIN, Bands
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.core.methods import ClassifierParams, MissingLabels, Pooling
-from weakseg.data.crops.augment import IMAGENET, Preprocessing
+from weakseg.data.crops.augment import IMAGENET, Preprocessing, fit_preprocessing
 from weakseg.networks.build import build_encoder, load_vgg
+from weakseg.networks.first_convolution import widen_first
 
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating]
@@ -77,7 +79,7 @@ class Classifier(nn.Module):
     """Trunk, neck ending in a ReLU that is not in place, pooling and one linear layer.
 
     Args:
-        trunk: (B, 3, H, W) -> features, or a list of them of which ``tap`` names the one in use.
+        trunk: (B, K, H, W) -> features, or a list of them of which ``tap`` names the one in use.
 
     Attributes:
         stride: image px per feature cell; image sides should be multiples of it.
@@ -111,7 +113,7 @@ class Classifier(nn.Module):
         return self.linear.weight
 
     def features(self, images: Tensor) -> Tensor:
-        """Normalised images (B, 3, H, W) -> non-negative features (B, K, H / stride, W / stride)."""
+        """Normalised images (B, K, H, W) -> non-negative features (B, K, H / stride, W / stride)."""
         trunk = self.trunk(images)
         return self.neck(trunk if isinstance(trunk, Tensor) else trunk[self.tap])  # type: ignore[no-any-return]
 
@@ -120,20 +122,21 @@ class Classifier(nn.Module):
         return self.linear(pool_features(features, self.pooling))  # type: ignore[no-any-return]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised images (B, 3, H, W) -> logits (B, C)."""
+        """Normalised images (B, K, H, W) -> logits (B, C)."""
         return self.head(self.features(images))
 
 
-def build_classifier(params: ClassifierParams, classes: int) -> Classifier:
+def build_classifier(params: ClassifierParams, classes: int, bands: Bands = PLAIN) -> Classifier:
     """The classifier that the section describes.
 
     ``vgg16_bn`` has stride 8 and channels divided by ``width``; ``encoder`` is any encoder of
     :func:`weakseg.networks.build.build_encoder` with a 1x1 convolution, batch norm and ReLU behind it, because
     Grad-CAM++ and the generalised mean want features that are not negative and many encoders end in a linear layer. Of
-    an encoder the deepest feature that has ``output_stride`` without dilation is taken, which is sharper.
+    an encoder the deepest feature that has ``output_stride`` without dilation is taken, which is sharper. ``bands`` are
+    those of the images.
     """
     if params.arch == "encoder":
-        return _encoder_classifier(params, classes)
+        return _encoder_classifier(params, classes, bands)
     if params.output_stride != 8:
         raise ParamsError(
             f"classifier {params.arch} at stride {params.output_stride}",
@@ -141,14 +144,21 @@ def build_classifier(params: ClassifierParams, classes: int) -> Classifier:
             cure="mend classifier.arch or classifier.output_stride",
         )
     vgg, channels = vgg16_bn_trunk(width=params.width), 512 // params.width
-    load_vgg(vgg, params.weights)
+    widen_first(vgg, bands, pretrained=load_vgg(vgg, params.weights) is not None)
     return Classifier(
-        vgg, extra_convolutions(channels), channels=channels, classes=classes, stride=8, pooling=params.pooling
+        vgg,
+        extra_convolutions(channels),
+        channels=channels,
+        classes=classes,
+        stride=8,
+        pooling=params.pooling,
+        preprocessing=fit_preprocessing(IMAGENET, bands),
     )
 
 
-def _encoder_classifier(params: ClassifierParams, classes: int) -> Classifier:
-    trunk, stride = build_encoder(params.encoder, weights=params.weights, output_stride=32), params.output_stride
+def _encoder_classifier(params: ClassifierParams, classes: int, bands: Bands) -> Classifier:
+    trunk = build_encoder(params.encoder, weights=params.weights, output_stride=32, bands=bands)
+    stride = params.output_stride
     if stride not in trunk.strides:
         raise ParamsError(
             f"{params.encoder} has no feature of stride {stride}",

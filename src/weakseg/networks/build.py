@@ -13,9 +13,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from weakseg.core.bands import PLAIN, Bands
 from weakseg.core.errors import ParamsError, WeightsError
-from weakseg.data.crops.augment import IMAGENET, Preprocessing
+from weakseg.data.crops.augment import IMAGENET, Preprocessing, fit_preprocessing
 from weakseg.networks.encdec_unpool import EncDecUnpool, Encoded, check_images, crop_back, pad_to_multiple
+from weakseg.networks.first_convolution import first_convolution, widen_first
 from weakseg.networks.hed_file import load_vgg16_package
 from weakseg.networks.weights import (
     LITES,
@@ -41,12 +43,12 @@ class Encoder(nn.Module):
     Attributes:
         name: timm's name.
         channels, strides: of each feature, from stride 2 (4, where the network has none) to the deepest.
-        preprocessing: what the input must have been normalised with; depends on ``name`` alone, so that a network
-            built without weights and filled from a checkpoint sees what it was trained on.
+        preprocessing: what the input must have been normalised with; depends on ``name`` and the bands alone, so that
+            a network built without weights and filled from a checkpoint sees what it was trained on.
         report: what was loaded, None without weights.
     """
 
-    def __init__(self, name: str, net: nn.Module, *, report: LoadReport | None) -> None:
+    def __init__(self, name: str, net: nn.Module, *, report: LoadReport | None, bands: Bands = PLAIN) -> None:
         super().__init__()
         info: Any = net.feature_info
         self.net = net
@@ -55,28 +57,31 @@ class Encoder(nn.Module):
         self._kept = [index for index, stride in enumerate(info.reduction()) if stride > 1]
         self.channels: tuple[int, ...] = tuple(info.channels()[index] for index in self._kept)
         self.strides: tuple[int, ...] = tuple(info.reduction()[index] for index in self._kept)
-        self.preprocessing = preprocessing_of(name)
+        self.preprocessing = fit_preprocessing(preprocessing_of(name), bands)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Normalised images (B, 3, H, W) float -> features (B, channels[i], ceil(H / strides[i]), ...), any H, W."""
+        """Normalised images (B, K, H, W) float -> features (B, channels[i], ceil(H / strides[i]), ...), any H, W."""
         features = self.net(x)
         return [features[index] for index in self._kept]
 
 
-def build_encoder(name: str, *, weights: str, output_stride: int = 32) -> Encoder:
+def build_encoder(name: str, *, weights: str, output_stride: int = 32, bands: Bands = PLAIN) -> Encoder:
     """A timm encoder as a feature pyramid.
 
     Args:
         name: timm's name, for instance ``tf_efficientnet_lite0``, ``resnet50``.
         weights: as this module says; a file may be timm's or torchvision's, of the same network.
         output_stride: 8, 16 or 32; below 32 the last stages are dilated instead of strided.
+        bands: of the images; see :mod:`weakseg.networks.first_convolution` for others than three.
 
     Raises:
         ParamsError: timm has no such encoder, or it cannot be dilated.
         WeightsError: the weights do not fit.
     """
     net = _timm_features(name, output_stride)
-    return Encoder(name, net, report=load_encoder_weights(net, name, weights))
+    report = load_encoder_weights(net, name, weights)
+    widen_first(net, bands, pretrained=report is not None)
+    return Encoder(name, net, report=report, bands=bands)
 
 
 def preprocessing_of(name: str) -> Preprocessing:
@@ -160,8 +165,8 @@ class SmpNetwork(nn.Module):
         self.stride = stride
 
     def encode(self, x: Tensor) -> Encoded:
-        """Normalised images (B, 3, H, W) of any size -> what :meth:`decode` needs."""
-        check_images(x)
+        """Normalised images (B, K, H, W) of any size -> what :meth:`decode` needs."""
+        check_images(x, first_convolution(self.encoder).in_channels)
         padded, crop = pad_to_multiple(x, self.stride)
         features = self.encoder(padded)
         return Encoded((*features[:-1], self.dropout(features[-1])), (), crop)
@@ -201,7 +206,7 @@ class Segmenter(nn.Module):
         return self.net.encoder
 
     def encode(self, x: Tensor) -> Encoded:
-        """Normalised images (B, 3, H, W) float, any size -> features, to be decoded once or several times."""
+        """Normalised images (B, K, H, W) float, any size -> features, to be decoded once or several times."""
         return self.net.encode(x)
 
     def decode(self, encoded: Encoded) -> Tensor:
@@ -212,7 +217,7 @@ class Segmenter(nn.Module):
         """Segment images.
 
         Args:
-            x: normalised images (B, 3, H, W) float; sizes the network cannot take are padded and cropped back.
+            x: normalised images (B, K, H, W) float; sizes the network cannot take are padded and cropped back.
 
         Returns:
             Logits (B, C, H, W) float.
@@ -264,6 +269,7 @@ def build_segmenter(
     dropout: float,
     decoder_channels: tuple[int, ...] = DECODER_CHANNELS,
     encoder_depth: int = 5,
+    bands: Bands = PLAIN,
 ) -> Segmenter:
     """A segmentation network by name.
 
@@ -282,6 +288,7 @@ def build_segmenter(
             is much cheaper on a CPU.
         encoder_depth: scales of the encoder that unet uses, 3 to 5 (stride 8 to 32); the other two ignore it. Small
             crops have nothing left for the deepest: 64 px are 2 px there, and its blocks a third of a step.
+        bands: of the images, as for :func:`build_encoder`.
 
     Raises:
         ParamsError: an unknown name, or values out of range.
@@ -297,12 +304,16 @@ def build_segmenter(
         )
     if name == "encdec_unpool":
         net = EncDecUnpool(classes, width=width, dropout=dropout)
-        return Segmenter(net, classes=classes, preprocessing=IMAGENET, report=load_vgg(net.encoder, weights))
+        report = load_vgg(net.encoder, weights)
+        widen_first(net.encoder, bands, pretrained=report is not None)
+        return Segmenter(net, classes=classes, preprocessing=fit_preprocessing(IMAGENET, bands), report=report)
     smp_net = _smp_network(name, classes, encoder, dropout=dropout, channels=decoder_channels, depth=encoder_depth)
     timm_net = smp_net.encoder.get_submodule("model")
     report = load_encoder_weights(timm_net, encoder, weights)
     _drop_deeper_blocks(timm_net)
-    return Segmenter(smp_net, classes=classes, preprocessing=preprocessing_of(encoder), report=report)
+    widen_first(timm_net, bands, pretrained=report is not None)
+    preprocessing = fit_preprocessing(preprocessing_of(encoder), bands)
+    return Segmenter(smp_net, classes=classes, preprocessing=preprocessing, report=report)
 
 
 def load_vgg(trunk: nn.Module, weights: str) -> LoadReport | None:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from weakseg.core.errors import DataError, ParamsError
+from weakseg.networks.first_convolution import first_convolution
 from weakseg.networks.weights import VGG_STAGES
 
 
@@ -26,7 +27,7 @@ class Encoded:
     """What a decoder needs, all at the padded size.
 
     Attributes:
-        features: the padded image (B, 3, H, W), then the encoder's features from shallow to deep.
+        features: the padded image (B, K, H, W), then the encoder's features from shallow to deep.
         indices: flat max-pool positions per pooling, shallow to deep; empty where the decoder uses skips instead.
         crop: where the image lies in the padded one.
     """
@@ -55,12 +56,12 @@ def crop_back(maps: Tensor, crop: Crop) -> Tensor:
     return maps[..., crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
 
 
-def check_images(images: Tensor) -> None:
-    """Raise DataError unless ``images`` is a float tensor (B, 3, H, W) with at least one pixel."""
-    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape or not images.is_floating_point():
+def check_images(images: Tensor, bands: int) -> None:
+    """Raise DataError unless ``images`` is a float tensor (B, K, H, W) with at least one pixel of ``bands`` bands."""
+    if images.ndim != 4 or images.shape[1] != bands or 0 in images.shape or not images.is_floating_point():
         raise DataError(
             f"a {images.dtype} tensor of shape {tuple(images.shape)} as network input",
-            expected="normalised float images (B, 3, H, W)",
+            expected=f"normalised float images (B, {bands}, H, W)",
             cure="pass it through normalise() first",
         )
 
@@ -110,7 +111,7 @@ class VggEncoder(nn.Module):
         self.stages = nn.ModuleList(_stage(plan, size) for plan, size in zip(plans, inputs, strict=False))
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Images (B, 3, H, W), H and W multiples of 32 -> bottleneck (B, 512 / width, H / 32, W / 32), pool indices."""
+        """Images (B, K, H, W), H and W multiples of 32 -> bottleneck (B, 512 / width, H / 32, W / 32), pool indices."""
         indices: list[Tensor] = []
         for stage in self.stages:
             x, positions = F.max_pool2d(stage(x), 2, return_indices=True)
@@ -160,8 +161,8 @@ class EncDecUnpool(nn.Module):
         nn.init.normal_(self.head.weight, 0.0, 0.01)  # He's rule by 5 outputs gives logits so large that learning waits
 
     def encode(self, x: Tensor) -> Encoded:
-        """Normalised images (B, 3, H, W) of any size -> what :meth:`decode` needs."""
-        check_images(x)
+        """Normalised images (B, K, H, W) of any size -> what :meth:`decode` needs."""
+        check_images(x, first_convolution(self.encoder).in_channels)
         padded, crop = pad_to_multiple(x, self.stride)
         bottleneck, indices = self.encoder(padded)
         return Encoded((padded, bottleneck), indices, crop)
@@ -174,7 +175,7 @@ class EncDecUnpool(nn.Module):
         return crop_back(self.head(x), encoded.crop)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised images (B, 3, H, W) float, any size -> logits (B, C, H, W)."""
+        """Normalised images (B, K, H, W) float, any size -> logits (B, C, H, W)."""
         return self.decode(self.encode(x))
 
     def forward_with_tags(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from weakseg.core.bands import Bands, load_bands
 from weakseg.core.classes import ClassScheme, load_classes
 from weakseg.core.files import atomic_path
 from weakseg.core.layout import Layout
@@ -36,6 +37,11 @@ class Context:
     def scheme(self) -> ClassScheme:
         """The class scheme that the tiles stage copied, so that later stages depend on out/tiles alone."""
         return load_classes(self.layout.tiles / "classes.yaml")
+
+    @property
+    def bands(self) -> Bands:
+        """The bands of all images, with the statistics of N1."""
+        return load_bands(self.layout.tiles)
 
     def crops(self) -> TagCrops:
         """The tile table."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from weakseg.core.bands import Bands
 from weakseg.core.classes import IGNORE, ClassScheme, Mask
 from weakseg.core.errors import DataError
 from weakseg.core.files import atomic_path
@@ -95,6 +96,28 @@ def read_image(path: Path, *, bands: Sequence[int] | None = None, max_pixels: in
     """
     with _opened(path, max_pixels) as file:
         return _read_rgb(path, file, bands, None)
+
+
+def read_bands(path: Path, bands: Bands, *, window: Window | None = None) -> npt.NDArray[Any]:
+    """An image of a workspace, or a window (row, column, height, width) of it: (H, W, K) in the dtype of ``bands``.
+
+    Of three optical bands of 8 bits this is :func:`read_image`, which also reads palettes.
+
+    Raises:
+        DataError: those of read_image, or another number of bands or dtype than bands.yaml says.
+    """
+    if bands.plain:
+        return read_image(path) if window is None else read_window(path, window)
+    with _opened(path, MAX_PIXELS) as file:
+        found = f"{file.count} band(s) of {', '.join(sorted(set(file.dtypes)))}"
+        if file.count != len(bands) or set(file.dtypes) != {bands.dtype.name}:
+            raise DataError(
+                f"{path}: {found}",
+                expected=f"{len(bands)} of {bands.dtype} ({', '.join(bands.names)}), as bands.yaml says",
+                cure="import the images again",
+            )
+        layers = _read(path, file, file.indexes, window)
+    return np.ascontiguousarray(np.moveaxis(layers, 0, -1))
 
 
 def read_overview(path: Path, side: int) -> Image:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
@@ -51,6 +52,18 @@ class Axis:
         part = self.matrix[first:last, low:high]
         mixed = part @ moved.reshape(high - low, -1).astype(np.float32, copy=False)
         return np.moveaxis(mixed.reshape(last - first, *moved.shape[1:]), 0, axis)
+
+
+def resize_image(image: npt.NDArray[Any], size: tuple[int, int], how: int) -> npt.NDArray[Any]:
+    """cv2.resize of an image (H, W) or (H, W, K) of any number of bands to ``size`` (width, height), same dtype.
+
+    cv2's INTER_AREA takes four channels at most, so that further ones go in groups.
+    """
+    if image.ndim == 2 or 1 < image.shape[2] <= 4:
+        return np.asarray(cv2.resize(image, size, interpolation=how))
+    groups = [np.ascontiguousarray(image[..., first : first + 4]) for first in range(0, image.shape[2], 4)]
+    resized = [cv2.resize(group, size, interpolation=how) for group in groups]
+    return np.concatenate([part.reshape(*size[::-1], -1) for part in resized], axis=2)
 
 
 def plan_axis(size_in: int, size_out: int) -> Axis:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from weakseg.core.bands import load_bands
 from weakseg.core.classes import load_classes
 from weakseg.core.errors import StageError
 from weakseg.core.layout import Layout
@@ -101,14 +102,14 @@ def draw_maps(layout: Layout, path: Path, *, count: int = 2) -> Path | None:
     best = best_source(json.loads(layout.report("report").read_text()))
     if best is None or not all(layout.predictions(source).is_dir() for source in (TASK_I, best)):
         return None
-    scheme = load_classes(layout.tiles / "classes.yaml")
+    scheme, bands = load_classes(layout.tiles / "classes.yaml"), load_bands(layout.tiles)
 
     def colours(folder: Path, area: str) -> Any:
         return scheme.to_colours(np.asarray(open_array(folder, area)))
 
     rows = [
         [
-            ("image", np.asarray(open_array(layout.validation / "images", area))),
+            ("image", bands.picture(np.asarray(open_array(layout.validation / "images", area)))),
             ("truth", colours(layout.validation / "labels", area)),
             (label_of(TASK_I), colours(layout.predictions(TASK_I), area)),
             (label_of(best), colours(layout.predictions(best), area)),

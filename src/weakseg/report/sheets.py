@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from weakseg.core.bands import load_bands
 from weakseg.core.classes import IGNORE, ClassScheme, Mask
 from weakseg.core.errors import StageError
 from weakseg.core.layout import Layout
@@ -52,7 +53,8 @@ def _start_of(method: str) -> str | None:
 
 
 def _first_row(layout: Layout, scheme: ClassScheme, method: str, area: str) -> list[tuple[str, Picture]]:
-    row = [("image", np.asarray(open_array(layout.tiles / "images", area)))]
+    picture = load_bands(layout.tiles).picture(np.asarray(open_array(layout.tiles / "images", area)))
+    row = [("image", picture)]
     for caption, folder in (("truth", _truth_folder(layout, area)), (f"pseudo-mask {method}", layout.pseudo(method))):
         if (folder / f"{area}.npy").is_file():
             row.append((caption, _colours(scheme, np.asarray(open_array(folder, area)))))

@@ -68,7 +68,7 @@ def run(root: Path, method: WeakSource) -> None:
                 area,
                 np.asarray(open_array(layout.pseudo(method), area)),
                 scheme,
-                image=open_array(layout.tiles / "images", area),
+                image=context.bands.picture(open_array(layout.tiles / "images", area)),
                 truth=open_array(layout.hidden, area) if area in areas else None,
             )
 

@@ -52,7 +52,7 @@ def map_area(context: Context, table: BoxTable, area: str) -> dict[str, Any]:
     A box whose class no tag allows anywhere in it contradicts the tags: they win, and the box is counted.
     """
     layout, params, scheme = context.layout, context.params.boxes, context.scheme
-    image = np.array(open_array(layout.tiles / "images", area))
+    image = context.bands.picture(np.array(open_array(layout.tiles / "images", area)))
     height, width = image.shape[:2]
     mine = table.of(area)
     complete = [name for name in table.searched.get(area, ()) if name in params.complete]

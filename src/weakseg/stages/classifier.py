@@ -93,13 +93,14 @@ def train(context: Context, crops: TagCrops, known: Flags, chosen: Flags, name: 
     """One training on the chosen crops."""
     params = context.params.classifier
     seed_everything(params.seed)
-    model = build_classifier(params, len(context.scheme))
+    model = build_classifier(params, len(context.scheme), context.bands)
     part = replace(crops, known=known).take(np.flatnonzero(chosen & known.any(1)))
     weight = torch.from_numpy(positive_weights(part.present, part.known))
 
     def step(state: TrainState, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         inputs = batch["crops"]
-        coloured = jitter_colour(inputs["image"], params.augment.colour, step_generator(params.seed, state.step))
+        generator = step_generator(params.seed, state.step)
+        coloured = jitter_colour(inputs["image"], params.augment.colour, generator, model.preprocessing.bands)
         logits = state.model(normalise(coloured, model.preprocessing))
         loss = multi_label_bce(logits.float(), inputs["tags"], inputs["known"], weight.to(logits.device))
         return loss, {}
@@ -161,6 +162,6 @@ def load_classifier(context: Context) -> tuple[Classifier, npt.NDArray[np.float6
     content = load_checkpoint(path)
     drop_removed({"classifier": content["params"]}, str(path))
     params = ClassifierParams.model_validate({**content["params"], "weights": "none"})
-    model = build_classifier(params, len(content["thresholds"]))
+    model = build_classifier(params, len(content["thresholds"]), context.bands)
     load_weights(model, content["weights"], str(path))
     return model.eval().to(context.machine.torch_device()), np.array(content["thresholds"], np.float64)

@@ -117,6 +117,7 @@ def where_known(context: Context, area: str, maps: ScoreMaps) -> ScoreMaps:
 
 
 def _jobs(context: Context, areas: list[str]) -> Iterator[tuple[np.ndarray, ScoreMaps]]:
+    bands = context.bands
     for area in areas:
         image = np.array(open_array(context.layout.tiles / "images", area))  # the CRF wants a writable copy
-        yield image, _before(context, area)
+        yield bands.picture(image), _before(context, area)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def run(root: Path, source: Source) -> None:
                 save_predictions(layout.predictions(source), predictions)
                 write_pictures(
                     layout.pictures("evaluate", source),
-                    areas,
+                    {name: replace(area, image=context.bands.picture(area.image)) for name, area in areas.items()},
                     predictions,
                     scheme,
                     side=params.batch_mean_tile,
@@ -155,14 +156,14 @@ def calibration_errors(found: Calibrations) -> dict[str, float]:
 
 
 def predict_classes(context: Context, model: Segmenter, image: Image, params: EvaluateParams) -> Mask:
-    """Class indices uint8 (H, W) of an image uint8 (H, W, 3)."""
+    """Class indices uint8 (H, W) of an image (H, W, K)."""
     return np.asarray(predict_probabilities(context, model, image, params).argmax(0), np.uint8)
 
 
 def predict_probabilities(
     context: Context, model: Segmenter, image: Image, params: EvaluateParams
 ) -> npt.NDArray[np.float32]:
-    """Probabilities (C, H, W) of an image uint8 (H, W, 3), in the windows of the section ``evaluate``."""
+    """Probabilities (C, H, W) of an image (H, W, K), in the windows of the section ``evaluate``."""
     return predict_scene(
         model,
         image,
@@ -230,7 +231,7 @@ def draw_overlays(context: Context, source: Source, areas: dict[str, Area]) -> l
             draw_row(
                 folder / f"{name}.png",
                 [
-                    ("image", np.asarray(area.image)),
+                    ("image", context.bands.picture(np.asarray(area.image))),
                     ("truth", context.scheme.to_colours(np.asarray(area.mask))),
                     (source, context.scheme.to_colours(guess)),
                 ],

@@ -84,14 +84,16 @@ def train(context: Context, areas: list[Area], report: Any) -> IRNet:
     params, classes = in_force(context.params.irnet), len(context.scheme)
     form = FORMS[params.preset]
     seed_everything(params.seed)
-    model = IRNet(build_encoder(params.encoder, weights=params.weights), displacement=form.displacement)
+    encoder = build_encoder(params.encoder, weights=params.weights, bands=context.bands)
+    model = IRNet(encoder, displacement=form.displacement)
     preprocessing = model.encoder.preprocessing
     sampler = capped_sampler(areas, params.crop, classes, form.most_single, params.seed)
     pool = Pool(areas, sampler, params.optimiser.batch, params.crop, (1.0, 1.0), classes)
 
     def step(state: TrainState, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         generator = step_generator(params.seed, state.step)
-        images = normalise(jitter_colour(batch["confident"]["image"], COLOUR, generator), preprocessing)
+        coloured = jitter_colour(batch["confident"]["image"], COLOUR, generator, preprocessing.bands)
+        images = normalise(coloured, preprocessing)
         labels = batch["confident"]["mask"]
         loss = irnet_loss(
             state.model,  # type: ignore[arg-type]

@@ -221,7 +221,7 @@ def train_segmenter(
     """
     params, scheme = context.params.segment, context.scheme
     seed_everything(seed)
-    model = segmenter_of(params.network, len(scheme))
+    model = segmenter_of(params.network, len(scheme), context.bands)
     self_taught, size = ENTRIES[source].gives in SELF_TAUGHT, context.params.tiles.tag_size
     typical = typical_shares(labelled, len(scheme), size) if self_taught else None
     plan = params.optimiser

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from weakseg.core.bands import PLAIN, Bands
 from weakseg.core.methods import SingleStageParams
-from weakseg.data.crops.augment import denormalise, jitter_colour, normalise
+from weakseg.data.crops.augment import displayed, fit_preprocessing, jitter_colour, normalise
 from weakseg.data.manifest import TagCrops
 from weakseg.data.store import open_array
 from weakseg.inference.scene import MIRRORED, sweep_windows, undo_view, view_of
@@ -26,6 +27,7 @@ from weakseg.methods.single_stage.network import (
 )
 from weakseg.methods.single_stage.self_training import single_stage_loss
 from weakseg.networks.build import build_encoder
+from weakseg.networks.first_convolution import widen_first
 from weakseg.networks.resnet38 import ResNet38, load_resnet38
 from weakseg.pipeline.context import Context, open_context, tracked
 from weakseg.pipeline.tag_training import fit_on_crops
@@ -55,16 +57,18 @@ def run(root: Path) -> None:
         machine.wait()
 
 
-def build(params: SingleStageParams, classes: int) -> SingleStage:
+def build(params: SingleStageParams, classes: int, bands: Bands = PLAIN) -> SingleStage:
     """The network of the params: ResNet38 (``weights`` none or its published file), or a timm encoder."""
     if params.backbone != "resnet38":
         dilated_to = params.output_stride if params.dilate else 32
-        encoder = build_encoder(params.backbone, weights=params.weights, output_stride=dilated_to)
+        encoder = build_encoder(params.backbone, weights=params.weights, output_stride=dilated_to, bands=bands)
         return SingleStage(EncoderBackbone(encoder, deep_stride=params.output_stride), classes, params)
     # BatchNorm can only be frozen where there is something pretrained to freeze
     backbone = ResNet38(width=params.width, frozen=params.weights != "none")
     if params.weights != "none":
         load_resnet38(backbone, Path(params.weights))
+    backbone.preprocessing = fit_preprocessing(backbone.preprocessing, bands)
+    widen_first(backbone, bands, pretrained=params.weights != "none")
     return SingleStage(backbone, classes, params)
 
 
@@ -72,19 +76,21 @@ def train(context: Context, crops: TagCrops, report: Any) -> SingleStage:
     """Tags only for the first ``pretrain`` share of the steps, then tags and the network's own pseudo labels."""
     params = context.params.single_stage
     seed_everything(params.seed)
-    model = build(params, len(context.scheme))
+    model = build(params, len(context.scheme), context.bands)
     usable = np.array([split != "holdout" for split in crops.splits]) & crops.present.any(1)
     part = crops.take(np.flatnonzero(usable))
     weight = torch.from_numpy(positive_weights(part.present, part.known)) if params.balance_tags else None
 
     def step(state: TrainState, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         inputs = batch["crops"]
-        coloured = jitter_colour(inputs["image"], COLOUR, step_generator(params.seed, state.step))
+        coloured = jitter_colour(
+            inputs["image"], COLOUR, step_generator(params.seed, state.step), model.preprocessing.bands
+        )
         pictures = normalise(coloured, model.preprocessing)
         own = params.self_training and state.step >= params.pretrain * state.steps
         loss = single_stage_loss(
             state.model(pictures),
-            denormalise(pictures, model.preprocessing),
+            displayed(pictures, model.preprocessing),
             inputs["tags"],
             params,
             self_train=own,

@@ -10,11 +10,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from weakseg.core.bands import FILE, PLAIN, Bands, load_bands
 from weakseg.core.classes import IGNORE, ClassScheme, Mask, load_classes
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.core.layout import Layout
 from weakseg.core.methods import ENTRIES, SOURCES, BoxesParams
 from weakseg.core.params import TilesParams
+from weakseg.data.areas import Image
+from weakseg.data.band_statistics import measure_bands
 from weakseg.data.manifest import TagCrops, save_manifest
 from weakseg.data.store import save_areas, save_array
 from weakseg.labels.box_files import read_boxes
@@ -31,7 +34,8 @@ from weakseg.labels.tags import (
 )
 from weakseg.pipeline.context import open_context, tracked
 from weakseg.raster.gsd import common_gsd, save_gsd
-from weakseg.raster.open import read_image, read_mask, read_valid
+from weakseg.raster.open import read_bands, read_mask, read_valid
+from weakseg.raster.resample import resize_image
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg")
 Tags = tuple[list[tuple[int, int, int, int]], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
@@ -44,7 +48,7 @@ def run(root: Path) -> None:
     """Cut the data of ``root`` into out/tiles, out/boxes, out/labels/full (the hidden truth) and out/validation."""
     context = open_context(root)
     layout, params, box_params = context.layout, context.params.tiles, context.params.boxes
-    scheme = load_classes(layout.classes)
+    scheme, bands = load_classes(layout.classes), measured_bands(layout, params)
     maskless = [layout.labels_of(source) for source in SOURCES if ENTRIES[source].gives in ("nothing", "tags")]
     maskless += [layout.experts(source) for source in SOURCES if ENTRIES[source].gives == "images"]
     for folder in (layout.tiles, layout.boxes, layout.hidden, layout.validation, *maskless):
@@ -59,7 +63,7 @@ def run(root: Path) -> None:
         for split in ("pixel", "tags"):
             for area in getattr(params.areas, split):
                 labelled = _needs_mask(layout, area, split)
-                image, mask, valid = load_pair(layout, area, scheme, params.scale, labelled=labelled)
+                image, mask, valid = load_pair(layout, area, scheme, params.scale, labelled=labelled, bands=bands)
                 sizes.append((area, split, *image.shape[:2]))
                 save_array(layout.tiles / "images", area, image)
                 tags = _tags_of(area, mask, valid, csv, params, scheme, always_from_mask=split == "pixel")
@@ -67,7 +71,7 @@ def run(root: Path) -> None:
                 possible = _possible(boxes[-1], area, mask.shape, box_params, scheme)
                 tables.append(_save_tags(layout, area, valid, tags, split, params, mask, possible))
         for area in params.areas.validation:
-            image, mask, _ = load_pair(layout, area, scheme, params.scale, labelled=True)
+            image, mask, _ = load_pair(layout, area, scheme, params.scale, labelled=True, bands=bands)
             save_array(layout.validation / "images", area, image)
             save_array(layout.validation / "labels", area, mask)
         save_areas(layout.tiles, sizes)
@@ -78,20 +82,33 @@ def run(root: Path) -> None:
         save_areas(layout.validation, [(area, "validation", 0, 0) for area in params.areas.validation])
         save_manifest(layout.tiles / "manifest.csv", join_crops(tables), scheme.names)
         scheme.save(layout.tiles / "classes.yaml")
+        if bands != PLAIN:
+            bands.save(layout.tiles / FILE)
         save_gsd(layout.tiles, common_gsd(find_raster(layout.images, area) for area, *_ in sizes))
         log.log_artifact(layout.tiles / "manifest.csv", "tiles")
         log.log_metrics({"tag_crops": float(sum(len(table.ids) for table in tables)), "areas": float(len(sizes))})
 
 
-def load_pair(
-    layout: Layout, area: str, scheme: ClassScheme, scale: float, *, labelled: bool
-) -> tuple[npt.NDArray[np.uint8], Mask, Valid]:
-    """Image (H, W, 3), mask and where the image has data, bool, (H, W) each, of an area, resampled.
+def measured_bands(layout: Layout, params: TilesParams) -> Bands:
+    """The bands of data/bands.yaml with the statistics of N1, of its pixels as they are in data/images."""
+    bands = load_bands(layout.data)
+    if bands == PLAIN:
+        return bands
+    files = [find_raster(layout.images, area) for area in params.areas.pixel]
+    return measure_bands(bands, ((read_bands(file, bands), read_valid(file)) for file in files))
 
-    The mask is 255 where there are no data, and everywhere where ``labelled`` is False.
+
+def load_pair(
+    layout: Layout, area: str, scheme: ClassScheme, scale: float, *, labelled: bool, bands: Bands = PLAIN
+) -> tuple[Image, Mask, Valid]:
+    """Image (H, W, K), mask and where the image has data, bool, (H, W) each, of an area, resampled.
+
+    Holes of the image have the mean of N1. The mask is 255 where there are no data, and everywhere where ``labelled``
+    is False.
     """
     source = find_raster(layout.images, area)
-    image, valid = read_image(source), read_valid(source)
+    image, valid = read_bands(source, bands), read_valid(source)
+    image = image if bands.plain else bands.filled(image)
     mask = np.full(image.shape[:2], IGNORE, np.uint8)
     if labelled:
         mask = read_mask(find_raster(layout.labels, area), scheme)
@@ -102,7 +119,7 @@ def load_pair(
     if scale != 1:
         size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        image = cv2.resize(image, size, interpolation=how)
+        image = resize_image(image, size, how)
         mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
         if valid is not None:  # a pixel that is mixed from some without data has none
             valid = cv2.resize(valid.astype(np.float32), size, interpolation=how) > 0.999

@@ -7,13 +7,13 @@ A *resume file* holds the whole state of a training; it exists only while that t
 from __future__ import annotations
 
 import pickle
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from weakseg.core.bands import PLAIN, Bands, parse_bands
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import WeightsError
 from weakseg.core.files import atomic_path
@@ -50,15 +50,21 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def describe_model(network: dict[str, Any], scheme: ClassScheme, preprocessing: Preprocessing) -> dict[str, Any]:
     """What a model file says beside its weights, as plain data."""
-    return {
+    described: dict[str, Any] = {
         "network": network,
         "classes": {
             "names": list(scheme.names),
             "colours": [list(colour) for colour in scheme.colours],
             "ignored": [[name, list(colour)] for name, colour in scheme.ignored],
         },
-        "preprocessing": {key: list(value) for key, value in asdict(preprocessing).items()},
+        "preprocessing": preprocessing.numbers(),
     }
+    return described if preprocessing.bands == PLAIN else {**described, "bands": preprocessing.bands.content()}
+
+
+def bands_of(checkpoint: dict[str, Any]) -> Bands:
+    """The bands of the images that a checkpoint was trained on; files of before 2026-11-29 say none, and have three."""
+    return parse_bands(checkpoint["bands"], "the model file") if "bands" in checkpoint else PLAIN
 
 
 def scheme_of(checkpoint: dict[str, Any]) -> ClassScheme:

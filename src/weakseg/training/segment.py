@@ -20,9 +20,9 @@ from torch import Tensor
 
 from weakseg.core.classes import IGNORE, ClassScheme, Mask
 from weakseg.core.methods import ENTRIES, MAKES_MASKS, SELF_TAUGHT, Source
-from weakseg.core.params import ConsistencyParams, Params, SegmentParams
+from weakseg.core.params import ConsistencyParams, Params, SegmentAugmentParams, SegmentParams
 from weakseg.data.areas import Area
-from weakseg.data.crops.augment import Preprocessing, blur, jitter_colour, normalise
+from weakseg.data.crops.augment import Preprocessing, blur, drop_bands, jitter_colour, normalise
 from weakseg.data.crops.dataset import Pool
 from weakseg.data.crops.sampler import build_sampler
 from weakseg.labels.tags import count_classes, window_grid
@@ -148,7 +148,7 @@ def segmentation_step(
     def step(state: TrainState, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         generator = step_generator(seed, state.step)
         pixel = batch["pixel"]
-        images = normalise(jitter_colour(pixel["image"], shared.augment.colour, generator), preprocessing)
+        images = view_crops(pixel["image"], preprocessing, shared.augment, generator)
         if "weak" not in batch:
             loss = pixel_loss(state.model(images).float(), pixel["mask"])
             return loss, {"pixel": loss.detach()}
@@ -158,7 +158,7 @@ def segmentation_step(
             return _consistency_step(
                 state, batch, images, pixel_loss, params, preprocessing, generator, ramp, typical, masked=masked
             )
-        weak = normalise(jitter_colour(batch["weak"]["image"], shared.augment.colour, generator), preprocessing)
+        weak = view_crops(batch["weak"]["image"], preprocessing, shared.augment, generator)
         logits = state.model(torch.cat([images, weak])).float()
         truth, pseudo = logits[: len(images)], logits[len(images) :]
         loss = pixel_loss(truth, pixel["mask"])
@@ -167,6 +167,14 @@ def segmentation_step(
         return total, {"pixel": loss.detach(), "weak": weak_loss.detach()}
 
     return step
+
+
+def view_crops(
+    images: Tensor, preprocessing: Preprocessing, augment: SegmentAugmentParams, generator: torch.Generator
+) -> Tensor:
+    """Crops (B, K, H, W) as they are read -> normalised ones, jittered in colour, some without a band they may lack."""
+    coloured = jitter_colour(images, augment.colour, generator, preprocessing.bands)
+    return drop_bands(normalise(coloured, preprocessing), augment.drop_band, generator, preprocessing.bands)
 
 
 def _ramp(state: TrainState, start: float, length: float) -> float:
@@ -190,19 +198,22 @@ def _consistency_step(
     *,
     masked: bool,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    options, weak = params.consistency, batch["weak"]
+    options, augment, weak = params.consistency, params.segment.augment, batch["weak"]
     shares = expected_shares(weak["allowed"], typical) if typical is not None else None
     if ramp > 0:
         targets = _teach(state, weak, preprocessing, options, shares if options.align else None)
     else:
         targets = no_targets(weak["allowed"], weak["windows"])
     if masked:  # strong views teach shapes against colours, and colours are half of what masks of short trainings teach
-        view = jitter_colour(weak["image"], params.segment.augment.colour, generator)
+        view = jitter_colour(weak["image"], augment.colour, generator, preprocessing.bands)
         taught = behind_mask(targets, weak["mask"])
     else:
-        strong = blur(jitter_colour(weak["image"], STRONG_COLOUR, generator), STRONG_BLUR, generator)
+        strong = blur(
+            jitter_colour(weak["image"], STRONG_COLOUR, generator, preprocessing.bands), STRONG_BLUR, generator
+        )
         view, taught = cut_mix(strong, targets, options.cutmix, generator)
-    logits = state.model(torch.cat([images, normalise(view, preprocessing)])).float()
+    seen = drop_bands(normalise(view, preprocessing), augment.drop_band, generator, preprocessing.bands)
+    logits = state.model(torch.cat([images, seen])).float()
     loss, guess = pixel_loss(logits[: len(images)], batch["pixel"]["mask"]), logits[len(images) :]
     consistent = consistency_loss(guess, taught.label, taught.weight)
     tagged = tag_loss(guess, taught.allowed)

@@ -8,20 +8,45 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from weakseg.core.bands import PLAIN, Bands
+from weakseg.core.errors import DataError
+
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Channel statistics of the encoder, in 0..1 units; they travel in every checkpoint.
+    """Channel statistics, in units of 255 whatever the depth of the bands; they travel in every checkpoint.
 
     Attributes:
         mean, std: one value per input channel; ``normalise`` computes ``(x / 255 - mean) / std``.
+        bands: what the channels are.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    bands: Bands = PLAIN
+
+    def numbers(self) -> dict[str, list[float]]:
+        """mean and std, for model files and exports."""
+        return {"mean": list(self.mean), "std": list(self.std)}
 
 
 IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def fit_preprocessing(encoder: Preprocessing, bands: Bands) -> Preprocessing:
+    """What images of these bands must be normalised with for an encoder that was trained on pictures.
+
+    Three optical bands of 8 bits: the encoder's own numbers. Else a band's mean over N1 becomes 0, which is what a
+    missing band shows, and its deviation that of ImageNet in the encoder's units: 1, or .46 for (x - 127) / 128.
+    """
+    if bands.plain:
+        return Preprocessing(encoder.mean, encoder.std, bands)
+    found = [band.statistics for band in bands.members if band.statistics is not None]
+    if len(found) < len(bands):
+        raise DataError("bands without statistics", expected="those of N1", cure="run `dvc repro tiles`")
+    spread = sum(ours / theirs for ours, theirs in zip(IMAGENET.std, encoder.std, strict=True)) / 3
+    mean = tuple(band.mean / 255 for band in found)
+    return Preprocessing(mean, tuple((band.std or 1.0) / 255 / spread for band in found), bands)
 
 
 def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -38,8 +63,34 @@ def denormalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     return images * std + mean
 
 
-def jitter_colour(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+def displayed(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Normalised images (B, K, H, W) -> the three bands that people see, float32 (B, 3, H, W) in 0..1."""
+    pictures, bands = denormalise(images, preprocessing), preprocessing.bands
+    if bands.plain:
+        return pictures
+    low, high, _, _ = _limits(bands, images.device)
+    shown = list(bands.shown)
+    return ((pictures[:, shown] * 255 - low[:, shown]) / (high - low)[:, shown]).clamp(0, 1)
+
+
+def drop_bands(images: Tensor, probability: float, generator: torch.Generator, bands: Bands) -> Tensor:
+    """Normalised images (B, K, H, W) with bands set to 0, their mean, as where an image lacks them.
+
+    Args:
+        probability: per sample and band; only those that an image may lack are ever dropped.
+    """
+    drop = torch.tensor([band.drop for band in bands.members])
+    if probability <= 0 or not drop.any():
+        return images
+    drawn = (torch.rand(len(images), len(bands), generator=generator) < probability) & drop
+    return images.masked_fill(drawn.to(images.device)[:, :, None, None], 0.0)
+
+
+def jitter_colour(images: Tensor, strength: float, generator: torch.Generator, bands: Bands = PLAIN) -> Tensor:
     """Random gain, contrast and band balance per sample: images (B, C, H, W) in 0..255 -> float32, same range.
+
+    Bands of other depths are jittered in units of their ranges and cut off at their dtype's limits. Bands that are no
+    colours stay as they are, and so does one that is the same all over an image, which lacks it.
 
     Args:
         strength: half-width of the uniform draws around 1 (gain, contrast) and of the shift in units of 255;
@@ -49,16 +100,34 @@ def jitter_colour(images: Tensor, strength: float, generator: torch.Generator) -
     images = images.float()
     if strength <= 0:
         return images
-    count, bands = images.shape[:2]
+    count, channels = images.shape[:2]
 
     def draw(*shape: int) -> Tensor:
         return ((torch.rand(*shape, generator=generator) * 2 - 1) * strength).to(images.device)
 
-    gain = 1 + draw(count, 1, 1, 1) + 0.5 * draw(count, bands, 1, 1)
+    gain = 1 + draw(count, 1, 1, 1) + 0.5 * draw(count, channels, 1, 1)
     contrast = 1 + draw(count, 1, 1, 1)
     shift = 255 * 0.5 * draw(count, 1, 1, 1)
-    mean = images.mean(dim=(2, 3), keepdim=True)
-    return (((images - mean) * contrast + mean) * gain + shift).clamp(0, 255)
+    if bands.plain:
+        mean = images.mean(dim=(2, 3), keepdim=True)
+        return (((images - mean) * contrast + mean) * gain + shift).clamp(0, 255)
+    low, high, least, most = _limits(bands, images.device)
+    span = (high - low) / 255
+    scaled = (images - low) / span
+    mean = scaled.mean(dim=(2, 3), keepdim=True)
+    jittered = (((scaled - mean) * contrast + mean) * gain + shift) * span + low
+    colour = torch.tensor([band.colour for band in bands.members], device=images.device).view(1, -1, 1, 1)
+    colour = colour & (images.amax((2, 3), keepdim=True) > images.amin((2, 3), keepdim=True))
+    return torch.where(colour, torch.minimum(torch.maximum(jittered, least), most), images)
+
+
+def _limits(bands: Bands, device: torch.device) -> tuple[Tensor, ...]:
+    """Of each band, float32 (1, K, 1, 1): low and high of its range, least and most of its dtype."""
+    rows = []
+    for band in bands.members:
+        kind = torch.finfo(torch.float32) if band.dtype == "float32" else torch.iinfo(getattr(torch, band.dtype))
+        rows.append((band.low, band.high, kind.min, kind.max))
+    return tuple(torch.tensor(rows, dtype=torch.float32, device=device).T.reshape(4, 1, -1, 1, 1))
 
 
 def blur(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:

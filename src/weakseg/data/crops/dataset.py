@@ -22,6 +22,7 @@ from weakseg.core.errors import ParamsError
 from weakseg.data.areas import Area, Image
 from weakseg.data.crops.sampler import CropSampler
 from weakseg.labels.tags import windows_inside
+from weakseg.raster.resample import resize_image
 
 TRIES = 10  # draws of a crop before one with few labelled pixels is taken as it is
 
@@ -64,8 +65,8 @@ class Crop(NamedTuple):
 class StepDataset(Dataset[dict[str, dict[str, Tensor]]]):
     """Item ``step`` is the whole batch of that step: ``{pool: {image, mask, allowed, windows, tags}}``.
 
-    ``image`` uint8 (B, 3, S, S); ``mask`` int64 (B, S, S), 255 unlabelled; ``allowed`` int32 (B, S, S) class bits;
-    ``windows`` int64 (B, S, S), rows of ``tags`` bool (W, C), or -1.
+    ``image`` (B, K, S, S) in the areas' own dtype; ``mask`` int64 (B, S, S), 255 unlabelled; ``allowed`` int32
+    (B, S, S) class bits; ``windows`` int64 (B, S, S), rows of ``tags`` bool (W, C), or -1.
     """
 
     def __init__(self, pools: dict[str, Pool], *, seed: int, steps: int, rank: int = 0, world: int = 1) -> None:
@@ -170,7 +171,7 @@ def _fit(
         index = ((np.arange(crop) + 0.5) * array.shape[0] / crop).astype(np.int64)
         return np.ascontiguousarray(array[index[:, None], index[None, :]])
     how = cv2.INTER_AREA if array.shape[0] > crop else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(array, (crop, crop), interpolation=how))
+    return resize_image(array, (crop, crop), how)
 
 
 def _turn(crop: Crop, rng: np.random.Generator) -> Crop:

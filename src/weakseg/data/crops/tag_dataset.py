@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from weakseg.data.areas import Image
 from weakseg.data.manifest import TagCrops
-
-Image = npt.NDArray[np.uint8]
+from weakseg.raster.resample import resize_image
 
 
 class TagCropDataset(Dataset[dict[str, dict[str, Tensor]]]):
-    """Item ``step`` is ``{"crops": {image uint8 (B, 3, S, S), tags bool (B, C), known bool (B, C)}}``.
+    """Item ``step`` is ``{"crops": {image (B, K, S, S), tags bool (B, C), known bool (B, C)}}``.
 
     Every sample is a pure function of (seed, step, position), flips and quarter turns included.
     """
@@ -62,8 +62,8 @@ class TagCropDataset(Dataset[dict[str, dict[str, Tensor]]]):
 
 
 def cut_crop(image: Image, window: Sequence[int] | npt.NDArray[np.int64], side: int) -> Image:
-    """The window (row, column, height, width) of an area (H, W, 3), resized to (side, side, 3)."""
+    """The window (row, column, height, width) of an area (H, W, K), resized to (side, side, K)."""
     row, column, height, width = (int(value) for value in window)
     cut = np.asarray(image[row : row + height, column : column + width])
     how = cv2.INTER_AREA if max(height, width) > side else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(cut, (side, side), interpolation=how), np.uint8)
+    return resize_image(cut, (side, side), how)
