@@ -85,9 +85,14 @@ class Bands:
         names = [band.name for band in self.members]
         if not 1 <= len(names) <= MOST or len(set(names)) != len(names):
             raise DataError(f"bands {names}", expected=f"1 to {MOST} bands, each name once", cure=f"mend {FILE}")
-        unknown = sorted({name for lacking in self.missing.values() for name in lacking} - set(names))
-        if unknown:
-            raise DataError(f"missing bands {unknown}", expected=f"some of {names}", cure=f"mend {FILE}")
+        may = [band.name for band in self.members if band.drop]
+        never = sorted({name for lacking in self.missing.values() for name in lacking} - set(may))
+        if never:
+            raise DataError(
+                f"areas that lack {', '.join(never)}",
+                expected=f"that they lack none but {', '.join(may) or 'no band'} (augment: drop)",
+                cure=f"give them the band, or mend {FILE}",
+            )
 
     def __len__(self) -> int:
         return len(self.members)
@@ -191,7 +196,7 @@ def parse_bands(content: Any, origin: str) -> Bands:
     return Bands(members, {str(area): tuple(names) for area, names in (content.get("missing") or {}).items()})
 
 
-def known_bands(name: str, **values: Any) -> Band:
+def known_band(name: str, **values: Any) -> Band:
     """A band by its name: heights are metres that no colour jitter touches, and may be missing; so may infrared."""
     height = name in HEIGHTS
     usual = {"unit": "m" if height else "", "colour": not height, "drop": height}

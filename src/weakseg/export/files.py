@@ -12,7 +12,6 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar, overload
@@ -159,7 +158,7 @@ def open_network(model_file: Path, applicability: bool = False) -> tuple[ExportN
     from weakseg.training.segmenter import load_segmenter
 
     model, content = load_segmenter(model_file)
-    stored = {key: list(value) for key, value in asdict(model.preprocessing).items()}
+    stored = model.preprocessing.numbers()
     settings = {**stored, "scale": content["scale"], "gsd": content.get("gsd")}
     settings |= {"temperatures": content.get("temperatures"), "applicable": applicability}
     known = read_applicability(content.get("applicability")) if applicability else None

@@ -52,6 +52,7 @@ def run(root: Path, source: Source) -> None:
     lies the other one of the two, ``last/seed<n>.pt`` or ``best/seed<n>.pt`` (best mIoU on the hold-out).
     """
     context = open_context(root)
+    check_missing(context)
     params, read = context.params.segment, training_settings(context.params, source)
     identity = fingerprint(context.layout.tiles, *_label_folders(context, source)) + json.dumps(read)
     rows: list[dict[str, float]] = []
@@ -76,6 +77,19 @@ def run(root: Path, source: Source) -> None:
             pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.5f")
         write_report(context.layout.report("segment", source), summary)
         log.log_artifact(curve, "curves")
+
+
+def check_missing(context: Context) -> None:
+    """Refuse (StageError) areas that lack a band where training never leaves one out."""
+    lacking, areas = context.bands.missing, context.params.tiles.areas
+    used = [area for area in (*areas.pixel, *areas.tags, *areas.validation) if lacking.get(area)]
+    if used and context.params.segment.augment.drop_band == 0:
+        more = f" ({len(used)} areas lack some)" if len(used) > 1 else ""
+        raise StageError(
+            f"{used[0]} lacks {', '.join(lacking[used[0]])}{more}",
+            expected="segment.augment.drop_band above 0, so that a network learns to do without",
+            cure="set it, for instance to 0.3, or take these areas out of tiles.areas",
+        )
 
 
 def train_seed(
