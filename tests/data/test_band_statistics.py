@@ -17,7 +17,7 @@ BANDS = Bands((known_band("red", dtype="uint16"), known_band("height", dtype="ui
 def test_mean_deviation_and_percentiles_leave_holes_and_pixels_without_data_out() -> None:
     image = np.array([[[1, 0], [3, 10]], [[5, 20], [999, 30]]], np.uint16)
     valid = np.array([[True, True], [True, False]])
-    red, height = (b.statistics for b in measure_bands(BANDS, [(image, valid), (image[:1], None)]).members)
+    red, height = (b.statistics for b in measure_bands(BANDS, [("a", image, valid), ("b", image[:1], None)]).members)
     assert red is not None
     assert height is not None
     assert red.mean == pytest.approx((1 + 3 + 5 + 1 + 3) / 5)
@@ -28,7 +28,7 @@ def test_mean_deviation_and_percentiles_leave_holes_and_pixels_without_data_out(
 
 def test_a_band_that_no_area_has_is_refused() -> None:
     with pytest.raises(DataError, match="no value of band height"):
-        measure_bands(BANDS, [(np.zeros((2, 2, 2), np.uint16), None)])
+        measure_bands(BANDS, [("a", np.zeros((2, 2, 2), np.uint16), None)])
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from weakseg.cli.numbers import whole_numbers
 from weakseg.core.errors import ParamsError
+
+if TYPE_CHECKING:
+    from weakseg.data.importing.dataset import Beside
 
 app = typer.Typer(name="data", help="Make, import and describe data.", no_args_is_help=True)
 
@@ -45,7 +48,20 @@ def import_(
     classes: Annotated[
         str | None, typer.Option(help="classes.yaml of the masks, or a known set such as loveda; ISPRS without it.")
     ] = None,
-    bands: Annotated[str | None, typer.Option(help="Three bands to read, from 1, e.g. 4,1,2.")] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Bands to read: 4,1,2 or red,green,blue,nir,height or nir=4,red=1,green=2.")
+    ] = None,
+    heights: Annotated[
+        Path | None, typer.Option(help="Surface models beside the images: a folder, a zip, or one raster for all.")
+    ] = None,
+    terrain: Annotated[
+        Path | None, typer.Option(help="Terrain models to take off the heights, in the same ways.")
+    ] = None,
+    height_pattern: Annotated[str | None, typer.Option(help="Which part of their names is the area's.")] = None,
+    ground: Annotated[
+        int,
+        typer.Option(min=0, help="Side in px of a ground filter, wider than any building; 0 is none."),
+    ] = 0,
     ignore: Annotated[str | None, typer.Option(help="Values of one-band masks that mean ignore, e.g. 5,6.")] = None,
     masks_hold: Annotated[
         Literal["indices", "values", "colours"] | None,
@@ -72,6 +88,7 @@ def import_(
     from weakseg.core.classes import ISPRS, find_classes
     from weakseg.core.layout import Layout
     from weakseg.data.importing.dataset import import_dataset
+    from weakseg.raster.band_names import parse_choice
     from weakseg.report.import_sheet import draw_import_sheet
 
     if not labels and not unlabelled:
@@ -86,7 +103,8 @@ def import_(
         labels or [],
         layout.data,
         classes=scheme,
-        bands=whole_numbers(bands) or None,
+        bands=parse_choice(bands),
+        heights=_beside(heights, terrain, height_pattern, ground),
         ignore_values=whole_numbers(ignore),
         masks_hold=masks_hold,
         lossy_masks=lossy_masks,
@@ -101,6 +119,18 @@ def import_(
     typer.echo(report)
     sheet = draw_import_sheet(layout.import_sheet, report.previews, scheme, areas=len(report.areas))
     typer.echo(f"{'nothing written; ' if dry_run else ''}look at {sheet}: does every mask lie on its image?")
+
+
+def _beside(heights: Path | None, terrain: Path | None, pattern: str | None, ground: int) -> Beside | None:
+    from weakseg.data.importing.dataset import Beside
+
+    if heights is None:
+        if terrain or pattern or ground:
+            raise ParamsError("terrain, --height-pattern or --ground alone", expected="--heights", cure="name them too")
+        return None
+    if terrain and ground:
+        raise ParamsError("--terrain and --ground", expected="one of them", cure="leave --ground out")
+    return Beside(heights, terrain, pattern, ground)
 
 
 @app.command()

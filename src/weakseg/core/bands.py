@@ -141,10 +141,14 @@ class Bands:
         scaled = (values.astype(np.float32) - low) * (255 / np.maximum(high - low, np.finfo(np.float32).tiny))
         return np.asarray(np.rint(np.clip(np.nan_to_num(scaled), 0, 255)), np.uint8)
 
-    def filled(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """An image (H, W, K) whose holes have the mean of N1, which a network sees as 0; itself where it has none."""
+    def filled(self, image: npt.NDArray[Any], area: str = "") -> npt.NDArray[Any]:
+        """An image (H, W, K) whose holes have the mean of N1, which a network sees as 0; itself where it has none.
+
+        All of a band is a hole where :attr:`missing` says that the image of ``area`` lacks it.
+        """
         for index, band in enumerate(self.members):
-            empty = band.holes(image[..., index])
+            lacking = band.name in self.missing.get(area, ())
+            empty = np.ones(image.shape[:2], bool) if lacking else band.holes(image[..., index])
             if empty.any():
                 image = image if image.flags.writeable and image.base is None else image.copy()
                 image[..., index][empty] = self.fill_value(index)

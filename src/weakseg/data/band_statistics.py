@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -29,9 +29,11 @@ class BandMeter:
         self.sums, self.squares = np.zeros(len(bands)), np.zeros(len(bands))
         self.samples: list[list[npt.NDArray[Any]]] = [[] for _ in bands.members]
 
-    def add(self, image: npt.NDArray[Any], valid: Valid | None) -> None:
-        """An image (H, W, K), and where it has data; None: everywhere."""
+    def add(self, image: npt.NDArray[Any], valid: Valid | None, *, lacking: Sequence[str] = ()) -> None:
+        """An image (H, W, K), where it has data (None: everywhere), and names of bands that it lacks."""
         for index, band in enumerate(self.bands.members):
+            if band.name in lacking:
+                continue
             values = image[..., index]
             kept = ~band.holes(values) if valid is None else valid & ~band.holes(values)
             values = values[kept].astype(np.float64)
@@ -59,9 +61,9 @@ class BandMeter:
         ]
 
 
-def measure_bands(bands: Bands, images: Iterable[tuple[npt.NDArray[Any], Valid | None]]) -> Bands:
-    """The same bands with the statistics of images (H, W, K) and where each has data."""
+def measure_bands(bands: Bands, images: Iterable[tuple[str, npt.NDArray[Any], Valid | None]]) -> Bands:
+    """The same bands with the statistics of areas: their names, images (H, W, K) and where these have data."""
     meter = BandMeter(bands)
-    for image, valid in images:
-        meter.add(image, valid)
+    for area, image, valid in images:
+        meter.add(image, valid, lacking=bands.missing.get(area, ()))
     return bands.with_statistics(meter.statistics())

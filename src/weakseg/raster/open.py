@@ -76,7 +76,7 @@ def read_info(path: Path, *, max_pixels: int = MAX_PIXELS) -> RasterInfo:
 
     Height and width are those of the pixels as :func:`read_image` turns them.
     """
-    with _opened(path, max_pixels) as file:
+    with opened(path, max_pixels) as file:
         return _info(path, file)
 
 
@@ -94,7 +94,7 @@ def read_image(path: Path, *, bands: Sequence[int] | None = None, max_pixels: in
         DataError: no such file, not a raster, too many pixels, cut short, not uint8, not 3 bands and no choice, or both
             an orientation and a place on Earth.
     """
-    with _opened(path, max_pixels) as file:
+    with opened(path, max_pixels) as file:
         return _read_rgb(path, file, bands, None)
 
 
@@ -108,7 +108,7 @@ def read_bands(path: Path, bands: Bands, *, window: Window | None = None) -> npt
     """
     if bands.plain:
         return read_image(path) if window is None else read_window(path, window)
-    with _opened(path, MAX_PIXELS) as file:
+    with opened(path, MAX_PIXELS) as file:
         found = f"{file.count} band(s) of {', '.join(sorted(set(file.dtypes)))}"
         if file.count != len(bands) or set(file.dtypes) != {bands.dtype.name}:
             raise DataError(
@@ -120,12 +120,18 @@ def read_bands(path: Path, bands: Bands, *, window: Window | None = None) -> npt
     return np.ascontiguousarray(np.moveaxis(layers, 0, -1))
 
 
+def read_layers(path: Path, numbers: Sequence[int], *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[Any]:
+    """These bands (from 1) of a raster of any depth, (H, W, bands), turned as :func:`read_image` turns it."""
+    with opened(path, max_pixels) as file:
+        return np.ascontiguousarray(np.moveaxis(_read(path, file, numbers, None), 0, -1))
+
+
 def read_overview(path: Path, side: int) -> Image:
     """A small picture of a whole image of three bands: uint8 (h, w, 3), the longer side ``side`` px or its own.
 
     GDAL reads block by block, and uses the overviews of the file where it has some: memory is that of the picture.
     """
-    with _opened(path, None) as file:
+    with opened(path, None) as file:
         factor = max(1.0, max(file.height, file.width) / side)
         return _read_rgb(path, file, None, None, shape=tuple(max(1, round(n / factor)) for n in file.shape))
 
@@ -146,7 +152,7 @@ def read_valid(
     """
     from rasterio.enums import MaskFlags
 
-    with _opened(path, max_pixels) as file:
+    with opened(path, max_pixels) as file:
         palette = read_palette(file, str(path))
         transparent = palette is not None and palette.transparent
         if not transparent and all(MaskFlags.all_valid in flags for flags in file.mask_flag_enums):
@@ -167,7 +173,7 @@ def read_window(
     other errors as for read_image.
     """
     row, column, height, width = window
-    with _opened(path, None) as file:
+    with opened(path, None) as file:
         rows, columns = seen_shape(file.height, file.width, _orientation(path, file))
         inside = row >= 0 and column >= 0 and row + height <= rows and column + width <= columns
         if not inside or height < 1 or width < 1 or height * width > max_pixels:
@@ -194,7 +200,7 @@ def read_label(
     with loss is one, unless ``options`` allow it.
     """
     options = options or MaskOptions()
-    with _opened(path, max_pixels) as file:
+    with opened(path, max_pixels) as file:
         if not options.lossy:
             check_lossless(path, file)
         orientation = _orientation(path, file)
@@ -215,6 +221,7 @@ def write_raster(
     colours: ClassScheme | None = None,
     compress: bool = False,
     valid: npt.NDArray[np.bool_] | None = None,
+    names: Sequence[str] = (),
 ) -> None:
     """Write a ``.tif`` or ``.png``, whole or not at all.
 
@@ -226,6 +233,7 @@ def write_raster(
         colours: give an index mask (H, W) uint8 the colours of these classes, as a colour table, and nodata 255.
         compress: ``.tif`` only: 512 px tiles and lossless compression.
         valid: ``.tif`` only: bool (H, W), where there is data, for the file's own mask; it replaces a nodata value.
+        names: ``.tif`` only: descriptions of the bands.
 
     Raises:
         DataError: shape and ``info`` disagree, an unknown suffix, a place on Earth that a PNG cannot hold, or the
@@ -256,6 +264,8 @@ def write_raster(
             driver = _WRITERS[path.suffix.lower()]
             with rasterio.open(temporary, "w", driver=driver, dtype=array.dtype.name, **profile) as file:
                 file.write(layers)
+                if names:
+                    file.descriptions = tuple(names)
                 if valid is not None:
                     file.write_mask(valid)
                 if colours is not None:
@@ -284,7 +294,8 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _opened(path: Path, max_pixels: int | None) -> Iterator[DatasetReader]:
+def opened(path: Path, max_pixels: int | None) -> Iterator[DatasetReader]:
+    """An open raster, its format known by its bytes; DataError for what is none, or has more pixels than allowed."""
     import rasterio
     from rasterio.errors import RasterioError
 
@@ -343,8 +354,8 @@ def _read(
     *,
     masks: bool = False,
     shape: tuple[int, ...] | None = None,
-) -> npt.NDArray[np.uint8]:
-    """uint8 (bands, H, W), turned as people see them; the window is one of the turned raster.
+) -> npt.NDArray[Any]:
+    """(bands, H, W) in the file's dtype, turned as people see them; the window is one of the turned raster.
 
     ``masks``: not the pixels but GDAL's masks of them, 0 where there is no data. ``shape``: height and width, before
     they are turned, of pixels that are means of those of the file, or some of them where they are indices.

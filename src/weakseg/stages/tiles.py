@@ -94,8 +94,8 @@ def measured_bands(layout: Layout, params: TilesParams) -> Bands:
     bands = load_bands(layout.data)
     if bands == PLAIN:
         return bands
-    files = [find_raster(layout.images, area) for area in params.areas.pixel]
-    return measure_bands(bands, ((read_bands(file, bands), read_valid(file)) for file in files))
+    files = [(area, find_raster(layout.images, area)) for area in params.areas.pixel]
+    return measure_bands(bands, ((area, read_bands(file, bands), read_valid(file)) for area, file in files))
 
 
 def load_pair(
@@ -108,7 +108,7 @@ def load_pair(
     """
     source = find_raster(layout.images, area)
     image, valid = read_bands(source, bands), read_valid(source)
-    image = image if bands.plain else bands.filled(image)
+    image = image if bands.plain else bands.filled(image, area)
     mask = np.full(image.shape[:2], IGNORE, np.uint8)
     if labelled:
         mask = read_mask(find_raster(layout.labels, area), scheme)

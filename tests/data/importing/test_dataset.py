@@ -209,7 +209,7 @@ def test_bands_of_the_images_are_chosen(tmp_path: Path) -> None:
     write_raster(tmp_path / "i" / "a.tif", np.dstack([IMAGE, MASK]))
     write_raster(tmp_path / "l" / "a.tif", MASK)
     (problem,) = refused(tmp_path / "i", tmp_path / "l", tmp_path / "data")
-    assert "4 band(s); expected 3 bands; choose three with bands" in problem
+    assert "the fourth may be alpha or near infrared; expected 3 bands of 8 bits, or bands whose names" in problem
     run(tmp_path / "i", tmp_path / "l", tmp_path / "data", bands=(4, 1, 2))
     written = read_image(tmp_path / "data" / "images" / "a.tif")
     np.testing.assert_array_equal(written, np.dstack([MASK, IMAGE[..., :2]]))

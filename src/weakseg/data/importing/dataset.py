@@ -11,14 +11,19 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from weakseg.core.bands import FILE, Bands
 from weakseg.core.classes import IGNORE, ISPRS, ClassScheme
 from weakseg.core.errors import DataError, ImportProblems
+from weakseg.data.band_statistics import BandMeter
 from weakseg.data.importing.alignment import align_label
 from weakseg.data.importing.archives import Entry, Limits, Listing, list_source, local_file
+from weakseg.data.importing.height_pairing import HeightSource, height_files, list_heights
+from weakseg.data.importing.image_bands import BandPlan, HeightChoice, plan_bands, rank_ranges
 from weakseg.data.importing.name_patterns import NamePattern
 from weakseg.data.importing.outcome import ImportReport
 from weakseg.data.importing.pairing import Pair, choose_entries, pair_up
@@ -26,17 +31,46 @@ from weakseg.data.importing.previews import Preview, choose_previews, make_previ
 from weakseg.data.importing.publishing import check_target, publish, scratch_folder, staging_folder
 from weakseg.labels.box_table import check_kept_boxes
 from weakseg.labels.tag_table import check_kept_tags, raster_sizes
+from weakseg.raster.band_names import BandChoice
 from weakseg.raster.mask_readings import Holds, describe_codes, ignored_objects, mixed_readings
 from weakseg.raster.masks import MaskOptions
-from weakseg.raster.open import RasterInfo, read_image, read_info, read_label, read_valid, write_raster
+from weakseg.raster.open import RasterInfo, read_info, read_label, write_raster
 
-Pixels = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Rasters of heights beside the images.
+
+    Attributes:
+        surface: a raster, folder or zip of surface models, or of heights above ground.
+        terrain: the same of terrain models, which are taken off them.
+        pattern: which part of their names is the area's.
+        ground: px of the ground filter's square, 0 for none.
+    """
+
+    surface: Path
+    terrain: Path | None = None
+    pattern: str | None = None
+    ground: int = 0
+
+    @property
+    def choice(self) -> HeightChoice:
+        return HeightChoice(self.terrain is not None or self.ground > 0, self.ground)
+
+
+@dataclass(frozen=True)
+class _Heights:
+    surface: HeightSource
+    terrain: HeightSource | None
 
 
 @dataclass(frozen=True)
 class _Settings:
     classes: ClassScheme
-    bands: tuple[int, ...] | None
+    plan: BandPlan
+    beside: Beside | None
     masks: MaskOptions
     limits: Limits
     resample: bool
@@ -54,6 +88,8 @@ class _Tally:
     resampled: list[str] = field(default_factory=list)
     previews: list[Preview] = field(default_factory=list)
     readings: dict[Holds, str] = field(default_factory=dict)
+    meter: BandMeter | None = None
+    lacking: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,6 +98,7 @@ class _Loaded:
     info: RasterInfo | None
     pixels: Pixels | None
     valid: npt.NDArray[np.bool_] | None = None  # where an image has data, None: everywhere
+    lacking: tuple[str, ...] = ()  # bands that an image lacks
 
 
 def import_dataset(
@@ -70,7 +107,8 @@ def import_dataset(
     target: Path,
     *,
     classes: ClassScheme | None = None,
-    bands: tuple[int, ...] | None = None,
+    bands: BandChoice | tuple[int, ...] | None = None,
+    heights: Beside | None = None,
     ignore_values: tuple[int, ...] = (),
     masks_hold: Holds | None = None,
     lossy_masks: bool = False,
@@ -86,16 +124,18 @@ def import_dataset(
 ) -> ImportReport:
     """Write ``images/AREA.tif``, ``labels/AREA.tif``, ``labels_eroded/AREA.tif`` if given, and ``classes.yaml``.
 
-    Images become uint8 (H, W, 3), labels index masks (H, W) uint8 with 255 for ignore and the class colours as colour
-    table; both keep crs and transform, and take them from each other where only one has them. Files are compressed
-    without loss, and equal input gives equal bytes. One area is in memory at a time.
+    Images become uint8 (H, W, 3), or of other bands and depths, as ``bands.yaml`` then says; labels index masks (H, W)
+    uint8 with 255 for ignore and the class colours as colour table. Both keep crs and transform, and take them from
+    each other where only one has them. Files are compressed without loss, and equal input gives equal bytes. One area
+    is in memory at a time.
 
     Args:
         images: a folder or zip. Of the ISPRS archive, only ``top/`` is read.
         labels: folders or zips; files named ``*_noBoundary`` are labels with eroded boundaries.
         target: usually ``data/``; made if missing.
         classes: names and colours of the labels; ISPRS by default.
-        bands: three bands of the images, counted from 1; needed where they have not exactly three.
+        bands: numbers and names of the images' bands; needed where they are not three of 8 bits and have no names.
+        heights: rasters of heights beside the images, which become a band of theirs.
         ignore_values: values of one-band labels that mean ignore.
         masks_hold: what the values of one-band labels are ("indices", "values" of classes.yaml, "colours"); needed
             where a file can be read in two ways.
@@ -119,25 +159,35 @@ def import_dataset(
     from rich.progress import Progress
 
     masks = MaskOptions(masks_hold, ignore_values, lossy=lossy_masks, nodata_is_class=nodata_is_class)
-    settings = _Settings(classes or ISPRS, bands, masks, limits or Limits(), resample, dry_run)
-    check_target([images, *labels], target, may_replace=replace)
+    choice = bands if isinstance(bands, BandChoice) else BandChoice(tuple(bands or ()))
+    limits = limits or Limits()
+    besides = [source for source in (heights and heights.surface, heights and heights.terrain) if source]
+    check_target([images, *labels, *besides], target, may_replace=replace)
     patterns = [NamePattern(text) if text else None for text in (image_pattern, label_pattern)]
-    pairs, unused, problems = _collect(images, labels, settings.limits, patterns, allow_unlabelled)
+    pairs, unused, problems = _collect(images, labels, limits, patterns, allow_unlabelled)
     shown = choose_previews([pair.area for pair in pairs])
     tally = _Tally(np.zeros(256, np.int64))
     with scratch_folder() if dry_run else staging_folder(target) as staging:
+        files = ((str(pair.image), local_file(pair.image, staging / "scratch")) for pair in pairs)
+        plan = plan_bands(files, choice, problems, beside=heights and heights.choice)
+        settings = _Settings(classes or ISPRS, plan, heights, masks, limits, resample, dry_run)
+        tally.meter = None if plan.pictures else BandMeter(plan.bands)
+        models = _list_models(heights, [pair.area for pair in pairs], limits, problems)
         with Progress(console=Console(stderr=True), disable=not progress) as bar:
             for pair in bar.track(pairs, description="importing"):
-                _import_pair(pair, staging, settings, problems, tally, show=pair.area in shown)
+                _import_pair(pair, staging, settings, models, problems, tally, show=pair.area in shown)
         if not masks_hold:
             problems += mixed_readings(tally.readings)
             problems += ignored_objects(tally.readings, tally.counts, settings.classes)
         if problems:
             raise ImportProblems(problems)
         check_kept_tags(target / "tags" / "tags.csv", raster_sizes(target / "images"), tally.sizes)
+        found = _found_bands(plan, tally)
         boxes = check_kept_boxes(target / "boxes" / "boxes.json", tally.sizes)
         if not dry_run:
             settings.classes.by_index().save(staging / "data" / "classes.yaml")
+            if found is not None:
+                found.save(staging / "data" / FILE)
             publish(staging, target)
     names = (*settings.classes.names, "ignore")
     indices = (*range(len(settings.classes)), IGNORE)
@@ -152,7 +202,8 @@ def import_dataset(
         blank=tuple(tally.blank.items()),
         turned=tuple(tally.turned),
         resampled=tuple(tally.resampled),
-        previews=tuple(tally.previews),
+        previews=tuple(_shown(preview, found) for preview in tally.previews),
+        bands=found,
         boxes=boxes,
     )
 
@@ -192,7 +243,14 @@ def _collect(
 
 
 def _import_pair(
-    pair: Pair, staging: Path, settings: _Settings, problems: list[str], tally: _Tally, *, show: bool
+    pair: Pair,
+    staging: Path,
+    settings: _Settings,
+    models: _Heights | None,
+    problems: list[str],
+    tally: _Tally,
+    *,
+    show: bool,
 ) -> None:
     """Check one area, and unless there are problems by now count it, stage it, and ``show`` it among the previews."""
 
@@ -202,14 +260,8 @@ def _import_pair(
             tally.readings.setdefault(label.holds, path.name)
         return label.mask
 
-    def read_picture(path: Path) -> Pixels:
-        return read_image(path, bands=settings.bands, max_pixels=settings.limits.pixels)
-
-    def read_marks(path: Path) -> npt.NDArray[np.bool_] | None:
-        return read_valid(path, bands=settings.bands, max_pixels=settings.limits.pixels)
-
     scratch = staging / "scratch"
-    image = _load(pair.image, read_picture, scratch, settings.limits, problems, read_marks)
+    image = _load_image(pair.image, settings, scratch, problems)
     masks = {
         folder: _load(entry, read_drawn, scratch, settings.limits, problems)
         for folder, entry in (("labels", pair.label), ("labels_eroded", pair.eroded))
@@ -222,8 +274,16 @@ def _import_pair(
     }
     if problems or image.pixels is None or info is None:
         return
+    lacking = (*image.lacking, *_add_heights(pair.area, image.pixels, info, settings, models, scratch, problems))
+    if problems:
+        return
+    if tally.meter is not None:
+        tally.meter.add(image.pixels, image.valid, lacking=lacking)
+    if lacking:
+        tally.lacking[pair.area] = lacking
     if not settings.dry:
-        _stage(staging / "data", pair.area, image.pixels, image.valid, aligned, info, settings.classes)
+        names = () if settings.plan.pictures else settings.plan.bands.names
+        _stage(staging / "data", pair.area, image.pixels, image.valid, aligned, info, settings.classes, names)
     mask = aligned.get("labels")
     tally.sizes[pair.area] = (info.height, info.width)
     if image.valid is not None:
@@ -245,34 +305,87 @@ def _stage(
     masks: Mapping[str, Pixels | None],
     info: RasterInfo,
     classes: ClassScheme,
+    names: Sequence[str],
 ) -> None:
     """Write an area. ``valid`` alone says where the image has data: a nodata value may be one of other bands."""
     image_info = dataclasses.replace(info, nodata=None)
-    write_raster(folder / "images" / f"{area}.tif", image, image_info, compress=True, valid=valid)
+    write_raster(folder / "images" / f"{area}.tif", image, image_info, compress=True, valid=valid, names=names)
     label_info = dataclasses.replace(info, nodata=IGNORE)
     for kind, mask in masks.items():
         if mask is not None:
             write_raster(folder / kind / f"{area}.tif", mask, label_info, colours=classes, compress=True)
 
 
-def _load(
-    entry: Entry,
-    read: Callable[[Path], Pixels],
-    scratch: Path,
-    limits: Limits,
-    problems: list[str],
-    read_marks: Callable[[Path], npt.NDArray[np.bool_] | None] | None = None,
-) -> _Loaded:
-    """Header and pixels of an entry; where either cannot be had it is None, and the reason is among the problems."""
-    info = pixels = valid = None
+def _load(entry: Entry, read: Callable[[Path], Pixels], scratch: Path, limits: Limits, problems: list[str]) -> _Loaded:
+    """Header and pixels of a label; where either cannot be had it is None, and the reason is among the problems."""
+    info = pixels = None
     try:
         with local_file(entry, scratch) as path:
             info = read_info(path, max_pixels=limits.pixels)
             pixels = read(path)
-            valid = read_marks(path) if read_marks else None
     except DataError as error:
-        problems.append(str(error).replace(str(scratch / PurePosixPath(entry.name).name), str(entry)))
-    return _Loaded(entry, info, pixels, valid)
+        problems.append(_of_entry(error, entry, scratch))
+    return _Loaded(entry, info, pixels)
+
+
+def _load_image(entry: Entry, settings: _Settings, scratch: Path, problems: list[str]) -> _Loaded:
+    """The same of an image, and where it has data, and which bands it lacks."""
+    info = pixels = valid = None
+    lacking: tuple[str, ...] = ()
+    refused = str(entry) in settings.plan.refused
+    try:
+        with local_file(entry, scratch) as path:
+            info = read_info(path, max_pixels=settings.limits.pixels)
+            if not refused:
+                pixels, valid, lacking = settings.plan.read(path, settings.limits.pixels)
+    except DataError as error:
+        if not refused:
+            problems.append(_of_entry(error, entry, scratch))
+    return _Loaded(entry, info, pixels, valid, lacking)
+
+
+def _of_entry(error: DataError, entry: Entry, scratch: Path) -> str:
+    return str(error).replace(str(scratch / PurePosixPath(entry.name).name), str(entry))
+
+
+def _list_models(beside: Beside | None, areas: Sequence[str], limits: Limits, problems: list[str]) -> _Heights | None:
+    if beside is None:
+        return None
+    pattern = NamePattern(beside.pattern) if beside.pattern else None
+    surface = list_heights(beside.surface, areas, limits, pattern, problems)
+    terrain = list_heights(beside.terrain, areas, limits, pattern, problems) if beside.terrain else None
+    return _Heights(surface, terrain)
+
+
+def _add_heights(
+    area: str,
+    image: Pixels,
+    info: RasterInfo,
+    settings: _Settings,
+    models: _Heights | None,
+    scratch: Path,
+    problems: list[str],
+) -> tuple[str, ...]:
+    """Put the heights of an area into its image; the bands that it lacks then."""
+    if models is None or settings.beside is None:
+        return ()
+    try:
+        with height_files(models.surface, models.terrain, area, scratch) as files:
+            return settings.plan.add_heights(image, info, files, settings.beside.choice)
+    except DataError as error:
+        problems.append(str(error))
+        return ()
+
+
+def _found_bands(plan: BandPlan, tally: _Tally) -> Bands | None:
+    """What bands.yaml is to say; None for three bands of 8 bits without names."""
+    if tally.meter is None:
+        return None
+    return dataclasses.replace(rank_ranges(plan.bands, tally.meter), missing=dict(sorted(tally.lacking.items())))
+
+
+def _shown(preview: Preview, bands: Bands | None) -> Preview:
+    return preview if bands is None else dataclasses.replace(preview, image=bands.picture(preview.image))
 
 
 def _align(image: _Loaded, label: _Loaded, resample: bool, problems: list[str], resampled: list[str]) -> Pixels | None:

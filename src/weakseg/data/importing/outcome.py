@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from weakseg.core.bands import Bands
 from weakseg.data.importing.previews import Preview
 
 
@@ -23,6 +24,7 @@ class ImportReport:
         turned: files whose pixels were turned as their EXIF orientation says.
         resampled: labels that were brought to the grid of their image.
         previews: of some areas, small, as they were taken.
+        bands: of the images, None for three of 8 bits without names.
         boxes: a sentence where boxes that were there fit the new rasters no more.
     """
 
@@ -38,12 +40,15 @@ class ImportReport:
     resampled: tuple[str, ...] = ()
     previews: tuple[Preview, ...] = ()
     boxes: str = ""
+    bands: Bands | None = None
 
     def __str__(self) -> str:
         """For people: what came in, the share of each class, and what was left out."""
         total = max(sum(count for _, count in self.class_pixels), 1)
         shares = ", ".join(f"{name} {count / total:.1%}" for name, count in self.class_pixels)
         lines = [f"{len(self.areas)} areas, {self.pixels:,} px", f"masks: {shares}"]
+        if self.bands is not None:
+            lines += _band_lines(self.bands)
         if self.codes:
             lines.append(self.codes)
         if self.eroded:
@@ -62,3 +67,15 @@ class ImportReport:
         if self.boxes:
             lines.append(f"note: {self.boxes}")
         return "\n".join(lines)
+
+
+def _band_lines(bands: Bands) -> list[str]:
+    said = ", ".join(f"{band.name} ({band.dtype}{' ' + band.unit if band.unit else ''})" for band in bands.members)
+    lines = [f"bands: {said}"]
+    if bands.missing:
+        names = sorted({name for lacking in bands.missing.values() for name in lacking})
+        lines.append(
+            f"{len(bands.missing)} areas lack {', '.join(names)}, the first: {min(bands.missing)}; "
+            "set segment.augment.drop_band above 0 to train with them"
+        )
+    return lines

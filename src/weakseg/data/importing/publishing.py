@@ -12,7 +12,7 @@ from typing import Final
 
 from weakseg.core.errors import DataError
 
-_OWNED: Final = ("images", "labels", "labels_eroded", "classes.yaml")
+_OWNED: Final = ("images", "labels", "labels_eroded", "classes.yaml", "bands.yaml")
 
 
 def check_target(sources: Sequence[Path], target: Path, *, may_replace: bool) -> None:

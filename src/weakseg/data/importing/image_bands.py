@@ -1,0 +1,221 @@
+"""Which bands the images of an import have, and reading them: one list for all areas, some of which may lack some."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from weakseg.core.bands import COLOURS, DTYPES, HEIGHTS, PLAIN, Band, Bands, known_band
+from weakseg.core.errors import DataError
+from weakseg.data.band_statistics import BandMeter
+from weakseg.raster.band_names import BandChoice, facts_of, name_bands, numbers_of
+from weakseg.raster.heights import HeightFiles, read_heights
+from weakseg.raster.open import RasterInfo, opened, read_image, read_layers, read_valid
+
+Pixels = npt.NDArray[Any]
+Valid = npt.NDArray[np.bool_]
+BESIDE: Final = "height"  # name of the band that comes from rasters beside the images
+
+
+@dataclass(frozen=True)
+class HeightChoice:
+    """What the user says of rasters of heights beside the images.
+
+    Attributes:
+        above_ground: a terrain model is taken off them, or a ground filter.
+        ground: px of the ground filter's square, 0 for none.
+    """
+
+    above_ground: bool = False
+    ground: int = 0
+
+
+@dataclass(frozen=True)
+class FileBands:
+    """The bands of one image that are used: (number, name) in the order of its file or of the user, and its dtypes."""
+
+    named: tuple[tuple[int, str], ...]
+    dtypes: tuple[str, ...]
+    nodata: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class BandPlan:
+    """The bands of all images of an import.
+
+    Attributes:
+        bands: without ranges, and without the areas that lack some.
+        choice: of the user, for the bands of the files.
+        beside: whether the last band comes from rasters beside the images.
+        refused: images that are not to be read, because their bands are among the problems.
+    """
+
+    bands: Bands
+    choice: BandChoice
+    beside: bool = False
+    refused: frozenset[str] = frozenset()
+
+    @property
+    def pictures(self) -> bool:
+        """Three bands of 8 bits without names, read as they always were."""
+        return self.bands == PLAIN
+
+    def read(self, path: Path, limit: int) -> tuple[Pixels, Valid | None, tuple[str, ...]]:
+        """An image (H, W, K), where it has data, and the bands that its file lacks, of which all px are 0."""
+        if self.pictures:
+            numbers = self.choice.numbers or None
+            return (
+                read_image(path, bands=numbers, max_pixels=limit),
+                read_valid(path, bands=numbers, max_pixels=limit),
+                (),
+            )
+        found = file_bands(path, self.choice)
+        places = {name: number for number, name in found.named}
+        layers = read_layers(path, list(places.values()), max_pixels=limit)
+        image = np.zeros((*layers.shape[:2], len(self.bands)), self.bands.dtype)
+        for index, name in enumerate(self.bands.names):
+            if name in places:
+                image[..., index] = layers[..., list(places).index(name)]
+        colours = [self.bands.names.index(n) for n in places if n not in HEIGHTS] or list(range(len(self.bands)))
+        marked = [places[self.bands.names[index]] for index in colours if self.bands.names[index] in places]
+        valid = read_valid(path, bands=marked, max_pixels=limit)
+        if image.dtype.kind == "f" and not (finite := np.isfinite(image[..., colours]).all(-1)).all():
+            valid = finite if valid is None else valid & finite
+        own = self.bands.names[:-1] if self.beside else self.bands.names
+        return image, valid, tuple(name for name in own if name not in places)
+
+    def add_heights(
+        self, image: Pixels, info: RasterInfo, files: HeightFiles | None, choice: HeightChoice
+    ) -> tuple[str, ...]:
+        """Fill the last band of an image (H, W, K) in place; its name where no px of it has a height."""
+        if not self.beside:
+            return ()
+        heights = None if files is None else read_heights(files, info, ground=choice.ground)
+        if heights is None or not np.isfinite(heights).any():
+            return (BESIDE,)
+        image[..., -1] = heights
+        return ()
+
+
+def plan_bands(
+    files: Iterable[tuple[str, AbstractContextManager[Path]]],
+    choice: BandChoice,
+    problems: list[str],
+    *,
+    beside: HeightChoice | None,
+) -> BandPlan:
+    """The bands of all images, from the headers of their files.
+
+    Three bands of 8 bits without names in the first file, none given by the user and nothing beside them: all are taken
+    to be such, without a look at the others.
+
+    Args:
+        files: for each image its name and, opened in turn, its file.
+        problems: what is wrong is added there.
+        beside: of rasters of heights beside the images, None without any.
+    """
+    found: list[tuple[str, FileBands]] = []
+    faults: dict[str, str] = {}
+    for name, opening in files:
+        with opening as path:
+            try:
+                mine = file_bands(path, choice)
+            except DataError as error:
+                faults[name] = str(error).replace(str(path), name)
+                continue
+        if not found and beside is None and not choice.names and _unnamed(mine):
+            problems += faults.values()
+            return BandPlan(PLAIN, choice, refused=frozenset(faults))
+        found.append((name, mine))
+    problems += [*faults.values(), *(differences := _differences(found))]
+    if faults or differences or not found:
+        return BandPlan(PLAIN, choice, refused=frozenset(faults) | {name for name, _ in found})
+    members = _members(max((mine for _, mine in found), key=lambda mine: len(mine.named)))
+    if beside is not None:
+        unit = "above ground" if beside.above_ground else "heights"
+        members.append(known_band(BESIDE, dtype="float32", source=f"{unit}, raster beside the image"))
+    bands = Bands(tuple(members))
+    if beside is None and bands.plain and all(_unnamed(mine) for _, mine in found):
+        return BandPlan(PLAIN, choice)
+    return BandPlan(bands, choice, beside is not None)
+
+
+def file_bands(path: Path, choice: BandChoice) -> FileBands:
+    """The bands of an image that are used; DataError where they may be one thing or another."""
+    with opened(path, None) as file:
+        facts = facts_of(file, str(path))
+        if facts.palette:
+            return FileBands(tuple((n, f"band_{n}") for n in (1, 2, 3)), ("uint8",) * 3, (None,) * 3)
+        named = name_bands(path, facts, choice)
+        nodata = tuple(file.nodatavals[number - 1] for number in numbers_of(named))
+    dtypes = tuple(facts.dtypes[number - 1] for number in numbers_of(named))
+    strange = sorted(set(dtypes) - set(DTYPES))
+    if strange:
+        raise DataError(
+            f"{path}: dtype {', '.join(strange)}",
+            expected=" | ".join(DTYPES),
+            cure=f"convert it, e.g. gdal_translate -ot {'Float32' if 'float64' in strange else 'UInt16'}",
+        )
+    return FileBands(tuple(named), dtypes, nodata)
+
+
+def rank_ranges(bands: Bands, meter: BandMeter) -> Bands:
+    """The bands with the range that people see: of 8 bits 0 to 255, else the percentiles 2 to 98 of all images."""
+    members = []
+    for band, found in zip(bands.members, meter.statistics(), strict=True):
+        low, high = (0.0, 255.0) if band.dtype == "uint8" else (found.percentiles[0], found.percentiles[-1])
+        members.append(replace(band, low=low, high=high if high > low else low + 1))
+    return replace(bands, members=tuple(members))
+
+
+def _unnamed(found: FileBands) -> bool:
+    return [name for _, name in found.named] == list(PLAIN.names) and set(found.dtypes) == {"uint8"}
+
+
+def _members(found: FileBands) -> list[Band]:
+    """Bands by their names; infrared and other ones beside red, green and blue may be missing too."""
+    names = [name for _, name in found.named]
+    whole = set(COLOURS) <= set(names)
+    members = []
+    for (number, name), dtype, nodata in zip(found.named, found.dtypes, found.nodata, strict=True):
+        band = known_band(name, dtype=dtype, source=f"image, band {number}")
+        height = name in HEIGHTS
+        members.append(replace(band, nodata=nodata if height else None, drop=height or (whole and name not in COLOURS)))
+    return members
+
+
+def _differences(found: Sequence[tuple[str, FileBands]]) -> list[str]:
+    """What keeps images from having one list of bands: those of the image that has most."""
+    if not found:
+        return []
+    like, most = max(found, key=lambda one: len(one[1].named))
+    members = {band.name: band for band in _members(most)}
+    return [str(fault) for name, mine in found if (fault := _difference(name, mine, members, like))]
+
+
+def _difference(name: str, mine: FileBands, members: Mapping[str, Band], like: str) -> DataError | None:
+    kinds = {label: (kind, empty) for (_, label), kind, empty in zip(mine.named, mine.dtypes, mine.nodata, strict=True)}
+    lost = [label for label, band in members.items() if label not in kinds and not band.drop]
+    if lost or not kinds.keys() <= members.keys():
+        return DataError(
+            f"{name}: bands {', '.join(kinds)}",
+            expected=f"{', '.join(members)} like {like}; heights, and others beside red, green, blue, may be missing",
+            cure="describe the bands alike, or import these images apart",
+        )
+    for label, (kind, empty) in kinds.items():
+        band = members[label]
+        if kind != band.dtype:
+            return DataError(
+                f"{name}: band {label} of {kind}", expected=f"{band.dtype} like {like}", cure="convert one"
+            )
+        if label in HEIGHTS and empty != band.nodata and not (empty != empty and band.nodata != band.nodata):
+            return DataError(
+                f"{name}: nodata {empty} of {label}", expected=f"{band.nodata} like {like}", cure="convert one"
+            )
+    return None

@@ -1,0 +1,182 @@
+"""Which band of a file is which: by the names that a user gives or that the file's descriptions have, never by a guess.
+
+GDAL calls the first three bands of every picture red, green and blue, infrared ones too, so that its colour
+interpretation says nothing here; only an alpha band is known by it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from weakseg.core.bands import COLOURS, HEIGHTS, MOST
+from weakseg.core.errors import DataError, ParamsError
+from weakseg.raster.palette import read_palette
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+SKIP: Final = "-"
+KNOWN: Final = (*COLOURS, "nir", "coastal", "red_edge", "swir1", "swir2", "pan", "thermal", *HEIGHTS)
+_ALIASES: Final[Mapping[str, str]] = {
+    **{"r": "red", "g": "green", "b": "blue", "ir": "nir", "near_infrared": "nir", "nearinfrared": "nir"},
+    **{"infrared": "nir", "near_infra_red": "nir", "rededge": "red_edge", "panchromatic": "pan"},
+    **{"normalised_dsm": "ndsm", "normalized_dsm": "ndsm", "heights": "height", "elevation": "height"},
+}
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,29}")
+
+
+@dataclass(frozen=True)
+class BandFacts:
+    """What a file says of its bands.
+
+    Attributes:
+        dtypes: numpy name per band.
+        names: of the descriptions, None where a band has none or one that is no name.
+        alpha: band numbers from 1 that the file calls alpha.
+        palette: its one band holds indices of colours.
+    """
+
+    dtypes: tuple[str, ...]
+    names: tuple[str | None, ...]
+    alpha: tuple[int, ...]
+    palette: bool
+
+    @property
+    def described(self) -> bool:
+        """Whether every band but alpha has a known name of its own."""
+        found = [name for number, name in enumerate(self.names, 1) if number not in self.alpha]
+        return None not in found and set(found) <= set(KNOWN) and len(set(found)) == len(found)
+
+
+@dataclass(frozen=True)
+class BandChoice:
+    """What a user says of the bands.
+
+    Attributes:
+        numbers: bands from 1, in the order that is wanted; () for all of them.
+        names: one for each of these, or of all bands of the file (``SKIP`` for one that is not wanted); () for none.
+    """
+
+    numbers: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+def parse_choice(text: str | None) -> BandChoice:
+    """``4,1,2``, ``red,green,blue,nir,height`` (``-`` for a band to leave out) or ``nir=4,red=1,green=2``.
+
+    Raises:
+        ParamsError: anything else, names or numbers twice, more than 16.
+    """
+    parts = [part.strip() for part in text.split(",")] if text else []
+    if all(part.isdecimal() for part in parts):
+        return _checked(text, BandChoice(tuple(map(int, parts))))
+    if all("=" in part for part in parts):
+        names, numbers = zip(*(part.split("=", 1) for part in parts), strict=True)
+        if all(number.strip().isdecimal() for number in numbers):
+            return _checked(text, BandChoice(tuple(map(int, numbers)), tuple(clean_name(name) for name in names)))
+    elif not any("=" in part or part.isdecimal() for part in parts):
+        return _checked(text, BandChoice((), tuple(part if part == SKIP else clean_name(part) for part in parts)))
+    raise _wrong(text)
+
+
+def clean_name(text: str) -> str:
+    """A name as bands.yaml has it: lower case, blanks as underscores, the usual other names as the known ones."""
+    name = re.sub(r"[\s\-]+", "_", text.strip().lower())
+    return _ALIASES.get(name, name)
+
+
+def facts_of(file: DatasetReader, name: str) -> BandFacts:
+    """What an open raster says of its bands; ``name`` is for errors."""
+    from rasterio.enums import ColorInterp
+
+    described = [clean_name(text) if text else "" for text in file.descriptions]
+    return BandFacts(
+        tuple(file.dtypes),
+        tuple(text if _NAME.fullmatch(text) else None for text in described),
+        tuple(band for band in file.indexes if file.colorinterp[band - 1] == ColorInterp.alpha),
+        read_palette(file, name) is not None,
+    )
+
+
+def name_bands(path: Path | str, facts: BandFacts, choice: BandChoice) -> list[tuple[int, str]]:
+    """(number, name) of the bands to import, in their order; names ``band_1`` ... where three of 8 bits have none.
+
+    Raises:
+        DataError: bands that may be one thing or another, other numbers of bands than names.
+    """
+    count = len(facts.dtypes)
+    if choice.names:
+        return _by_user(path, facts, choice)
+    numbers = choice.numbers or tuple(band for band in range(1, count + 1) if band not in facts.alpha)
+    if any(not 1 <= number <= count for number in numbers):
+        raise DataError(
+            f"{path}: bands {numbers} of {count}", expected=f"numbers from 1 to {count}", cure="mend --bands"
+        )
+    if facts.described:
+        return [(number, str(facts.names[number - 1])) for number in numbers]
+    if (
+        len(numbers) == 3
+        and {facts.dtypes[number - 1] for number in numbers} == {"uint8"}
+        and (choice.numbers or not facts.alpha)
+    ):
+        return [(number, f"band_{place}") for place, number in enumerate(numbers, 1)]
+    raise ambiguous_bands(path, facts)
+
+
+def ambiguous_bands(path: Path | str, facts: BandFacts) -> DataError:
+    """The error for bands that nobody names."""
+    count, kinds = len(facts.dtypes), ", ".join(sorted(set(facts.dtypes)))
+    what = ", of which the fourth may be alpha or near infrared" if count == 4 else ""
+    example = {1: "pan", 2: "pan,-", 4: "red,green,blue,nir"}.get(count, "red,green,blue,nir,height")
+    return DataError(
+        f"{path}: {count} band(s) of {kinds} without names{what}",
+        expected="3 bands of 8 bits, or bands whose names are known",
+        cure=f"name them as the file has them, e.g. --bands {example}, or choose three of 8 bits, e.g. --bands 4,1,2",
+    )
+
+
+def _by_user(path: Path | str, facts: BandFacts, choice: BandChoice) -> list[tuple[int, str]]:
+    count = len(facts.dtypes)
+    if choice.numbers:
+        if max(choice.numbers) > count:
+            raise DataError(
+                f"{path}: {count} band(s), --bands names band {max(choice.numbers)}",
+                expected=f"numbers from 1 to {count}",
+                cure="mend --bands",
+            )
+        return list(zip(choice.numbers, choice.names, strict=True))
+    own = [band for band in range(1, count + 1) if band not in facts.alpha]
+    bands = list(range(1, count + 1)) if len(choice.names) == count else own
+    if len(choice.names) != len(bands):
+        raise DataError(
+            f"{path}: {count} band(s), {len(choice.names)} names in --bands",
+            expected="a name for each band, - for one to leave out",
+            cure="mend --bands, or give numbers too, e.g. nir=4,red=1,green=2",
+        )
+    return [(band, name) for band, name in zip(bands, choice.names, strict=True) if name != SKIP]
+
+
+def _checked(text: str | None, choice: BandChoice) -> BandChoice:
+    named = [name for name in choice.names if name != SKIP]
+    fit = all(_NAME.fullmatch(name) for name in named) and len(set(named)) == len(named)
+    numbers = all(number >= 1 for number in choice.numbers) and len(choice.numbers) <= MOST
+    if not fit or not numbers or len(named) > MOST or (choice.names and not named):
+        raise _wrong(text)
+    return choice
+
+
+def _wrong(text: str | None) -> ParamsError:
+    return ParamsError(
+        f"--bands {text}",
+        expected=f"1 to {MOST} numbers from 1, or names, each once, or both as nir=4,red=1",
+        cure="write for instance 4,1,2 or red,green,blue,nir,height",
+    )
+
+
+def numbers_of(named: Sequence[tuple[int, str]]) -> list[int]:
+    """The band numbers of :func:`name_bands`."""
+    return [number for number, _ in named]

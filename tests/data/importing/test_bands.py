@@ -1,0 +1,237 @@
+"""Imports of other bands than three of 8 bits: names, depths, heights beside the images, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import rasterio
+
+from weakseg.core.bands import Bands, load_bands
+from weakseg.core.errors import ImportProblems, ParamsError
+from weakseg.data.importing.dataset import Beside, import_dataset
+from weakseg.raster.band_names import BandChoice, parse_choice
+from weakseg.raster.open import read_bands
+
+SIDE = 24
+PLACE = rasterio.Affine(0.5, 0, 400_000, 0, -0.5, 5_000_000)
+
+
+def save(path: Path, layers: npt.NDArray[Any], **options: Any) -> Path:
+    """A GeoTIFF of layers (bands, H, W)."""
+    names = options.pop("names", ())
+    layout = {"count": len(layers), "height": layers.shape[1], "width": layers.shape[2], "dtype": layers.dtype.name}
+    profile = {"crs": "EPSG:25832", "transform": PLACE, **layout, **options}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with rasterio.open(path, "w", driver="GTiff", **profile) as file:
+        file.write(layers)
+        if names:
+            file.descriptions = names
+    return path
+
+
+def layers(count: int, dtype: str = "uint16", seed: int = 0) -> npt.NDArray[Any]:
+    return np.random.default_rng(seed).integers(1, 200, (count, SIDE, SIDE)).astype(dtype)
+
+
+def labels(root: Path, *areas: str) -> Path:
+    for area in areas:
+        save(root / "labels" / f"{area}.tif", np.zeros((1, SIDE, SIDE), np.uint8))
+    return root / "labels"
+
+
+def take(root: Path, *areas: str, bands: str | None = None, **options: Any) -> Bands:
+    import_dataset(
+        root / "images", [labels(root, *areas)], root / "data", bands=parse_choice(bands), progress=False, **options
+    )
+    return load_bands(root / "data")
+
+
+def refused(root: Path, *areas: str, **options: Any) -> str:
+    with pytest.raises(ImportProblems) as caught:
+        take(root, *areas, **options)
+    assert not (root / "data" / "images").exists()
+    return str(caught.value)
+
+
+def test_names_of_the_user_in_the_order_of_the_file(tmp_path: Path) -> None:
+    pixels = layers(5)
+    save(tmp_path / "images" / "a.tif", pixels)
+    bands = take(tmp_path, "a", bands="red,green,blue,nir,height")
+    assert bands.names == ("red", "green", "blue", "nir", "height")
+    assert [(b.dtype, b.unit, b.colour, b.drop) for b in bands.members] == [
+        *[("uint16", "", True, False)] * 3,
+        ("uint16", "", True, True),
+        ("uint16", "m", False, True),
+    ]
+    low, high = np.percentile(pixels[0], [2, 98])
+    assert (bands.members[0].low, bands.members[0].high) == (pytest.approx(low), pytest.approx(high))
+    assert bands.members[3].source == "image, band 4"
+    image = read_bands(tmp_path / "data" / "images" / "a.tif", bands)
+    np.testing.assert_array_equal(image, np.moveaxis(pixels, 0, -1))
+    with rasterio.open(tmp_path / "data" / "images" / "a.tif") as file:
+        assert file.descriptions == ("red", "green", "blue", "nir", "height")
+
+
+def test_names_of_the_descriptions_and_other_words_for_them(tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.tif", layers(4), names=("Red", "GREEN", "Blue", "Near Infrared"))
+    assert take(tmp_path, "a").names == ("red", "green", "blue", "nir")
+
+
+def test_some_bands_in_another_order(tmp_path: Path) -> None:
+    pixels = layers(5)
+    save(tmp_path / "images" / "a.tif", pixels)
+    bands = take(tmp_path, "a", bands="nir=4,red=1,green=2,ndsm=5")
+    image = read_bands(tmp_path / "data" / "images" / "a.tif", bands)
+    np.testing.assert_array_equal(image, np.moveaxis(pixels[[3, 0, 1, 4]], 0, -1))
+    assert bands.names == ("nir", "red", "green", "ndsm")
+    assert [band.drop for band in bands.members] == [False, False, False, True]
+
+
+def test_a_band_to_leave_out(tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.tif", layers(4, "uint8"))
+    assert take(tmp_path, "a", bands="red,green,blue,-").names == ("red", "green", "blue")
+
+
+@pytest.mark.parametrize("bands", [None, "1,2,3"])
+def test_three_bands_of_8_bits_without_names_have_no_file(tmp_path: Path, bands: str | None) -> None:
+    save(tmp_path / "images" / "a.tif", layers(3 if bands is None else 4, "uint8"))
+    take(tmp_path, "a", bands=bands)
+    assert not (tmp_path / "data" / "bands.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("count", "dtype", "options", "words"),
+    [
+        (4, "uint8", {}, "the fourth may be alpha or near infrared; .*--bands red,green,blue,nir"),
+        (3, "uint16", {}, "3 band.s. of uint16 without names"),
+        (1, "uint8", {}, "1 band.s. of uint8 without names.*--bands pan"),
+        (5, "float32", {}, "5 band.s. of float32 without names"),
+        (4, "uint16", {"bands": "red,green,blue"}, "4 band.s., 3 names in --bands"),
+        (4, "uint8", {"bands": "red=1,nir=5"}, "--bands names band 5"),
+        (4, "uint16", {"bands": "1,2,3"}, "4 band.s. of uint16 without names"),
+        (3, "float64", {"bands": "red,green,blue"}, "dtype float64.*Float32"),
+    ],
+)
+def test_bands_that_may_be_this_or_that_are_refused(
+    tmp_path: Path, count: int, dtype: str, options: dict[str, str], words: str
+) -> None:
+    save(tmp_path / "images" / "a.tif", layers(count, dtype))
+    said = refused(tmp_path, "a", **options)
+    assert re.search(words, said), said
+
+
+def test_images_of_one_import_agree(tmp_path: Path) -> None:
+    names = ("red", "green", "blue", "nir")
+    save(tmp_path / "images" / "a.tif", layers(4), names=names)
+    save(tmp_path / "images" / "b.tif", layers(3), names=names[1:])
+    save(tmp_path / "images" / "c.tif", layers(4, "int16"), names=names)
+    said = refused(tmp_path, "a", "b", "c")
+    assert "b.tif: bands green, blue, nir" in said
+    assert "c.tif: band red of int16" in said
+
+
+def test_an_area_may_lack_infrared_beside_colours(tmp_path: Path) -> None:
+    names = ("red", "green", "blue", "nir")
+    save(tmp_path / "images" / "a.tif", layers(4), names=names)
+    save(tmp_path / "images" / "b.tif", layers(3), names=names[:3])
+    bands = take(tmp_path, "a", "b")
+    assert bands.missing == {"b": ("nir",)}
+
+
+def test_pixels_without_data_are_known_by_the_colours_alone(tmp_path: Path) -> None:
+    pixels = layers(5)
+    pixels[:4, 0, 0] = 0
+    pixels[4, 5, 5] = 0
+    save(tmp_path / "images" / "a.tif", pixels, nodata=0)
+    bands = take(tmp_path, "a", bands="red,green,blue,nir,height", masks_hold="indices")
+    assert bands.members[4].nodata == 0
+    with rasterio.open(tmp_path / "data" / "images" / "a.tif") as file:
+        masks = file.read_masks(1)
+    assert (masks[0, 0], masks[5, 5]) == (0, 255)
+
+
+@pytest.mark.parametrize(
+    "text", ["red,red", "red,2", "nir=x", "red=1,2", "", "Ä,b", "-,-", ",".join(f"b{n}" for n in range(17)), "0,1,2"]
+)
+def test_other_texts_are_no_bands(text: str) -> None:
+    if text:
+        with pytest.raises(ParamsError, match="--bands"):
+            parse_choice(text)
+    else:
+        assert parse_choice(text) == BandChoice()
+
+
+def heights(root: Path, area: str, resolution: float, values: npt.NDArray[Any], **options: Any) -> Path:
+    place = rasterio.Affine(resolution, 0, PLACE.c, 0, -resolution, PLACE.f)
+    return save(root / "dsm" / f"{area}.tif", values[None].astype("float32"), transform=place, **options)
+
+
+def test_heights_beside_on_a_coarser_grid_become_a_band(tmp_path: Path) -> None:
+    pixels = layers(3, "uint8")
+    for area in ("a", "b"):
+        save(tmp_path / "images" / f"{area}.tif", pixels)
+    ramp = np.repeat(np.arange(6, dtype=np.float32)[None] * 4, 6, 0)  # 2 m px, 4 px of the image
+    ramp[0, 0] = -9999
+    heights(tmp_path, "a", 2.0, ramp, nodata=-9999)
+    bands = take(tmp_path, "a", "b", heights=Beside(tmp_path / "dsm"))
+    assert bands.names == ("band_1", "band_2", "band_3", "height")
+    assert (bands.dtype, bands.missing) == (np.float32, {"b": ("height",)})
+    image = read_bands(tmp_path / "data" / "images" / "a.tif", bands)
+    np.testing.assert_array_equal(image[..., :3], np.moveaxis(pixels, 0, -1))
+    assert np.isnan(image[0, 0, 3])
+    assert image[12, 10, 3] == pytest.approx(4 * (10.5 / 4 - 0.5), abs=1e-4)  # between the centres of 2 m px
+    assert np.isnan(image[..., 3]).sum() == pytest.approx(16, abs=8)
+
+
+def test_heights_on_a_finer_grid_are_averaged_and_terrain_is_taken_off(tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.tif", layers(3, "uint8"))
+    fine = np.tile(np.array([[10.0, 12.0], [14.0, 16.0]], np.float32), (SIDE, SIDE))
+    surface = heights(tmp_path, "surface", 0.25, fine)
+    terrain = heights(tmp_path, "terrain", 4.0, np.full((3, 3), 5.0))
+    bands = take(tmp_path, "a", heights=Beside(surface, terrain))
+    image = read_bands(tmp_path / "data" / "images" / "a.tif", bands)
+    np.testing.assert_allclose(image[..., 3], 13.0 - 5.0, atol=1e-4)
+    assert "above ground" in bands.members[3].source
+
+
+def test_a_ground_filter_leaves_what_stands(tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.tif", layers(3, "uint8"))
+    surface = np.full((SIDE, SIDE), 100.0, np.float32)
+    surface[8:14, 8:14] = 107.5
+    bands = take(tmp_path, "a", heights=Beside(heights(tmp_path, "a", 0.5, surface), ground=9))
+    image = read_bands(tmp_path / "data" / "images" / "a.tif", bands)
+    assert (image[10, 10, 3], image[2, 2, 3], (image[..., 3] > 0).sum()) == (7.5, 0.0, 36)
+
+
+def test_one_raster_for_all_areas_by_its_place(tmp_path: Path) -> None:
+    far = rasterio.Affine(0.5, 0, PLACE.c + 5000, 0, -0.5, PLACE.f)
+    save(tmp_path / "images" / "a.tif", layers(3, "uint8"))
+    save(tmp_path / "images" / "b.tif", layers(3, "uint8"), transform=far)
+    save(tmp_path / "labels" / "b.tif", np.zeros((1, SIDE, SIDE), np.uint8), transform=far)
+    all_of_it = heights(tmp_path, "all", 3.0, np.full((30, 30), 4.0))
+    import_dataset(
+        tmp_path / "images", [labels(tmp_path, "a")], tmp_path / "data", heights=Beside(all_of_it), progress=False,
+        allow_unlabelled=True,
+    )  # fmt: skip
+    assert load_bands(tmp_path / "data").missing == {"b": ("height",)}
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "options", "words"),
+    [
+        ("a", np.full((6, 6), 32767.0), {}, "heights from 32767 to 32767; expected metres"),
+        ("other", np.zeros((6, 6)), {}, "none of 1 rasters is named like an area"),
+        ("a", np.zeros((6, 6)), {"crs": None, "transform": rasterio.Affine.identity()}, "no place on Earth in both"),
+    ],
+)
+def test_rasters_that_are_no_heights_of_the_image_are_refused(
+    tmp_path: Path, name: str, values: npt.NDArray[Any], options: dict[str, Any], words: str
+) -> None:
+    save(tmp_path / "images" / "a.tif", layers(3, "uint8"))
+    save(tmp_path / "dsm" / f"{name}.tif", values[None].astype("float32"), **options)
+    assert words in refused(tmp_path, "a", heights=Beside(tmp_path / "dsm"))
