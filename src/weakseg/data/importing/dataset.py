@@ -169,7 +169,7 @@ def import_dataset(
     tally = _Tally(np.zeros(256, np.int64))
     with scratch_folder() if dry_run else staging_folder(target) as staging:
         files = ((str(pair.image), local_file(pair.image, staging / "scratch")) for pair in pairs)
-        plan = plan_bands(files, choice, problems, beside=heights and heights.choice)
+        plan = plan_bands(files, choice, problems, beside=heights.choice if heights else None)
         settings = _Settings(classes or ISPRS, plan, heights, masks, limits, resample, dry_run)
         tally.meter = None if plan.pictures else BandMeter(plan.bands)
         models = _list_models(heights, [pair.area for pair in pairs], limits, problems)

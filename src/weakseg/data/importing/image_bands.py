@@ -86,7 +86,7 @@ class BandPlan:
         marked = [places[self.bands.names[index]] for index in colours if self.bands.names[index] in places]
         valid = read_valid(path, bands=marked, max_pixels=limit)
         if image.dtype.kind == "f" and not (finite := np.isfinite(image[..., colours]).all(-1)).all():
-            valid = finite if valid is None else valid & finite
+            valid = np.asarray(finite if valid is None else valid & finite)
         own = self.bands.names[:-1] if self.beside else self.bands.names
         return image, valid, tuple(name for name in own if name not in places)
 
