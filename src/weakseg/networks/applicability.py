@@ -28,18 +28,21 @@ REACH: Final = 96  # px that features are averaged over, about
 _PARTS: Final = ("mean", "std", "prototypes", "typical", "limit")
 
 
+def join_scales(encoded: Encoded) -> Tensor:
+    """All scales of the encoder one after another (B, D, rows, columns) float32, averaged on the grid of the deepest."""
+    features = encoded.features[1:]
+    steps = (int(feature.shape[2] // features[-1].shape[2]) for feature in features)  # int: of a tracer these are tensors
+    return torch.cat([F.avg_pool2d(f.float(), k) if k > 1 else f.float() for f, k in zip(features, steps, strict=True)], 1)
+
+
 def pool_features(encoded: Encoded) -> Tensor:
     """Features (B, D, rows, columns) float32 on the grid of the deepest, averaged over about ``REACH`` px.
 
     All scales of the encoder one after another; D is their channels together.
     """
-    features = encoded.features[1:]
-    deepest = features[-1]
-    stride = int(encoded.features[0].shape[2] // deepest.shape[2])  # int: of a tracer these are tensors
+    stride = int(encoded.features[0].shape[2] // encoded.features[-1].shape[2])
     kernel = max(1, REACH // stride) | 1  # odd, so that it has a middle
-    steps = (int(feature.shape[2] // deepest.shape[2]) for feature in features)
-    same = [F.avg_pool2d(f.float(), k) if k > 1 else f.float() for f, k in zip(features, steps, strict=True)]
-    return F.avg_pool2d(torch.cat(same, 1), kernel, 1, kernel // 2, count_include_pad=False)
+    return F.avg_pool2d(join_scales(encoded), kernel, 1, kernel // 2, count_include_pad=False)
 
 
 def scale_weights(encoded: Encoded) -> Tensor:
