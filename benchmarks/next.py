@@ -16,35 +16,30 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from weakseg.core.classes import IGNORE, every_class
-from weakseg.core.layout import Layout
-from weakseg.core.params import Params
+from weakseg.core.classes import IGNORE
 from weakseg.data.areas import Area, open_area
 from weakseg.data.crops.dataset import Pool, StepDataset
 from weakseg.data.crops.sampler import build_sampler
 from weakseg.data.manifest import TagCrops
 from weakseg.data.store import list_areas, open_array
+from weakseg.inference.scene import PLAIN
 from weakseg.labels.answers import Crop
 from weakseg.labels.tags import allowed_raster, window_grid, window_index
 from weakseg.networks.build import Segmenter
 from weakseg.pipeline.context import Context, open_context
 from weakseg.pipeline.network_scores import predict
-from weakseg.inference.scene import PLAIN
 from weakseg.stages.evaluate import measure, predict_areas
-from weakseg.studies.acquisition.change import as_miou, tag_changes
+from weakseg.studies.acquisition.change import as_miou, tag_changes, take
 from weakseg.studies.acquisition.cover import choose, likeness, reach_of, standardise
 from weakseg.studies.acquisition.looks import Seen, encode_image, survey
-from weakseg.training.checkpoints import describe_model, load_checkpoint, save_checkpoint
+from weakseg.training.checkpoints import describe_model, save_checkpoint
 from weakseg.training.fit import fit
-from weakseg.training.machine import machine_from_environment
 from weakseg.training.seeds import seed_everything
 from weakseg.training.segment import _pool, segmentation_step, typical_shares
 from weakseg.training.segmenter import load_segmenter, segmenter_of
@@ -178,9 +173,8 @@ def pick(order: str, bench: Bench, seen: Seen, bought: npt.NDArray[np.intp], cou
     if order == "bald":
         return free[np.argsort(-look.disagreement[free], kind="stable")[:count]]
     asked = np.ones((n, len(bench.scheme)), bool)
-    first = replace(look, **{name: getattr(look, name)[:n] for name in look.__dataclass_fields__})
-    held = first.mass.sum(0)
-    change = as_miou(tag_changes(first, bench.typical.numpy().astype(float), asked), held)
+    first = take(look, slice(0, n))
+    change = as_miou(tag_changes(first, asked), first.won.sum(0))
     change[bought] = 0
     if order == "change":
         return free[np.argsort(-change[free], kind="stable")[:count]]
@@ -196,7 +190,7 @@ def pick(order: str, bench: Bench, seen: Seen, bought: npt.NDArray[np.intp], cou
     done = np.concatenate([places[bought], places[n:]])
     covered = likeness(places[:n], done, reach).max(1).astype(float)
     square = likeness(places[:n], places[:n], reach)
-    index, _ = choose([np.array([i]) for i in free], change, square, covered, np.ones(len(free)), count=count)
+    index, _ = choose([np.array([i]) for i in free], change, square.__getitem__, covered, np.ones(len(free)), count=count)
     return free[index]
 
 

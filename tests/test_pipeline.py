@@ -264,6 +264,34 @@ def test_truth_is_opened_in_code_only_where_the_graph_allows() -> None:
     assert readers["validation"] - commands == {"stages/tiles", "stages/evaluate"}
 
 
+def test_truth_has_no_second_path_in_code() -> None:
+    """No path to it is put together outside ``Layout``, and masks of data/labels are read where N1 gets its own."""
+    package = PROJECT / "src" / "weakseg"
+    built, sources, masks = set(), set(), set()
+    for path in package.rglob("*.py"):
+        name = path.relative_to(package).with_suffix("").as_posix()
+        for node in ast.walk(ast.parse(path.read_text())):
+            built |= {(name, part) for part in _path_parts(node) if part in ("hidden", "validation", "full")}
+            if isinstance(node, ast.Attribute) and node.attr == "labels_of":  # of a source, which may be the oracle
+                sources.add(name)
+            if isinstance(node, ast.Attribute) and ast.unparse(node).endswith("layout.labels"):
+                masks.add(name)
+    assert built == {("core/layout", "validation")}
+    assert sources == {"core/layout", "stages/tiles", "stages/segment", "studies/apart"}
+    assert masks == {"stages/tiles", "pipeline/workspace", "studies/budget_workspace"}
+
+
+def _path_parts(node: ast.AST) -> set[str]:
+    """Folders named in ``a / "b/c"``, ``a.joinpath("b")`` and ``Path("a/b")``."""
+    texts: list[ast.expr] = []
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        texts = [node.left, node.right]
+    if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("joinpath", "Path"):
+        texts = node.args
+    found = [inner.value for text in texts for inner in ast.walk(text) if isinstance(inner, ast.Constant)]
+    return {part for text in found if isinstance(text, str) for part in text.split("/")}
+
+
 def expected_paths(entry: Entry) -> set[str]:
     """What the code writes, by Layout."""
     here, source = Layout(Path()), entry.source

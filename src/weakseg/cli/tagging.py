@@ -43,8 +43,7 @@ def tag(
 
         typer.echo(merge_tags(context.obj, replace=replace))
     else:
-        chosen = [name.strip() for name in areas.split(",") if name.strip()]
-        _serve(context.obj, order, chosen, size, overlap, model, port, disputes)
+        _serve(context.obj, order, _names(areas), size, overlap, model, port, disputes)
 
 
 def _serve(
@@ -66,3 +65,32 @@ def _serve(
             server.serve_forever()
         except KeyboardInterrupt:
             typer.echo("ended; all answers are on disk")
+
+
+@app.command(name="next")
+def label_next(
+    context: typer.Context,
+    count: Annotated[int, typer.Option(min=1, help="Tag crops in the order, and at most so many images.")] = 100,
+    areas: Annotated[str, typer.Option(help="Only these: area2,area3. Else tags for N2, the rest for all.")] = "",
+    size: Annotated[int | None, typer.Option(min=1, help="Side of the crops, px of the images.")] = None,
+    sources: Annotated[
+        str, typer.Option(help="Whose networks are asked: pixel,joint. Else those of params.yaml, never the oracle.")
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder of the files; out/next without it.")] = None,
+) -> None:
+    """Say what to label next: tag crops, boxes and pixels, by what each would change in a second of an annotator.
+
+    Writes crops.csv (serve it by `weakseg tag --order`), next.gpkg for QGIS, and next.png with the first pictures.
+    Asks the networks that are trained so far; reads no truth of what is to be labelled, and no validation area.
+    """
+    from weakseg.studies.acquisition.run import suggest_next
+    from weakseg.studies.acquisition.summary import describe
+
+    found = suggest_next(
+        context.obj, count=count, areas=_names(areas), size=size, sources=_names(sources), out=out, say=typer.echo
+    )
+    typer.echo(describe(found))
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

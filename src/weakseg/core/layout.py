@@ -150,6 +150,11 @@ class Layout:
         return self.out / "sheets" / "import.png"
 
     @property
+    def next(self) -> Path:
+        """What to label next: an order of crops, a GeoPackage, a sheet of pictures."""
+        return self.out / "next"
+
+    @property
     def results(self) -> Path:
         return self.reports / "results.md"
 

@@ -29,10 +29,12 @@ _PARTS: Final = ("mean", "std", "prototypes", "typical", "limit")
 
 
 def join_scales(encoded: Encoded) -> Tensor:
-    """All scales of the encoder one after another (B, D, rows, columns) float32, averaged on the grid of the deepest."""
+    """All scales of the encoder one after another (B, D, rows, columns) float32, on the grid of the deepest."""
     features = encoded.features[1:]
-    steps = (int(feature.shape[2] // features[-1].shape[2]) for feature in features)  # int: of a tracer these are tensors
-    return torch.cat([F.avg_pool2d(f.float(), k) if k > 1 else f.float() for f, k in zip(features, steps, strict=True)], 1)
+    deepest = features[-1]
+    steps = (int(feature.shape[2] // deepest.shape[2]) for feature in features)  # int: of a tracer these are tensors
+    same = [F.avg_pool2d(f.float(), k) if k > 1 else f.float() for f, k in zip(features, steps, strict=True)]
+    return torch.cat(same, 1)
 
 
 def pool_features(encoded: Encoded) -> Tensor:

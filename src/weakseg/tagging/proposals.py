@@ -74,12 +74,17 @@ def propose_crops(
     else:
         crops, said = _wanted(rows, scheme, sizes, params, areas, size, {answer.crop for answer in answers})
     if not crops:
-        raise DataError(
-            f"nothing to tag: {said}",
-            expected="crops without tags, or with unknown classes",
-            cure="name other areas with --areas, or crops with --order",
-        )
+        raise nothing_to_tag(said)
     return Proposal(tuple(crops), known, sizes, said)
+
+
+def nothing_to_tag(said: str) -> DataError:
+    """The error where all crops have their tags."""
+    return DataError(
+        f"nothing to tag: {said}",
+        expected="crops without tags, or with unknown classes",
+        cure="name other areas with --areas, or crops with --order",
+    )
 
 
 def _wanted(
@@ -91,19 +96,19 @@ def _wanted(
     size: int | None,
     answered: Collection[Crop],
 ) -> tuple[list[Crop], str]:
-    chosen, why = _areas(sizes, params, areas)
+    chosen, why = choose_areas(sizes, params, areas)
     side = size or max(1, round(params.tiles.tag_size / params.tiles.scale))
     of_area = []
     for area in chosen:
         mine = [row for row in rows if row.area == area]
         partly = [row.window for row in mine if len(known_states(row, scheme)) < len(scheme)]
-        free = _free(window_grid(*sizes[area], side), area, {row.window for row in mine}, answered)
+        free = free_windows(window_grid(*sizes[area], side), area, {row.window for row in mine}, answered)
         of_area.append([(area, window) for window in dict.fromkeys([*partly, *free])])
     crops = _spread(of_area)
     return crops, f"{len(crops)} crops of {len(chosen)} areas ({why}), grid of {side} px"
 
 
-def _free(grid: Sequence[Window], area: str, rows: Iterable[Window], answered: Collection[Crop]) -> list[Window]:
+def free_windows(grid: Sequence[Window], area: str, rows: Iterable[Window], answered: Collection[Crop]) -> list[Window]:
     """Windows of a grid that overlap no row of the table, but for rows that came from answers about the grid itself.
 
     Those stay, so that a second person gets some of them, and the page counts what has been done.
@@ -127,7 +132,7 @@ def _boxes(windows: Sequence[Window]) -> Any:
     return shapely.box(column + 0.25, row + 0.25, column + width - 0.25, row + height - 0.25)
 
 
-def _areas(sizes: Mapping[str, tuple[int, int]], params: Params, areas: Sequence[str]) -> tuple[list[str], str]:
+def choose_areas(sizes: Mapping[str, tuple[int, int]], params: Params, areas: Sequence[str]) -> tuple[list[str], str]:
     unknown = [area for area in areas if area not in sizes]
     if unknown:
         listed = ", ".join([*sizes][:_ABSENT])

@@ -1,30 +1,35 @@
 """What a label is expected to change: pixels of the map, class by class, and from them mIoU.
 
-In the form of expected model output change (Freytag, Rodner and Denzler, ECCV 2014; Kading et al., ACCV 2016): the mean over
-the answers that an annotator may give, weighed by how likely each is, of what the answer does to the map. Deviations:
+In the form of expected model output change (Freytag, Rodner and Denzler, ECCV 2014; Kaeding et al., ACCV 2016): the
+mean over the answers that an annotator may give, weighed by how likely each is, of what the answer does to the map.
+Deviations:
 
-* We do not train again for every answer. What an answer does to the map is what the code does with it: a class that a
-  tag rules out loses its pixels, one that a tag asserts is raised to the share that N1 lets expect (one-sided,
-  ``methods.selftrain``); a pixel label replaces every guess, and a box those of its class.
+* We do not train again for every answer. What an answer does to the map is what the code does with it
+  (``methods.fusion``): a class that a tag rules out loses the pixels that it wins, one that a tag asserts and that wins
+  nowhere claims a few; a pixel label replaces every guess, and a box those of its class.
 * Changed pixels count by class, as a share of all that the class holds. So a car counts as much as a lawn, which is
   class balance as mIoU has it.
-* How likely a class is in a crop is a committee's mean (query by committee, Seung, Opper and Sompolinsky, COLT 1992), so
-  where task (i), its students and the experts disagree both answers are likely, and either changes something.
+* How likely a class is in a crop is a committee's mean (query by committee: Seung, Opper and Sompolinsky, COLT 1992),
+  so where task (i), its students and the experts disagree both answers are likely.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Final
 
+import cv2
 import numpy as np
 import numpy.typing as npt
+
+from weakseg.methods.fusion import CLAIM_SHARE
+from weakseg.tagging.guesses import presence
 
 Floats = npt.NDArray[np.float64]
 Maps = npt.NDArray[np.float32]
 
-_TOP: Final = 0.01  # share of a crop's pixels that speaks for a class
-_FEWEST: Final = 4  # px
+_SPECK: Final = 4  # px; smaller regions are no objects
 _TINY: Final = 1e-12
 
 
@@ -34,17 +39,19 @@ class Look:
 
     Attributes:
         pixels: (N,), of the crop.
-        mass: (N, C), pixels that each class holds in the committee's mean map.
+        won: (N, C), pixels that each class wins in the committee's mean map.
         presence: (N, C), how likely the class is in the crop, in [0, 1].
         doubt: (N, C), pixels of the class's map that the truth is expected to change.
+        objects: (N, C), connected regions that the class wins in the mean map, specks left out.
         disagreement: (N,), nats per pixel that the members differ by (BALD: Houlsby et al., 2011).
         entropy: (N,), nats per pixel of the mean map.
     """
 
     pixels: Floats
-    mass: Floats
+    won: Floats
     presence: Floats
     doubt: Floats
+    objects: Floats
     disagreement: Floats
     entropy: Floats
 
@@ -52,29 +59,44 @@ class Look:
         return len(self.pixels)
 
 
-def look_at(maps: Maps, scale: float = 1.0) -> Look:
+def look_at(maps: Maps) -> Look:
     """One crop as its M members see it: probabilities (M, C, h, w) that sum to 1 over C.
 
-    ``scale``: side of a pixel of the maps in px of the raster.
+    Members with a NaN are silent about the crop, and one at least is not.
     """
-    members = maps.reshape(*maps.shape[:2], -1).astype(np.float64)
+    heard = maps[~np.isnan(maps).any(axis=(1, 2, 3))].astype(np.float64)
+    members = heard.reshape(*heard.shape[:2], -1)
     mean = members.mean(0)
+    winners = mean.argmax(0)
     entropy = float(_entropy(mean).mean())
-    area = scale**2
     return Look(
-        pixels=np.array([mean.shape[1] * area]),
-        mass=mean.sum(1)[None] * area,
-        presence=_presence(members).mean(0)[None],
-        doubt=(2 * mean * (1 - mean)).sum(1)[None] * area,
+        pixels=np.array([float(mean.shape[1])]),
+        won=np.bincount(winners, minlength=len(mean)).astype(np.float64)[None],
+        presence=np.mean([presence(member, (0, 0, *maps.shape[2:])) for member in heard], 0, np.float64)[None],
+        doubt=(2 * mean * (1 - mean)).sum(1)[None],
+        objects=_objects(winners.reshape(maps.shape[2:]), len(mean))[None],
         disagreement=np.array([max(0.0, entropy - float(_entropy(members).mean()))]),
         entropy=np.array([entropy]),
     )
 
 
-def join_looks(looks: list[Look]) -> Look:
+def join_looks(looks: Sequence[Look]) -> Look:
     """The looks of several lots of crops as one."""
-    names = ("pixels", "mass", "presence", "doubt", "disagreement", "entropy")
-    return Look(*(np.concatenate([getattr(look, name) for look in looks]) for name in names))
+    return Look(*(np.concatenate([getattr(look, field.name) for look in looks]) for field in fields(Look)))
+
+
+def take(look: Look, index: npt.NDArray[np.intp] | slice) -> Look:
+    """Some of the crops, in the order of ``index``."""
+    return Look(*(getattr(look, field.name)[index] for field in fields(Look)))
+
+
+def _objects(winners: npt.NDArray[np.integer], classes: int) -> Floats:
+    """Regions of each class in a map of winners (h, w): (C,)."""
+    counts = np.zeros(classes)
+    for index in np.unique(winners):
+        found = cv2.connectedComponentsWithStats((winners == index).astype(np.uint8), connectivity=8)[2]
+        counts[index] = (found[1:, cv2.CC_STAT_AREA] >= _SPECK).sum()
+    return counts
 
 
 def _entropy(probabilities: Floats) -> Floats:
@@ -82,23 +104,16 @@ def _entropy(probabilities: Floats) -> Floats:
     return np.asarray(-(probabilities * np.log(probabilities + _TINY)).sum(-2))
 
 
-def _presence(members: Floats) -> Floats:
-    """(M, C, P) -> (M, C): the mean of a class's probabilities at the hundredth of the pixels where it is likeliest."""
-    count = min(members.shape[-1], max(_FEWEST, round(_TOP * members.shape[-1])))
-    return np.asarray(np.partition(members, -count, axis=-1)[..., -count:].mean(-1))
-
-
-def tag_changes(look: Look, typical: Floats, asked: npt.NDArray[np.bool_]) -> Floats:
+def tag_changes(look: Look, asked: npt.NDArray[np.bool_]) -> Floats:
     """Pixels (N, C) by which each class is expected to change once somebody says whether it is in the crop.
 
-    Absent (1 - presence): what it holds goes. Present: it grows to its typical share, where it holds less.
+    Absent (1 - presence): what it wins goes. Present: where it wins nowhere it claims its best pixels.
 
     Args:
-        typical: (C,), share of a crop that each class covers where it is present.
         asked: (N, C), False for what is known already.
     """
-    grown = np.maximum(0.0, typical * look.pixels[:, None] - look.mass)
-    return (1 - look.presence) * look.mass * asked + look.presence * grown * asked
+    claimed = np.where(look.won == 0, CLAIM_SHARE * look.pixels[:, None], 0.0)
+    return ((1 - look.presence) * look.won + look.presence * claimed) * asked
 
 
 def pixel_changes(look: Look, classes: npt.NDArray[np.bool_] | None = None) -> Floats:

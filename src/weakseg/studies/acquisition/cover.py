@@ -5,17 +5,17 @@ Facility location under costs. A label says something of all places that look al
     sum over all unlabelled places j of change(j) * max over labelled and chosen i of likeness(i, j),
 
 and is chosen greedily by gain per second. The value is submodular, so greedy is within 1 - 1/e of the best batch (Wei,
-Iyer and Bilmes, ICML 2015: submodularity in data subset selection and active learning; costs as in Leskovec et al., KDD
-2007). Distance to what is labelled is in it (labelled places cover their neighbourhood), and so is spread: the second
-of fifty equal roofs gains nothing. It is k-center (CoreSet: Sener and Savarese, ICLR 2018) with a sum for the maximum, so
-outliers do not lead, and with every place weighed by what its label changes. BADGE (Ash et al., ICLR 2020) spreads
-gradients of the last layer for the class that the network takes for true; tags have no such class per crop.
+Iyer and Bilmes, ICML 2015; costs as in Leskovec et al., KDD 2007). Distance to what is labelled is in it (labelled
+places cover their neighbourhood), and so is spread: the second of fifty equal roofs gains nothing. It is k-center
+(CoreSet: Sener and Savarese, ICLR 2018) with a sum for the maximum, so outliers do not lead, and with every place
+weighed by what its label changes. BADGE (Ash et al., ICLR 2020) spreads gradients of the last layer for the class that
+the network takes for true; a tag is about all classes at once.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +49,7 @@ def reach_of(places: Floats, neighbours: int) -> float:
 def choose(
     items: Sequence[npt.NDArray[np.intp]],
     changes: Floats,
-    alike: Kernel,
+    alike: Callable[[npt.NDArray[np.intp]], Kernel],
     covered: Floats,
     seconds: Floats,
     *,
@@ -60,7 +60,7 @@ def choose(
     Args:
         items: for each item the places that it labels; a tag crop labels one, an image all of its own.
         changes: (P,), what a label of each place changes.
-        alike: (P, P), of :func:`likeness`.
+        alike: places (n,) -> their :func:`likeness` to all P.
         covered: (P,), the largest likeness to what is labelled already, in [0, 1].
         seconds: (items,), cost; positive.
 
@@ -70,9 +70,7 @@ def choose(
     covered = covered.astype(np.float64).copy()
 
     def gain(index: int) -> float:
-        rows = alike[items[index]]
-        nearest = rows[0] if len(rows) == 1 else rows.max(0)
-        return float(changes @ np.maximum(nearest - covered, 0.0))
+        return float(changes @ np.maximum(alike(items[index]).max(0) - covered, 0.0))
 
     heap = [(-gain(index) / seconds[index], index, 0) for index in range(len(items))]
     heapq.heapify(heap)
@@ -85,5 +83,5 @@ def choose(
             continue
         chosen.append(index)
         gains.append(-rate * float(seconds[index]))
-        covered = np.maximum(covered, alike[items[index]].max(0))
+        covered = np.maximum(covered, alike(items[index]).max(0))
     return chosen, gains

@@ -14,7 +14,7 @@ from weakseg.labels.answers import Crop
 from weakseg.labels.tags import Window
 from weakseg.networks.applicability import join_scales, scale_weights
 from weakseg.networks.build import Segmenter
-from weakseg.studies.acquisition.change import Floats, Look, join_looks, look_at
+from weakseg.studies.acquisition.change import Floats, Look, join_looks, look_at, take
 from weakseg.training.machine import Machine
 
 Image = npt.NDArray[np.uint8]
@@ -66,32 +66,31 @@ def survey(
     looks: list[Look] = []
     features: list[Floats] = []
     weights = np.ones(1)
-    for indices in blocks_of(crops):
-        area, frame = crops[indices[0]][0], _frame([crops[i][1] for i in indices], *sizes(crops[indices[0]][0]))
+    for area, frame, inside in blocks_of(crops, sizes):
         image = read(area, frame)
         maps = np.stack([predict(area, frame, image) for predict in members])
         grid, weights = encode(area, image)
-        for index in indices:
-            row, column, height, width = _inside(frame, crops[index][1])
+        for index, window in inside.items():
+            row, column, height, width = window
             looks.append(look_at(maps[:, :, row : row + height, column : column + width]))
-            features.append(pool(grid, (row, column, height, width)))
-        places += indices
+            features.append(pool(grid, window))
+            places.append(index)
     order = np.argsort(places)
-    joined = join_looks(looks)
-    return Seen(
-        Look(*(getattr(joined, name)[order] for name in joined.__dataclass_fields__)),
-        np.stack(features)[order],
-        weights,
-    )
+    return Seen(take(join_looks(looks), order), np.stack(features)[order], weights)
 
 
-def blocks_of(crops: Sequence[Crop]) -> Iterator[list[int]]:
-    """Indices of crops that lie in one block of ``SIDE`` px of one area."""
+def blocks_of(
+    crops: Sequence[Crop], sizes: Callable[[str], tuple[int, int]]
+) -> Iterator[tuple[str, Window, dict[int, Window]]]:
+    """Crops by blocks of ``SIDE`` px: area, a window around them with a halo, by index where in it each crop lies."""
     blocks: dict[tuple[str, int, int], list[int]] = {}
     for index, (area, (row, column, height, width)) in enumerate(crops):
         place = area, (row + height // 2) // SIDE, (column + width // 2) // SIDE
         blocks.setdefault(place, []).append(index)
-    yield from blocks.values()
+    for (area, _, _), indices in blocks.items():
+        frame = _frame([crops[index][1] for index in indices], *sizes(area))
+        windows = {index: crops[index][1] for index in indices}
+        yield area, frame, {i: (w[0] - frame[0], w[1] - frame[1], w[2], w[3]) for i, w in windows.items()}
 
 
 def _frame(windows: Sequence[Window], tall: int, wide: int) -> Window:
@@ -101,10 +100,6 @@ def _frame(windows: Sequence[Window], tall: int, wide: int) -> Window:
     bottom = min(tall, int((rows + heights).max()) + HALO)
     right = min(wide, int((columns + widths).max()) + HALO)
     return top, left, bottom - top, right - left
-
-
-def _inside(frame: Window, window: Window) -> Window:
-    return window[0] - frame[0], window[1] - frame[1], window[2], window[3]
 
 
 def pool(grid: Grid, window: Window) -> Floats:
@@ -123,7 +118,7 @@ def _overlap(cells: int, cell: float, start: float, stop: float) -> Floats:
 
 
 def encode_image(model: Segmenter, image: Image, machine: Machine) -> tuple[Grid, Floats]:
-    """Features of all scales of an encoder on the grid of the deepest, and the weights with which scales count the same.
+    """Features of all scales of an encoder on the grid of the deepest, and the weights with which they count the same.
 
     The image is seen in windows side by side, its lower and right rim repeated up to a whole cell.
     """

@@ -1,0 +1,44 @@
+"""What `weakseg next` says: the best of each kind, what it costs and where its price is from, and how to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from weakseg.studies.acquisition.run import Next
+from weakseg.studies.acquisition.suggest import Kind, Suggestion
+
+_SHOWN: Final = 5
+_HEADS: Final[dict[Kind, str]] = {
+    "tags": "tags of {} crops",
+    "boxes": "boxes in {} images",
+    "pixels": "pixels of {} images",
+}
+
+
+def describe(found: Next) -> str:
+    """Lines for the terminal."""
+    lines = [line for kind, each in found.found.items() for line in _kind(kind, each)]
+    prices = found.prices
+    lines += [
+        "",
+        "Points: how much of the map is expected to change, as mIoU counts it, to compare places; no promise.",
+        f"Seconds: {prices.tag.seconds:.3g} per class of a crop ({prices.tag.source}),",
+        f"{prices.box.seconds:.3g} per box ({prices.box.source}),",
+        f"{prices.megapixel.seconds:.4g} per megapixel ({prices.megapixel.source}).",
+        "wrote " + ", ".join(map(str, found.files)),
+    ]
+    if found.found["tags"]:
+        lines.append(f"Go on with `weakseg tag --order {found.files[0]}`")
+    return "\n".join(lines)
+
+
+def _kind(kind: Kind, each: Sequence[Suggestion]) -> list[str]:
+    if not each:
+        return []
+    seconds, points = sum(one.seconds for one in each), sum(one.gain for one in each)
+    lines = ["", f"{_HEADS[kind].format(len(each))}: {seconds / 60:.1f} min, {points:.2g} points"]
+    for rank, one in enumerate(each[:_SHOWN], 1):
+        place = f"{one.area} at row {one.window[0]}, column {one.window[1]}" if kind == "tags" else one.area
+        lines.append(f"  {rank}. {place}: {one.gain:.2g} points, {one.seconds:.0f} s. {one.reason}")
+    return lines
