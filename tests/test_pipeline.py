@@ -277,7 +277,7 @@ def test_truth_has_no_second_path_in_code() -> None:
             if isinstance(node, ast.Attribute) and ast.unparse(node).endswith("layout.labels"):
                 masks.add(name)
     assert built == {("core/layout", "validation")}
-    assert sources == {"core/layout", "stages/tiles", "stages/segment", "studies/apart"}
+    assert sources == {"core/layout", "stages/tiles", "stages/segment", "studies/apart", "studies/rotation"}
     assert masks == {"stages/tiles", "pipeline/workspace", "studies/budget_workspace"}
 
 
