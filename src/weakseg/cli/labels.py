@@ -1,4 +1,4 @@
-"""The commands of `weakseg labels`: what people said, and how far they agree."""
+"""The commands of `weakseg labels`: how far people agree, which tags may be wrong."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(name="labels", help="What people said about crops, and how far they agree.", no_args_is_help=True)
-
-
-@app.callback()
-def labels() -> None:
-    """A group, though it has one command so far."""
+app = typer.Typer(name="labels", help="How far people agree, which tags may be wrong.", no_args_is_help=True)
 
 
 @app.command()
@@ -30,3 +25,31 @@ def agreement(
     if disputes is not None:
         write_disputes(disputes, divided)
         typer.echo(f"wrote {disputes}")
+
+
+@app.command()
+def suspects(
+    context: typer.Context,
+    output: Annotated[
+        Path | None, typer.Option(help="CSV of all crops, best first; tagging/suspects.csv without it.")
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Contact sheet of the first; out/sheets/suspects.jpg without it.")
+    ] = None,
+    shown: Annotated[int, typer.Option(min=1, help="Crops on the sheet.")] = 36,
+) -> None:
+    """List the crops that are most likely mistagged: pixels against tags, and people against people."""
+    from weakseg.core.layout import Layout
+    from weakseg.tagging.suspects import describe_suspect, draw_suspects, find_suspects, write_suspects
+
+    layout = Layout(context.obj)
+    found = find_suspects(context.obj)
+    table = output or layout.answers.with_name("suspects.csv")
+    picture = sheet or layout.out / "sheets" / "suspects.jpg"
+    write_suspects(table, found)
+    draw_suspects(context.obj, picture, found[:shown])
+    for number, one in enumerate(found[:10], 1):
+        area, (row, column, height, width) = one.crop
+        typer.echo(f"{describe_suspect(number, one):32} {area} row {row} column {column}, {height}x{width} px")
+    typer.echo(f"wrote {table}, {len(found)} crops, the most suspect first, and {picture}")
+    typer.echo(f"`weakseg tag --order {table} --again` serves them")

@@ -28,6 +28,9 @@ def tag(
     ] = "auto",
     port: Annotated[int, typer.Option(help="Of 127.0.0.1; 0 takes a free one.")] = 8009,
     disputes: Annotated[bool, typer.Option("--disputes", help="Tag the crops on which people are divided.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="With --order: crops too that were tagged before the list was written.")
+    ] = False,
     merge: Annotated[bool, typer.Option("--merge", help="Write the answers into data/tags/tags.csv, and end.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="With --merge: answers win over other tags.")] = False,
 ) -> None:
@@ -43,7 +46,7 @@ def tag(
 
         typer.echo(merge_tags(context.obj, replace=replace))
     else:
-        _serve(context.obj, order, _names(areas), size, overlap, model, port, disputes)
+        _serve(context.obj, order, _names(areas), size, overlap, model, port, disputes, again)
 
 
 def _serve(
@@ -55,10 +58,11 @@ def _serve(
     model: str,
     port: int,
     disputes: bool,
+    again: bool,
 ) -> None:
     from weakseg.tagging.run import tag_server
 
-    crops = {"order": order, "areas": areas, "size": size, "disputes": disputes}
+    crops = {"order": order, "areas": areas, "size": size, "disputes": disputes, "again": again}
     with tag_server(root, **crops, overlap=overlap, model=model, port=port) as (server, said):  # type: ignore[arg-type]
         typer.echo(f"{said}\nCtrl-C ends it; then `weakseg tag --merge` writes the answers into data/tags/tags.csv")
         try:

@@ -135,7 +135,12 @@ def check_annotator(name: str) -> str:
 
 def now() -> str:
     """The time as the file has it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return as_time(datetime.now(UTC).timestamp())
+
+
+def as_time(seconds: float) -> str:
+    """Seconds since 1970 as the file has times: texts that sort as the times do."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def in_force(events: Iterable[Event]) -> list[TagAnswer]:

@@ -6,6 +6,7 @@ import getpass
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from weakseg.core.errors import ParamsError, TrackingError
 from weakseg.core.layout import Layout
 from weakseg.core.params import load_params
 from weakseg.labels.answer_file import AnswerFile
+from weakseg.labels.answers import as_time
 from weakseg.raster.open import quiet_process
 from weakseg.tagging.guesses import Guesser, Predict, predict_with
 from weakseg.tagging.pictures import CropPictures
@@ -35,6 +37,7 @@ def tag_server(
     areas: Sequence[str] = (),
     size: int | None = None,
     disputes: bool = False,
+    again: bool = False,
     overlap: float = 0.0,
     model: str = AUTO,
     port: int = 0,
@@ -43,6 +46,7 @@ def tag_server(
 
     Args:
         order, areas, size, disputes: which crops (:func:`weakseg.tagging.proposals.propose_crops`).
+        again: serve crops of ``order`` too that were tagged before it was written, with nothing prefilled.
         overlap: share of crops, in [0, 1], that two annotators tag.
         model: whose guesses are shown: an address, "none", or "auto" for the champion, else the newest model of
             out/checkpoints, else none.
@@ -52,24 +56,24 @@ def tag_server(
         StageError: the workspace is being served already.
         ParamsError, DataError: options or data that do not fit.
     """
-    if not 0 <= overlap <= 1 or (order is not None and (areas or disputes)):
-        raise ParamsError(
-            f"--overlap {overlap:g}" if not 0 <= overlap <= 1 else "--order with --areas or --disputes",
-            expected="a share from 0 to 1, and one source of crops",
-            cure="mend the options",
-        )
+    _check(order, areas, disputes, again, overlap)
     layout = Layout(root)
     quiet_process()
     os.environ.setdefault("GDAL_CACHEMAX", "256")  # MiB; GDAL's own is 5 % of the machine, which an overview fills
     scheme, token = load_classes(layout.classes), workspace_token(root)
     with only_server(root):
         proposal = propose_crops(root, order=order, areas=areas, size=size, disputes=disputes)
+        since = _time_of(order) if order is not None and again else ""
+        if since:
+            proposal = replace(proposal, known={})
         pictures = CropPictures(layout.images, proposal.sizes, root / ".weakseg" / "overviews")
         file = _model_file(root, model)
         guesser = Guesser(_loader(file, layout.images), pictures, scheme.names) if file is not None else None
         said = [proposal.said, f"guesses of {file}" if file is not None else "no model guesses"]
         with AnswerFile(layout.answers, scheme) as answers:
-            session = TagSession(answers, proposal, scheme, pictures, guesser, overlap=overlap, disputes=disputes)
+            session = TagSession(
+                answers, proposal, scheme, pictures, guesser, overlap=overlap, disputes=disputes, since=since
+            )
             about = {
                 "suggested": _user(),
                 "said": proposal.said,
@@ -78,6 +82,23 @@ def tag_server(
             with make_server(session, token, about, port=port) as server:
                 server.daemon_threads = True
                 yield server, "\n".join([address_of(server, token), *said])
+
+
+def _check(order: Path | None, areas: Sequence[str], disputes: bool, again: bool, overlap: float) -> None:
+    faults = {
+        f"--overlap {overlap:g}": not 0 <= overlap <= 1,
+        "--order with --areas or --disputes": order is not None and (bool(areas) or disputes),
+        "--again without --order": again and order is None,
+    }
+    for fault, there in faults.items():
+        if there:
+            expected = "a share from 0 to 1, and one source of crops, for --again a list of them"
+            raise ParamsError(fault, expected=expected, cure="mend the options")
+
+
+def _time_of(path: Path) -> str:
+    """When a list was written, as answers have it; "" where it is not there, which is said elsewhere."""
+    return as_time(path.stat().st_mtime) if path.is_file() else ""
 
 
 def _user() -> str:

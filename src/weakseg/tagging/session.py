@@ -81,6 +81,7 @@ class TagSession:
         guesser: None where no model guesses.
         overlap: share of crops that two annotators tag.
         disputes: the crops are disputed ones and want one annotator more each.
+        since: answers of before this time are left alone: their crops are served again.
     """
 
     def __init__(
@@ -93,12 +94,17 @@ class TagSession:
         *,
         overlap: float = 0.0,
         disputes: bool = False,
+        since: str = "",
     ) -> None:
         self.scheme, self.proposal, self.pictures, self.guesser = scheme, proposal, pictures, guesser
         self._file, self._undoing = file, threading.Lock()
         self._crops = {key_of(crop): crop for crop in proposal.crops}
-        self._opinions = opinions_of(in_force(file.events))
+        self._since = since
+        self._opinions = opinions_of(self._answers())
         self._queue = CropQueue(proposal.crops, scheme.names, self._opinions, overlap=overlap, more=disputes)
+
+    def _answers(self) -> list[TagAnswer]:
+        return [answer for answer in in_force(self._file.events) if answer.time >= self._since]
 
     def crop(self, key: str) -> Crop:
         """A crop by its key, whose area is known and whose window lies in it; DataError for all else."""
@@ -189,7 +195,7 @@ class TagSession:
         gone = set(of)
         answers = [event for event in self._file.events if event.id in gone and isinstance(event, TagAnswer)]
         crops = {answer.crop for answer in answers}
-        mine = [one for one in in_force(self._file.events) if one.annotator == page[0] and one.crop in crops]
+        mine = [one for one in self._answers() if one.annotator == page[0] and one.crop in crops]
         still = opinions_of(mine)
         for crop in crops:
             self._opinions.setdefault(crop, {})[page[0]] = still.get(crop, {}).get(page[0], {})
