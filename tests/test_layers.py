@@ -127,7 +127,7 @@ def test_outside_packages_have_a_home() -> None:
         "pydensecrf": ("methods.crf",),
         "numba": ("methods.permutohedral",),
         "accelerate": ("training.",),
-        "sklearn": ("methods.classifier",),
+        "sklearn": ("methods.classifier", "labels.suspicion"),
     }
     for package, home in homes.items():
         users = {name for name in NAMES if package in outside_imports(name, at_import=False)}
