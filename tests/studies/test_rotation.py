@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,16 @@ from weakseg.cli import app
 from weakseg.core.classes import IGNORE
 from weakseg.core.errors import ParamsError
 from weakseg.core.layout import Layout
+from weakseg.core.params import load_params, with_changes
 from weakseg.data.store import list_areas, open_array
+from weakseg.evaluation.bootstrap import Interval
 from weakseg.methods.fusion import allowed_planes
 from weakseg.methods.scores import ScoreMaps, save_scores
 from weakseg.pipeline.context import open_context
+from weakseg.pipeline.network_scores import Choice
 from weakseg.stages import tiles
 from weakseg.studies import rotation
+from weakseg.studies.recipe import Fusion, Recipe, recipe_values
 from weakseg.studies.rotation import (
     choice_for,
     count_blocks,
@@ -170,6 +175,32 @@ def test_trainings_are_kept_and_the_recipe_told(copy: Path, monkeypatch: pytest.
     assert CliRunner().invoke(app, arguments).output == result.output
 
 
+def test_the_recipe_goes_into_the_params_and_nothing_else(copy: Path) -> None:
+    """The expert without a weight goes, the other keeps its own; a second call finds nothing to do."""
+    path = copy / "params.yaml"
+    before = load_params(path)
+    arguments = ["--root", str(copy), "choose", "--blocks", "2", "--steps", str(STEPS), "--apply"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert result.output.splitlines()[-2:] == [
+        "fused.experts: ['irnet', 'single_stage'] -> ['irnet']",
+        "fused.weights: [0.0, 2.0] -> [2.0]",
+    ]
+    assert load_params(path) == with_changes(before, {"fused.experts": ["irnet"], "fused.weights": [2.0]})
+    again = CliRunner().invoke(app, arguments)
+    assert again.output.splitlines()[-1] == "params.yaml has these values already"
+
+
+@pytest.mark.parametrize(("taken", "value"), [("none", None), ("pamr", "best")])
+def test_values_of_a_recipe_by_hand(taken: str, value: str | None) -> None:
+    refiners = {"crf": {"refined_by": {"road": "none", "car": taken}}}
+    plain = Recipe(2, 10, None, refiners, ())
+    assert recipe_values(plain, ("irnet",)) == ({"crf.refiner": value} if value else {})
+    choice = Choice(True, (0.0,), (0.5,), (0.0,), 0.5)
+    silent = replace(plain, refiners={}, fusion=Fusion(choice, Interval(0.0, 0.0, 0.0), ((0.0,),)))
+    assert recipe_values(silent, ("irnet",)) == {"fused.experts": [], "fused.weights": [0.0]}
+
+
 def test_neither_hidden_truth_nor_validation_is_read(copy: Path) -> None:
     layout = Layout(copy)
     for folder in (layout.hidden, layout.validation, layout.data):
@@ -200,6 +231,7 @@ def test_agreement_with_the_hidden_truth(copy: Path, monkeypatch: pytest.MonkeyP
     ("options", "message"),
     [
         (["--sources", "pixel,joint"], "--blocks beside them"),
+        (["--apply"], "--blocks beside them"),
         (["--blocks", "2", "--sources", "joint"], "two at least"),
         (["--blocks", "2", "--sources", "joint,crayon"], "--sources crayon"),
         (["--blocks", "2", "--sources", "joint,boxes"], "source boxes"),

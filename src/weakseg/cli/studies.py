@@ -125,11 +125,14 @@ def choose(
         int | None, typer.Option(min=1, help="Of these trainings; segment.optimiser.steps without.")
     ] = None,
     sources: Annotated[str, typer.Option(help="With --blocks: sources to choose among, such as joint,untagged.")] = "",
+    apply: Annotated[bool, typer.Option(help="With --blocks: write experts and refiners into params.yaml.")] = False,
 ) -> None:
     """Say by N1 alone which trained source to take; with --blocks which refiners, weights, thresholds and source."""
-    if blocks is None and (steps is not None or sources):
-        raise ParamsError("--steps or --sources", expected="--blocks beside them", cure="name the number of blocks")
-    lines = _rotated(context.obj, blocks, steps, sources) if blocks else _ranked(context.obj)
+    if blocks is None and (steps is not None or sources or apply):
+        raise ParamsError(
+            "--steps, --sources or --apply", expected="--blocks beside them", cure="name the number of blocks"
+        )
+    lines = _rotated(context.obj, blocks, steps, sources, apply=apply) if blocks else _ranked(context.obj)
     for line in lines:
         typer.echo(line)
 
@@ -141,10 +144,11 @@ def _ranked(root: Path) -> list[str]:
     return [*_table(ranked), sentence(ranked)]
 
 
-def _rotated(root: Path, blocks: int, steps: int | None, names: str) -> list[str]:
+def _rotated(root: Path, blocks: int, steps: int | None, names: str, *, apply: bool) -> list[str]:
+    from weakseg.core.layout import Layout
     from weakseg.core.methods import SOURCES
     from weakseg.pipeline.context import open_context
-    from weakseg.studies.recipe import choose_recipe, tell
+    from weakseg.studies.recipe import apply_recipe, choose_recipe, tell
 
     sources = [name.strip() for name in names.split(",") if name.strip()]
     strays = [name for name in sources if name not in SOURCES]
@@ -152,7 +156,11 @@ def _rotated(root: Path, blocks: int, steps: int | None, names: str) -> list[str
         raise ParamsError(f"--sources {', '.join(strays)}", expected=f"some of {', '.join(SOURCES)}", cure="correct it")
     recipe = choose_recipe(root, blocks=blocks, steps=steps, sources=sources)
     context = open_context(root)
-    return [*_table(recipe.ranked), *tell(recipe, context.scheme.names, context.params.fused.experts)]
+    lines = [*_table(recipe.ranked), *tell(recipe, context.scheme.names, context.params.fused.experts)]
+    changed = apply_recipe(recipe, Layout(root).params) if apply else {}
+    if apply and not changed:
+        lines.append("params.yaml has these values already")
+    return [*lines, *(f"{path}: {old} -> {new}" for path, (old, new) in changed.items())]
 
 
 def _table(ranked: Sequence[Candidate]) -> list[str]:

@@ -12,11 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from weakseg.core.config import set_values
 from weakseg.core.errors import ParamsError
+from weakseg.core.files import atomic_path
 from weakseg.core.methods import Source
+from weakseg.core.params import load_params
 from weakseg.evaluation.bootstrap import Interval, paired_bootstrap
 from weakseg.evaluation.metrics import Confusion, mean_iou
 from weakseg.methods.irnet.forms import candidates, in_force
+from weakseg.methods.refinement import NONE
 from weakseg.methods.refinement import Choice as Refinement
 from weakseg.pipeline.context import Context, open_context, write_report
 from weakseg.pipeline.holdout_choice import best_weights, candidate_weights
@@ -149,6 +153,37 @@ def describe_recipe(recipe: Recipe, context: Context) -> dict[str, Any]:
             "masks_miou": choice.holdout_miou,
         }
     return report
+
+
+def recipe_values(recipe: Recipe, experts: Sequence[str]) -> dict[str, Any]:
+    """What the recipe wants in params.yaml, by path; thresholds are none of its values, the stages choose them."""
+    values: dict[str, Any] = {}
+    if recipe.fusion:
+        kept = {name: one for name, one in zip(experts, recipe.fusion.choice.weights, strict=True) if one > 0}
+        values |= {"fused.experts": list(kept), "fused.weights": sorted(set(kept.values())) or [0.0]}
+    for stage, path in (("crf", "crf.refiner"), ("irnet", "irnet.classes")):
+        found = recipe.refiners.get(stage)
+        if found and set(found["refined_by"].values()) != {NONE}:
+            values[path] = "best"
+    return values
+
+
+def apply_recipe(recipe: Recipe, path: Path) -> dict[str, tuple[Any, Any]]:
+    """Write :func:`recipe_values` into params.yaml; (old, new) by path of those that changed.
+
+    Raises:
+        ParamsError: the file cannot be changed in place; it is then as before.
+    """
+    before = load_params(path)
+    wanted = recipe_values(recipe, before.fused.experts)
+    raw = before.model_dump(mode="json")
+    old = {name: raw[name.split(".")[0]][name.split(".")[1]] for name in wanted}
+    changed = {name: (old[name], value) for name, value in wanted.items() if old[name] != value}
+    text = set_values(path.read_text(), {name: new for name, (_, new) in changed.items()})
+    with atomic_path(path) as temporary:
+        temporary.write_text(text)
+        load_params(temporary)
+    return changed
 
 
 def tell(recipe: Recipe, names: Sequence[str], experts: Sequence[str]) -> list[str]:
