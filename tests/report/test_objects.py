@@ -71,6 +71,22 @@ def test_what_thresholds_lose_stands_between_two_tables(tmp_path: Path) -> None:
     assert [line.split(" | ")[3] for line in lines[6:]] == ["2 of 3", "2 of 3"]
 
 
+def test_brief_tables_keep_the_sizes_that_hold_a_tenth_of_the_objects(tmp_path: Path) -> None:
+    """One of 12 objects is large; the 11 of a pixel each are all found, the large one is not."""
+    truth = np.zeros((9, 23))
+    truth[0, ::2][:11] = 1
+    truth[2:, :10] = 1
+    guess = np.where(np.arange(9)[:, None] > 0, 0, truth)
+    table = object_scores(count_objects(truth.astype(np.uint8), guess.astype(np.uint8), 2), NAMES)
+    audited(Layout(tmp_path), "cam", objects=table)
+    done = CliRunner().invoke(app, ["--root", str(tmp_path), "objects", "car", "--brief"])
+    assert done.stdout.splitlines() == [
+        "| car: pseudo-masks on N2 | found | unsure | swallowed | strays | IoU, 1 to 15 px |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| cam | 11 of 12 | 0 | 1 | 0 | 1.00 |",
+    ]
+
+
 def test_the_command_prints_them(tmp_path: Path) -> None:
     audited(Layout(tmp_path), "cam", objects=rows(TRUTH))
     done = CliRunner().invoke(app, ["--root", str(tmp_path), "objects", "car"])

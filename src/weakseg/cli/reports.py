@@ -26,11 +26,12 @@ def show(
 def objects(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="CLASS", help="A class of the scheme, such as car.")],
+    brief: Annotated[bool, typer.Option(help="Only sizes that hold a tenth of the objects, and their IoU.")] = False,
 ) -> None:
-    """Which objects of a class every stage finds, by their size: share found and IoU, masks and networks."""
+    """Which objects of a class every stage finds, by their size: maps before thresholds, masks and networks."""
     from weakseg.report.objects import object_tables
 
-    typer.echo(object_tables(context.obj, name))
+    typer.echo(object_tables(context.obj, name, brief=brief))
 
 
 @app.command()

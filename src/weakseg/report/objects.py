@@ -14,11 +14,11 @@ Rows = Mapping[str, Sequence[ObjectScores]]
 Size = tuple[int, int | None]
 
 
-def object_tables(root: Path, class_name: str) -> str:
+def object_tables(root: Path, class_name: str, *, brief: bool = False) -> str:
     """Markdown tables, share found and IoU by size: maps on N2 without thresholds, pseudo-masks on N2, networks.
 
     Between the first and the second lies what thresholds lose, between two lines what a stage loses. The networks are
-    measured on the validation areas.
+    measured on the validation areas. ``brief``: of sizes that hold a tenth of the objects the IoU, of others nothing.
 
     Raises:
         ParamsError: the reports do not know the class.
@@ -46,7 +46,7 @@ def object_tables(root: Path, class_name: str) -> str:
     if class_name not in known:
         raise ParamsError(f"class {class_name!r}", expected=f"one of {', '.join(known)}", cure="correct the name")
     tables = [
-        table(f"{class_name}: {what}", {name: found[class_name] for name, found in rows.items()})
+        table(f"{class_name}: {what}", {name: found[class_name] for name, found in rows.items()}, brief)
         for what, rows in kinds.items()
         if rows
     ]
@@ -57,21 +57,27 @@ def _reported(layout: Layout, stage: str, names: Sequence[str]) -> list[str]:
     return [name for name in names if layout.report(stage, name).is_file()]
 
 
-def table(title: str, rows: Rows) -> str:
-    """One line per stage: of every size of object, the share found and the IoU; then all that are found, and strays."""
+def table(title: str, rows: Rows, brief: bool = False) -> str:
+    """One line per stage: of every size of object, the share found and the IoU; all that are found, and strays."""
     sizes: dict[Size, int] = {}
     for row in (row for found in rows.values() for row in found):
         sizes[row.smallest, row.largest] = max(sizes.get((row.smallest, row.largest), 0), row.objects)
-    order = sorted(size for size in sizes if sizes[size])
-    heads = [f"{_named(size)}: {sizes[size]}" for size in order]
-    lines = [_line([title, *heads, "found", "unsure", "swallowed", "strays"]), _line(["---"] * (len(heads) + 5))]
+    least = 0.1 * sum(sizes.values()) if brief else 1
+    order = sorted(size for size in sizes if sizes[size] >= least)
+    heads = [f"IoU, {_named(size)}" if brief else f"{_named(size)}: {sizes[size]}" for size in order]
+    counted = ["found", "unsure", "swallowed", "strays"]
+    lines = [_line([title, *counted, *heads] if brief else [title, *heads, *counted])]
+    lines.append(_line(["---"] * (len(heads) + len(counted) + 1)))
     for name, found in rows.items():
         by_size = {(row.smallest, row.largest): row for row in found}
-        objects, hits, unsure = (sum(getattr(row, key) for row in found) for key in ("objects", "found", "unsure"))
-        cells = [_cell(by_size[size]) if size in by_size else "-" for size in order]
-        counts = (unsure, objects - hits - unsure, sum(row.strays for row in found))
-        lines.append(_line([name, *cells, f"{hits} of {objects}", *map(str, counts)]))
+        cells = [_cell(by_size[size], brief) if size in by_size else "-" for size in order]
+        lines.append(_line([name, *_counts(found), *cells] if brief else [name, *cells, *_counts(found)]))
     return "\n".join(lines)
+
+
+def _counts(found: Sequence[ObjectScores]) -> list[str]:
+    objects, hits, unsure = (sum(getattr(row, key) for row in found) for key in ("objects", "found", "unsure"))
+    return [f"{hits} of {objects}", *map(str, (unsure, objects - hits - unsure, sum(row.strays for row in found)))]
 
 
 def _named(size: Size) -> str:
@@ -79,8 +85,10 @@ def _named(size: Size) -> str:
     return f"{low} px and more" if high is None else f"{low} to {high} px"
 
 
-def _cell(row: ObjectScores) -> str:
-    return f"{row.recall:.2f}, IoU {row.iou:.2f}" if row.objects else "-"
+def _cell(row: ObjectScores, brief: bool) -> str:
+    if not row.objects:
+        return "-"
+    return f"{row.iou:.2f}" if brief else f"{row.recall:.2f}, IoU {row.iou:.2f}"
 
 
 def _line(cells: list[str]) -> str:
