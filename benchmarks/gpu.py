@@ -108,7 +108,7 @@ def networks(params: Params, device: str) -> None:
         (segment.network.name, segmenter_of(segment.network, len(SCHEME)), batch, side),
         ("smp.Unet, vgg16_bn", peer, batch, side),
         ("unet, Lite0", segmenter_of(lite, len(SCHEME)), batch, side),
-        (f"single stage, {tags.backbone}", build_single_stage(single, len(SCHEME)), tags.optimiser.batch, tags.crop),
+        (f"single stage, {tags.backbone}", build_single_stage(single, SCHEME), tags.optimiser.batch, tags.crop),
     ]
     print("| network | batch | train fp32, ms | bf16 | times | Mpx/s | GiB | infer fp32, ms | bf16 | times | Mpx/s |")
     print("| --- " * 11 + "|")

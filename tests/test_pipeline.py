@@ -149,7 +149,8 @@ READERS: dict[str, set[str]] = {  # by the longest prefix of a value's path
     "tiles.scale": {"tiles"} | SEGMENT,  # a model file says for which resolution it is
     "tiles.tag_size": {"tiles", "teacher"} | SELF_TAUGHT | CHOICE,
     **{f"classifier.{key}": {"classifier", "cam"} for key in ("context", "crop", "optimiser.batch")},
-    "crf.bilateral_srgb": {"crf", "boxes"},
+    "crf": {"crf", "irnet"},  # irnet: its published labels beside a background
+    "crf.bilateral_srgb": {"crf", "irnet", "boxes"},
     "fused": {"fused"} | CHOICE,
     "fused.experts": {"fused", "experts", "segment@joint"} | CHOICE,
     "boxes": {"tiles"},

@@ -258,3 +258,22 @@ def test_a_table_says_the_scheme_as_plain_data() -> None:
         parse_classes({"ignored": []}, "the model file")
     with pytest.raises(DataError, match="the model file: repeated name"):
         parse_classes({"classes": [table["classes"][0]] * 2}, "the model file")
+
+
+def test_one_class_may_be_the_background(tmp_path: Path) -> None:
+    scheme = ClassScheme(("roof", "rest", "pool"), ((1, 1, 1), (2, 2, 2), (3, 3, 3)), background="rest")
+    assert (scheme.background_index, scheme.object_names) == (1, ("roof", "pool"))
+    assert scheme.objects.tolist() == [0, 2]
+    scheme.save(tmp_path / "classes.yaml")
+    assert load_classes(tmp_path / "classes.yaml") == scheme
+    assert "background: rest" in (tmp_path / "classes.yaml").read_text()
+    plain = ClassScheme(("roof", "rest"), ((1, 1, 1), (2, 2, 2)))
+    assert (plain.background_index, plain.objects.tolist()) == (None, [0, 1])
+    assert "background" not in plain.to_table()
+
+
+@pytest.mark.parametrize(("names", "background"), [(("a", "b"), "c"), (("a",), "a")])
+def test_a_background_is_one_class_beside_others(names: tuple[str, ...], background: str) -> None:
+    colours = tuple((index, 0, 0) for index in range(len(names)))
+    with pytest.raises(DataError, match=f"background '{background}' among the classes"):
+        ClassScheme(names, colours, background=background)

@@ -124,3 +124,11 @@ def test_alpha_is_krippendorffs() -> None:
     # 20 pairs, 4 of them divided; of 40 values 6 are "present": 1 - (39 * 8) / (2 * 6 * 34)
     assert (together.name, together.crops, together.same) == ("all", 20, 0.8)
     assert together.alpha == pytest.approx(1 - 39 * 8 / (2 * 6 * 34))
+
+
+def test_nobody_is_asked_for_a_background_and_no_object_is_an_answer() -> None:
+    scheme = ClassScheme(SCHEME.names, SCHEME.colours, background="tree")
+    found = merge_answers([], [say("-- "), say("+- ", 1)], scheme)
+    assert found.rows == (row("tree"), row("road", "", 1))
+    assert (found.added, found.nothing) == (2, 0)
+    assert merge_answers(found.rows, [], scheme).rows == found.rows

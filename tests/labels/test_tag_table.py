@@ -249,3 +249,13 @@ def test_csv_refuses_other_files(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(DataError, match="unreadable"):
         read_tags(path, ABC, AREAS)
+
+
+def test_a_background_may_be_named_but_not_doubted(tmp_path: Path) -> None:
+    scheme = ClassScheme(("roof", "rest"), ((1, 1, 1), (2, 2, 2)), background="rest")
+    path = tmp_path / "tags.csv"
+    path.write_text(f"{HEADER}\narea1,0,0,5,5,rest,\narea1,0,5,5,5,rest roof,\n")
+    assert [row.present for row in read_tags(path, scheme, AREAS)] == [("rest",), ("roof", "rest")]
+    path.write_text(f"{HEADER}\narea1,0,0,5,5,,rest\n")
+    with pytest.raises(DataError, match="rest, the background, among the unknown: no tag speaks of it"):
+        read_tags(path, scheme, AREAS)

@@ -147,3 +147,34 @@ def test_windows_inside_keeps_whole_windows_only() -> None:
 def test_naming_refuses_windows_without_any_class() -> None:
     with pytest.raises(DataError, match="an empty row means no tags"):
         tags.to_tag_windows("area1", [(0, 0, 5, 5)], np.zeros((1, 3), bool), np.ones((1, 3), bool), ABC)
+
+
+REST = ClassScheme(("roof", "rest", "pool"), ((1, 1, 1), (2, 2, 2), (3, 3, 3)), background="rest")
+
+
+def test_no_tag_speaks_of_a_background() -> None:
+    mask = np.array([[0, 0, 1, 1], [0, 0, 1, 1]], np.uint8)
+    windows = [(0, 0, 2, 2), (0, 2, 2, 2)]
+    present, known = tags.tags_from_mask(mask, windows, 3, background=1)
+    assert present.tolist() == [[True, False, False], [False, False, False]]
+    assert known.tolist() == [[True, False, True], [True, False, True]]
+    assert tags.says_something(present, known, REST).tolist() == [True, True]
+    assert tags.says_something(present, known, ABC).tolist() == [True, False]
+    allowed = tags.allowed_raster(2, 4, windows, present, known)
+    assert allowed.tolist() == [[0b011, 0b011, 0b010, 0b010]] * 2  # roof or rest, rest alone
+
+
+def test_a_window_without_an_object_names_the_background() -> None:
+    windows = [(0, 0, 1, 1), (0, 1, 1, 1), (0, 2, 1, 1)]
+    present = np.array([[True, False, False], [False, False, False], [False, False, False]])
+    known = np.array([[True, False, True], [True, False, True], [False, False, False]])
+    rows = tags.to_tag_windows("t", windows, present, known, REST)
+    assert [(row.present, row.unknown) for row in rows] == [(("roof",), ()), (("rest",), ()), ((), ())]
+    again = tags.tag_arrays(rows, REST)
+    np.testing.assert_array_equal(again[0], present)
+    np.testing.assert_array_equal(again[1], known)
+
+
+def test_a_background_beside_an_object_says_nothing() -> None:
+    present, known = tags.tag_arrays([tags.TagWindow("t", 0, 0, 1, 1, ("roof", "rest"))], REST)
+    assert (present.tolist(), known.tolist()) == ([[True, False, False]], [[True, False, True]])

@@ -371,3 +371,12 @@ def test_area_refuses_windows_outside_and_without_tags() -> None:
         area_cam(net, image, windows[:0], tags[:0], PLAIN, context=0, batch_size=2)
     with pytest.raises(DataError, match="import the area again"):
         area_cam(net, image.astype(np.float32), windows, tags, PLAIN, context=0, batch_size=2)
+
+
+def test_a_crop_whose_tag_says_no_object_maps_none() -> None:
+    given, known = np.array([[False, False], [True, False], [False, False]]), np.array([[1, 1], [1, 1], [0, 0]], bool)
+    probabilities = np.array([[0.9, 0.9], [0.1, 0.9], [0.2, 0.8]], np.float32)
+    labels = resolve_labels(
+        given, probabilities, np.full(2, 0.5), "given_or_predicted", known=known, tagged=known.any(1)
+    )
+    assert labels.tolist() == [[False, False], [True, False], [False, True]]

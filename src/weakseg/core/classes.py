@@ -60,6 +60,8 @@ class ClassScheme:
         values: the id of each class in label files that come from outside; none: its index. Masks of a workspace hold
             indices, whatever the files they came from held.
         ignored_values: likewise for each of ``ignored``, None where an entry is known by its colour alone; or none.
+        background: the one of ``names`` that is what no object claims, "" where every class is an object of its own. It
+            may be anywhere, so tags say nothing about it: it is never absent.
     """
 
     names: tuple[str, ...]
@@ -67,6 +69,7 @@ class ClassScheme:
     ignored: tuple[tuple[str, Colour], ...] = ()
     values: tuple[int, ...] = ()
     ignored_values: tuple[int | None, ...] = ()
+    background: str = ""
 
     def __post_init__(self) -> None:
         everything = list(self.colours) + [colour for _, colour in self.ignored]
@@ -85,6 +88,12 @@ class ClassScheme:
         for name in (*self.names, *(name for name, _ in self.ignored)):
             _check_name(name)
         self._check_values()
+        if self.background and (self.background not in self.names or len(self.names) < 2):
+            raise DataError(
+                f"background {self.background!r} among the classes {', '.join(self.names)}",
+                expected="one of them, and an object beside it",
+                cure="mend background in classes.yaml",
+            )
 
     def _check_values(self) -> None:
         ids = [*self.values, *(value for value in self.ignored_values if value is not None)]
@@ -106,6 +115,21 @@ class ClassScheme:
                 f"class {name!r}", expected=f"one of {', '.join(self.names)}", cure="mend the name or classes.yaml"
             )
         return self.names.index(name)
+
+    @property
+    def background_index(self) -> int | None:
+        """Index of the background, None where there is none."""
+        return self.names.index(self.background) if self.background else None
+
+    @property
+    def objects(self) -> npt.NDArray[np.intp]:
+        """Indices of the classes that tags speak of, rising: all but the background."""
+        return np.flatnonzero([name != self.background for name in self.names])
+
+    @property
+    def object_names(self) -> tuple[str, ...]:
+        """Names of :attr:`objects`, in index order: what people are asked for."""
+        return tuple(name for name in self.names if name != self.background)
 
     @property
     def ignored_colour(self) -> Colour:
@@ -176,14 +200,14 @@ class ClassScheme:
         )
 
     def to_table(self) -> dict[str, Any]:
-        """What classes.yaml says: ``classes: [{name, colour}]`` and ``ignored``, with ``value`` where it is given."""
+        """What classes.yaml says: ``classes: [{name, colour}]``, ``ignored`` and ``background``, ``value`` if given."""
         rows: list[dict[str, Any]]
         rows = [{"name": n, "colour": list(c)} for n, c in zip(self.names, self.colours, strict=True)]
         ignored: list[dict[str, Any]] = [{"name": n, "colour": list(c)} for n, c in self.ignored]
         for entries, values in ((rows, self.values), (ignored, self.ignored_values)):
             for entry, value in zip(entries, values, strict=False):
                 entry |= {} if value is None else {"value": value}
-        return {"classes": rows, "ignored": ignored}
+        return {"classes": rows, "ignored": ignored} | ({"background": self.background} if self.background else {})
 
     def save(self, path: Path) -> None:
         """Write classes.yaml."""
@@ -204,12 +228,13 @@ def load_classes(path: Path) -> ClassScheme:
 def parse_classes(raw: Any, origin: str) -> ClassScheme:
     """The scheme of a table as :meth:`ClassScheme.to_table` makes it; ``origin`` names it in errors (DataError)."""
     try:
-        _check_keys(raw, ("classes", "ignored"))
+        _check_keys(raw, ("classes", "ignored", "background"))
         rows, ignored = ([_entry(row) for row in entries] for entries in (raw["classes"], raw.get("ignored") or []))
+        background = _text(raw["background"]) if raw.get("background") is not None else ""
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _no_table(origin, error) from error
     try:
-        return _scheme(rows, ignored)
+        return _scheme(rows, ignored, background)
     except DataError as error:
         raise DataError(f"{origin}: {error.found}", expected=error.expected, cure=error.cure) from error
 
@@ -217,7 +242,8 @@ def parse_classes(raw: Any, origin: str) -> ClassScheme:
 def _no_table(origin: str, error: Exception) -> DataError:
     return DataError(
         f"{origin} is not a class table ({type(error).__name__}: {error})".replace("\n", " "),
-        expected="classes: [{name: NAME, colour: [R, G, B]}, ...] and optionally ignored: [...], value: ID in both",
+        expected="classes: [{name: NAME, colour: [R, G, B]}, ...] and optionally ignored: [...], value: ID in both, "
+        "background: NAME",
         cure="mend the file",
     )
 
@@ -237,7 +263,7 @@ def find_classes(name: str) -> ClassScheme:
 _Entry = tuple[str, Colour, int | None]
 
 
-def _scheme(rows: list[_Entry], ignored: list[_Entry]) -> ClassScheme:
+def _scheme(rows: list[_Entry], ignored: list[_Entry], background: str) -> ClassScheme:
     values = [value for _, _, value in rows if value is not None]
     ids = tuple(value for _, _, value in ignored)
     return ClassScheme(
@@ -246,21 +272,26 @@ def _scheme(rows: list[_Entry], ignored: list[_Entry]) -> ClassScheme:
         tuple((name, colour) for name, colour, _ in ignored),
         tuple(values),
         ids if any(value is not None for value in ids) else (),
+        background,
     )
 
 
 def _entry(row: Mapping[str, Any]) -> _Entry:
     _check_keys(row, ("name", "colour", "value"))
-    name, colour, value = row["name"], row["colour"], row.get("value")
-    if not isinstance(name, str | int) or isinstance(name, bool):
-        raise ValueError(f"name {name!r} is no text, put it in quotes")
+    name, colour, value = _text(row["name"]), row["colour"], row.get("value")
     if len(colour) != 3 or not all(type(part) is int and 0 <= part <= 255 for part in colour):
         raise ValueError(f"colour {colour} is not three whole numbers of 0..255")
     if value is not None and type(value) is not int:
         raise ValueError(f"value {value!r} is no whole number")
     red, green, blue = colour
+    return name, (red, green, blue), value
+
+
+def _text(name: Any) -> str:
+    if not isinstance(name, str | int) or isinstance(name, bool):
+        raise ValueError(f"name {name!r} is no text, put it in quotes")
     # programs write the same letter as one or as two code points: one of them, so that tags and boxes find the class
-    return unicodedata.normalize("NFC", str(name)), (red, green, blue), value
+    return unicodedata.normalize("NFC", str(name))
 
 
 def _check_keys(row: Mapping[str, Any], known: tuple[str, ...]) -> None:

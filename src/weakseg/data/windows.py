@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +64,7 @@ def _spans(length: int, side: int, halo: int) -> Iterator[tuple[slice, slice]]:
         yield slice(first, min(end + halo, length)), slice(start - first, end - first)
 
 
-def paste(target: Floats, window: HaloWindow, values: Floats) -> None:
+def paste(target: npt.NDArray[Any], window: HaloWindow, values: npt.NDArray[Any]) -> None:
     """Write the kept part of a window's values (C, h, w) into the area's (C, H, W)."""
     rows, columns, keep_rows, keep_columns = window
     top, left = rows.start + keep_rows.start, columns.start + keep_columns.start

@@ -163,6 +163,15 @@ def scores_of(confusion: Confusion, names: Sequence[str]) -> Scores:
     )
 
 
+def miou_objects(iou: Mapping[str, float], background: str) -> float:
+    """Mean IoU without the background: by class name, NaN left out; NaN where no object has one, or without any.
+
+    A background covers most of an image and is mostly right, so that a mean with it flatters.
+    """
+    objects = np.array([value for name, value in iou.items() if name != background], np.float64)
+    return float(_mean(objects)) if background else math.nan
+
+
 def score(truth: Mask, prediction: npt.NDArray[np.integer], classes: ClassScheme | Sequence[str]) -> MapScores:
     """All scores of one map, and the confusion matrix that they come from; matrices of several maps add up.
 

@@ -70,6 +70,7 @@ class NetworkScores(_Record):
     """The scores of one seed's network, or their means over the seeds, in [0, 1] (kappa in [-1, 1]); NaN: undefined.
 
     Attributes:
+        miou_objects: mean IoU without the background, NaN for schemes that have none.
         ece, ece_calibrated: expected calibration error of the winners' probabilities, as the network says them and at
             the temperatures that were fitted on the hold-out.
     """
@@ -83,6 +84,7 @@ class NetworkScores(_Record):
     miou_eroded: Number = math.nan
     oa_eroded: Number = math.nan
     iou_batch_mean: Number = math.nan
+    miou_objects: Number = math.nan
     ece: Number = math.nan
     ece_calibrated: Number = math.nan
 
@@ -192,6 +194,7 @@ class AuditReport(_Record):
         classes: the class names in index order; () in reports of before.
         areas: number of N2 areas with a mask and truth.
         iou: by class name.
+        miou_objects: mean IoU without the background, NaN for schemes that have none.
         objects: by class name and size; {} in reports of before.
         winners: the same before thresholds; None in reports of before.
         rounds: the same of each round of a teacher of several, the last being the masks in force.
@@ -200,6 +203,7 @@ class AuditReport(_Record):
     classes: tuple[str, ...] = ()
     areas: int = 0
     miou: Number
+    miou_objects: Number = math.nan
     iou: dict[str, Number]
     accuracy: Number
     coverage: Number

@@ -198,7 +198,7 @@ def _exported(
         with torch.inference_mode():
             return _mean_of(lambda x, both: run(x)[: 1 + both], average, normalise(images, preprocessing), index)
 
-    table = {key: settings[key] for key in ("classes", "ignored")}
+    table = {key: settings.get(key) for key in ("classes", "ignored", "background")}
     scheme, scale = parse_classes(table, "the model file"), float(settings["scale"])
     temperatures = tuple(settings.get("temperatures") or ())
     with_index = partial(forward, index=True) if settings.get("applicable") else None

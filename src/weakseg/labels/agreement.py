@@ -61,10 +61,10 @@ def agreement_of(opinions: Opinions, classes: ClassScheme) -> list[Agreement]:
     people = sorted({who for by_annotator in opinions.values() for who in by_annotator})
     rated = {
         name: [[_value(by.get(who, {}).get(name)) for by in opinions.values()] for who in people]
-        for name in classes.names
+        for name in classes.object_names
     }
     found = [_agreement(name, values) for name, values in rated.items()]
-    together = [[value for name in classes.names for value in rated[name][index]] for index in range(len(people))]
+    together = [[value for values in rated.values() for value in values[index]] for index in range(len(people))]
     return [*found, _agreement("all", together)]
 
 

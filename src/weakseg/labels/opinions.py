@@ -118,8 +118,8 @@ def merge_answers(
 
 
 def known_states(row: TagWindow, classes: ClassScheme) -> Opinion:
-    """What a row knows: no class of a row without tags, else all but the unknown ones."""
-    known = [name for name in classes.names if row.tagged and name not in row.unknown]
+    """What a row knows: no class of a row without tags, else all but the unknown ones, and never the background."""
+    known = [name for name in classes.object_names if row.tagged and name not in row.unknown]
     return {name: name in row.present for name in known}
 
 
@@ -130,7 +130,7 @@ def _without(states: Opinion, written: Opinion) -> Opinion:
 
 def _change(before: Opinion | None, after: Opinion, classes: ClassScheme) -> tuple[str, Opinion]:
     """What happens to a row, by the name of its count, and the states that it gets."""
-    if len(after) == len(classes) and not any(after.values()):
+    if len(after) == len(classes) and not any(after.values()):  # never beside a background, of which nobody is asked
         return "nothing", {}
     if before is None:
         return "added", after
@@ -144,7 +144,9 @@ def _row(crop: Crop, table: Mapping[Crop, Opinion], classes: ClassScheme) -> Tag
     """A row of the table; one of which nothing is known has all classes under ``unknown``."""
     states = table[crop]
     present = tuple(name for name in classes.names if states.get(name))
-    unknown = tuple(name for name in classes.names if name not in states)
+    unknown = tuple(name for name in classes.object_names if name not in states)
+    if classes.background and not present and not unknown:
+        present = (classes.background,)
     return TagWindow(crop[0], *crop[1], present, unknown)
 
 

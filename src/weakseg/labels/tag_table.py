@@ -62,9 +62,10 @@ def read_tags(
 
     ``tags`` and ``unknown`` hold class names (``class_lists.split_names``). Both empty: the window carries no tag
     (count the rows with ``not row.tagged`` and report them). ``tags`` empty but not ``unknown``: the other classes are
-    absent. Commas, semicolons or tabs separate the cells; the names of the columns may stand in any order and in
-    capital letters; further columns are left alone, and so is a first one without a name, as pandas writes its index.
-    Rows without any content are no rows. An area may be named by its file; whole numbers may end in ``.0``.
+    absent. The background of a scheme stands in ``tags`` where there is no object, and may stand beside one. Commas,
+    semicolons or tabs separate the cells; the names of the columns may stand in any order and in capital letters;
+    further columns are left alone, and so is a first one without a name, as pandas writes its index. Rows without any
+    content are no rows. An area may be named by its file; whole numbers may end in ``.0``.
 
     Args:
         path: the table.
@@ -198,6 +199,8 @@ def _parse(place: str, record: Record, classes: ClassScheme, areas: Sizes, probl
     if area is not None and window is not None:
         mine += _misplaced(area, window, size, areas[area])
     present, unknown = (_names(record[column], classes, mine) for column in ("tags", "unknown"))
+    if classes.background in unknown:
+        mine.append(f"{classes.background}, the background, among the unknown: no tag speaks of it")
     mine += [f"class {name!r} 2 times, in tags and in unknown" for name in present if name in unknown]
     if record["further"]:
         mine.append("more cells than columns")

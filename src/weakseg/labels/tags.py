@@ -34,7 +34,8 @@ class TagWindow:
         unknown: classes of which the tag says nothing; every other class is absent.
 
     With both lists empty the window carries no tag at all: a rectangle without any class does not exist in a land-cover
-    map (one of nothing but clutter teaches nothing either), while rows that nobody has filled in yet are common.
+    map (one of nothing but clutter teaches nothing either), while rows that nobody has filled in yet are common. With a
+    background such rectangles are common: there ``present`` names the background alone, beside objects it says nothing.
     """
 
     area: str
@@ -110,7 +111,13 @@ def check_inside(window: Window, height: int, width: int) -> None:
 
 
 def tags_from_mask(
-    mask: Mask, windows: Sequence[Window], classes: int, *, min_share: float = 0.0, valid: Bools | None = None
+    mask: Mask,
+    windows: Sequence[Window],
+    classes: int,
+    *,
+    min_share: float = 0.0,
+    valid: Bools | None = None,
+    background: int | None = None,
 ) -> tuple[Bools, Bools]:
     """Tags of the windows as a mask implies them.
 
@@ -125,15 +132,31 @@ def tags_from_mask(
         classes: C.
         min_share: percent, 0 to below 100.
         valid: bool (H, W), where the image has data, None: everywhere; the mask is 255 elsewhere.
+        background: index of the class that no tag speaks of, see :func:`without_background`.
 
     Returns:
         present, known: bool (N, C) each; present is False wherever known is.
     """
     check_share(min_share)
     counts = count_classes(mask, windows, classes)
-    return tags_from_counts(
-        counts, window_pixels(windows) if valid is None else valid_pixels(valid, windows), min_share
-    )
+    pixels = window_pixels(windows) if valid is None else valid_pixels(valid, windows)
+    return without_background(*tags_from_counts(counts, pixels, min_share), background)
+
+
+def without_background(present: Bools, known: Bools, background: int | None) -> tuple[Bools, Bools]:
+    """Tags (N, C) each that say nothing of the class ``background``: it is never tagged and never absent."""
+    if background is None:
+        return present, known
+    spoken_of = np.arange(present.shape[1]) != background
+    return present & spoken_of, known & spoken_of
+
+
+def says_something(present: Bools, known: Bools, classes: ClassScheme) -> Bools:
+    """Which windows carry a tag, bool (N,), from present and known, bool (N, C) each.
+
+    Where some class covers every pixel a window has to hold one of them; beside a background it may hold no object.
+    """
+    return np.asarray(known.any(1) if classes.background else present.any(1))
 
 
 def check_share(min_share: float) -> None:
@@ -224,15 +247,20 @@ def to_tag_windows(
     area: str, windows: Sequence[Window], present: Bools, known: Bools, classes: ClassScheme
 ) -> list[TagWindow]:
     """Name the tags of :func:`tags_from_mask`; a row with nothing known becomes a window without tags."""
-    rows = []
+    rows, objects = [], classes.objects
     for window, here, sure in zip(windows, present, known, strict=True):
-        if not here.any() and sure.all():
+        empty = not here.any() and sure[objects].all()
+        if empty and classes.background:
+            rows.append(TagWindow(area, *window, (classes.background,)))
+            continue
+        if empty:
             raise DataError(
                 f"area {area}: window {window} with every class absent",
                 expected="some class present or unknown",
                 cure="call its classes unknown: an empty row means no tags",
             )
         unknown = ~sure if sure.any() else np.zeros_like(sure)
+        unknown[[name == classes.background for name in classes.names]] = False
         rows.append(TagWindow(area, *window, _names(here, classes), _names(unknown, classes)))
     return rows
 
@@ -242,10 +270,10 @@ def _names(chosen: Bools, classes: ClassScheme) -> tuple[str, ...]:
 
 
 def tag_arrays(rows: Sequence[TagWindow], classes: ClassScheme) -> tuple[Bools, Bools]:
-    """present and known, bool (N, C) each, of N tag windows; nothing is known of a window without tags."""
+    """present and known, bool (N, C) each, of N tag windows; nothing is known of a background or without tags."""
     present, known = np.zeros((2, len(rows), len(classes)), bool)
     for index, row in enumerate(rows):
         known[index] = row.tagged
         present[index, [classes.index(name) for name in row.present]] = True
         known[index, [classes.index(name) for name in row.unknown]] = False
-    return present, known
+    return without_background(present, known, classes.background_index)

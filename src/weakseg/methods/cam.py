@@ -210,9 +210,15 @@ def _resize(images: Tensor, height: int, width: int) -> Tensor:
 
 
 def resolve_labels(
-    given: Flags, probabilities: Floats, thresholds: Floats, source: LabelSource, *, known: Flags | None = None
+    given: Flags,
+    probabilities: Floats,
+    thresholds: Floats,
+    source: LabelSource,
+    *,
+    known: Flags | None = None,
+    tagged: Flags | None = None,
 ) -> Flags:
-    """The classes to map in each crop, at least one per crop.
+    """The classes to map in each crop, at least one per crop (none in a crop whose tag says that there is no object).
 
     Args:
         given: bool (N, C) tags; a row without any is a crop without tags. known: bool (N, C), False where the tag says
@@ -220,13 +226,14 @@ def resolve_labels(
             it is never predicted.
         source: ``given`` takes the tags; ``given_or_predicted`` the tags (classes not known: as predicted) and, for
             crops without tags, the classes above their threshold, or else the likeliest one.
+        tagged: bool (N,), crops with a tag; None: those with a class. See :func:`weakseg.labels.tags.says_something`.
 
     Raises:
         DataError: crops without tags under ``given``; NaN probabilities; no class has a threshold.
     """
     if not np.isfinite(probabilities).all():
         raise DataError("NaN among the probabilities", expected="0..1", cure="train the classifier again")
-    tagged: Flags = np.asarray(given.any(1))
+    tagged = np.asarray(given.any(1)) if tagged is None else tagged
     if source == "given":
         if not tagged.all():
             raise DataError(

@@ -87,6 +87,33 @@ def dense_crf(image: Image, scores: Scores, params: CrfParams) -> npt.NDArray[np
     return refined
 
 
+def constant_background(
+    image: Image, scores: Scores, background: int, constant: float, params: CrfParams, *, confidence: float = 0.7
+) -> npt.NDArray[np.uint8]:
+    """Winners uint8 (H, W) after a dense CRF on hard labels of an area, the background being ``constant`` everywhere.
+
+    The published form (IRNet, CVPR 2019): labels are the largest of the constant and of the objects' scores (C, H, W),
+    each with ``confidence``; classes that are zero everywhere take no part. Without an object all is background.
+    """
+    _check_window(image, scores)
+    winners = np.empty((1, *scores.shape[1:]), np.uint8)
+    for window in cut_area(image.shape[0], image.shape[1], SIDE, HALO):
+        rows, columns, *_ = window
+        given = scores[:, rows, columns].astype(np.float32)
+        given[background] = constant
+        paste(winners, window, _winners(image[rows, columns], given, params, confidence)[None])
+    return winners[0]
+
+
+def _winners(image: Image, given: Scores, params: CrfParams, confidence: float) -> npt.NDArray[np.uint8]:
+    present = np.flatnonzero(given.any((1, 2)))
+    if len(present) == 1:
+        return np.full(given.shape[1:], present[0], np.uint8)
+    label, others = given[present].argmax(0), -np.log((1 - confidence) / (len(present) - 1))
+    energy = np.where(np.arange(len(present))[:, None, None] == label, -np.log(confidence), others)
+    return present[mean_field(image, energy, params).argmax(0)].astype(np.uint8)
+
+
 def mean_field(image: Image, energy: npt.NDArray[np.float32], params: CrfParams) -> npt.NDArray[np.float32]:
     """Probabilities (n, H, W) float32 after the mean-field steps from unary energies (n, H, W): Potts, two kernels."""
     return _INFERENCE[crf_library()](image, np.asarray(energy, np.float32), params)

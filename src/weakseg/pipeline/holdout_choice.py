@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from weakseg.core.classes import Mask
 from weakseg.data.store import open_array
-from weakseg.evaluation.holdout import score_holdout
+from weakseg.evaluation.holdout import held_parts, score_holdout
 from weakseg.evaluation.metrics import Confusion, confusion_matrix
-from weakseg.methods.fusion import fuse, silence_ignored
+from weakseg.methods.background import POWERS, Part, best_power, try_powers
+from weakseg.methods.fusion import allowed_planes, fuse, silence_ignored
 from weakseg.methods.pseudo import Thresholds, choose_thresholds, count_areas
 from weakseg.methods.scores import ScoreMaps, load_scores
 from weakseg.pipeline.context import Context
@@ -67,6 +68,23 @@ def count_winners(
         )
         for area, truth in truths.items()
     }
+
+
+def choose_power(context: Context, maps_of: Callable[[str], ScoreMaps], powers: Sequence[float] = POWERS) -> float:
+    """The power of the background that serves the hold-out blocks of N1 best; 1 for schemes without a background.
+
+    ``maps_of`` gives an area's maps of the objects.
+    """
+    background = context.scheme.background_index
+    if background is None or len(powers) == 1:
+        return powers[0] if background is not None else 1.0
+
+    def parts() -> Iterator[Part]:
+        for area, part, truth in held_parts(context.layout.tiles):
+            planes = allowed_planes(allowed_bits(context, area), len(context.scheme))
+            yield maps_of(area).scores[:, :, part], planes[:, :, part], truth
+
+    return best_power(try_powers(parts(), background, powers))[0]
 
 
 def best_weights(table: Mapping[tuple[float, ...], float]) -> tuple[float, ...]:

@@ -172,7 +172,9 @@ def _mask_tags(root: Path, *, size: int, min_share: float) -> tuple[list[TagWind
     for name, mask in zip(names, _masks(root, names), strict=True):
         windows = window_grid(mask.shape[0], mask.shape[1], size)
         valid = read_valid(images[name]) if name in images else None
-        present, known = tags_from_mask(mask, windows, len(scheme), min_share=min_share, valid=valid)
+        present, known = tags_from_mask(
+            mask, windows, len(scheme), min_share=min_share, valid=valid, background=scheme.background_index
+        )
         rows += to_tag_windows(name, windows, present, known, scheme)
         sizes[name] = (mask.shape[0], mask.shape[1])
     return rows, sizes

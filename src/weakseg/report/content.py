@@ -30,6 +30,7 @@ class Row:
         iou: by class name, None where undefined.
         gain: mIoU over task (i).  gap: share of the gap between task (i) and the oracle; None where it says nothing.
         ece: expected calibration error as the network says its confidence, and calibrated.
+        miou_objects: mean IoU without a background.
     """
 
     source: str
@@ -46,6 +47,7 @@ class Row:
     gain: Interval | None = None
     gap: Interval | None = None
     ece: tuple[float, float] | None = None
+    miou_objects: float | None = None
 
     @property
     def calibrated(self) -> bool:
@@ -90,6 +92,7 @@ class Audit:
     accuracy: float | None
     miou: float | None
     iou: dict[str, float | None]
+    miou_objects: float | None = None
 
 
 @dataclass(frozen=True)

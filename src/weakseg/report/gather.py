@@ -57,7 +57,7 @@ def gather_page(
         safe_colours=len(scheme) <= len(SAFE),
         counts=(len(context.pixel_areas()), len(context.tag_areas()), len(reports[TASK_I].areas)),
         rows=lines,
-        audits=[Audit(n, a.coverage, a.accuracy, a.miou, dict(a.iou)) for n, a in audits.items()],
+        audits=[Audit(n, a.coverage, a.accuracy, a.miou, dict(a.iou), a.miou_objects) for n, a in audits.items()],
         confusions={row.source: reports[row.source].pooled for row in lines},
         curves=curves,
         curve_name=curve_name,
@@ -96,6 +96,7 @@ def row_of(row: dict[str, Any]) -> Row:
         gain=row["gain"],
         gap=row["gap_closed"],
         ece=row.get("ece"),
+        miou_objects=row.get("miou_objects"),
     )
 
 

@@ -35,4 +35,5 @@ def safe_scheme(scheme: ClassScheme) -> ClassScheme:
     own, safe = np.array(scheme.colours, np.float64), np.array(SAFE, np.float64)
     distance = np.linalg.norm(own[:, None] - safe[None], axis=-1)
     _, chosen = linear_sum_assignment(distance)
-    return ClassScheme(scheme.names, tuple(SAFE[index] for index in chosen), (("ignored or no label", IGNORED),))
+    colours, ignored = tuple(SAFE[index] for index in chosen), (("ignored or no label", IGNORED),)
+    return ClassScheme(scheme.names, colours, ignored, background=scheme.background)

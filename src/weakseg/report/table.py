@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ def compare(source: str, reports: Mapping[str, EvaluationReport], params: Report
         "source": source,
         "classes": names,
         "miou": report.miou,
+        "miou_objects": report.miou_objects,
         "iou": report.iou,
         "oa": report.oa,
         "mf1": report.mf1,
@@ -62,10 +64,11 @@ def compare(source: str, reports: Mapping[str, EvaluationReport], params: Report
 
 def render(rows: list[dict[str, Any]], audits: Mapping[str, AuditReport]) -> str:
     """The table as Markdown: segmentation rows, then the quality of the pseudo-masks."""
-    names = rows[0]["classes"]
+    names, objects = rows[0]["classes"], _has_background(rows)
     head = [
         "source",
         "mIoU",
+        *["mIoU objects"] * objects,
         "seeds",
         *[name.replace("_", " ") for name in names],
         "OA",
@@ -76,7 +79,7 @@ def render(rows: list[dict[str, Any]], audits: Mapping[str, AuditReport]) -> str
     lines = [_line([*head, "gap closed"]), _line(["---"] * (len(head) + 1))]
     for row in rows:
         spread = row["spread"]
-        cells = [label_of(row["source"]), _number(row["miou"])]
+        cells = [label_of(row["source"]), _number(row["miou"]), *[_number(row["miou_objects"])] * objects]
         cells.append(f"{_number(spread.low)} to {_number(spread.high)} ({spread.count})")
         cells += [_number(row["iou"][name]) for name in names] + [_number(row["oa"]), _number(row["miou_eroded"])]
         gains = [_interval(row[name], signed=True) for name in ("gain", "gain_by_tags")]
@@ -90,14 +93,21 @@ def render(rows: list[dict[str, Any]], audits: Mapping[str, AuditReport]) -> str
             "coverage",
             "accuracy inside",
             "mIoU inside",
+            *["mIoU objects"] * objects,
             *[n.replace("_", " ") for n in names],
         ]
         lines = [_line(head), _line(["---"] * len(head))]
         for name, audit in _audited(audits):
             cells = [name, *map(_number, (audit.coverage, audit.accuracy, audit.miou))]
+            cells += [_number(audit.miou_objects)] * objects
             lines.append(_line(cells + [_number(audit.iou[n]) for n in names]))
         text += "\n" + "\n".join(lines) + "\n"
     return text
+
+
+def _has_background(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether there is a mean without the background to show."""
+    return any(not math.isnan(row.get("miou_objects", math.nan)) for row in rows)
 
 
 def _audited(audits: Mapping[str, AuditReport]) -> Iterator[tuple[str, AuditReport]]:

@@ -14,7 +14,7 @@ from weakseg.core.classes import IGNORE, Mask
 from weakseg.core.files import atomic_path
 from weakseg.core.methods import WeakSource
 from weakseg.data.store import open_array
-from weakseg.evaluation.metrics import confusion_matrix, scores_of
+from weakseg.evaluation.metrics import confusion_matrix, miou_objects, scores_of
 from weakseg.evaluation.objects import count_objects, no_objects, object_scores
 from weakseg.evaluation.reports import AuditReport
 from weakseg.methods.pseudo import SweepRow, pseudo_mask, sweep_thresholds
@@ -110,7 +110,8 @@ def measure(context: Context, areas: Sequence[str], masks: Iterable[Mask]) -> di
     scores = scores_of(confusion, scheme.names)
     present = {name for name, pixels in zip(scheme.names, truths, strict=True) if pixels}
     iou = {name: 0.0 if value != value and name in present else value for name, value in scores["iou"].items()}
-    return {
+    without = {"miou_objects": miou_objects(iou, scheme.background)} if scheme.background else {}
+    return without | {
         "classes": scheme.names,
         "miou": float(np.nanmean(list(iou.values()))) if total else float("nan"),
         "iou": iou,

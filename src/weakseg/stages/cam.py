@@ -1,4 +1,4 @@
-"""Stage cam: class activation maps of every N1 and N2 area, as ScoreMaps."""
+"""Stage cam: class activation maps of every N1 and N2 area, as ScoreMaps; a background is drawn from the objects'."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import numpy.typing as npt
 
 from weakseg.data.manifest import TagCrops
 from weakseg.data.store import open_array
+from weakseg.labels.tags import says_something, window_index
+from weakseg.methods.background import draw_background
 from weakseg.methods.cam import area_cam, in_force, resolve_labels
 from weakseg.methods.classifier import Classifier
 from weakseg.methods.fusion import silence_ignored
 from weakseg.methods.scores import ScoreMaps, save_scores
 from weakseg.pipeline.context import Context, open_context, tracked
+from weakseg.pipeline.holdout_choice import choose_power
 from weakseg.stages.classifier import load_classifier, predict_crops
 
 
@@ -23,18 +26,45 @@ def run(root: Path) -> None:
     machine, areas, crops = context.machine, context.pixel_areas() + context.tag_areas(), context.crops()
     with tracked(context, "cam", context.params.cam) as log:
         classifier = load_classifier(context)
+        power = choose_power(context, lambda area: object_maps(context, classifier, crops.select(area=area), area))
         counts = machine.gather(
-            [map_area(context, classifier, crops.select(area=area), area) for area in machine.shard(areas)]
+            [map_area(context, classifier, crops.select(area=area), area, power) for area in machine.shard(areas)]
         )
+        log.log_metrics({"background_power": power} if context.scheme.background else {})
         log.log_metrics(
             {"windows": float(sum(c[0] for c in counts)), "windows_without_tags": float(sum(c[1] for c in counts))}
         )
 
 
-def map_area(
-    context: Context, classifier: tuple[Classifier, npt.NDArray[np.float64]], crops: TagCrops, area: str
-) -> tuple[int, int]:
+Tagger = tuple[Classifier, npt.NDArray[np.float64]]
+
+
+def map_area(context: Context, classifier: Tagger, crops: TagCrops, area: str, power: float = 1.0) -> tuple[int, int]:
     """Map one area; returns (windows, windows without any tag). Those are mapped only where tags are predicted.
+
+    ``power``: of the background, where there is one (:mod:`weakseg.methods.background`).
+    """
+    layout, scheme = context.layout, context.scheme
+    maps = object_maps(context, classifier, crops, area)
+    allowed = np.asarray(open_array(layout.tiles / "allowed", area))
+    use = _mapped(context, crops)
+    if scheme.background:
+        seen = window_index(*allowed.shape, [tuple(window) for window in crops.windows[use].tolist()]) >= 0
+        maps = draw_background(maps, scheme.background_index, power, seen)
+    save_scores(layout.scores("cam") / f"{area}.npz", silence_ignored(maps, allowed))
+    tagged = says_something(crops.present, crops.known, scheme)
+    return len(tagged), int((~tagged).sum())
+
+
+def _mapped(context: Context, crops: TagCrops) -> npt.NDArray[np.intp]:
+    """The crops of an area that are mapped."""
+    if in_force(context.params.cam).label_source != "given":
+        return np.arange(len(crops.ids))
+    return np.flatnonzero(says_something(crops.present, crops.known, context.scheme))
+
+
+def object_maps(context: Context, classifier: Tagger, crops: TagCrops, area: str) -> ScoreMaps:
+    """Maps of one area; nothing of a background.
 
     With ``cam.lid_compat`` crops are seen without context, and tags are ``given_or_predicted`` at a threshold of 0.5.
     """
@@ -44,8 +74,7 @@ def map_area(
     if params.cam.lid_compat:
         margin, thresholds = 0.0, np.full(len(thresholds), 0.5)
     image = np.asarray(open_array(layout.tiles / "images", area))
-    tagged = np.asarray(crops.present.any(1))
-    use = np.arange(len(tagged)) if source != "given" else np.flatnonzero(tagged)
+    use = _mapped(context, crops)
     shape = (len(context.scheme), *image.shape[:2])
     allowed = np.asarray(open_array(layout.tiles / "allowed", area))
     maps = ScoreMaps(np.zeros(shape, np.float32), np.zeros(shape[0], bool))
@@ -53,7 +82,10 @@ def map_area(
         windows, labels = crops.windows[use], crops.present[use]
         if source != "given":
             probabilities = predict_crops(context, model, crops, use)
-            labels = resolve_labels(labels, probabilities, thresholds, source, known=crops.known[use])
+            tagged = says_something(labels, crops.known[use], context.scheme)
+            labels = resolve_labels(labels, probabilities, thresholds, source, known=crops.known[use], tagged=tagged)
+        windows, labels = windows[labels.any(1)], labels[labels.any(1)]  # beside a background a crop may hold no object
+    if len(use) and len(windows):
         sides = float(np.sqrt(windows[:, 2] * windows[:, 3]).mean())
         maps = area_cam(
             model,
@@ -65,5 +97,4 @@ def map_area(
             batch_size=params.classifier.optimiser.batch,
             valid=allowed != 0,
         )
-    save_scores(layout.scores("cam") / f"{area}.npz", silence_ignored(maps, allowed))
-    return len(tagged), int((~tagged).sum())
+    return maps

@@ -18,6 +18,7 @@ from weakseg.data.crops.augment import jitter_colour, normalise
 from weakseg.data.crops.tag_dataset import cut_crop
 from weakseg.data.manifest import TagCrops
 from weakseg.data.store import open_array
+from weakseg.labels.tags import says_something
 from weakseg.methods.classifier import (
     Classifier,
     apply_missing_label_policy,
@@ -42,8 +43,9 @@ def run(root: Path) -> None:
     context = open_context(root)
     params, layout = context.params.classifier, context.layout
     crops = context.crops()
-    tagged = np.array([split != "holdout" for split in crops.splits]) & crops.known.any(1) & crops.present.any(1)
-    held = np.array([split == "holdout" for split in crops.splits]) & crops.known.all(1)
+    says = says_something(crops.present, crops.known, context.scheme)
+    tagged = np.array([split != "holdout" for split in crops.splits]) & crops.known.any(1) & says
+    held = np.array([split == "holdout" for split in crops.splits]) & crops.known[:, context.scheme.objects].all(1)
     with tracked(context, "classifier", params) as log:
         known = crops.known.copy()
         if params.missing_labels in ("confident_only", "ignore_uncertain"):
@@ -57,7 +59,7 @@ def run(root: Path) -> None:
         probabilities = predict_crops(context, model, crops, np.flatnonzero(held))
         thresholds = f1_thresholds(crops.present[held], probabilities)
         report = describe(crops.present[held], probabilities, thresholds, context.scheme.names)
-        report |= {"crops_trained_on": int(tagged.sum()), "crops_without_tags": int((~crops.present.any(1)).sum())}
+        report |= {"crops_trained_on": int(tagged.sum()), "crops_without_tags": int((~says).sum())}
         save_checkpoint(
             layout.networks("classifier") / "model.pt",
             {

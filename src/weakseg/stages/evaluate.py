@@ -27,6 +27,7 @@ from weakseg.evaluation.metrics import (
     confusion_matrix,
     erode_boundaries,
     iou_batch_mean,
+    miou_objects,
     over_seeds,
     scores_of,
 )
@@ -94,6 +95,8 @@ def run(root: Path, source: Source) -> None:
         write_confusion(layout.confusion(source), report.pooled, scheme)
         flat = {"miou": report.miou, "oa": report.oa, "kappa": report.kappa, "mf1": report.mf1}
         log.log_metrics(flat | {f"iou/{name}": value for name, value in report.iou.items()})
+        if scheme.background:
+            log.log_metrics({"miou_objects": report.miou_objects})
         log.log_metrics({"ece": report.ece, "ece_calibrated": report.ece_calibrated})
         log.log_metrics({"seconds": time.monotonic() - started})
         log.log_artifact(layout.report("evaluate", source), "evaluate")  # `weakseg runs compare` reads it
@@ -200,8 +203,10 @@ def measure(
     batch_mean, _ = iou_batch_mean(
         ((truths[n], predictions[n]) for n in areas), scheme.names, tile=params.batch_mean_tile
     )
+    scores = scores_of(whole, scheme.names)
     return {
-        **scores_of(whole, scheme.names),
+        **scores,
+        "miou_objects": miou_objects(scores["iou"], scheme.background),
         "miou_eroded": eroded["miou"],
         "oa_eroded": eroded["oa"],
         "iou_batch_mean": batch_mean,

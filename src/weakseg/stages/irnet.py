@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,15 @@ from weakseg.data.crops.sampler import CropSampler
 from weakseg.data.store import fingerprint, open_array, save_array
 from weakseg.data.windows import cover_windows
 from weakseg.evaluation.holdout import BLOCKS, require_blocks, truth_for
+from weakseg.methods.background import (
+    POWERS,
+    background_first,
+    confident_labels,
+    draw_background,
+    power_of,
+    without_background,
+)
+from weakseg.methods.crf import constant_background
 from weakseg.methods.fusion import silence_ignored
 from weakseg.methods.irnet.affinity import count_classes, crop_weights
 from weakseg.methods.irnet.forms import FORMS, Walk, candidates, in_force
@@ -27,6 +37,7 @@ from weakseg.methods.refinement import Choice, choose_refiners, count_changes, m
 from weakseg.methods.scores import load_scores, save_scores
 from weakseg.networks.build import build_encoder
 from weakseg.pipeline.context import Context, open_context, tracked, write_report
+from weakseg.pipeline.holdout_choice import choose_power
 from weakseg.training.checkpoints import save_checkpoint
 from weakseg.training.fit import Batch, TrainState, fit
 from weakseg.training.seeds import seed_everything, step_generator
@@ -50,10 +61,14 @@ def run(root: Path) -> None:
         for area in machine.shard(areas):
             save_array(layout.scores("irnet") / "boundaries", area, predict_boundary(context, model, area))
         machine.wait()
-        tried = try_walks(context, candidates(in_force(params)))
+        walks = candidates(in_force(params))
+        powers = dict(machine.gather([(walk, background_power(context, walk)) for walk in machine.shard(walks)]))
+        tried = try_walks(context, walks, powers)
         chosen, choice = max(tried, key=lambda row: row[1].miou)  # of equals the first
-        walked = machine.gather([walk_one(context, area, chosen, choice) for area in machine.shard(areas)])
+        power = powers[chosen]
+        walked = machine.gather([walk_one(context, area, chosen, choice, power) for area in machine.shard(areas)])
         report = describe(context, tried, chosen, choice, dict(zip(areas, walked, strict=True)))
+        report |= {"background_power": power} if context.scheme.background else {}
         if machine.is_main:
             write_report(layout.report("irnet"), report)
         log.log_metrics({"n1/miou_before": report["miou_before"], "n1/miou": report["miou"]})
@@ -63,20 +78,29 @@ def run(root: Path) -> None:
 
 def confident_areas(context: Context, names: list[str]) -> list[Area]:
     """Areas with confident labels of the crf scores; N1 too gets tag-made labels, not its truth."""
-    layout, params = context.layout, context.params.irnet
+    layout = context.layout
     areas = []
     for name in names:
-        mask = pseudo_mask(
-            load_scores(layout.scores("crf") / f"{name}.npz"),
-            np.asarray(open_array(layout.tiles / "allowed", name)),
-            min_score=params.label_score,
-            min_margin=params.label_margin,
-        )
+        mask = confident_mask(context, name)
         held = open_array(layout.tiles / "holdout", name) if name in context.pixel_areas() else None
         if held is not None:
             mask[np.asarray(held) != IGNORE] = IGNORE
         areas.append(Area(open_array(layout.tiles / "images", name), mask))
     return areas
+
+
+def confident_mask(context: Context, area: str) -> Mask:
+    """Confident labels of one area, uint8 (H, W); beside a background by the published rule if the preset has one."""
+    layout, params, background = context.layout, context.params.irnet, context.scheme.background_index
+    seeds, allowed = FORMS[params.preset].seeds, np.asarray(open_array(layout.tiles / "allowed", area))
+    if seeds is None or background is None:
+        maps = load_scores(layout.scores("crf") / f"{area}.npz")
+        return pseudo_mask(maps, allowed, min_score=params.label_score, min_margin=params.label_margin)
+    image = np.array(open_array(layout.tiles / "images", area))  # the CRF wants a writable copy
+    maps = load_scores(layout.scores("cam") / f"{area}.npz")
+    found = [constant_background(image, maps.scores, background, seed, context.params.crf) for seed in seeds]
+    known = maps.scores.any(0) & (allowed != 0)
+    return np.where(known, confident_labels(found[0], found[1], background), np.uint8(IGNORE))
 
 
 def train(context: Context, areas: list[Area], report: Any) -> IRNet:
@@ -95,6 +119,7 @@ def train(context: Context, areas: list[Area], report: Any) -> IRNet:
         coloured = jitter_colour(batch["confident"]["image"], COLOUR, generator, preprocessing.bands)
         images = normalise(coloured, preprocessing)
         labels = batch["confident"]["mask"]
+        labels = background_first(labels, context.scheme.background_index) if form.background else labels
         loss = irnet_loss(
             state.model,  # type: ignore[arg-type]
             images,
@@ -160,42 +185,62 @@ def predict_boundary(context: Context, model: IRNet, area: str) -> np.ndarray:
     )
 
 
-def _walk(context: Context, area: str, options: Walk) -> tuple[Any, Drift]:
+def _walk(context: Context, area: str, options: Walk, power: float = 1.0) -> tuple[Any, Drift]:
     layout, limit = context.layout, in_force(context.params.irnet).max_drift
-    maps = load_scores(layout.scores("crf") / f"{area}.npz")
+    background = context.scheme.background_index
+    before = load_scores(layout.scores("crf") / f"{area}.npz")
+    maps = without_background(before, background)
     boundary = torch.from_numpy(open_array(layout.scores("irnet") / "boundaries", area).astype(np.float32))
     walked, drift = walk_area(maps, boundary.to(context.machine.torch_device()), options, max_drift=limit)
+    walked = draw_background(walked, background, power, np.asarray(before.scores.any(0)))
     return silence_ignored(walked, np.asarray(open_array(layout.tiles / "allowed", area))), drift
 
 
-def walk_one(context: Context, area: str, options: Walk, choice: Choice) -> Drift:
+def background_power(context: Context, walk: Walk) -> float:
+    """The power of the background, drawn from the walked objects: the preset's, or the best on the hold-out."""
+    level = FORMS[context.params.irnet.preset].level
+    powers = POWERS if level is None else (power_of(level),)
+    return choose_power(context, lambda area: _walk(context, area, walk, 1.0)[0], powers)
+
+
+def walk_one(context: Context, area: str, options: Walk, choice: Choice, power: float) -> Drift:
     """Walk and save one area, with the pixels of the classes that do not walk as they were."""
     layout = context.layout
-    maps, drift = _walk(context, area, options)
+    maps, drift = _walk(context, area, options, power)
     before = load_scores(layout.scores("crf") / f"{area}.npz")
     allowed = np.asarray(open_array(layout.tiles / "allowed", area))
     save_scores(layout.scores("irnet") / f"{area}.npz", mix_maps((before, maps), allowed, choice.refiners))
     return drift
 
 
-def try_walks(context: Context, walks: list[Walk]) -> list[tuple[Walk, Choice]]:
-    """Every walk, measured inside N1: of all classes, or of those alone that do not lose by it (``irnet.classes``)."""
+def try_walks(
+    context: Context, walks: list[Walk], powers: Mapping[Walk, float] | None = None
+) -> list[tuple[Walk, Choice]]:
+    """Every walk, measured inside N1: of all classes, or of those alone that do not lose by it (``irnet.classes``).
+
+    ``powers``: of the background under each walk; None without a background.
+    """
+    powers = powers or dict.fromkeys(walks, 1.0)
     machine, asked = context.machine, in_force(context.params.irnet).classes
     tiles = context.layout.tiles
     truths = truth_for(tiles, "irnet") if asked == "best" else require_blocks(tiles)
     jobs = [(walk, area) for walk in walks for area in truths]
-    counts = iter(machine.gather([count_walk(context, walk, area, truths[area]) for walk, area in machine.shard(jobs)]))
+    counts = iter(
+        machine.gather(
+            [count_walk(context, walk, area, truths[area], powers[walk]) for walk, area in machine.shard(jobs)]
+        )
+    )
     together = [np.concatenate([next(counts) for _ in truths]) for _ in walks]
     decide = choose_refiners if asked == "best" else take_for_all
     return [(walk, decide(one)) for walk, one in zip(walks, together, strict=True)]
 
 
-def count_walk(context: Context, walk: Walk, area: str, truth: Mask) -> Counts:
+def count_walk(context: Context, walk: Walk, area: str, truth: Mask, power: float = 1.0) -> Counts:
     """What a walk changes on the labelled pixels of an area, see :func:`weakseg.methods.refinement.count_changes`."""
     layout = context.layout
     allowed = np.asarray(open_array(layout.tiles / "allowed", area))
     before = load_scores(layout.scores("crf") / f"{area}.npz")
-    return count_changes(truth, (before, _walk(context, area, walk)[0]), allowed, blocks=BLOCKS)
+    return count_changes(truth, (before, _walk(context, area, walk, power)[0]), allowed, blocks=BLOCKS)
 
 
 def describe(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from weakseg.core.bands import PLAIN, Bands
+from weakseg.core.classes import ClassScheme
 from weakseg.core.methods import SingleStageParams
 from weakseg.data.crops.augment import displayed, fit_preprocessing, jitter_colour, normalise
 from weakseg.data.manifest import TagCrops
 from weakseg.data.store import open_array
 from weakseg.inference.scene import MIRRORED, sweep_windows, undo_view, view_of
+from weakseg.labels.tags import says_something
+from weakseg.methods.background import draw_background, to_scheme_order
 from weakseg.methods.classifier import positive_weights
 from weakseg.methods.fusion import constrain_scores, normalise_in_crops
 from weakseg.methods.scores import ScoreMaps, save_scores
@@ -30,6 +34,7 @@ from weakseg.networks.build import build_encoder
 from weakseg.networks.first_convolution import widen_first
 from weakseg.networks.resnet38 import ResNet38, load_resnet38
 from weakseg.pipeline.context import Context, open_context, tracked
+from weakseg.pipeline.holdout_choice import choose_power
 from weakseg.pipeline.tag_training import fit_on_crops
 from weakseg.training.checkpoints import save_checkpoint
 from weakseg.training.fit import Batch, TrainState
@@ -52,33 +57,51 @@ def run(root: Path) -> None:
                 {"weights": model.state_dict(), "params": params.model_dump(mode="json")},
             )
         zoom = training_zoom(context.crops(), params.crop)
+        redraws = bool(context.scheme.background) and params.normalise == "per_class"
+        power = choose_power(context, lambda area: predict_area(context, model, area, zoom)) if redraws else None
+        log.log_metrics({} if power is None else {"background_power": power})
         for area in machine.shard(context.pixel_areas() + context.tag_areas()):
-            save_scores(layout.scores("single_stage") / f"{area}.npz", predict_area(context, model, area, zoom))
+            maps = predict_area(context, model, area, zoom)
+            if power is not None:
+                known = maps.scores.any(0)
+                maps = draw_background(maps, context.scheme.background_index, power, known)
+            save_scores(layout.scores("single_stage") / f"{area}.npz", maps)
         machine.wait()
 
 
-def build(params: SingleStageParams, classes: int, bands: Bands = PLAIN) -> SingleStage:
-    """The network of the params: ResNet38 (``weights`` none or its published file), or a timm encoder."""
+def of_objects(crops: TagCrops, scheme: ClassScheme) -> TagCrops:
+    """The tags without the column of a background, which the network has as a channel that nobody tags."""
+    return replace(crops, present=crops.present[:, scheme.objects], known=crops.known[:, scheme.objects])
+
+
+def build(params: SingleStageParams, scheme: ClassScheme, bands: Bands = PLAIN) -> SingleStage:
+    """The network of the params: ResNet38 (``weights`` none or its published file), or a timm encoder.
+
+    With a background it has the published channel of constant logit for it, before those of the objects.
+    """
+    classes, background = len(scheme.objects), bool(scheme.background)
     if params.backbone != "resnet38":
         dilated_to = params.output_stride if params.dilate else 32
         encoder = build_encoder(params.backbone, weights=params.weights, output_stride=dilated_to, bands=bands)
-        return SingleStage(EncoderBackbone(encoder, deep_stride=params.output_stride), classes, params)
+        trunk = EncoderBackbone(encoder, deep_stride=params.output_stride)
+        return SingleStage(trunk, classes, params, background=background)
     # BatchNorm can only be frozen where there is something pretrained to freeze
     backbone = ResNet38(width=params.width, frozen=params.weights != "none")
     if params.weights != "none":
         load_resnet38(backbone, Path(params.weights))
     backbone.preprocessing = fit_preprocessing(backbone.preprocessing, bands)
     widen_first(backbone, bands, pretrained=params.weights != "none")
-    return SingleStage(backbone, classes, params)
+    return SingleStage(backbone, classes, params, background=background)
 
 
 def train(context: Context, crops: TagCrops, report: Any) -> SingleStage:
     """Tags only for the first ``pretrain`` share of the steps, then tags and the network's own pseudo labels."""
     params = context.params.single_stage
     seed_everything(params.seed)
-    model = build(params, len(context.scheme), context.bands)
-    usable = np.array([split != "holdout" for split in crops.splits]) & crops.present.any(1)
-    part = crops.take(np.flatnonzero(usable))
+    model = build(params, context.scheme, context.bands)
+    says = says_something(crops.present, crops.known, context.scheme)
+    usable = np.array([split != "holdout" for split in crops.splits]) & says
+    part = of_objects(crops.take(np.flatnonzero(usable)), context.scheme)
     weight = torch.from_numpy(positive_weights(part.present, part.known)) if params.balance_tags else None
 
     def step(state: TrainState, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -135,7 +158,7 @@ def predict_area(context: Context, model: SingleStage, area: str, zoom: float) -
     """Soft masks of an area over scales and mirror images (as published), held to the tags.
 
     Classes without a tag get zero and the others their mass; with ``normalise: per_class`` every class then reaches 1
-    in each tag crop that holds it.
+    in each tag crop that holds it. The background is then as the network says it: it has to be drawn anew.
 
     Args:
         zoom: of :func:`training_zoom`: the network must see objects as large as it learnt them.
@@ -161,6 +184,7 @@ def predict_area(context: Context, model: SingleStage, area: str, zoom: float) -
         batch=WINDOW_BATCH,
         machine=context.machine,
     )
+    probabilities = to_scheme_order(probabilities, context.scheme)
     maps = constrain_scores(probabilities, np.asarray(open_array(context.layout.tiles / "allowed", area)))
     if params.normalise == "none":
         return maps

@@ -222,7 +222,14 @@ def _tags_of(
         windows, present, known = csv[area]
     else:
         windows = window_grid(mask.shape[0], mask.shape[1], params.tag_size)
-        present, known = tags_from_mask(mask, windows, len(scheme), min_share=params.tag_min_share, valid=valid)
+        present, known = tags_from_mask(
+            mask,
+            windows,
+            len(scheme),
+            min_share=params.tag_min_share,
+            valid=valid,
+            background=scheme.background_index,
+        )
     seen = np.flatnonzero(valid_pixels(valid, windows))
     return [windows[index] for index in seen], present[seen], known[seen]
 

@@ -95,7 +95,14 @@ def tag_rows(
                 mask = read_mask(find_raster(layout.labels, area), scheme)
                 windows = window_grid(mask.shape[0], mask.shape[1], size)
                 valid = read_valid(find_raster(layout.images, area))
-                present, known = tags_from_mask(mask, windows, len(scheme), min_share=tiles.tag_min_share, valid=valid)
+                present, known = tags_from_mask(
+                    mask,
+                    windows,
+                    len(scheme),
+                    min_share=tiles.tag_min_share,
+                    valid=valid,
+                    background=scheme.background_index,
+                )
                 rows += to_tag_windows(area, windows, present, known, scheme)
     return [row for row in rows if row.area in areas and row.tagged]
 

@@ -101,7 +101,7 @@ def _wanted(
     of_area = []
     for area in chosen:
         mine = [row for row in rows if row.area == area]
-        partly = [row.window for row in mine if len(known_states(row, scheme)) < len(scheme)]
+        partly = [row.window for row in mine if len(known_states(row, scheme)) < len(scheme.objects)]
         free = free_windows(window_grid(*sizes[area], side), area, {row.window for row in mine}, answered)
         of_area.append([(area, window) for window in dict.fromkeys([*partly, *free])])
     crops = _spread(of_area)

@@ -68,7 +68,7 @@ def tag_server(
             proposal = replace(proposal, known={})
         pictures = CropPictures(layout.images, proposal.sizes, root / ".weakseg" / "overviews")
         file = _model_file(root, model)
-        guesser = Guesser(_loader(file, layout.images), pictures, scheme.names) if file is not None else None
+        guesser = Guesser(_loader(file, layout.images), pictures, scheme.object_names) if file is not None else None
         said = [proposal.said, f"guesses of {file}" if file is not None else "no model guesses"]
         with AnswerFile(layout.answers, scheme) as answers:
             session = TagSession(

@@ -41,7 +41,7 @@ def make_server(session: TagSession, token: str, about: dict[str, Any], *, port:
         ParamsError: the port is taken.
     """
     safe = safe_scheme(session.scheme)
-    pairs = zip(safe.names, safe.colours, strict=True)
+    pairs = [pair for pair in zip(safe.names, safe.colours, strict=True) if pair[0] != safe.background]
     about = about | {"classes": [{"name": name, "colour": list(colour)} for name, colour in pairs]}
     return bind(partial(_Handler, session, token, about), port)
 

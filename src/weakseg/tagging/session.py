@@ -101,7 +101,7 @@ class TagSession:
         self._crops = {key_of(crop): crop for crop in proposal.crops}
         self._since = since
         self._opinions = opinions_of(self._answers())
-        self._queue = CropQueue(proposal.crops, scheme.names, self._opinions, overlap=overlap, more=disputes)
+        self._queue = CropQueue(proposal.crops, scheme.object_names, self._opinions, overlap=overlap, more=disputes)
 
     def _answers(self) -> list[TagAnswer]:
         return [answer for answer in in_force(self._file.events) if answer.time >= self._since]

@@ -56,6 +56,7 @@ def describe_model(network: dict[str, Any], scheme: ClassScheme, preprocessing: 
             "names": list(scheme.names),
             "colours": [list(colour) for colour in scheme.colours],
             "ignored": [[name, list(colour)] for name, colour in scheme.ignored],
+            **({"background": scheme.background} if scheme.background else {}),
         },
         "preprocessing": preprocessing.numbers(),
     }
@@ -74,6 +75,7 @@ def scheme_of(checkpoint: dict[str, Any]) -> ClassScheme:
         tuple(stored["names"]),
         tuple((r, g, b) for r, g, b in stored["colours"]),
         tuple((name, (r, g, b)) for name, (r, g, b) in stored["ignored"]),
+        background=stored.get("background", ""),
     )
 
 

@@ -2,13 +2,14 @@
 
 Sources: Ahn, Cho and Kwak, "Weakly Supervised Learning of Instance Segmentation with Inter-pixel Relations"
 (CVPR 2019), ``irn_voc``; the NoPeopleAllowed entry of the LID 2020 challenge, ``lid_compat``, which differs in the
-optimiser alone, and that is the project's here; ours for aerial crops without a background class, ``aerial``. No torch.
+optimiser, and that is the project's here, and in the constant of the background; ours for aerial crops, ``aerial``.
+No torch.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from weakseg.core.methods import IrnetParams, IrnetPreset
@@ -51,6 +52,10 @@ class Form:
             False balances over the classes that are present.
         most_single: largest share of training crops that hold one confident class only: they bring no negative pairs,
             so that a network fed on them alone learns "no boundary anywhere". 1 is no limit.
+        seeds: constants of a background, a high and a low one: an object that wins against the high one is a label, and
+            so is the background where it wins against all with the low one. None, or no background in the scheme:
+            labels are as ``label_score`` and ``label_margin`` have them.
+        level: constant of the background against walked scores; None: chosen on the hold-out.
         views: views over which boundary logits are averaged: the image alone, with its mirror image, or all 8 flips
             and quarter turns.
     """
@@ -59,11 +64,16 @@ class Form:
     background: bool
     most_single: float
     views: Views
+    seeds: tuple[float, float] | None = None
+    level: float | None = None
 
 
-PUBLISHED: Final = Form(displacement=True, background=True, most_single=1.0, views="flip")
+PUBLISHED: Final = Form(
+    displacement=True, background=True, most_single=1.0, views="flip", seeds=(0.30, 0.05), level=0.25
+)
+LID: Final = replace(PUBLISHED, level=0.30)  # its own seeds, 0.0075 and 0.24, are swapped: no pixel stays unsure
 AERIAL: Final = Form(displacement=False, background=False, most_single=0.3, views="d4")
-FORMS: Final[dict[IrnetPreset, Form]] = {"aerial": AERIAL, "irn_voc": PUBLISHED, "lid_compat": PUBLISHED}
+FORMS: Final[dict[IrnetPreset, Form]] = {"aerial": AERIAL, "irn_voc": PUBLISHED, "lid_compat": LID}
 AS_PUBLISHED: Final = {
     "radius": 10,
     "pairs_per_step": 152,  # all

@@ -1,0 +1,116 @@
+"""The class that no object claims: how its scores follow from those of the objects, and which rule serves best.
+
+Classifiers and boundaries know nothing of a background: nobody tags it. Its score is ``(1 - s) ** power``, s being the
+largest score of an object, as in PSA and its successors (Ahn and Kwak, CVPR 2018). The published constants (IRNet: the
+background wins where no object reaches 0.25) are the same rule: a power decides like one constant, see
+:func:`power_of`. Which power is in force is chosen on the hold-out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from weakseg.core.classes import IGNORE, ClassScheme, Mask
+from weakseg.evaluation.metrics import Confusion, confusion_matrix, mean_iou
+from weakseg.methods.scores import ScoreMaps
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.floating]
+
+POWERS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # candidates: constants of .62, .5, .38, .28, .19, .13 and .08
+Part = tuple[Floats, Bools, Mask]
+"""Scores (C, H, W), where each class may be, bool (C, H, W), and truth (H, W) of a piece of an area."""
+
+
+def power_of(constant: float) -> float:
+    """The power under which the background wins where no object's score is above ``constant``, in (0, 1)."""
+    return math.log(constant) / math.log(1 - constant)
+
+
+def background_score(scores: Floats, background: int, power: float) -> npt.NDArray[np.float32]:
+    """``(1 - largest object score) ** power``: scores (C, H, W) in [0, 1] -> float32 (H, W)."""
+    objects = np.delete(scores, background, axis=0).max(0)
+    return np.asarray((1 - np.clip(objects, 0, 1)) ** power, np.float32)
+
+
+def draw_background(maps: ScoreMaps, background: int | None, power: float, here: Bools | None = None) -> ScoreMaps:
+    """The maps with the background drawn from what no object claims; without a background the maps themselves.
+
+    Args:
+        maps: scores (C, H, W) of the objects; what they say of the background does not count.
+        background: its index, or None.
+        here: bool (H, W), where something is known: elsewhere the background gets no score. None: everywhere.
+    """
+    if background is None:
+        return maps
+    drawn = background_score(maps.scores, background, power)
+    scores, present = maps.scores.astype(np.float32, copy=True), maps.present.copy()
+    scores[background] = drawn if here is None else np.where(here, drawn, 0)
+    present[background] = scores[background].any()
+    return ScoreMaps(scores, present)
+
+
+def without_background(maps: ScoreMaps, background: int | None) -> ScoreMaps:
+    """The maps of the objects alone."""
+    if background is None:
+        return maps
+    scores, present = maps.scores.copy(), maps.present.copy()
+    scores[background], present[background] = 0, False
+    return ScoreMaps(scores, present)
+
+
+def try_powers(parts: Iterable[Part], background: int, powers: Sequence[float] = POWERS) -> dict[float, Confusion]:
+    """Confusion (C, C) of the winners under each power, over pieces of areas with truth."""
+    table: dict[float, Confusion] = {}
+    for scores, planes, truth in parts:
+        classes = len(scores)
+        given = np.where(planes, scores, -1).astype(np.float32)
+        for power in powers:
+            given[background] = np.where(planes[background], background_score(scores, background, power), -1)
+            counts = confusion_matrix(truth, given.argmax(0).astype(np.uint8), classes)
+            table[power] = table.get(power, np.zeros_like(counts)) + counts
+    return table
+
+
+def best_power(table: Mapping[float, Confusion]) -> tuple[float, float]:
+    """The power of the largest mIoU, of equals the first, and that mIoU; from the table of :func:`try_powers`."""
+    values = {power: float(mean_iou(counts)) for power, counts in table.items()}
+    best = max(values, key=lambda power: -1.0 if math.isnan(values[power]) else values[power])
+    return best, values[best]
+
+
+def confident_labels(high: Mask, low: Mask, background: int) -> Mask:
+    """Training labels of a boundary network from masks at a high and a low background (Ahn et al., CVPR 2019).
+
+    An object where it stands against the high one, the background where it wins against none but it, else 255.
+
+    Args:
+        high, low: uint8 (H, W): winners where the background has a constant score, a high and a low one.
+    """
+    unsure = np.where(low == background, np.uint8(background), np.uint8(IGNORE))
+    return np.asarray(np.where(high == background, unsure, high), np.uint8)
+
+
+def background_first(labels: Tensor, background: int | None) -> Tensor:
+    """Labels (integer, 255 = ignore) with the background as class 0 and the objects behind it, in their order."""
+    if background in (None, 0):
+        return labels
+    moved = torch.where((labels < background) & (labels != IGNORE), labels + 1, labels)
+    return torch.where(labels == background, 0, moved)
+
+
+def to_scheme_order(shares: Floats, scheme: ClassScheme) -> Floats:
+    """Channels (background first, then the objects) in the order of the scheme."""
+    index = scheme.background_index
+    if index is None:
+        return shares
+    order = np.zeros(len(scheme), np.intp)
+    order[scheme.objects] = np.arange(1, len(scheme))
+    return shares[order]
