@@ -102,7 +102,7 @@ def constant_background(
         given = scores[:, rows, columns].astype(np.float32)
         given[background] = constant
         paste(winners, window, _winners(image[rows, columns], given, params, confidence)[None])
-    return winners[0]
+    return np.asarray(winners[0])
 
 
 def _winners(image: Image, given: Scores, params: CrfParams, confidence: float) -> npt.NDArray[np.uint8]:
@@ -111,7 +111,7 @@ def _winners(image: Image, given: Scores, params: CrfParams, confidence: float) 
         return np.full(given.shape[1:], present[0], np.uint8)
     label, others = given[present].argmax(0), -np.log((1 - confidence) / (len(present) - 1))
     energy = np.where(np.arange(len(present))[:, None, None] == label, -np.log(confidence), others)
-    return present[mean_field(image, energy, params).argmax(0)].astype(np.uint8)
+    return np.asarray(present[mean_field(image, energy, params).argmax(0)], np.uint8)
 
 
 def mean_field(image: Image, energy: npt.NDArray[np.float32], params: CrfParams) -> npt.NDArray[np.float32]:

@@ -49,7 +49,10 @@ def map_area(context: Context, classifier: Tagger, crops: TagCrops, area: str, p
     allowed = np.asarray(open_array(layout.tiles / "allowed", area))
     use = _mapped(context, crops)
     if scheme.background:
-        seen = window_index(*allowed.shape, [tuple(window) for window in crops.windows[use].tolist()]) >= 0
+        seen = (
+            window_index(allowed.shape[0], allowed.shape[1], [tuple(window) for window in crops.windows[use].tolist()])
+            >= 0
+        )
         maps = draw_background(maps, scheme.background_index, power, seen)
     save_scores(layout.scores("cam") / f"{area}.npz", silence_ignored(maps, allowed))
     tagged = says_something(crops.present, crops.known, scheme)

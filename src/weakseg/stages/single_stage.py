@@ -63,7 +63,7 @@ def run(root: Path) -> None:
         for area in machine.shard(context.pixel_areas() + context.tag_areas()):
             maps = predict_area(context, model, area, zoom)
             if power is not None:
-                known = maps.scores.any(0)
+                known = np.asarray(maps.scores.any(0))
                 maps = draw_background(maps, context.scheme.background_index, power, known)
             save_scores(layout.scores("single_stage") / f"{area}.npz", maps)
         machine.wait()
