@@ -18,7 +18,7 @@ from weakseg.core.files import atomic_path
 from weakseg.evaluation.areas import AdjustedAreas, adjust_for_areas, adjust_for_sample
 from weakseg.evaluation.metrics import Confusion, to_json
 from weakseg.evaluation.reports import order_among, read_evaluation
-from weakseg.labels.feature_boxes import PIECE
+from weakseg.labels.projection import PIECE
 from weakseg.maps.legend import read_legend
 from weakseg.raster.zones import crs_of, value_areas
 
