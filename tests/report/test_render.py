@@ -14,7 +14,7 @@ import pytest
 
 from weakseg.core.errors import StageError
 from weakseg.report import render
-from weakseg.report.content import Page, Row, Scene
+from weakseg.report.content import LabelChanges, Page, Row, Scene
 from weakseg.report.render import render_page, shade, shares
 
 PHONE = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
@@ -74,6 +74,16 @@ def test_what_is_missing_is_said(new_page: Callable[..., Page]) -> None:
     ):
         assert said in text
     assert text.count("The pictures of this run are not there") == 2
+
+
+def test_prices_and_changes_of_labels_are_told(new_page: Callable[..., Page]) -> None:
+    row = ("task (ii): joint", "0.500", "0.540", "+0.040", "+0.010 to +0.070")
+    changes = LabelChanges("Labels from v1 (data aa) to now (data bb)", ("crops: 100 added",), (row,))
+    text = " ".join(Tags(render_page(new_page(label_changes=changes))).text.split())
+    for said in ("median of 812 answers of 2 annotators", "Labels from v1 (data aa) to now (data bb)", *row):
+        assert said in text
+    assert "crops: 100 added" in text
+    assert "What changed in the labels" not in render_page(new_page())
 
 
 def test_task_i_alone_is_a_page(new_page: Callable[..., Page], new_row: Callable[..., Row]) -> None:

@@ -53,3 +53,21 @@ def suspects(
         typer.echo(f"{describe_suspect(number, one):32} {area} row {row} column {column}, {height}x{width} px")
     typer.echo(f"wrote {table}, {len(found)} crops, the most suspect first, and {picture}")
     typer.echo(f"`weakseg tag --order {table} --again` serves them")
+
+
+@app.command()
+def diff(
+    context: typer.Context,
+    revs: Annotated[str, typer.Argument(metavar="REV", help="A commit, against the workspace; or A..B, two commits.")],
+) -> None:
+    """Say which crops, boxes and pixels changed, who took how long, and what it did to mIoU; for the report, too."""
+    from weakseg.core.layout import Layout
+    from weakseg.pipeline.context import write_report
+    from weakseg.report.label_versions import compare_labels
+    from weakseg.report.label_words import describe_comparison, list_changes, markdown, to_report
+
+    found = compare_labels(context.obj, revs)
+    typer.echo("\n".join([*list_changes(found), "", markdown(describe_comparison(found))]))
+    file = Layout(context.obj).report("labels_diff")
+    write_report(file, to_report(found))
+    typer.echo(f"wrote {file}; `dvc repro -f -s report` puts it into the report")

@@ -123,6 +123,20 @@ class MeasuredAreas:
 
 
 @dataclass(frozen=True)
+class LabelChanges:
+    """What the report says of two versions of labels.
+
+    Attributes:
+        head: which versions.  points: what changed, by whom.
+        rows: of the table of runs, cells under ``label_words.COLUMNS``.
+    """
+
+    head: str
+    points: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
 class Tuning:
     """One study of `weakseg tune`: how its trials ended, and what the best one is worth on the hold-out inside N1.
 
@@ -153,6 +167,7 @@ class Page:
         curve_name: what ``curves`` shows, e.g. "mIoU on the hold-out inside N1".
         tuning: the last study of `weakseg tune`; None where there is none.
         costs_said: sentences about ``costs``: what labels cost and who says so, what an hour more buys.
+        label_changes: of `weakseg labels diff`; None where it has not run.
         measured: class areas of a map of `weakseg areas`; None where there are none.
         validation, weak: scenes of validation and N2 areas; the first layer is the image.
         validation_all, weak_all: how many areas there are, shown or not.
@@ -175,6 +190,7 @@ class Page:
     measured: MeasuredAreas | None = None
     costs: list[CostPoint] = field(default_factory=list)
     costs_said: list[str] = field(default_factory=list)
+    label_changes: LabelChanges | None = None
     validation: list[Scene] = field(default_factory=list)
     weak: list[Scene] = field(default_factory=list)
     validation_all: int = 0

@@ -21,6 +21,7 @@ from weakseg.core.methods import ORACLE, TASK_I, UNTAGGED, label_of
 from weakseg.evaluation.reports import AuditReport, EvaluationReport
 from weakseg.pipeline.context import Context
 from weakseg.report.content import Audit, CostPoint, Curve, Layer, MeasuredAreas, Page, Role, Row, Scene
+from weakseg.report.label_words import read_label_changes
 from weakseg.report.safe_colours import SAFE, safe_scheme
 from weakseg.report.text import best_weak, number, plain, shown_first
 from weakseg.report.tuning_content import read_tuning
@@ -64,6 +65,7 @@ def gather_page(
         tuning=read_tuning(layout.reports / "tuning"),
         measured=read_measured(layout.report("areas")),
         costs=read_costs(layout.report("label_cost")),
+        label_changes=read_label_changes(layout.report("labels_diff")),
         costs_said=read_cost_words(layout.report("label_cost")),
         validation=validation,
         validation_all=len(reports[TASK_I].areas),

@@ -10,6 +10,7 @@ from weakseg.core.methods import SOURCES, TASK_I
 from weakseg.pipeline.context import open_context, tracked, write_report
 from weakseg.report.figures import draw_confusion
 from weakseg.report.gather import gather_page, known_runs
+from weakseg.report.label_words import markdown, read_label_changes
 from weakseg.report.render import render_page
 from weakseg.report.table import compare, read_audits, read_evaluations, render
 
@@ -28,8 +29,9 @@ def run(root: Path) -> None:
         rows = [compare(name, reports, context.params.report) for name in SOURCES if name in reports]
         summary = {row["source"]: {k: v for k, v in row.items() if k != "source"} for row in rows}
         write_report(layout.report("report"), summary)
+        changes = read_label_changes(layout.report("labels_diff"))
         with atomic_path(layout.results) as temporary:
-            temporary.write_text(render(rows, audits))
+            temporary.write_text(render(rows, audits) + (f"\n{markdown(changes)}" if changes else ""))
         log.log_artifact(layout.results, "report")
         content = gather_page(context, rows, reports, audits, runs)
         with atomic_path(layout.page) as temporary:

@@ -24,7 +24,7 @@ Environment: ``MLFLOW_TRACKING_URI`` (default ``sqlite:///<root>/mlflow.db``, ar
 
 from __future__ import annotations
 
-from weakseg.tracking.asking import RunComparison, compare, create_run, find_run, read_artifact
+from weakseg.tracking.asking import RunComparison, compare, create_run, find_evaluation_of_data, find_run, read_artifact
 from weakseg.tracking.facts import data_hash, pipeline_key, provenance, tracking_uri
 from weakseg.tracking.locks import file_lock
 from weakseg.tracking.run import Run
@@ -42,6 +42,7 @@ __all__ = [
     "create_run",
     "data_hash",
     "file_lock",
+    "find_evaluation_of_data",
     "find_run",
     "mlflow_errors",
     "pipeline_key",

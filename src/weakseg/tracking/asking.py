@@ -103,6 +103,26 @@ def create_run(root: Path, stage: str, tags: Mapping[str, str], metrics: Mapping
     return run_id
 
 
+def find_evaluation_of_data(root: Path, source: str, md5: str) -> str:
+    """The report that the newest run of evaluate@SOURCE on this version of data/ has recorded, "" if there is none.
+
+    Args:
+        md5: that data.dvc gave data/ then.
+
+    Raises:
+        TrackingError: the server does not answer.
+    """
+    uri = tracking_uri(root)
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+        return ""  # asking would make a database
+    with mlflow_errors(root):
+        client = connect(root)
+        experiments = [found.experiment_id for found in client.search_experiments()]
+        wanted = f"{tagged(STAGE_TAG, f'evaluate@{source}')} and {tagged('weakseg.data_md5', md5)}"
+        runs = client.search_runs(experiments, wanted, order_by=["attributes.start_time DESC"], max_results=1)
+    return read_artifact(root, runs[0].info.run_id, "evaluate") if runs else ""
+
+
 def read_artifact(root: Path, name: str, folder: str) -> str:
     """The text of the one file in this folder of a run's artefacts, "" if there is none.
 
