@@ -45,10 +45,10 @@ from torch import Tensor, nn
 from weakseg.core.classes import ISPRS
 from weakseg.data.crops.augment import normalise
 from weakseg.data.windows import cover_windows
-from weakseg.export.files import ExportNet
 from weakseg.inference.allocation import keep_buffers
 from weakseg.inference.predict import Options, Predictor, run_predictor
 from weakseg.networks.build import build_segmenter
+from weakseg.networks.portable import ExportNet
 from weakseg.raster.stream import inspect_source
 
 PEERS = {"terratorch": "TerraTorch `tiled_inference`", "torchgeo": "torchgeo `GridGeoSampler` and a loop"}

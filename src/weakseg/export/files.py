@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar, overload
@@ -24,66 +22,21 @@ from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import DataError, ParamsError, WeightsError
 from weakseg.core.files import atomic_path
 from weakseg.inference.model import SETTINGS, run_session
-from weakseg.networks.applicability import Applicability, read_applicability
-from weakseg.networks.build import Segmenter
-from weakseg.networks.encdec_unpool import Crop, EncDecUnpool, Encoded
+from weakseg.networks.applicability import read_applicability
+from weakseg.networks.portable import TRACED, ExportNet, quiet, write_onnx
 from weakseg.training.checkpoints import scheme_of
 
 Written = TypeVar("Written")
 
-OPSET: Final = 18
 PARITY: Final = 1e-4  # largest difference of a probability that counts as the same network
-_TRACED: Final = (2, 3, 70, 90)  # a size that needs padding, so that the padding is in the graph
 _CHECKED: Final = ((1, 3, 64, 64), (3, 3, 33, 129), (1, 3, 5, 7))
 _REQUIREMENTS: Final = "numpy>=2.2\nonnxruntime>=1.22\nrasterio>=1.4.3\n"
-
-
-class ExportNet(nn.Module):
-    """A segmenter whose padding is tensor operations all through: a graph of it takes any size.
-
-    Args of forward: normalised images (B, 3, H, W). Returns probabilities (B, C, H, W), and with ``known`` the
-    dissimilarity index over its limit (B, 1, H, W) beside them.
-    """
-
-    def __init__(self, model: Segmenter, known: Applicability | None = None) -> None:
-        super().__init__()
-        self.net = model.net
-        self.known = known
-
-    @property
-    def outputs(self) -> list[str]:
-        """Their names."""
-        return ["probabilities"] if self.known is None else ["probabilities", "dissimilarity"]
-
-    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        height, width = image.shape[-2], image.shape[-1]
-        rows, top = _repeat_border(height, self.net.stride, image.device)
-        columns, left = _repeat_border(width, self.net.stride, image.device)
-        padded = image.index_select(2, rows).index_select(3, columns)
-        crop = Crop(top, left, height, width)
-        if isinstance(self.net, EncDecUnpool):
-            bottleneck, indices = self.net.encoder(padded)
-            encoded = Encoded((padded, bottleneck), indices, crop)
-        else:
-            encoded = Encoded(tuple(self.net.encoder(padded)), (), crop)
-        probabilities = self.net.decode(encoded).softmax(1)
-        return probabilities if self.known is None else (probabilities, self.known(encoded))
-
-
-def _repeat_border(length: int, multiple: int, device: torch.device) -> tuple[Tensor, int]:
-    """(source px of every padded px, px padded before): encdec_unpool.pad_to_multiple as an index."""
-    missing = (multiple - length % multiple) % multiple
-    before = missing // 2
-    places = torch.arange(length + missing, device=device) - before
-    return places.clamp(min=0).clamp(max=length - 1), before
 
 
 def export_onnx(model_file: Path, target: Path, *, applicability: bool = False) -> float:
     """Write one ``.onnx`` file; returns the largest difference of a probability from torch's.
 
     ``applicability``: with a second output ``dissimilarity``, above 1 where nothing like it was seen.
-
-    The TorchScript-based exporter: the torch.export-based one took more than 70 s of CPU for these networks (2.15).
 
     Raises:
         WeightsError: the exported network differs by more than 1e-4.
@@ -94,19 +47,8 @@ def export_onnx(model_file: Path, target: Path, *, applicability: bool = False) 
     except ImportError as error:
         raise ParamsError("no onnxruntime", expected="the extra export", cure="install weakseg[export]") from error
     network, scheme, content = open_network(model_file, applicability)
-    names: dict[str, Any] = {"input_names": ["image"], "output_names": network.outputs}
-    dynamic = {name: {0: "batch", 2: "height", 3: "width"} for name in ("image", *network.outputs)}
     with atomic_path(target) as temporary:
-        with quiet():
-            torch.onnx.export(
-                network,
-                (torch.zeros(_TRACED),),
-                temporary,
-                dynamo=False,
-                opset_version=OPSET,
-                dynamic_axes=dynamic,
-                **names,
-            )
+        write_onnx(network, temporary)
         add_properties(temporary, {SETTINGS: settings_text(scheme, content)})
         session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
         return check_parity(target, network, run_session(session))
@@ -117,7 +59,7 @@ def export_torchscript(model_file: Path, target: Path, *, applicability: bool = 
     network, scheme, content = open_network(model_file, applicability)
     extra = {SETTINGS: settings_text(scheme, content)}
     with atomic_path(target) as temporary, quiet(), torch.no_grad():
-        traced = torch.jit.trace(network, torch.zeros(_TRACED), check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(network, torch.zeros(TRACED), check_trace=False)  # type: ignore[no-untyped-call]
         traced.save(str(temporary), _extra_files=extra)
         return check_parity(target, network, torch.jit.load(str(temporary)))  # type: ignore[no-untyped-call]
 
@@ -169,14 +111,6 @@ def open_network(model_file: Path, applicability: bool = False) -> tuple[ExportN
             cure="train it again, or export without --applicability",
         )
     return ExportNet(model, known).eval(), scheme_of(content), settings
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """torch warns of the tracer's limits; the parity check at other sizes tests what it warns of."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def check_parity(

@@ -11,8 +11,9 @@ import torch
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import ParamsError
 from weakseg.core.files import atomic_path
-from weakseg.export.files import OPSET, add_properties, check_parity, open_network, quiet, settings_text
+from weakseg.export.files import add_properties, check_parity, open_network, settings_text
 from weakseg.inference.model import SETTINGS, run_session
+from weakseg.networks.portable import OPSET, quiet
 
 SIDE: Final = 512  # px of the images, as the windows of `weakseg predict`
 _OVERLAP: Final = 25  # percent of neighbouring tiles that Deepness proposes

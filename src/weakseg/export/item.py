@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from weakseg.core.errors import ParamsError
-from weakseg.export.files import ExportNet, open_network
+from weakseg.export.files import open_network
 from weakseg.maps.stac import CLASSIFICATION, class_objects, new_item, save_item
+from weakseg.networks.portable import ExportNet
 
 MLM: Final = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
 _BANDS: Final = ("band_1", "band_2", "band_3")
