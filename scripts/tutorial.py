@@ -1,6 +1,7 @@
-"""What docs/tutorial.md starts from, and its pictures.
+"""What docs/tutorial.md and docs/tutorial_tagging.md start from, and the pictures of the first.
 
     python scripts/tutorial.py data work/photos                      a folder as people have one
+    python scripts/tutorial.py thirty work/thirty                    thirty images without tags, eight with masks
     python scripts/tutorial.py pictures work/photos work/tutorial    docs/pictures/tutorial_*.jpg, from a finished run
 
 The images are embedded scenes (``weakseg data synth``) given a place on Earth.
@@ -25,6 +26,8 @@ from rasterio.transform import from_origin
 MASKED = ("area1", "area13", "area26", "area31", "area33", "area35")
 TAGGED = ("area2", "area3", "area4", "area6", "area8", "area10", "area12", "area14", "area16", "area20")
 NEW = "area37"
+MASKED_OF_THIRTY = (*MASKED, "area32", "area34")
+NEW_OF_THIRTY = ("area37", "area38")
 TAG_SIZE = 32  # px
 METRES = 0.3  # per px
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
@@ -44,6 +47,22 @@ def make_data(target: Path) -> None:
         for area in MASKED:
             write_mask(data / "labels" / f"{area}.tif", target / "masks" / f"{area}_mask.png")
         write_tags(data / "tags" / "tags.csv", target / "tags.csv")
+        (target / "classes.yaml").write_text((data / "classes.yaml").read_text())
+
+
+def make_thirty(target: Path) -> None:
+    """``target``: images/ with thirty images, masks/ of eight of them, classes.yaml, and new/ with images to map."""
+    with tempfile.TemporaryDirectory() as name:
+        command = [sys.executable, "-m", "weakseg", "--root", name, "data", "synth"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        data = Path(name) / "data"
+        others = [path.stem for path in sorted((data / "images").glob("*.tif")) if path.stem not in MASKED_OF_THIRTY]
+        unmasked = [area for area in others if area not in NEW_OF_THIRTY][: 30 - len(MASKED_OF_THIRTY)]
+        for number, area in enumerate((*MASKED_OF_THIRTY, *unmasked, *NEW_OF_THIRTY)):
+            folder = target / ("new" if area in NEW_OF_THIRTY else "images")
+            write_placed(data / "images" / f"{area}.tif", folder / f"{area}.tif", east=399_000 + 100 * number)
+        for area in MASKED_OF_THIRTY:
+            write_mask(data / "labels" / f"{area}.tif", target / "masks" / f"{area}_mask.png")
         (target / "classes.yaml").write_text((data / "classes.yaml").read_text())
 
 
@@ -105,7 +124,8 @@ def save(path: Path, picture: np.ndarray) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("data").add_argument("folder", type=Path)
+    for name in ("data", "thirty"):
+        commands.add_parser(name).add_argument("folder", type=Path)
     pictures = commands.add_parser("pictures")
     pictures.add_argument("folder", type=Path)
     pictures.add_argument("workspace", type=Path)
@@ -113,6 +133,8 @@ def main() -> None:
     warnings.simplefilter("ignore", NotGeoreferencedWarning)
     if chosen.command == "data":
         make_data(chosen.folder)
+    elif chosen.command == "thirty":
+        make_thirty(chosen.folder)
     else:
         draw_pictures(chosen.folder, chosen.workspace)
 

@@ -73,9 +73,15 @@ def evaluated(root: Path, right: int, *, cache: bool) -> None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, kept)
     data = yaml.safe_load((root / "data.dvc").read_text())["outs"][0]["md5"]
+    tiles, network = {"path": "out/tiles", "md5": data[::-1]}, {"path": "out/checkpoints/pixel", "md5": f"n{right}"}
     stages = {
-        "tiles": {"cmd": "x", "deps": [{"path": "data", "md5": data}]},
-        "evaluate@pixel": {"cmd": "x", "outs": [{"path": "reports/evaluate/pixel.json", "md5": md5}]},
+        "tiles": {"cmd": "x", "deps": [{"path": "data", "md5": data}], "outs": [tiles]},
+        "segment@pixel": {"cmd": "x", "deps": [dict(tiles)], "outs": [dict(network)]},
+        "evaluate@pixel": {
+            "cmd": "x",
+            "deps": [network],
+            "outs": [{"path": path.relative_to(root).as_posix(), "md5": md5}],
+        },
     }
     (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
 
@@ -168,6 +174,13 @@ def test_labels_that_dvc_has_not_recorded_have_no_run(copy: Path) -> None:
     assert found.data[1] == ""
     assert [one.why for one in found.runs] == ["no run on the data of now", "no run on the data of HEAD and now"]
     assert "now (data not recorded by DVC yet)" in describe_comparison(found).head
+
+
+def test_a_network_that_was_trained_before_the_labels_changed_is_not_theirs(copy: Path) -> None:
+    lock = yaml.safe_load((copy / "dvc.lock").read_text())
+    lock["stages"]["segment@pixel"]["deps"][0]["md5"] = "of before"
+    (copy / "dvc.lock").write_text(yaml.safe_dump(lock))
+    assert compare_labels(copy, "HEAD").runs[0].why == "no run on the data of now"
 
 
 def test_two_commits_are_compared_without_the_workspace(copy: Path) -> None:

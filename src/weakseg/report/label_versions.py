@@ -242,7 +242,7 @@ def _evaluation(root: Path, version: DataVersion, source: str, cache: Path) -> E
     if not version.md5:
         return None
     cure = f"evaluate {source} again"
-    if version.trained_on == version.md5:
+    if version.trained_on(source) == version.md5:
         path = f"reports/evaluate/{source}.json"
         here = root / path if not version.commit else locked_output(version, cache, path)
         if here is not None and here.is_file():

@@ -33,11 +33,24 @@ class DataVersion:
     files: Mapping[str, str]
     lock: Mapping[str, Any]
 
-    @property
-    def trained_on(self) -> str:
-        """The md5 of data/ that the pipeline of this commit has read last, "" where it has not run."""
-        deps = (self.lock.get("stages") or {}).get("tiles", {}).get("deps") or []
-        return next((str(dep.get("md5", "")) for dep in deps if dep.get("path") == "data"), "")
+    def trained_on(self, source: str) -> str:
+        """The md5 of data/ from which the evaluation of a source in dvc.lock was made, "" where that is not known.
+
+        Tiles may have been made again since a source was trained: then its network is not of these data.
+        """
+        links = (
+            (self._md5("tiles", "outs", "out/tiles"), self._md5(f"segment@{source}", "deps", "out/tiles")),
+            (
+                self._md5(f"segment@{source}", "outs", f"out/checkpoints/{source}"),
+                self._md5(f"evaluate@{source}", "deps", f"out/checkpoints/{source}"),
+            ),
+        )
+        whole = all(made and made == read for made, read in links)
+        return self._md5("tiles", "deps", "data") if whole else ""
+
+    def _md5(self, stage: str, kind: str, path: str) -> str:
+        entries = (self.lock.get("stages") or {}).get(stage, {}).get(kind) or []
+        return next((str(entry.get("md5", "")) for entry in entries if entry.get("path") == path), "")
 
 
 def read_version(root: Path, rev: str, cache: Path) -> DataVersion:

@@ -1,0 +1,120 @@
+"""docs/tutorial_tagging.md, run as it stands, by a scripted annotator in a browser: from no tag to a better map."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pytest
+from tests.tagging.test_page import SPACE, Page
+
+from weakseg.core.classes import ISPRS
+from weakseg.raster.open import read_mask
+
+ROOT = Path(__file__).parents[1]
+BATCHES: Final = (300, 100)  # crops, as the page says
+
+
+def commands() -> list[str]:
+    """The lines of all blocks without a language."""
+    text = (ROOT / "docs" / "tutorial_tagging.md").read_text()
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    return [line for language, block in found if not language for line in block.splitlines()]
+
+
+def opens_a_page(line: str) -> bool:
+    """Whether the command serves crops until somebody ends it."""
+    return line.startswith("weakseg tag") and "--merge" not in line
+
+
+class Shell:
+    """Runs lines one after the other; ``cd`` lasts."""
+
+    def __init__(self, place: Path) -> None:
+        self.place, self.said = place, ""
+        who = {f"GIT_{role}_{key}": f"{key}@x" for role in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")}
+        self.environment = (
+            os.environ
+            | who
+            | {
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "PYTHONPATH": str(ROOT / "src"),
+                "WEAKSEG_TRACKING": "off",
+            }
+        )
+
+    def run(self, line: str) -> None:
+        if line.startswith("cd "):
+            self.place = (self.place / line.removeprefix("cd ")).resolve()
+            return
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=self.place, env=self.environment, capture_output=True, text=True, timeout=1800
+        )
+        assert done.returncode == 0, f"{line}: {done.stdout[-3000:]} {done.stderr[-3000:]}"
+        self.said += f"$ {line}\n{done.stdout}"
+
+    def serve(self, line: str, use: Callable[[str], None]) -> None:
+        """Start a page, hand its address to ``use``, and end it as Ctrl-C does."""
+        words = [*line.split(), "--port", "0"]
+        with subprocess.Popen(words, cwd=self.place, env=self.environment, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                assert server.stdout is not None
+                use(server.stdout.readline().strip())
+            finally:
+                server.send_signal(2)
+                server.wait(60)
+
+
+def tag_by_truth(browser: Any, address: str, count: int, truth: Path) -> float:
+    """Tag so many crops by keyboard as a person who sees everything would; returns the seconds of it."""
+    page = Page(browser, address)
+    masks: dict[str, Any] = {}
+    began = time.monotonic()
+    for _ in range(count):
+        area, (row, column, height, width) = page.crop()
+        mask = masks.setdefault(area, read_mask(truth / f"{area}.tif", ISPRS))
+        here = set(np.unique(mask[row : row + height, column : column + width]).tolist())
+        wanted = [index for index, sign in enumerate(page.states()) if (sign == "+") != (index in here)]
+        page.press("".join(str(index + 1) for index in wanted) + SPACE)
+    return time.monotonic() - began
+
+
+def miou_of(said: str) -> list[tuple[float, float]]:
+    """(task i, task ii) of each comparison, in order."""
+    return [(float(a), float(b)) for a, b in re.findall(r"^mIoU +(\S+) +(\S+) ", said, flags=re.MULTILINE)]
+
+
+@pytest.mark.slow
+def test_a_stranger_tags_trains_asks_and_tags_again(tmp_path: Path, browser: Any) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "scripts").symlink_to(ROOT / "scripts")
+    shell, batches = Shell(tmp_path), iter(BATCHES)
+    shell.run(f"{sys.executable} -m weakseg --root truth data synth")
+    for line in commands():
+        if opens_a_page(line):
+            count = next(batches)
+            shell.serve(
+                line, lambda address, n=count: tag_by_truth(browser, address, n, tmp_path / "truth/data/labels")
+            )
+        else:
+            shell.run(line)
+    print(shell.said)
+    workspace = tmp_path / "work" / "tagging"
+    rows = (workspace / "data" / "tags" / "tags.csv").read_text().splitlines()[1:]
+    assert len(rows) == sum(BATCHES)
+    first, second = miou_of(shell.said)
+    assert first[1] > first[0], shell.said  # task (ii) beats task (i)
+    assert second[1] > second[0], shell.said
+    assert re.search(r"^- crops: 100 added, 0 removed, 0 changed$", shell.said, flags=re.MULTILINE)
+    assert re.search(r"^- work: Ana 100 answers about 100 crops in ", shell.said, flags=re.MULTILINE)
+    assert re.search(
+        r"^\| task \(ii\): consistency with tags \| 0\.\d+ \| 0\.\d+ \| [+-]", shell.said, flags=re.MULTILINE
+    )
+    assert (tmp_path / "work" / "thirty" / "map.tif").is_file()
