@@ -3,8 +3,9 @@
     python benchmarks/trust.py MODEL WORKSPACE OUT [--other WORKSPACE] [--every N]
 
 MODEL is a model file, WORKSPACE the one it was trained in, --other one with areas of another kind (their classes are
-translated by name, what has no counterpart is left out). Temperatures and area of applicability are measured anew, as
-segment does at its end; nothing here chooses anything. Writes OUT/trust.json, risk.png and maps.png.
+translated by name, what has no counterpart is left out). Temperatures and area of applicability are those of the model
+file; where it has none they are measured, as segment does at its end. Nothing here chooses anything. Writes
+OUT/trust.json, risk.png and maps.png.
 """
 
 from __future__ import annotations
@@ -87,9 +88,12 @@ class Subject:
                 machine=machine,
             )  # fmt: skip
 
-        trust = describe_trust(model, tiles, predict=predict, machine=machine)
-        save_checkpoint(out / "model.pt", {**content, **trust})
-        self.bytes = (out / "model.pt").stat().st_size - file.stat().st_size
+        if not content.get("applicability"):  # not anew: a refitted network has seen the hold-out
+            content |= describe_trust(model, tiles, predict=predict, machine=machine)
+        save_checkpoint(out / "model.pt", {**content, "temperatures": None, "applicability": None})
+        bare = (out / "model.pt").stat().st_size
+        save_checkpoint(out / "model.pt", content)
+        self.bytes = (out / "model.pt").stat().st_size - bare
         self.predictor = load_predictor(out / "model.pt", PLAIN, machine)
         self.scheme = scheme_of(content)
         assert self.predictor.with_index is not None, "the areas are too small for an area of applicability"
@@ -140,6 +144,14 @@ def auroc(score: npt.NDArray[np.float64], cells: Cells) -> float:
     labels = np.r_[np.ones(len(score)), np.zeros(len(score))]
     weights = np.r_[cells.wrong * cells.pixels, (1 - cells.wrong) * cells.pixels]
     return float(roc_auc_score(labels, np.r_[score, score], sample_weight=weights))
+
+
+def told_apart(cells: Cells, known: Cells) -> float:
+    """Chance that a place of a set has a higher index than one of the validation areas: wherever the limit lies."""
+    from sklearn.metrics import roc_auc_score
+
+    labels = np.r_[np.ones(len(cells.index)), np.zeros(len(known.index))]
+    return float(roc_auc_score(labels, np.r_[cells.index, known.index]))
 
 
 def risk(score: npt.NDArray[np.float64], cells: Cells) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -261,6 +273,7 @@ def main() -> None:
     rows, cells = {}, {}
     for name, areas in sets.items():
         rows[name], cells[name] = measure(subject, areas)
+        rows[name]["apart"] = told_apart(cells[name], cells["validation"])
         print(name, {key: round(value, 4) for key, value in rows[name].items() if value is not None}, flush=True)
     everything = together(list(cells.values()))
     pairs = {"validation": cells["validation"], "all sets": everything}

@@ -1,14 +1,15 @@
-"""Pictures of `weakseg tag` (docs/tagging.md), MLflow (docs/experiments.md) and optuna-dashboard (docs/tuning.md).
+"""Pictures of `weakseg tag` (docs/tagging.md), of `weakseg serve` (docs/serving.md), MLflow and optuna-dashboard.
 
     apt-get install chromium chromium-driver
     make demo
     weakseg tune --workers 2
     python scripts/screenshots.py --root . --compare evaluate@pixel evaluate@joint evaluate@full
+    python scripts/screenshots.py --root DUBAI --only serve
 
 They are taken in a headless Chromium. Works on copies of the workspace's records (``mlflow.db``,
 ``.weakseg/tuning.journal``), so a running pipeline is not disturbed. Writes ``tag.jpg``, ``tag_grid.jpg``,
-``mlflow_compare.png`` and ``optuna_dashboard.png``; what is not recorded is left out with a word. ``--only tag`` takes
-one of them.
+``serve.jpg``, ``mlflow_compare.png`` and ``optuna_dashboard.png``; what is not recorded is left out with a word.
+``--only tag`` takes one of them. The workspace of Dubai is that of ``weakseg init --config dubai``.
 """
 
 from __future__ import annotations
@@ -45,6 +46,11 @@ COMPARED = ["evaluate@pixel", "evaluate@joint", "evaluate@full"]
 WIDTH, MLFLOW_HEIGHT, OPTUNA_HEIGHT = 1300, 1446, 1240  # of the page, in pixels: as far as its tables and charts go
 MOST_BYTES = 300_000
 TAG_HEIGHT = 780
+SERVE_HEIGHT = 860
+SERVED = (
+    "data/images/tile6_004.tif",
+    [(255, 120), (520, 95), (655, 330), (470, 500), (215, 415)],
+)  # and what is measured
 TAG_CROP = ("area8", (116, 36, 64, 64))  # all classes of the embedded scenes in one crop
 # The assistant of MLflow opens its panel on the first visit and covers a quarter of the page.
 BEFORE_LOADING = """
@@ -59,13 +65,15 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=ROOT, help="workspace whose records are shown")
     parser.add_argument("--pictures", type=Path, default=ROOT / "docs" / "pictures")
     parser.add_argument("--compare", nargs="+", default=COMPARED, metavar="STAGE", help="last runs of these stages")
-    parser.add_argument("--only", choices=["tag", "mlflow", "optuna"], help="take these alone")
+    parser.add_argument("--only", choices=["tag", "serve", "mlflow", "optuna"], help="take these alone")
     options = parser.parse_args()
     wanted = [options.only] if options.only else ["tag", "mlflow", "optuna"]
     options.pictures.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, browser() as page:
         if "tag" in wanted:
             take_tag(page, options.root, Path(scratch), options.pictures)
+        if "serve" in wanted:
+            take_serve(page, options.root, options.pictures)
         if "mlflow" not in wanted:
             pass
         elif (options.root / "mlflow.db").is_file():
@@ -104,6 +112,24 @@ def take_tag(page: Any, root: Path, scratch: Path, pictures: Path) -> None:
         time.sleep(30)
         keep_photo(page, pictures / "tag_grid.jpg")
         server.shutdown()
+
+
+def take_serve(page: Any, root: Path, pictures: Path) -> None:
+    """A raster that the model has not seen, its map made where it is looked at, and an area that is measured."""
+    path, corners = SERVED
+    model = root / "out" / "checkpoints" / "joint" / "seed0.pt"
+    command = ["weakseg", "--root", str(root), "serve", "--model", os.path.relpath(model)]
+    with server(command, "/healthz") as address:
+        window = {"width": WIDTH, "height": SERVE_HEIGHT, "deviceScaleFactor": 1, "mobile": False}
+        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
+        page.get(f"{address}/#{path}")
+        wait(lambda: page.execute_script("return document.body.dataset.ready"), "the page")
+        page.execute_script("$('model').textContent = 'weakseg, model models:/weakseg@champion, 5 classes'")
+        page.execute_script("outline = {corners: arguments[0], closed: true}; measure(); draw()", corners)
+        page.execute_script("stage.blur(); $('clear').disabled = false")
+        wait(lambda: page.execute_script("return !maps.pending && !images.pending && raster"), "the map")
+        time.sleep(3)
+        keep_photo(page, pictures / "serve.jpg")
 
 
 def take_mlflow(page: Any, root: Path, scratch: Path, stages: Sequence[str], pictures: Path) -> None:

@@ -21,6 +21,10 @@ CARRIED = (
     *(
         "report/templates/index.html",
         "serving/demo.html",
+        "serving/page/view.html",
+        "serving/page/view.css",
+        "serving/page/view.js",
+        "serving/page/layers.js",
         "tagging/page/tag.html",
         "tagging/page/tag.js",
         "export/bundle_script.py",

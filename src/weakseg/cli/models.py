@@ -283,6 +283,7 @@ def serve(
     from weakseg.inference.scene import PLAIN
     from weakseg.registry.addresses import find_model
     from weakseg.serving.application import make_application
+    from weakseg.serving.rasters import Rasters
     from weakseg.serving.service import MapService, limits_from_environment
     from weakseg.serving.tiles import open_tiles
     from weakseg.training.machine import machine_from_environment
@@ -294,6 +295,7 @@ def serve(
     service = MapService(predictor, limits_from_environment())
     shown = None if tiles is None else open_tiles(tiles, service, whole_numbers(bands))
     own = ("127.0.0.1", "localhost") if host in ("127.0.0.1", "localhost") else ("*",)
-    application = make_application(service, model, tiles=shown, at_work=at_work, hosts=own)
+    rasters = Rasters(service, context.obj)
+    application = make_application(service, model, tiles=shown, rasters=rasters, at_work=at_work, hosts=own)
     typer.echo(f"http://{host}:{port} serves {model}; Ctrl-C ends it")
     uvicorn.run(application, host=host, port=port, log_level="warning")

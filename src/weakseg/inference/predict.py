@@ -242,9 +242,20 @@ def predict_mosaic(
 
 
 def run_predictor(
-    predictor: Predictor, source: Source, target: Path, options: Options, *, gsd: GsdPolicy = "auto", quiet: bool = True
+    predictor: Predictor,
+    source: Source,
+    target: Path,
+    options: Options,
+    *,
+    gsd: GsdPolicy = "auto",
+    quiet: bool = True,
+    watch: Callable[[int, int], None] | None = None,
 ) -> Summary:
     """Predict one raster with an open model into ``target``, and what ``options`` name beside it.
+
+    Args:
+        watch: gets the rows done and all rows after every band; what it raises ends the prediction, which a later one
+            into the same ``target`` goes on with.
 
     Raises:
         DataError: more of the raster than ``options.max_unlike`` is unlike what the model has seen; nothing is written.
@@ -270,6 +281,8 @@ def run_predictor(
                 for band in _predict_bands(predictor, sweep, kinds, resumed * BLOCK):
                     write(band)
                     advance(band.shape[1])
+                    if watch:
+                        watch(min(source.height, spool.finished * BLOCK), source.height)
             windows = sweep.count
         unlike = _unlike_share(spool, predictor.scheme, kinds)
         if unlike is not None and unlike > options.max_unlike:

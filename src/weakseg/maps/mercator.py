@@ -10,6 +10,7 @@ import numpy as np
 
 from weakseg.core.classes import IGNORE
 from weakseg.core.errors import DataError
+from weakseg.raster.pyramid import NoTileError as NoTileError
 from weakseg.raster.stream import Pixels, open_raster
 
 if TYPE_CHECKING:
@@ -21,10 +22,6 @@ MERCATOR: Final = "EPSG:3857"
 _HALF: Final = math.pi * 6_378_137  # m from the middle of the projection to its rim
 Bounds = tuple[float, float, float, float]
 """Left, bottom, right, top in metres of EPSG:3857."""
-
-
-class NoTileError(DataError):
-    """There is nothing to show at this place or zoom; HTTP's status 404."""
 
 
 def tile_bounds(zoom: int, column: int, row: int) -> Bounds:

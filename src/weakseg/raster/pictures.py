@@ -10,8 +10,8 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def encode_png(layer: Pixels) -> bytes:
-    """uint8 (H, W) or RGB (H, W, 3) -> a PNG with these very values."""
-    pixels = layer if layer.ndim == 2 else layer[..., ::-1]
+    """uint8 (H, W), RGB (H, W, 3) or RGB and alpha (H, W, 4) -> a PNG with these very values."""
+    pixels = layer if layer.ndim == 2 else layer[..., [2, 1, 0, 3][: layer.shape[2]]]
     return bytes(cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1])
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -25,14 +26,18 @@ from weakseg.core.errors import WeaksegError
 from weakseg.inference.encode import Kind
 from weakseg.maps.mercator import NoTileError, tile_bounds
 from weakseg.raster.pictures import encode_png
+from weakseg.raster.pyramid import NotReadyError
 from weakseg.raster.stream import open_raster
 from weakseg.serving.admission import Admission, App, Counted, Counters
-from weakseg.serving.demo import PAGE_POLICY, about_service, page_reply, read_page
+from weakseg.serving.demo import about_service, page_reply
+from weakseg.serving.page_routes import UPLOAD, add_page
+from weakseg.serving.rasters import Rasters
 from weakseg.serving.request_guard import RequestGuard
-from weakseg.serving.service import MapService, TooLargeError
+from weakseg.serving.service import Limits, MapService, TooLargeError
 from weakseg.serving.tiles import MapTiles, ModelTiles, coloured
+from weakseg.serving.work import RETRY, BusyError
 
-COSTLY: Final = ("/map", "/tiles")
+COSTLY: Final = ("/map", "/tiles", "/rasters")
 AT_WORK: Final = 8  # requests that cost something, at a time
 Format = Literal["tif", "png", "json"]
 _TYPES: Final[dict[str, Format]] = {"application/json": "json", "image/png": "png"}
@@ -43,6 +48,7 @@ def make_application(
     model: str,
     *,
     tiles: MapTiles | ModelTiles | None = None,
+    rasters: Rasters | None = None,
     at_work: int = AT_WORK,
     hosts: Sequence[str] = ("127.0.0.1", "localhost"),
 ) -> App:
@@ -52,18 +58,28 @@ def make_application(
         service: the network and its limits.
         model: its address, to be shown.
         tiles: what ``/tiles`` shows; 404 without it.
+        rasters: what the page opens, closed when the server ends; uploads alone without it.
         at_work: requests that may predict or wait for it at a time; more are 503.
         hosts: names by which it may be asked, ``*`` for any: a page elsewhere must not reach it through a browser.
     """
+    opened = rasters or Rasters(service)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(opened.close)
+
     # no page of documentation: it would load its script from elsewhere
-    application = FastAPI(title="weakseg", version=version("weakseg"), docs_url=None, redoc_url=None)
+    application = FastAPI(title="weakseg", version=version("weakseg"), docs_url=None, redoc_url=None, lifespan=lifespan)
     application.add_exception_handler(WeaksegError, _told)
     counters = Counters()
-    _add_page(application, service, model)
+    _add_about(application, service, model)
+    add_page(application, opened)
     _add_maps(application, service)
     _add_tiles(application, tiles)
     _add_state(application, model, counters)
-    guarded: App = RequestGuard(application, service.limits)
+    uploads = Limits(content=service.limits.upload)
+    guarded: App = RequestGuard(application, service.limits, others={UPLOAD: uploads})
     admitted = Admission(guarded, paths=COSTLY, limit=at_work, longest=service.limits.content)
     counted = Counted(admitted, counters, paths=(*COSTLY, "/healthz", "/metrics"))
     return TrustedHostMiddleware(counted, allowed_hosts=list(hosts))
@@ -71,16 +87,15 @@ def make_application(
 
 async def _told(_: Request, error: Exception) -> Response:
     """One sentence for what the sender can mend."""
+    if isinstance(error, BusyError | NotReadyError):
+        wait = RETRY if isinstance(error, BusyError) else 1
+        told = {"error_code": "TEMPORARILY_UNAVAILABLE", "message": str(error)}
+        return JSONResponse(told, 503, {"Retry-After": str(wait)})
     status = 413 if isinstance(error, TooLargeError) else 404 if isinstance(error, NoTileError) else 400
     return JSONResponse({"error_code": "BAD_REQUEST", "message": str(error)}, status)
 
 
-def _add_page(application: FastAPI, service: MapService, model: str) -> None:
-    @application.get("/", include_in_schema=False)
-    def page() -> Response:
-        headers = {"Content-Security-Policy": PAGE_POLICY, "X-Content-Type-Options": "nosniff"}
-        return Response(read_page(), media_type="text/html", headers=headers)
-
+def _add_about(application: FastAPI, service: MapService, model: str) -> None:
     @application.get("/about", summary="The model, its classes and the limits")
     def about() -> dict[str, object]:
         return about_service(service, model)

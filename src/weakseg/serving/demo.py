@@ -15,7 +15,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from weakseg.core.errors import DataError, WeaksegError
-from weakseg.inference.encode import FULL
+from weakseg.inference.encode import FULL, LIMIT
 from weakseg.serving.local_server import LocalHandler, bind
 from weakseg.serving.service import Answer, MapService, TooLargeError, check_length, encode_jpeg, encode_png
 
@@ -59,6 +59,9 @@ def about_service(service: MapService, model: str) -> dict[str, Any]:
         "gsd": predictor.gsd,
         "max_pixels": service.limits.pixels,
         "max_bytes": service.limits.content,
+        "max_upload": service.limits.upload,
+        "applicable": predictor.applicable,
+        "limit": LIMIT,
         "full": FULL,
     }
 

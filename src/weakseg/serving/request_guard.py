@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final
@@ -31,16 +31,21 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 class RequestGuard:
-    """ASGI middleware: bodies over the limit are 413, those of unknown length 411, and every error is one sentence."""
+    """ASGI middleware: bodies over the limit are 413, those of unknown length 411, and every error is one sentence.
 
-    def __init__(self, app: App, limits: Limits) -> None:
-        self.app, self.limits = app, limits
+    Args:
+        others: paths with limits of their own.
+    """
+
+    def __init__(self, app: App, limits: Limits, *, others: Mapping[str, Limits] | None = None) -> None:
+        self.app, self.limits, self.others = app, limits, others or {}
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             await self.app(scope, receive, send)
             return
-        refused = _refusal(dict(scope["headers"]).get(b"content-length", b"").decode("latin-1"), self.limits)
+        limits = self.others.get(scope["path"], self.limits)
+        refused = _refusal(dict(scope["headers"]).get(b"content-length", b"").decode("latin-1"), limits)
         if refused is not None:
             await _answer(send, *refused)
             return
@@ -53,17 +58,19 @@ class _Shortened:
     def __init__(self, send: Send) -> None:
         self._send = send
         self._status: int | None = None
+        self._kept: list[tuple[bytes, bytes]] = []
         self._body = bytearray()
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start" and message["status"] >= 400:
             self._status = message["status"]
+            self._kept = [(name, value) for name, value in message.get("headers", ()) if name == b"retry-after"]
         elif self._status is None:
             await self._send(message)
         elif message["type"] == "http.response.body":
             self._body += message.get("body", b"")
             if not message.get("more_body", False):
-                await _answer(self._send, *shorten(self._status, bytes(self._body)))
+                await _answer(self._send, *shorten(self._status, bytes(self._body)), *self._kept)
 
 
 def shorten(status: int, body: bytes) -> tuple[int, str, str]:
@@ -92,9 +99,9 @@ def _refusal(length: str, limits: Limits) -> tuple[int, str, str] | None:
     return None
 
 
-async def _answer(send: Send, status: int, code: str, sentence: str) -> None:
+async def _answer(send: Send, status: int, code: str, sentence: str, *others: tuple[bytes, bytes]) -> None:
     body = json.dumps({"error_code": code, "message": sentence}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *others]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

@@ -28,6 +28,7 @@ from weakseg.raster.uploads import encode_pixels, open_upload
 
 MAX_PIXELS: Final = 1 << 24  # 4096 x 4096
 MAX_BYTES: Final = 1 << 26  # 64 MiB
+MAX_UPLOAD: Final = 1 << 31  # 2 GiB, of files that go to the disk and not to the memory
 _WITH_CONFIDENCE: Final = Options(confidence=Path("confidence"))  # only says that the layer is wanted
 
 
@@ -37,15 +38,20 @@ class TooLargeError(DataError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may ask for: px of all its images together, and bytes of its body."""
+    """What a request may ask for: px of its images together, bytes of its body, bytes of a file to open in the page."""
 
     pixels: int = MAX_PIXELS
     content: int = MAX_BYTES
+    upload: int = MAX_UPLOAD
 
 
 def limits_from_environment() -> Limits:
-    """WEAKSEG_MAX_PIXELS and WEAKSEG_MAX_BYTES, machine facts as the device is; 16.8 Mpx and 64 MiB without them."""
-    return Limits(_positive("WEAKSEG_MAX_PIXELS", MAX_PIXELS), _positive("WEAKSEG_MAX_BYTES", MAX_BYTES))
+    """WEAKSEG_MAX_PIXELS, _MAX_BYTES and _MAX_UPLOAD, machine facts as the device is; 16.8 Mpx, 64 MiB and 2 GiB."""
+    return Limits(
+        _positive("WEAKSEG_MAX_PIXELS", MAX_PIXELS),
+        _positive("WEAKSEG_MAX_BYTES", MAX_BYTES),
+        _positive("WEAKSEG_MAX_UPLOAD", MAX_UPLOAD),
+    )
 
 
 def _positive(name: str, otherwise: int) -> int:
