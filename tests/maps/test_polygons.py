@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 import warnings
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import geopandas
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
 import shapely
@@ -25,7 +28,7 @@ from weakseg.maps.ground import ground_areas
 from weakseg.maps.outlines import outline_block
 from weakseg.maps.patches import find_patches, open_map
 from weakseg.maps.polygons import PolygonOptions, write_polygons
-from weakseg.maps.vector_files import PolygonFile
+from weakseg.maps.vector_files import PolygonFile, only_layer
 
 ALL = PolygonOptions(tolerance=0, min_area=0)
 SCALE = 1 / 0.9996**2  # UTM on its central meridian: a square metre of the map is more on the ground
@@ -185,6 +188,25 @@ def test_every_format_holds_the_same(tmp_path: Path, suffix: str) -> None:
     back = frame.to_crs("EPSG:32632")
     np.testing.assert_array_equal(burnt(back.assign(geometry=back.buffer(-0.01)), values.shape), values)
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
+
+
+def test_a_geopackage_brings_its_colours(tmp_path: Path) -> None:
+    write_polygons(save(tmp_path / "m.tif", noise(40, 40)), tmp_path / "o.gpkg")
+    with sqlite3.connect(tmp_path / "o.gpkg") as database:
+        ((layer, column, text, default),) = database.execute(
+            "SELECT f_table_name, f_geometry_column, styleQML, useAsDefault FROM layer_styles"
+        )
+    assert (layer, column, default) == ("classes", "geom", 1)
+    renderer = ET.fromstring(text).find("renderer-v2")
+    assert renderer is not None
+    assert renderer.get("attr") == "name"
+    symbols = {one.get("name"): one.find("layer/Option/Option[@name='color']") for one in renderer.iter("symbol")}
+    found = {one.get("value"): symbols[one.get("symbol")].get("value") for one in renderer.iter("category")}  # type: ignore[union-attr]
+    assert found == {
+        name: ",".join(map(str, (*colour, 255))) for name, colour in zip(CLASSES.names, CLASSES.colours, strict=True)
+    }
+    assert pyogrio.list_layers(tmp_path / "o.gpkg").tolist() == [["classes", "Polygon"], ["layer_styles", None]]
+    assert only_layer(tmp_path / "o.gpkg") == "classes"
 
 
 def test_a_map_without_data_gives_a_layer_without_rows(tmp_path: Path) -> None:

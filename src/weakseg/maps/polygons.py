@@ -78,7 +78,8 @@ def write_polygons(
         measure = "area_px" if reader.crs is None else "area_m2"
         columns = ("value", "name", measure, *(["confidence"] if confidence else []))
         table = _Table(scheme, reader.crs, columns, chosen.regular, pixel)
-        with polygon_file(target, columns, table.crs, table.frame([], np.zeros(0, int), np.zeros(0))) as file:
+        empty = table.frame([], np.zeros(0, int), np.zeros(0))
+        with polygon_file(target, columns, table.crs, empty, scheme=scheme) as file:
             patches, sides, starts = find_patches(reader, smallest=smallest, smallest_gap=smallest_gap)
             means = patches.sums / np.maximum(1, patches.counts) / _FULL
             means[patches.counts == 0] = np.nan

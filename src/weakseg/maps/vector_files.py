@@ -14,8 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.core.files import atomic_path
+from weakseg.maps.polygon_style import add_style
+from weakseg.raster.formats import reason_of
 
 LAYER: Final = "classes"
 SUFFIXES: Final = (".gpkg", ".parquet", ".geoparquet", ".fgb", ".geojson", ".json")
@@ -57,11 +60,38 @@ def check_suffix(target: Path) -> None:
         )
 
 
+def only_layer(path: Path) -> str:
+    """The layer with places of a vector file; tables without, such as styles of QGIS, are none.
+
+    Raises:
+        DataError: it cannot be read, or has none or several.
+    """
+    import pyogrio
+
+    try:
+        layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    except (pyogrio.errors.DataSourceError, OSError) as error:
+        raise DataError(
+            f"{path}: cannot be read ({reason_of(error)})",
+            expected="a vector file that GDAL reads",
+            cure="check the path",
+        ) from error
+    if len(layers) != 1:
+        raise DataError(
+            f"{path}: layers {', '.join(layers) or 'without places'}",
+            expected="one layer",
+            cure="copy the one that is meant into a file of its own: ogr2ogr area.gpkg FILE LAYER",
+        )
+    return layers[0]
+
+
 @contextmanager
-def polygon_file(target: Path, columns: tuple[str, ...], crs: Any, empty: Any) -> Iterator[PolygonFile]:
+def polygon_file(
+    target: Path, columns: tuple[str, ...], crs: Any, empty: Any, *, scheme: ClassScheme
+) -> Iterator[PolygonFile]:
     """Write a vector file whole or not at all, in the format of its suffix; GeoJSON in WGS84, as RFC 7946 has it.
 
-    ``empty`` is a frame without rows, written where none was appended.
+    ``empty`` is a frame without rows, written where none was appended. A GeoPackage brings the colours of ``scheme``.
     """
     check_suffix(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -73,11 +103,12 @@ def polygon_file(target: Path, columns: tuple[str, ...], crs: Any, empty: Any) -
                 spool.path, driver="GPKG", layer=LAYER, engine="pyogrio", geometry_type="Polygon"
             )
         with atomic_path(target) as temporary:
-            _convert(spool.path, temporary, target.suffix.lower())
+            _convert(spool.path, temporary, target.suffix.lower(), scheme)
 
 
-def _convert(spool: Path, target: Path, suffix: str) -> None:
+def _convert(spool: Path, target: Path, suffix: str, scheme: ClassScheme) -> None:
     if suffix == ".gpkg":
+        add_style(spool, LAYER, scheme)
         spool.replace(target)
     elif suffix in (".parquet", ".geoparquet"):
         _to_parquet(spool, target)

@@ -14,6 +14,7 @@ import numpy as np
 from weakseg.core.classes import IGNORE
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.core.files import atomic_path
+from weakseg.maps.vector_files import only_layer
 from weakseg.raster.formats import reason_of, unwritable
 from weakseg.raster.stream import BLOCK, gdal_settings
 
@@ -144,19 +145,13 @@ def _read_area(area: Path, crs: CRS) -> list[Any]:
     import geopandas
     import pyogrio
 
+    layer = only_layer(area)
     try:
-        layers = pyogrio.list_layers(area)
-        frame = geopandas.read_file(area, layer=layers[0][0], engine="pyogrio")
+        frame = geopandas.read_file(area, layer=layer, engine="pyogrio")
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, OSError) as error:
         raise DataError(
             f"{area}: cannot be read ({reason_of(error)})", expected="a vector file of polygons", cure="check the path"
         ) from error
-    if len(layers) > 1:
-        raise DataError(
-            f"{area}: layers {', '.join(row[0] for row in layers)}",
-            expected="one layer",
-            cure="copy the one that is meant into a file of its own: ogr2ogr area.gpkg FILE LAYER",
-        )
     kinds = set(frame.geom_type.dropna()) if len(frame) else set()
     if not kinds or kinds - {"Polygon", "MultiPolygon"} or frame.crs is None:
         found = "no CRS" if kinds and frame.crs is None else ", ".join(sorted(kinds)) or "nothing"

@@ -20,6 +20,7 @@ from weakseg.evaluation.metrics import Confusion, to_json
 from weakseg.evaluation.reports import order_among, read_evaluation
 from weakseg.labels.projection import PIECE
 from weakseg.maps.legend import read_legend
+from weakseg.maps.vector_files import only_layer
 from weakseg.raster.zones import crs_of, value_areas
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def read_zones(path: Path, map_file: Path, column: str | None) -> tuple[list[Any
     from pyogrio.errors import DataSourceError
 
     try:
-        frame = geopandas.read_file(path)
+        frame = geopandas.read_file(path, layer=only_layer(path))
     except (DataSourceError, OSError) as error:
         raise DataError(f"{path}: {error}", expected="a vector file that GDAL reads", cure="check the path") from error
     if frame.crs is None:
