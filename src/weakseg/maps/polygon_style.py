@@ -1,7 +1,7 @@
 """Names and colours of classes in a GeoPackage of polygons, where QGIS looks for them: the table ``layer_styles``.
 
-A ``.qml`` beside the file would take the name of the map's own. GDAL lists the table as a second layer, as it does where QGIS
-itself has put a style into a GeoPackage; the layer of the polygons comes first.
+A ``.qml`` beside the file would take the name of the map's own. GDAL lists the table as a second layer, as it does
+where QGIS itself has put a style into a GeoPackage; the layer of the polygons comes first.
 """
 
 from __future__ import annotations
