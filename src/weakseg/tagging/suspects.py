@@ -226,4 +226,7 @@ def _framed(pictures: CropPictures, crop: Crop) -> Picture:
     top, left = factor * (row - frame[0]), factor * (column - frame[1])
     corner = (left + factor * width - 1, top + factor * height - 1)
     thick = max(1, max(image.shape[:2]) // _SIDE)
-    return np.asarray(cv2.rectangle(np.ascontiguousarray(image), (left, top), corner, _FRAME, thick), np.uint8)
+    drawn = cv2.rectangle(np.ascontiguousarray(image), (left, top), corner, _FRAME, thick)
+    side = max(drawn.shape[:2])  # panels of one width: captions have room
+    below, right = side - drawn.shape[0], side - drawn.shape[1]
+    return np.asarray(np.pad(drawn, ((0, below), (0, right), (0, 0)), constant_values=255), np.uint8)
