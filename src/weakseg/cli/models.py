@@ -82,7 +82,13 @@ def predict(
     polygons: Annotated[
         Path | None, typer.Option(help="Also write .gpkg, .parquet, .fgb or .geojson, for a single map.")
     ] = None,
-    bands: Annotated[str | None, typer.Option(help="Three bands to read, from 1, e.g. 4,1,2.")] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Bands to read: 4,1,2, or of models that know names nir=4,red=1,green=2.")
+    ] = None,
+    heights: Annotated[
+        Path | None, typer.Option(help="Heights beside the raster, for a model that wants them; or a folder of them.")
+    ] = None,
+    terrain: Annotated[Path | None, typer.Option(help="Terrain models to take off them.")] = None,
     stretch: Annotated[str | None, typer.Option(help="LOW,HIGH become 0 and 255: for 16 bits or floats.")] = None,
     gsd: Annotated[
         str, typer.Option(help="At another ground sampling distance: auto | resample | refuse | ignore")
@@ -109,6 +115,8 @@ def predict(
     from weakseg.inference.scene import DIHEDRAL, PLAIN
     from weakseg.maps.deliver import Delivery, deliver_map
     from weakseg.maps.scenes import cut_scenes
+    from weakseg.raster.band_names import parse_choice
+    from weakseg.raster.heights import HeightFiles
     from weakseg.registry.addresses import find_model
     from weakseg.training.machine import machine_from_environment
 
@@ -122,7 +130,8 @@ def predict(
         window, overlap, batch, probabilities, confidence, resume, entropy, margin, applicability, max_unlike
     )
     views = DIHEDRAL if all_views else PLAIN
-    chosen = whole_numbers(bands) or None
+    if terrain and not heights:
+        raise ParamsError("--terrain alone", expected="--heights, which it is taken off", cure="name them too")
     low_high = decimals(stretch)
     if stretch is not None and len(low_high) != 2:
         raise ParamsError(f"--stretch {stretch}", expected="two numbers", cure="write for instance 0,2047")
@@ -131,7 +140,8 @@ def predict(
     shared: dict[str, Any] = {
         "views": views,
         "scales": decimals(scales),
-        "bands": chosen,
+        "bands": parse_choice(bands),
+        "heights": HeightFiles(heights, terrain) if heights else None,
         "stretch": (low_high[0], low_high[1]) if low_high else None,
         "gsd": gsd,
         "skip_unread": skip_unread,
@@ -242,7 +252,7 @@ def demo(
     context: typer.Context,
     model: ModelAddress = "models:/weakseg@champion",
     port: Annotated[int, typer.Option(help="Of 127.0.0.1; 0 takes a free one.")] = 8008,
-    bands: Annotated[str | None, typer.Option(help="Three bands to read, from 1, e.g. 4,1,2.")] = None,
+    bands: Annotated[str | None, typer.Option(help="Bands to read, from 1, e.g. 4,1,2.")] = None,
     stretch: Annotated[str | None, typer.Option(help="LOW,HIGH become 0 and 255: for 16 bits or floats.")] = None,
 ) -> None:
     """Show a local page to drop an image on and see its map; nothing is stored, nothing leaves this machine."""
@@ -273,7 +283,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; there is no login.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8009,
     at_work: Annotated[int, typer.Option(help="Requests at a time; more are told to come again (503).")] = 8,
-    bands: Annotated[str | None, typer.Option(help="Three bands of the raster for tiles, from 1, e.g. 4,1,2.")] = None,
+    bands: Annotated[str | None, typer.Option(help="Bands of the raster for tiles, from 1, e.g. 4,1,2.")] = None,
 ) -> None:
     """Serve maps over HTTP: the page, /map, /tiles/{z}/{x}/{y}.png, /healthz, /metrics, /openapi.json."""
     import uvicorn

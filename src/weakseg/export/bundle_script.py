@@ -93,14 +93,25 @@ def blend_weights(height: int, width: int) -> np.ndarray:
 
 
 class Raster:
-    """The three bands of an open raster and where they hold data; of a palette, the bands of its colours."""
+    """The bands of an open raster and where they hold data; of a palette, the bands of its colours.
 
-    def __init__(self, file: Any, bands: list[int], stretch: list[float]) -> None:
-        self.file, self.bands, self.stretch = file, bands, stretch
+    ``wanted`` are the model's bands as preprocessing.json has them, [] for three of 8 bits; 0 among ``bands`` is one
+    that the raster lacks.
+    """
+
+    def __init__(self, file: Any, bands: list[int], stretch: list[float], wanted: list[dict[str, Any]]) -> None:
+        self.file, self.bands, self.stretch, self.wanted = file, bands, stretch, wanted
         self.palette = palette_of(file)
+        colours = [
+            number for number, band in zip(bands, wanted, strict=False) if number and "colour" in band["augment"]
+        ]
+        self.marked = colours or [number for number in bands if number]
 
     def pixels(self, place: Places) -> np.ndarray:
-        """float32 (rows, columns, 3), 0 to 255."""
+        """float32 (rows, columns, 3), 0 to 255; of other bands (rows, columns, K), holes filled with the mean."""
+        if self.wanted:
+            layers = [self._layer(number, band, place) for number, band in zip(self.bands, self.wanted, strict=True)]
+            return np.stack(layers, axis=-1)
         if self.palette is None:
             values = np.asarray(np.moveaxis(self._read(self.bands, place), 0, -1), np.float32)
         else:
@@ -116,10 +127,28 @@ class Raster:
         if self.palette is not None:
             kept = self.file.read_masks(1, window=_box(place)) != 0
             return np.asarray(kept & (self._entries(place)[..., 3] != 0))
-        found = np.asarray((self.file.read_masks(self.bands, window=_box(place)) != 0).any(axis=0))
-        if any(self.file.dtypes[band - 1].startswith("float") for band in self.bands):
-            found &= np.isfinite(self._read(self.bands, place)).all(axis=0)
+        found = np.asarray((self.file.read_masks(self.marked, window=_box(place)) != 0).any(axis=0))
+        if any(self.file.dtypes[band - 1].startswith("float") for band in self.marked):
+            found &= np.isfinite(self._read(self.marked, place)).all(axis=0)
         return found
+
+    def round(self, image: np.ndarray) -> np.ndarray:
+        """Mixed pixels as the raster could have had them."""
+        if not self.wanted:
+            return np.asarray(np.clip(np.rint(image), 0, 255))
+        return image if self._floats() else np.asarray(np.rint(image))
+
+    def _floats(self) -> bool:
+        return len({band["dtype"] for band in self.wanted}) > 1 or self.wanted[0]["dtype"] == "float32"
+
+    def _layer(self, number: int, band: dict[str, Any], place: Places) -> np.ndarray:
+        mean = band["statistics"]["mean"]
+        mean = mean if self._floats() else round(mean)
+        if not number:
+            return np.full((place[1] - place[0], place[3] - place[2]), mean, np.float32)
+        values = np.asarray(self._read(number, place), np.float32)
+        holes = np.isnan(values) if band["nodata"] is None else np.isnan(values) | (values == band["nodata"])
+        return np.where(holes, np.float32(mean), values)
 
     def _read(self, bands: int | list[int], place: Places) -> np.ndarray:
         return np.asarray(self.file.read(bands, window=_box(place)))
@@ -193,7 +222,7 @@ def predict(
             place = (*to_rows.needs(start, start + high), *to_columns.needs(left, left + wide))
             if raster.valid(place).any():
                 image = to_rows.apply(raster.pixels(place), 0, start, start + high)
-                group.append((left, np.clip(np.rint(to_columns.apply(image, 1, left, left + wide)), 0, 255)))
+                group.append((left, raster.round(to_columns.apply(image, 1, left, left + wide))))
             if group and (len(group) == batch or left == lefts[-1]):
                 for maps, (at, _) in zip(network([image for _, image in group]), group, strict=True):
                     place_in = sums[:, start - low : start - low + high, at : at + wide]
@@ -267,11 +296,27 @@ def choose_scale(file: Any, policy: str) -> float:
     return float(scale * here / trained)
 
 
-def check_raster(file: Any, bands: list[int], stretch: list[float]) -> list[int]:
-    """The three bands to read."""
+def check_bands(file: Any, bands: list[int], wanted: list[dict[str, Any]]) -> list[int]:
+    """The bands to read of other models than of three bands of 8 bits, 0 for one that the raster lacks."""
+    names = [band["name"] for band in wanted]
+    chosen = bands or (list(range(1, len(wanted) + 1)) if file.count == len(wanted) else [])
+    if len(chosen) != len(wanted) or not 0 <= min(chosen) <= max(chosen) <= file.count:
+        sys.exit(f"{file.name} has {file.count} band(s): --bands takes the numbers of {', '.join(names)}, 0 for none")
+    for number, band in zip(chosen, wanted, strict=True):
+        if not number and "drop" not in band["augment"]:
+            sys.exit(f"{file.name} has no {band['name']}, without which the model has not been trained")
+        if number and file.dtypes[number - 1] != band["dtype"]:
+            sys.exit(f"{file.name}, band {number} ({band['name']}) is {file.dtypes[number - 1]}, not {band['dtype']}")
+    return chosen
+
+
+def check_raster(file: Any, bands: list[int], stretch: list[float], wanted: list[dict[str, Any]]) -> list[int]:
+    """The bands to read: three, or those of ``check_bands``."""
     chosen = bands or [1, 2, 3]
     if (turn := file.tags().get("EXIF_Orientation", "1")) not in ("0", "1"):  # GDAL tells that of JPEGs
         sys.exit(f"{file.name} is to be turned (EXIF orientation {turn}): turn it first (magick IN -auto-orient OUT)")
+    if wanted:
+        return check_bands(file, bands, wanted)
     if palette_of(file) is not None:
         if sorted(chosen) != [1, 2, 3]:
             sys.exit(f"{file.name} is a palette raster: --bands takes its red, green and blue, 1, 2 and 3 in any order")
@@ -284,6 +329,13 @@ def check_raster(file: Any, bands: list[int], stretch: list[float]) -> list[int]
     if stretch and not (len(stretch) == 2 and stretch[0] < stretch[1]):
         sys.exit("--stretch takes two rising numbers, for instance --stretch 0,2047")
     return chosen
+
+
+def wanted_bands() -> list[dict[str, Any]]:
+    """The model's bands, [] for three of 8 bits."""
+    bands = json.loads((HERE / "preprocessing.json").read_text()).get("bands", {}).get("bands", [])
+    plain = len(bands) == 3 and all(band["dtype"] == "uint8" and "colour" in band["augment"] for band in bands)
+    return [] if plain else list(bands)
 
 
 def layout_of(file: Any) -> dict[str, Any]:
@@ -336,7 +388,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", metavar="IN")
     parser.add_argument("target", metavar="OUT", type=Path)
-    parser.add_argument("--bands", type=numbers, default=[], help="three, in the order of the training images, from 1")
+    parser.add_argument("--bands", type=numbers, default=[], help="numbers from 1, in the order of the training images")
     parser.add_argument("--stretch", type=numbers, default=[], help="values of black and white, for 16 bits or floats")
     policies = ("auto", "resample", "refuse", "ignore")
     parser.add_argument("--gsd", choices=policies, default="auto", help="at another ground sampling distance")
@@ -355,7 +407,9 @@ def main() -> None:
     ):
         if options.target.resolve() == Path(options.source).resolve() or options.target.suffix not in (".tif", ".tiff"):
             sys.exit(f"{options.target}: OUT is a name that ends in .tif, and not IN")
-        raster = Raster(file, check_raster(file, [int(b) for b in options.bands], options.stretch), options.stretch)
+        wanted = wanted_bands()
+        chosen = check_raster(file, [int(b) for b in options.bands], options.stretch, wanted)
+        raster = Raster(file, chosen, options.stretch, wanted)
         cut = {name: getattr(options, name) for name in ("window", "overlap", "batch")}
         scale = choose_scale(file, options.gsd)
         found = predict(raster, open_network(options.threads), len(table["classes"]), scale=scale, **cut)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from weakseg.core.bands import parse_bands
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import DataError, ParamsError, WeightsError
 from weakseg.core.files import atomic_path
@@ -29,7 +30,7 @@ from weakseg.training.checkpoints import scheme_of
 Written = TypeVar("Written")
 
 PARITY: Final = 1e-4  # largest difference of a probability that counts as the same network
-_CHECKED: Final = ((1, 3, 64, 64), (3, 3, 33, 129), (1, 3, 5, 7))
+_CHECKED: Final = ((1, 64, 64), (3, 33, 129), (1, 5, 7))
 _REQUIREMENTS: Final = "numpy>=2.2\nonnxruntime>=1.22\nrasterio>=1.4.3\n"
 
 
@@ -59,7 +60,7 @@ def export_torchscript(model_file: Path, target: Path, *, applicability: bool = 
     network, scheme, content = open_network(model_file, applicability)
     extra = {SETTINGS: settings_text(scheme, content)}
     with atomic_path(target) as temporary, quiet(), torch.no_grad():
-        traced = torch.jit.trace(network, torch.zeros(TRACED), check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(network, network.zeros(*TRACED), check_trace=False)  # type: ignore[no-untyped-call]
         traced.save(str(temporary), _extra_files=extra)
         return check_parity(target, network, torch.jit.load(str(temporary)))  # type: ignore[no-untyped-call]
 
@@ -100,8 +101,8 @@ def open_network(model_file: Path, applicability: bool = False) -> tuple[ExportN
     from weakseg.training.segmenter import load_segmenter
 
     model, content = load_segmenter(model_file)
-    stored = model.preprocessing.numbers()
-    settings = {**stored, "scale": content["scale"], "gsd": content.get("gsd")}
+    settings: dict[str, Any] = {**model.preprocessing.numbers(), "scale": content["scale"], "gsd": content.get("gsd")}
+    settings |= {"bands": content["bands"]} if "bands" in content else {}
     settings |= {"temperatures": content.get("temperatures"), "applicable": applicability}
     known = read_applicability(content.get("applicability")) if applicability else None
     if applicability and known is None:
@@ -115,11 +116,11 @@ def open_network(model_file: Path, applicability: bool = False) -> tuple[ExportN
 
 def check_parity(
     target: Path,
-    network: nn.Module,
+    network: ExportNet,
     exported: Callable[[Tensor], Tensor | Sequence[Tensor]],
-    shapes: Sequence[tuple[int, int, int, int]] = _CHECKED,
+    shapes: Sequence[tuple[int, int, int]] = _CHECKED,
 ) -> float:
-    """The largest difference between the outputs of a network and of its export, on random images of some shapes.
+    """The largest difference between the outputs of a network and of its export, on random images of some sizes.
 
     Raises:
         WeightsError: it is above 1e-4, or the shapes differ; ``target`` is for the error.
@@ -127,8 +128,8 @@ def check_parity(
     generator = torch.Generator().manual_seed(0)
     worst = 0.0
     with torch.no_grad():
-        for shape in shapes:
-            images = torch.randn(shape, generator=generator)
+        for count, *size in shapes:
+            images = torch.randn((count, network.channels, *size), generator=generator)
             for expected, found in zip(_outputs(network(images)), _outputs(exported(images)), strict=True):
                 if found.shape != expected.shape:
                     return _differs(target, float("inf"))
@@ -187,9 +188,7 @@ Python 3.11 or newer.
     env/bin/pip install -r requirements.txt
     env/bin/python predict.py IN.tif OUT.tif
 
-IN is any raster that rasterio opens, with the three bands of the training images in their order; where it has more,
-name three: `--bands 4,1,2`. Other than 8 bits per band: `--stretch LOW,HIGH`, the values of black and white, chosen as
-for the training images. OUT is a GeoTIFF of class indices on the grid of IN (CRS, transform, control points), tiled and
+{_input_words(settings)} OUT is a GeoTIFF of class indices on the grid of IN (CRS, transform, control points), tiled and
 compressed, with a colour table and class names; 255 is no data, and is there wherever IN has none.
 
 Ground sampling distance of the training rasters: {known}. `--gsd` says what to do with a raster at another one:
@@ -205,9 +204,24 @@ or with a damaged IN, it ends with one sentence, exit code 1 and no OUT.
 |---|---|---|
 {rows}
 
-`model.onnx` takes `image`, float32 (batch, 3, height, width) of any size, {_formula(settings)},
+`model.onnx` takes `image`, float32 (batch, {len(settings["mean"])}, height, width) of any size, {_formula(settings)},
 and gives `probabilities`, float32 (batch, {len(scheme)}, height, width).
 """
+
+
+def _input_words(settings: dict[str, Any]) -> str:
+    if "bands" not in settings or parse_bands(settings["bands"], "the model file").plain:
+        return (
+            "IN is any raster that rasterio opens, with the three bands of the training images in their order; where "
+            "it has more,\nname three: `--bands 4,1,2`. Other than 8 bits per band: `--stretch LOW,HIGH`, the values "
+            "of black and white, chosen as\nfor the training images."
+        )
+    bands = parse_bands(settings["bands"], "the model file")
+    wanted = ", ".join(f"{band.name} ({band.dtype})" for band in bands.members)
+    lacking = ", ".join(band.name for band in bands.members if band.drop)
+    may = f" 0 stands for a band that IN lacks, which {lacking} may be." if lacking else ""
+    return f"""IN is any raster that rasterio opens, with the bands of the training images in their order:
+{wanted}. In another order: their {len(bands)} numbers from 1, `--bands 4,1,2,...`.{may}"""
 
 
 def _formula(settings: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import torch
 
+from weakseg.core.bands import parse_bands
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import ParamsError
 from weakseg.core.files import atomic_path
@@ -34,11 +35,17 @@ def export_deepness(model_file: Path, target: Path, *, side: int = SIDE) -> floa
     except ImportError as error:
         raise ParamsError("no onnxruntime", expected="the extra export", cure="install weakseg[export]") from error
     network, scheme, content = open_network(model_file)
+    if "bands" in content and not parse_bands(content["bands"], "the model file").plain:
+        raise ParamsError(
+            f"a model of {network.channels} bands, not three of 8 bits",
+            expected="pictures, which Deepness gives a model",
+            cure="export --to onnx",
+        )
     with atomic_path(target) as temporary:
         with quiet():
             torch.onnx.export(
                 network,
-                (torch.zeros(1, 3, side, side),),
+                (network.zeros(1, side, side),),
                 temporary,
                 dynamo=False,
                 opset_version=OPSET,
@@ -48,7 +55,7 @@ def export_deepness(model_file: Path, target: Path, *, side: int = SIDE) -> floa
         settings = settings_text(scheme, content | {"side": side})
         add_properties(temporary, {SETTINGS: settings} | deepness_metadata(scheme, content, side))
         session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
-        return check_parity(target, network, run_session(session), [(1, 3, side, side)])
+        return check_parity(target, network, run_session(session), [(1, side, side)])
 
 
 def deepness_metadata(scheme: ClassScheme, settings: dict[str, Any], side: int) -> dict[str, str]:
@@ -87,9 +94,9 @@ def export_pt2(model_file: Path, target: Path, *, side: int = SIDE) -> float:
         raise ParamsError(f"{target}", expected="a name that ends in .pt2", cure="rename it")
     network, scheme, content = open_network(model_file)
     batch = torch.export.Dim("batch", min=1, max=1024)
-    example = torch.zeros(2, 3, side, side)
+    example = network.zeros(2, side, side)
     with atomic_path(target) as temporary, quiet(), torch.no_grad():
         program = torch.export.export(network, (example,), dynamic_shapes={"image": {0: batch}}, strict=False)
         torch.export.save(program, temporary, extra_files={SETTINGS: settings_text(scheme, content | {"side": side})})
         loaded = torch.export.load(temporary).module()
-        return check_parity(target, network, loaded, [(1, 3, side, side), (3, 3, side, side)])
+        return check_parity(target, network, loaded, [(1, side, side), (3, side, side)])

@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
+from weakseg.core.bands import PLAIN, Bands, parse_bands
 from weakseg.core.errors import ParamsError
 from weakseg.export.files import open_network
 from weakseg.maps.stac import CLASSIFICATION, class_objects, new_item, save_item
 from weakseg.networks.portable import ExportNet
 
 MLM: Final = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
-_BANDS: Final = ("band_1", "band_2", "band_3")
 _FORMATS: Final = {  # framework, kind of file, media type
     "onnx": ("ONNX", "onnx", "application/octet-stream; framework=onnx"),
     "deepness": ("ONNX", "onnx", "application/octet-stream; framework=onnx"),
@@ -53,9 +53,13 @@ def write_model_item(model_file: Path, target: Path, kind: str, *, side: int | N
         "title": f"{artifact} model",
         "roles": ["mlm:model"],
         "mlm:artifact_type": artifact,
-        "bands": [{"name": name} for name in _BANDS],
+        "bands": [{"name": name} for name in _bands(settings).names],
     }
     return save_item(item, target.with_name(f"{target.name}.stac.json"))  # q.onnx and q.pt2 may lie side by side
+
+
+def _bands(settings: dict[str, Any]) -> Bands:
+    return parse_bands(settings["bands"], "the model file") if "bands" in settings else PLAIN
 
 
 def _count(network: ExportNet) -> int:
@@ -68,18 +72,20 @@ def _input(settings: dict[str, Any], side: int | None) -> dict[str, Any]:
         {"type": "z-score", "mean": 255 * mean, "stddev": 255 * std}
         for mean, std in zip(settings["mean"], settings["std"], strict=True)
     ]
+    bands = _bands(settings)
+    kinds = "8 bits per band" if bands.plain else ", ".join(f"{band.name} {band.dtype}" for band in bands.members)
     seen = f" at {settings['gsd'] / settings['scale']:.4g} m per px" if settings["gsd"] else ""
     return {
         "name": "image",
-        "bands": list(_BANDS),
+        "bands": list(_bands(settings).names),
         "input": {
-            "shape": [-1, 3, side or -1, side or -1],
+            "shape": [-1, len(settings["mean"]), side or -1, side or -1],
             "dim_order": ["batch", "channel", "height", "width"],
             "data_type": "float32",
         },
         "value_scaling": scaled,
         "resize_type": None,
-        "description": f"8 bits per band, in the order of the training images{seen}, scaled as value_scaling says",
+        "description": f"{kinds}, in the order of the training images{seen}, scaled as value_scaling says",
     }
 
 

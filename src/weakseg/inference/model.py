@@ -19,6 +19,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from weakseg.core.bands import PLAIN, Bands, parse_bands
 from weakseg.core.classes import ClassScheme, parse_classes
 from weakseg.core.errors import ParamsError, WeightsError
 from weakseg.data.crops.augment import Preprocessing, normalise
@@ -36,13 +37,14 @@ class Predictor:
     """A model ready to run.
 
     Attributes:
-        forward: uint8 images (B, 3, h, w) on the machine's device -> probabilities (B, C, h, w) float32.
+        forward: images (B, K, h, w) on the machine's device -> probabilities (B, C, h, w) float32; uint8 of 3 bands.
         scale: resampling of the training rasters; 0.5 halves the side.
         gsd: metres per px of the training rasters before that, None where it is unknown.
         digest: of the model file and of how it is run; a map is only ever continued by the same.
         temperatures: per class, of calibrated probabilities; () where the model has none.
         with_index: as ``forward``, and as a last layer the dissimilarity index over its limit
             (``networks.applicability``): (B, C + 1, h, w). None where the model does not know what it was trained on.
+        bands: of the images.
     """
 
     forward: Callable[[Tensor], Tensor]
@@ -53,6 +55,7 @@ class Predictor:
     digest: str
     temperatures: tuple[float, ...] = ()
     with_index: Callable[[Tensor], Tensor] | None = None
+    bands: Bands = PLAIN
 
     @property
     def applicable(self) -> bool:
@@ -127,6 +130,7 @@ def _load_checkpoint(model_file: Path, average: Average, machine: Machine, diges
         digest,
         tuple(content.get("temperatures") or ()),
         None if known is None else partial(forward, index=True),
+        preprocessing.bands,
     )
 
 
@@ -192,7 +196,8 @@ def _exported(
     digest: str,
 ) -> Predictor:
     """A predictor of a network that takes normalised images and gives probabilities and, if asked for, the index."""
-    preprocessing = Preprocessing(tuple(settings["mean"]), tuple(settings["std"]))
+    bands = parse_bands(settings["bands"], "the model file") if "bands" in settings else PLAIN
+    preprocessing = Preprocessing(tuple(settings["mean"]), tuple(settings["std"]), bands)
 
     def forward(images: Tensor, *, index: bool = False) -> Tensor:
         with torch.inference_mode():
@@ -202,7 +207,7 @@ def _exported(
     scheme, scale = parse_classes(table, "the model file"), float(settings["scale"])
     temperatures = tuple(settings.get("temperatures") or ())
     with_index = partial(forward, index=True) if settings.get("applicable") else None
-    return Predictor(forward, scheme, scale, settings["gsd"], device, digest, temperatures, with_index)
+    return Predictor(forward, scheme, scale, settings["gsd"], device, digest, temperatures, with_index, bands)
 
 
 def _open_session(path: Path, machine: Machine) -> Any:

@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from weakseg.inference.sweep import Part, WindowSweep, prefetch, resize_to_network
+from weakseg.inference.sweep import Part, WindowSweep, prefetch, resize_to_network, to_dtype
 from weakseg.raster.mosaic import Mosaic, MosaicReader
 from weakseg.raster.stream import Pixels, open_reader
 
 _FADE: Final = 4  # a scene fades over this part of a window's side
 Layer = tuple[Pixels, npt.NDArray[np.float32]]
-"""What a window shows with one scene on top, uint8 (h, w, 3), and how much that scene says, float32 (h, w)."""
+"""What a window shows with one scene on top, (h, w, K), and how much that scene says, float32 (h, w)."""
 
 
 class MosaicSweep(WindowSweep):
@@ -58,7 +58,7 @@ class MosaicSweep(WindowSweep):
         for index, share in shares.items():
             image = resize_to_network(reader.pixels(place, top=None if alone else index), self.grid, window)
             part = resize_to_network(share[..., None], self.grid, window)[..., 0]
-            found.append((np.asarray(np.clip(np.rint(image), 0, 255), np.uint8), np.asarray(part, np.float32)))
+            found.append((to_dtype(image, self.source.wanted.dtype), np.asarray(part, np.float32)))
         return found
 
     def _blend(self, layers: Sequence[Layer]) -> torch.Tensor:

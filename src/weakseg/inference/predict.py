@@ -28,7 +28,9 @@ from weakseg.inference.mosaic import MosaicSweep
 from weakseg.inference.options import GsdPolicy, Options, check_options, choose_scale
 from weakseg.inference.scene import ONE_SCALE, PLAIN, View
 from weakseg.inference.sweep import Grid, WindowSweep, plan_grid
+from weakseg.raster.band_names import BandChoice
 from weakseg.raster.bands import Spool, remove_leftovers
+from weakseg.raster.heights import HeightFiles, find_heights
 from weakseg.raster.listing import list_sources
 from weakseg.raster.mosaic import Mosaic, plan_mosaic
 from weakseg.raster.stream import BLOCK, Pixels, Source, inspect_source, open_reader, raster_tags
@@ -59,6 +61,7 @@ class Summary:
 
 
 Probabilities = npt.NDArray[np.float32]
+Chosen = Sequence[int] | BandChoice | None
 
 
 @overload
@@ -72,7 +75,7 @@ def predict(
     overlap: float = ...,
     batch: int = ...,
     gsd: GsdPolicy = ...,
-    bands: Sequence[int] | None = None,
+    bands: Chosen = None,
     stretch: tuple[float, float] | None = None,
 ) -> Pixels: ...
 
@@ -88,7 +91,7 @@ def predict(
     overlap: float = ...,
     batch: int = ...,
     gsd: GsdPolicy = ...,
-    bands: Sequence[int] | None = None,
+    bands: Chosen = None,
     stretch: tuple[float, float] | None = None,
 ) -> tuple[Pixels, Probabilities]: ...
 
@@ -104,7 +107,7 @@ def predict(
     overlap: float = ...,
     batch: int = ...,
     gsd: GsdPolicy = ...,
-    bands: Sequence[int] | None = None,
+    bands: Chosen = None,
     stretch: tuple[float, float] | None = None,
 ) -> Path: ...
 
@@ -119,21 +122,22 @@ def predict(
     overlap: float = 0.25,
     batch: int = 4,
     gsd: GsdPolicy = "auto",
-    bands: Sequence[int] | None = None,
+    bands: Chosen = None,
     stretch: tuple[float, float] | None = None,
 ) -> Pixels | tuple[Pixels, Probabilities] | Path:
     """The class map of an image, as ``weakseg predict`` makes it.
 
     Args:
         model: what :func:`weakseg.open_model` returned.
-        image: a raster file, or an array (H, W, bands) uint8.
+        image: a raster file, or an array (H, W, bands) uint8; of a model of other bands in their dtype.
         output: write a GeoTIFF there, window by window: the way for scenes that do not fit into memory. Files only.
         probabilities: True returns them beside the map; with an ``output`` the file to write them to.
         window: side of the windows, px of the network's grid; ``overlap`` is a share of it, in [0, 1).
         batch: windows per forward pass.
         gsd: at another ground sampling distance than the training's: ``auto`` resamples where both are known,
             ``resample`` and ``refuse`` raise where one is not, ``ignore`` takes the image as it is.
-        bands: three bands from 1, needed where the image has not exactly 3.
+        bands: of a model of three bands of 8 bits: three bands from 1, needed where the image has not exactly 3. Of
+            others: as many numbers, or a ``BandChoice`` with names.
         stretch: two values that become 0 and 255, needed where a file has not 8 bits.
 
     Returns:
@@ -150,12 +154,17 @@ def predict(
     if isinstance(image, np.ndarray):
         if output is not None:
             raise ParamsError("an array with an output", expected="a raster file", cure="write the returned map")
-        with open_upload(encode_pixels(image, "image"), "image", tuple(bands) if bands else None) as source:
+        content = encode_pixels(image, "image", model.bands)
+        with open_upload(content, "image", _chosen(bands), wanted=model.bands) as source:
             return _in_memory(predict_layers(model, source, options, gsd=gsd))
-    source = inspect_source(Path(image), bands, stretch)
+    source = inspect_source(Path(image), bands, stretch, model.bands)
     if output is None:
         return _in_memory(predict_layers(model, source, options, gsd=gsd))
     return run_predictor(model, source, Path(output), options, gsd=gsd).target
+
+
+def _chosen(bands: Chosen) -> BandChoice | None:
+    return bands if isinstance(bands, BandChoice) else BandChoice(tuple(bands)) if bands else None
 
 
 def _beside(output: Path | str | None, probabilities: bool | Path | str) -> Path | None:
@@ -187,8 +196,9 @@ def predict_rasters(
     *,
     views: Sequence[View] = PLAIN,
     scales: Sequence[float] = ONE_SCALE,
-    bands: Sequence[int] | None = None,
+    bands: Chosen = None,
     stretch: tuple[float, float] | None = None,
+    heights: HeightFiles | None = None,
     gsd: GsdPolicy = "auto",
     skip_unread: bool = False,
     machine: Machine,
@@ -198,12 +208,16 @@ def predict_rasters(
 
     All rasters are checked before the first is predicted. In a folder, ``options.probabilities`` and ``confidence`` are
     folders too, and maps that are already there from the same model and options are left alone. Files of a folder that
-    are no rasters by their suffix are refused unless ``skip_unread``. Under torchrun the processes share the rasters;
-    each returns all summaries.
+    are no rasters by their suffix are refused unless ``skip_unread``. ``heights`` are rasters for all of
+    them, or folders with one of the name of each. Under torchrun the processes share the rasters; each returns all
+    summaries.
     """
     listed = list_sources(where, skip_unread=skip_unread, outputs=options.outputs(target))
-    sources = [inspect_source(path, bands, stretch) for path in listed]
     predictor = load_predictor(model_file, views, machine, scales=scales)
+    beside = [find_heights(heights, path, alone=len(listed) == 1) for path in listed]
+    sources = [
+        inspect_source(path, bands, stretch, predictor.bands, files) for path, files in zip(listed, beside, strict=True)
+    ]
     single = len(sources) == 1 and Path(where) == sources[0].path
     done = []
     for source in machine.shard(sources):
@@ -219,8 +233,9 @@ def predict_mosaic(
     *,
     views: Sequence[View] = PLAIN,
     scales: Sequence[float] = ONE_SCALE,
-    bands: Sequence[int] | None = None,
+    bands: Chosen = None,
     stretch: tuple[float, float] | None = None,
+    heights: HeightFiles | None = None,
     gsd: GsdPolicy = "auto",
     skip_unread: bool = False,
     machine: Machine,
@@ -236,8 +251,12 @@ def predict_mosaic(
     taken = {path.resolve() for path in listed} & {path.resolve() for path in options.outputs(target)}
     if taken:
         raise ParamsError(f"output {taken.pop()} is a scene", expected="a new file", cure="choose another name")
-    mosaic = plan_mosaic(Path(where), [inspect_source(path, bands, stretch) for path in listed])
     predictor = load_predictor(model_file, views, machine, scales=scales)
+    beside = [find_heights(heights, path, alone=False) for path in listed]
+    scenes = [
+        inspect_source(path, bands, stretch, predictor.bands, files) for path, files in zip(listed, beside, strict=True)
+    ]
+    mosaic = plan_mosaic(Path(where), scenes)
     return run_predictor(predictor, mosaic, target, options, gsd=gsd, quiet=machine.quiet), mosaic
 
 

@@ -80,7 +80,7 @@ class WindowSweep:
     """The windows of one raster through a network, in order.
 
     Args:
-        forward: uint8 (B, 3, h, w) on ``device`` -> maps (B, C, h, w): probabilities and what comes with them.
+        forward: images (B, K, h, w) on ``device`` -> maps (B, C, h, w): probabilities and what comes with them.
         maps: layers that ``forward`` gives.
         window: side of the windows, px of the network's grid; ``overlap`` is a share of it.
 
@@ -210,7 +210,7 @@ class _Sums:
 
 
 def read_network_window(reader: Reader, grid: Grid, window: tuple[int, int, int, int]) -> Pixels | None:
-    """uint8 (h, w, 3) of a window of the network's grid; None where none of its pixels is valid."""
+    """Pixels (h, w, K) of a window of the network's grid; None where none of its pixels is valid."""
     row, column, height, width = window
     top, bottom = grid.to_rows.needs(row, row + height)
     left, right = grid.to_columns.needs(column, column + width)
@@ -221,7 +221,15 @@ def read_network_window(reader: Reader, grid: Grid, window: tuple[int, int, int,
     pixels = reader.pixels(place)
     if grid.to_rows.matrix is None and grid.to_columns.matrix is None:
         return pixels
-    return np.asarray(np.clip(np.rint(resize_to_network(pixels, grid, window)), 0, 255), np.uint8)
+    return to_dtype(resize_to_network(pixels, grid, window), pixels.dtype)
+
+
+def to_dtype(values: npt.NDArray[Any], dtype: np.dtype[Any]) -> Pixels:
+    """Mixed values back in the dtype of pixels, whole numbers rounded and within its limits."""
+    if dtype.kind == "f":
+        return values.astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.asarray(np.clip(np.rint(values), limits.min, limits.max), dtype)
 
 
 def resize_to_network(values: npt.NDArray[Any], grid: Grid, window: tuple[int, int, int, int]) -> npt.NDArray[Any]:

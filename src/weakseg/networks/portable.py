@@ -17,20 +17,25 @@ from weakseg.networks.build import Segmenter
 from weakseg.networks.encdec_unpool import Crop, EncDecUnpool, Encoded
 
 OPSET: Final = 18
-TRACED: Final = (2, 3, 70, 90)  # a size that needs padding, so that the padding is in the graph
+TRACED: Final = (2, 70, 90)  # images and a size that needs padding, so that the padding is in the graph
 
 
 class ExportNet(nn.Module):
     """A segmenter whose padding is tensor operations all through: a graph of it takes any size.
 
-    Args of forward: normalised images (B, 3, H, W). Returns probabilities (B, C, H, W), and with ``known`` the
+    Args of forward: normalised images (B, K, H, W). Returns probabilities (B, C, H, W), and with ``known`` the
     dissimilarity index over its limit (B, 1, H, W) beside them.
     """
 
     def __init__(self, model: Segmenter, known: Applicability | None = None) -> None:
         super().__init__()
         self.net = model.net
+        self.channels = len(model.preprocessing.mean)
         self.known = known
+
+    def zeros(self, images: int, height: int, width: int) -> Tensor:
+        """An input of this size."""
+        return torch.zeros(images, self.channels, height, width)
 
     @property
     def outputs(self) -> list[str]:
@@ -77,7 +82,7 @@ def write_onnx(network: ExportNet, target: Path | BytesIO) -> None:
     with quiet():
         torch.onnx.export(
             network,
-            (torch.zeros(TRACED),),
+            (network.zeros(*TRACED),),
             target,
             dynamo=False,
             opset_version=OPSET,

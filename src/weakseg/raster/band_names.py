@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from weakseg.core.bands import COLOURS, HEIGHTS, MOST
+from weakseg.core.bands import COLOURS, HEIGHTS, MOST, Bands
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.raster.palette import read_palette
 
@@ -180,3 +180,65 @@ def _wrong(text: str | None) -> ParamsError:
 def numbers_of(named: Sequence[tuple[int, str]]) -> list[int]:
     """The band numbers of :func:`name_bands`."""
     return [number for number, _ in named]
+
+
+def bands_for(
+    path: Path | str, facts: BandFacts, choice: BandChoice, wanted: Bands, beside: str = ""
+) -> tuple[int, ...]:
+    """Which band of a raster is each band that a model wants; 0 for one that it lacks and may, or that lies beside it.
+
+    By the names that the user gives or the file has; without any, a raster of just as many bands has them in order.
+
+    Args:
+        beside: name of the band that comes from another raster.
+
+    Raises:
+        DataError: a band that the model cannot do without is missing, bands of another dtype than it was trained on.
+    """
+    places = _places(path, facts, choice, [name for name in wanted.names if name != beside])
+    known = bool(choice.names) or facts.described  # else a band without a name may be the one that is missing
+    lost = [
+        band.name
+        for band in wanted.members
+        if not (places.get(band.name) or band.name == beside or (known and band.drop))
+    ]
+    if lost:
+        example = ",".join(f"{name}={number}" for number, name in enumerate(wanted.names, 1))
+        raise DataError(
+            f"{path}: no band {', '.join(lost)} ({_described(facts)})",
+            expected=f"{', '.join(wanted.names)} as the model was trained on",
+            cure=f"say which bands the raster has, e.g. --bands {example}",
+        )
+    for band in wanted.members:
+        number = places.get(band.name, 0)
+        if number and facts.dtypes[number - 1] != band.dtype:
+            raise DataError(
+                f"{path}: band {number} ({band.name}) of {facts.dtypes[number - 1]}",
+                expected=f"{band.dtype}, scaled as the training images were",
+                cure="convert it with gdal_translate -ot, and -scale where its values mean something else",
+            )
+    return tuple(places.get(name, 0) for name in wanted.names)
+
+
+def _places(path: Path | str, facts: BandFacts, choice: BandChoice, names: Sequence[str]) -> dict[str, int]:
+    if choice.names:
+        return {name: number for number, name in _by_user(path, facts, choice) if name in names}
+    if choice.numbers:
+        if len(choice.numbers) != len(names) or max(choice.numbers) > len(facts.dtypes):
+            raise DataError(
+                f"{path}: {_described(facts)}, --bands {','.join(map(str, choice.numbers))}",
+                expected=f"{len(names)} numbers from 1 to {len(facts.dtypes)}: {', '.join(names)}",
+                cure="mend --bands, or say nir=4,red=1 and so on",
+            )
+        return dict(zip(names, choice.numbers, strict=True))
+    named = {name: number for number, name in enumerate(facts.names, 1) if name in names}
+    if named and len(named) == sum(name in names for name in facts.names):
+        return {str(name): number for name, number in named.items()}
+    own = [number for number in range(1, len(facts.dtypes) + 1) if number not in facts.alpha]
+    own = own if len(own) == len(names) else list(range(1, len(facts.dtypes) + 1))
+    return dict(zip(names, own, strict=True)) if len(own) == len(names) else {}
+
+
+def _described(facts: BandFacts) -> str:
+    names = ", ".join(name for name in facts.names if name)
+    return f"{len(facts.dtypes)} band(s)" + (f", {names}" if names else " without names")

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weakseg.core.errors import DataError
-from weakseg.raster.formats import reason_of, unreadable
+from weakseg.raster.formats import RASTER_SUFFIXES, reason_of, unreadable
 from weakseg.raster.open import RasterInfo, opened
 from weakseg.raster.sidecars import place_of
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
 Heights = npt.NDArray[np.float32]
+BESIDE: Final = "height"  # name of the band that comes from rasters beside an image
 _NO_CRS: Final = 3857  # any CRS in metres does for two rasters that share one that is not known
 _LEAST, _MOST = -500.0, 9000.0  # metres; the Dead Sea's shore and Everest
 
@@ -33,6 +34,38 @@ class HeightFiles:
 
     surface: Path
     terrain: Path | None = None
+
+    def state(self) -> list[tuple[str, int, int]]:
+        """What heights depend on: the files by path, size and time of their last change."""
+        files = [path for path in (self.surface, self.terrain) if path is not None]
+        return [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+
+
+def find_heights(given: HeightFiles | None, image: Path, *, alone: bool) -> HeightFiles | None:
+    """The files for one image: those given, or of folders the rasters that are named as it is; None without any.
+
+    Raises:
+        DataError: a folder without such a raster, where the image is ``alone``; of many, some may lack theirs.
+    """
+    if given is None:
+        return None
+    found = [_named_like(path, image, alone=alone) for path in (given.surface, given.terrain) if path is not None]
+    if None in found:
+        return None
+    return HeightFiles(*[path for path in found if path is not None])
+
+
+def _named_like(path: Path, image: Path, *, alone: bool) -> Path | None:
+    if not path.is_dir():
+        return path
+    found = [
+        file for file in sorted(path.iterdir()) if file.stem == image.stem and file.suffix.lower() in RASTER_SUFFIXES
+    ]
+    if len(found) > 1 or (alone and not found):
+        raise DataError(
+            f"{path}: {len(found)} rasters named {image.stem}", expected="one", cure="name the raster of heights itself"
+        )
+    return found[0] if found else None
 
 
 def read_heights(files: HeightFiles, image: RasterInfo, *, ground: int = 0) -> Heights:

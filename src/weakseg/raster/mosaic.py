@@ -91,8 +91,9 @@ class MosaicReader(Reader):
             self._close_oldest()
 
     def pixels(self, window: Window, *, top: int | None = None) -> Pixels:
-        """uint8 (height, width, 3) of a window, 0 where no scene has data; scene ``top`` covers all others."""
-        values = np.zeros((*window[2:], 3), np.uint8)
+        """(height, width, K) of a window, 0 where no scene has data; scene ``top`` covers all others."""
+        wanted = self._mosaic.wanted
+        values = np.zeros((*window[2:], len(wanted)), wanted.dtype)
         order = [*reversed(range(len(self._mosaic.scenes))), *([] if top is None else [top])]
         for index in order:
             part = self._mosaic.scenes[index].part(window)
@@ -205,7 +206,7 @@ def plan_mosaic(where: Path, sources: Sequence[Source]) -> Mosaic:
     origin = transform @ type(transform).translation(left, top)
     return Mosaic(
         where, bottom - top, right - left, first.bands, True, first.gsd, {"crs": crs, "transform": origin}, {},
-        scenes=tuple(scenes),
+        wanted=first.wanted, scenes=tuple(scenes),
     )  # fmt: skip
 
 

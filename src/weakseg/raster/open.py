@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from weakseg.core.bands import Bands
+from weakseg.core.bands import PLAIN, Bands
 from weakseg.core.classes import IGNORE, ClassScheme, Mask
 from weakseg.core.errors import DataError
 from weakseg.core.files import atomic_path
@@ -126,14 +126,18 @@ def read_layers(path: Path, numbers: Sequence[int], *, max_pixels: int = MAX_PIX
         return np.ascontiguousarray(np.moveaxis(_read(path, file, numbers, None), 0, -1))
 
 
-def read_overview(path: Path, side: int) -> Image:
-    """A small picture of a whole image of three bands: uint8 (h, w, 3), the longer side ``side`` px or its own.
+def read_overview(path: Path, side: int, bands: Bands = PLAIN) -> Image:
+    """A small picture of a whole image, as ``Bands.picture`` shows it: uint8 (h, w, 3), the longer side ``side`` px.
 
     GDAL reads block by block, and uses the overviews of the file where it has some: memory is that of the picture.
     """
     with opened(path, None) as file:
         factor = max(1.0, max(file.height, file.width) / side)
-        return _read_rgb(path, file, None, None, shape=tuple(max(1, round(n / factor)) for n in file.shape))
+        shape = tuple(max(1, round(n / factor)) for n in file.shape)
+        if bands.plain:
+            return _read_rgb(path, file, None, None, shape=shape)
+        layers = _read(path, file, [index + 1 for index in bands.shown], None, shape=shape)
+    return bands.shown_values(np.moveaxis(layers, 0, -1))
 
 
 def read_valid(

@@ -16,17 +16,20 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from weakseg.core.bands import PLAIN, Bands
 from weakseg.core.errors import DataError, ParamsError
+from weakseg.raster.band_names import BandChoice, bands_for, facts_of
 from weakseg.raster.formats import RASTER_SUFFIXES, raster_driver, reason_of, unreadable
 from weakseg.raster.georeference import distance_of, place_of
-from weakseg.raster.open import Window
+from weakseg.raster.heights import BESIDE, HeightFiles, read_heights
+from weakseg.raster.open import RasterInfo, Window
 from weakseg.raster.orientation import ambiguous_place, orientation_of, seen_shape, stored_window, turn
 from weakseg.raster.palette import Palette, colour_order, read_palette
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-Pixels = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[Any]  # uint8 of maps and of three bands; other images have the dtype of their bands
 IN_MEMORY: Final = Path("/vsimem")  # GDAL's name for files in memory; those here come from ``uploads``
 UPLOAD_DRIVERS: Final[Mapping[str, str | None]] = {".tif": "GTiff", ".png": "PNG", ".jpg": "JPEG"}
 BLOCK: Final = 256  # px, side of the tiles of what is written; a row band is one row of tiles
@@ -38,7 +41,8 @@ class Source:
     """A raster to predict, as far as its header tells.
 
     Attributes:
-        bands: the three that are read, from 1; of a palette raster, of the red, green and blue of its colours.
+        bands: those that are read, from 1; of a palette raster, of the red, green and blue of its colours; 0 for one
+            that the raster lacks.
         masked: some pixels may be invalid: nodata value, mask, alpha band, transparent colour, NaN or infinity.
         gsd: true metres per px on the ground at the raster's centre, None where the file names no CRS or transform.
         palette: its pixels are indices into a colour table.
@@ -47,12 +51,14 @@ class Source:
         stretch: pixel values that become 0 and 255, None where pixels are uint8 and stay as they are.
         profile: crs, transform and ground control points, as rasterio takes them.
         tags: metadata of the file.
+        wanted: the bands of the model.
+        heights: rasters beside it that hold the heights among them.
     """
 
     path: Path
     height: int
     width: int
-    bands: tuple[int, int, int]
+    bands: tuple[int, ...]
     masked: bool
     gsd: float | None
     profile: Mapping[str, Any]
@@ -60,6 +66,25 @@ class Source:
     stretch: tuple[float, float] | None = None
     palette: bool = False
     orientation: int = 1
+    wanted: Bands = PLAIN
+    heights: HeightFiles | None = None
+
+    @property
+    def colours(self) -> list[int]:
+        """The bands, from 1, that say where it has data: all but heights, where it has others."""
+        if self.wanted.plain:
+            return list(self.bands)
+        chosen = zip(self.bands, self.wanted.members, strict=True)
+        present = [(number, band.colour) for number, band in chosen if number]
+        return [number for number, colour in present if colour] or [number for number, _ in present]
+
+    def info(self, window: Window) -> RasterInfo:
+        """Size and place of a window (row, column, height, width) of it."""
+        crs, transform = self.profile.get("crs"), self.profile.get("transform")
+        row, column, height, width = window
+        there = transform @ type(transform).translation(column, row) if transform else None
+        wkt = crs.to_wkt() if crs else None
+        return RasterInfo(height, width, len(self.bands), "", wkt, tuple(there)[:6] if there else None)
 
     def turned(self, orientation: int) -> Source:
         """The same raster with an EXIF orientation that its file names.
@@ -89,6 +114,7 @@ class Source:
             self.stretch,
             self.masked,
             [repr(self.profile.get(key)) for key in ("crs", "transform")],  # a sidecar may come or change
+            *([] if self.heights is None else [self.heights.state()]),
         )
 
 
@@ -98,14 +124,13 @@ class Reader:
     def __init__(self, file: DatasetReader, source: Source) -> None:
         self._file, self._source = file, source
         self._palette = read_palette(file, str(source.path)) if source.palette else None
-        self._floating = any(file.dtypes[band - 1].startswith("float") for band in self._bands)
-
-    @property
-    def _bands(self) -> list[int]:
-        return [1] if self._source.palette else list(self._source.bands)
+        self._colours = [1] if source.palette else source.colours
+        self._floating = any(file.dtypes[band - 1].startswith("float") for band in self._colours)
 
     def pixels(self, window: Window) -> Pixels:
-        """uint8 (height, width, 3) of a window (row, column, height, width)."""
+        """uint8 (height, width, 3) of a window (row, column, height, width), or the bands that the model wants."""
+        if not self._source.wanted.plain:
+            return self._deep_pixels(window)
         layers = np.asarray(self._read(self._file.read, window))
         if self._palette is not None:
             values = self._palette.expand(layers[0])[..., [band - 1 for band in self._source.bands]]
@@ -116,8 +141,8 @@ class Reader:
     def valid(self, window: Window) -> npt.NDArray[np.bool_] | None:
         """bool (height, width): None where all of the file is valid.
 
-        Valid is what the file's masks call so in at least one of the three bands, has a number in all of them, and
-        no transparent colour.
+        Valid is what the file's masks call so in at least one of the three bands (of others: of those that are no
+        heights), has a number in all of them, and no transparent colour.
         """
         if not self._source.masked:
             return None
@@ -129,7 +154,22 @@ class Reader:
             found &= self._palette.opaque(self._read(self._file.read, window)[0])
         return found
 
-    def _read(self, method: Any, window: Window) -> Any:
+    def _deep_pixels(self, window: Window) -> Pixels:
+        """(height, width, K) in the dtype of the model's bands; holes and missing bands have the mean of N1."""
+        source, wanted = self._source, self._source.wanted
+        present = [index for index, number in enumerate(source.bands) if number]
+        layers = np.asarray(self._read(self._file.read, window, [source.bands[index] for index in present]))
+        image = np.empty((*window[2:], len(wanted)), wanted.dtype)
+        for index in range(len(wanted)):
+            if index in present:
+                image[..., index] = layers[present.index(index)]
+            elif source.heights is not None and wanted.names[index] == BESIDE:
+                image[..., index] = read_heights(source.heights, source.info(window))
+            else:
+                image[..., index] = wanted.fill_value(index)
+        return wanted.filled(image)
+
+    def _read(self, method: Any, window: Window, bands: Sequence[int] | None = None) -> Any:
         from rasterio.errors import RasterioError
         from rasterio.windows import Window as Box
 
@@ -137,7 +177,7 @@ class Reader:
         row, column, height, width = stored_window(window, self._file.height, self._file.width, turned)
         try:
             with gdal_settings():
-                return turn(method(self._bands, window=Box(column, row, width, height)), turned)
+                return turn(method(list(bands or self._colours), window=Box(column, row, width, height)), turned)
         except RasterioError as error:
             raise unreadable(self._source.path, reason_of(error)) from error
 
@@ -172,11 +212,20 @@ def stretch_values(values: npt.NDArray[Any], stretch: tuple[float, float]) -> Pi
     return np.asarray(np.rint(np.clip(np.nan_to_num(scaled, nan=0.0), 0, 255)), np.uint8)
 
 
-def inspect_source(path: Path, bands: Sequence[int] | None, stretch: tuple[float, float] | None = None) -> Source:
+def inspect_source(
+    path: Path,
+    bands: Sequence[int] | BandChoice | None,
+    stretch: tuple[float, float] | None = None,
+    wanted: Bands = PLAIN,
+    heights: HeightFiles | None = None,
+) -> Source:
     """Read the header of a raster and check that it can be predicted.
 
     Args:
-        bands: three bands from 1, needed where the raster has not exactly 3.
+        bands: of three bands of 8 bits: three from 1, needed where the raster has not exactly 3; of others see
+            ``band_names.bands_for``.
+        wanted: the bands of the model.
+        heights: rasters beside it, for a model that wants heights.
         stretch: values that become 0 and 255, for rasters of other than 8 bits; the same for all bands, as the
             training images were converted.
 
@@ -187,8 +236,14 @@ def inspect_source(path: Path, bands: Sequence[int] | None, stretch: tuple[float
     """
     if stretch is not None and not stretch[0] < stretch[1]:
         raise ParamsError(f"stretch {stretch[0]:g},{stretch[1]:g}", expected="LOW,HIGH with LOW < HIGH", cure="mend it")
+    choice = bands if isinstance(bands, BandChoice) else BandChoice(tuple(bands or ()))
+    if heights is not None and BESIDE not in wanted.names:
+        raise ParamsError(f"{heights.surface}", expected="no heights: the model has none", cure="leave them out")
     with open_raster(path) as file:
+        if not wanted.plain:
+            return _deep_source(path, file, choice, stretch, wanted, heights)
         palette = read_palette(file, str(path))
+        bands = _plain_numbers(path, file, choice, wanted)
         chosen = _choose_bands(path, file, bands) if palette is None else colour_order(path, bands)
         if palette is None:
             _check_dtype(path, file, chosen, stretch)
@@ -197,6 +252,38 @@ def inspect_source(path: Path, bands: Sequence[int] | None, stretch: tuple[float
             path, file.height, file.width, chosen, masked, distance_of(file, path), place_of(file, path), file.tags(),
             stretch, palette is not None,
         )  # fmt: skip
+    return source if path.is_relative_to(IN_MEMORY) else source.turned(orientation_of(path))
+
+
+def _plain_numbers(path: Path, file: DatasetReader, choice: BandChoice, wanted: Bands) -> tuple[int, ...] | None:
+    """Numbers of three bands of 8 bits, by the names of the model where the user gives names."""
+    if not choice.names:
+        return choice.numbers or None
+    return bands_for(path, facts_of(file, str(path)), choice, wanted)
+
+
+def _deep_source(
+    path: Path,
+    file: DatasetReader,
+    choice: BandChoice,
+    stretch: tuple[float, float] | None,
+    wanted: Bands,
+    heights: HeightFiles | None,
+) -> Source:
+    facts = facts_of(file, str(path))
+    if stretch is not None or facts.palette:
+        raise DataError(
+            f"{path}: {'a stretch' if stretch else 'a palette raster'} for a model of {', '.join(wanted.names)}",
+            expected="bands as the training images had them",
+            cure="leave --stretch out" if stretch else "expand it, gdal_translate -expand rgb",
+        )
+    chosen = bands_for(path, facts, choice, wanted, BESIDE if heights else "")
+    source = Source(
+        path, file.height, file.width, chosen, True, distance_of(file, path), place_of(file, path), file.tags(),
+        wanted=wanted, heights=heights,
+    )  # fmt: skip
+    masked = _may_be_invalid(file, None, source.colours)
+    source = replace(source, masked=masked)
     return source if path.is_relative_to(IN_MEMORY) else source.turned(orientation_of(path))
 
 

@@ -13,7 +13,9 @@ from urllib.parse import unquote
 import numpy as np
 import numpy.typing as npt
 
+from weakseg.core.bands import PLAIN, Bands
 from weakseg.core.errors import DataError
+from weakseg.raster.band_names import BandChoice
 from weakseg.raster.formats import content_driver
 from weakseg.raster.orientation import orientation_in
 from weakseg.raster.stream import UPLOAD_DRIVERS, Source, gdal_settings, inspect_source
@@ -23,12 +25,16 @@ _SUFFIXES: Final = {driver: suffix for suffix, driver in UPLOAD_DRIVERS.items()}
 
 @contextmanager
 def open_upload(
-    content: bytes, name: str, bands: tuple[int, ...] | None = None, stretch: tuple[float, float] | None = None
+    content: bytes,
+    name: str,
+    bands: tuple[int, ...] | BandChoice | None = None,
+    stretch: tuple[float, float] | None = None,
+    wanted: Bands = PLAIN,
 ) -> Iterator[Source]:
     """A GeoTIFF, PNG or JPEG file given as bytes, as a source that lasts as long as the block.
 
-    Only its header is read here; ``bands`` and ``stretch`` are those of ``streaming.inspect_source``. Errors inside
-    the block call the raster by ``name``.
+    Only its header is read here; ``bands``, ``stretch`` and ``wanted`` are those of ``streaming.inspect_source``.
+    Errors inside the block call the raster by ``name``.
 
     Raises:
         DataError: another format, a file that ends early, not uint8 and no ``stretch``, or not three bands and no
@@ -39,7 +45,7 @@ def open_upload(
     driver = content_driver(name, content)
     with gdal_settings(), MemoryFile(content, ext=_SUFFIXES[driver]) as memory:
         try:
-            source = inspect_source(Path(memory.name), bands, stretch)
+            source = inspect_source(Path(memory.name), bands, stretch, wanted)
             yield source.turned(orientation_in(io.BytesIO(content)))
         except DataError as error:
             if memory.name not in error.found:
@@ -48,16 +54,18 @@ def open_upload(
             raise DataError(found, expected=error.expected, cure=error.cure) from error
 
 
-def encode_pixels(pixels: Any, name: str) -> bytes:
+def encode_pixels(pixels: Any, name: str, wanted: Bands = PLAIN) -> bytes:
     """Nested lists or an array (H, W, bands) of whole numbers in 0..255 -> a GeoTIFF, for :func:`open_upload`.
+
+    Of a model of other bands than three of 8 bits: of numbers that fit the dtype of ``wanted``, in its order.
 
     Raises:
         DataError: another shape, other numbers, or no numbers at all.
     """
     from rasterio.io import MemoryFile
 
-    image = _as_image(pixels, name)
-    layout = {"height": image.shape[0], "width": image.shape[1], "count": image.shape[2], "dtype": "uint8"}
+    image = _as_image(pixels, name) if wanted.plain else _as_bands(pixels, name, wanted)
+    layout = {"height": image.shape[0], "width": image.shape[1], "count": image.shape[2], "dtype": image.dtype.name}
     with gdal_settings(sidecars=False), MemoryFile() as memory:
         with memory.open(driver="GTiff", interleave="pixel", **layout) as file:
             file.write(np.moveaxis(image, -1, 0))
@@ -135,6 +143,23 @@ def _as_image(pixels: Any, name: str) -> npt.NDArray[np.uint8]:
         found, cure = problem
         raise DataError(f"{name}: {found}", expected="height x width x bands of whole numbers from 0 to 255", cure=cure)
     return image.astype(np.uint8)
+
+
+def _as_bands(pixels: Any, name: str, wanted: Bands) -> npt.NDArray[Any]:
+    try:
+        image = np.asarray(pixels)
+    except ValueError:  # rows of different lengths
+        image = np.empty(0)
+    fits = image.size and image.ndim == 3 and image.dtype.kind in "iuf" and image.shape[2] == len(wanted)
+    if not fits or not np.array_equal(np.asarray(image, np.float64), image.astype(wanted.dtype), equal_nan=True):
+        raise DataError(
+            f"{name}: shape {image.shape} of {image.dtype}"
+            if image.size
+            else f"{name}: rows of different lengths, or none",
+            expected=f"height x width x {len(wanted)} ({', '.join(wanted.names)}) of {wanted.dtype}",
+            cure="send them as the training images were, or a GeoTIFF",
+        )
+    return image.astype(wanted.dtype)
 
 
 def _problem(image: npt.NDArray[Any]) -> tuple[str, str] | None:

@@ -113,7 +113,7 @@ def _add_maps(application: FastAPI, service: MapService) -> None:
         request: Request,
         layer: Kind = "classes",
         format: Format | None = None,
-        bands: Annotated[list[int] | None, Query(description="Three, from 1, where there are more.")] = None,
+        bands: Annotated[list[int] | None, Query(description="As many as the model has, from 1.")] = None,
         stretch: Annotated[list[float] | None, Query(description="Two values that become 0 and 255.")] = None,
     ) -> Response:
         chosen = format or _TYPES.get(request.headers.get("accept", ""), "tif")

@@ -76,7 +76,7 @@ class Answer:
     """One image and its map.
 
     Attributes:
-        image: uint8 (H, W, 3), the pixels as they were read.
+        image: uint8 (H, W, 3), the pixels as they were read, or as ``Bands.picture`` shows other bands.
         classes: uint8 (H, W), class indices, 255 where the image has no data.
         confidence: uint8 (H, W), probability of that class times 254, 255 where the image has no data.
     """
@@ -115,7 +115,7 @@ class MapService:
 
         Args:
             content: the file; ``name`` is what errors call it.
-            bands: three bands from 1, needed where the file has not exactly 3.
+            bands: as many bands from 1 as the model has, needed where the file has another number or order of them.
             stretch: two pixel values that become 0 and 255, needed where the file has not 8 bits.
             budget: px that this image may have; the whole limit without it.
 
@@ -126,10 +126,11 @@ class MapService:
         check_length(len(content), self.limits, name)
         if len(stretch) not in (0, 2):
             raise ParamsError(f"stretch of {len(stretch)} number(s)", expected="two", cure="write for instance 0,2047")
-        with open_upload(content, name, tuple(bands) or None, (stretch[0], stretch[1]) if stretch else None) as source:
+        low_high, wanted = (stretch[0], stretch[1]) if stretch else None, self.predictor.bands
+        with open_upload(content, name, tuple(bands) or None, low_high, wanted) as source:
             self._check_pixels(source, self.limits.pixels if budget is None else budget, name)
             with open_reader(source) as reader:
-                image = reader.pixels((0, 0, source.height, source.width))
+                image = wanted.picture(reader.pixels((0, 0, source.height, source.width)))
             with self.turn:
                 classes, confidence = predict_layers(self.predictor, source, _WITH_CONFIDENCE)
         return Answer(image, classes, confidence)
@@ -137,8 +138,11 @@ class MapService:
     def answer_pixels(
         self, pixels: Any, name: str = "pixels", *, bands: Sequence[int] = (), budget: int | None = None
     ) -> Answer:
-        """The map of nested lists or an array (H, W, bands) of whole numbers in 0..255; else as :meth:`answer_file`."""
-        return self.answer_file(encode_pixels(pixels, name), name, bands=bands, budget=budget)
+        """The map of nested lists or an array (H, W, bands) of whole numbers in 0..255; else as :meth:`answer_file`.
+
+        Of a model of other bands than three of 8 bits: of numbers as the training images had them.
+        """
+        return self.answer_file(encode_pixels(pixels, name, self.predictor.bands), name, bands=bands, budget=budget)
 
     def write_layer(
         self, content: bytes, folder: Path, layer: Kind, *, bands: Sequence[int] = (), stretch: Sequence[float] = ()
@@ -153,7 +157,7 @@ class MapService:
         low_high = (stretch[0], stretch[1]) if stretch else None
         target = folder / "classes.tif"
         options = Options().with_layer(layer, folder / f"{layer}.tif")
-        with open_upload(content, "image", tuple(bands) or None, low_high) as source:
+        with open_upload(content, "image", tuple(bands) or None, low_high, self.predictor.bands) as source:
             self._check_pixels(source, self.limits.pixels, "image")
             with self.turn:
                 run_predictor(self.predictor, source, target, options)

@@ -61,7 +61,7 @@ class ModelTiles:
         self, predictor: Predictor, path: Path, bands: tuple[int, ...] = (), *, turn: threading.Lock | None = None
     ) -> None:
         self.scheme = predictor.scheme
-        self.source = inspect_source(path, bands or None)
+        self.source = inspect_source(path, bands or None, wanted=predictor.bands)
         check_place(self.source.profile, path)
         self.windows = ModelWindows(predictor, self.source, turn=turn)
         self.grid = self.windows.grid

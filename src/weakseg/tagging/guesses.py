@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import numpy as np
@@ -97,18 +97,20 @@ def predict_with(predictor: Predictor, images: Path, machine: Machine) -> Predic
     """How a network predicts pixels of an area, at the ground sampling distance that it was trained at."""
     from weakseg.inference.options import choose_scale
     from weakseg.inference.scene import sweep_windows
+    from weakseg.raster.resample import resize_image
     from weakseg.raster.stream import inspect_source
 
     @cache
     def scale_of(area: str) -> float:
-        return choose_scale(predictor, inspect_source(find_image(images, area), None), "auto")
+        return choose_scale(predictor, inspect_source(find_image(images, area), None, wanted=predictor.bands), "auto")
 
-    def predict(area: str, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def predict(area: str, image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         height, width = image.shape[:2]
+        image = image if predictor.bands.plain else predictor.bands.filled(image, area)
         scale = scale_of(area)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        seen = image if scale == 1 else cv2.resize(image, size, interpolation=how)
+        seen = image if scale == 1 else resize_image(image, size, how)
         maps = sweep_windows(predictor.forward, seen, window=_WINDOW, overlap=0.25, batch=1, machine=machine)
         if scale == 1:
             return maps

@@ -7,14 +7,16 @@ import threading
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
+import numpy.typing as npt
 
+from weakseg.core.bands import load_bands
 from weakseg.core.files import atomic_path
 from weakseg.labels.answers import Crop
 from weakseg.labels.tags import Window
-from weakseg.raster.open import Image, read_overview, read_valid, read_window
+from weakseg.raster.open import read_bands, read_overview, read_valid
 from weakseg.raster.pictures import encode_jpeg
 from weakseg.tagging.proposals import find_image
 
@@ -35,6 +37,7 @@ class CropPictures:
 
     def __init__(self, images: Path, sizes: Mapping[str, tuple[int, int]], cache: Path) -> None:
         self._images, self._sizes, self._cache = images, sizes, cache
+        self._bands = load_bands(images.parent)
         self._one = threading.Lock()
         self.crop = lru_cache(_KEPT)(self._crop)
         self.has_data = lru_cache(None)(self._has_data)
@@ -48,12 +51,12 @@ class CropPictures:
         right = min(self._sizes[area][1], column + width + margin)
         return top, left, bottom - top, right - left
 
-    def pixels(self, area: str, window: Window) -> Image:
-        """uint8 (height, width, 3) of a window."""
-        return read_window(find_image(self._images, area), window)
+    def pixels(self, area: str, window: Window) -> npt.NDArray[Any]:
+        """(height, width, K) of a window, as a network sees it."""
+        return read_bands(find_image(self._images, area), self._bands, window=window)
 
     def _crop(self, crop: Crop) -> bytes:
-        image = self.pixels(crop[0], self.frame(crop))
+        image = self._bands.picture(self.pixels(crop[0], self.frame(crop)))
         factor = _SIDE / max(image.shape[:2])
         if factor < 1:
             image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
@@ -73,5 +76,5 @@ class CropPictures:
         with self._one:
             if not kept.is_file():
                 with atomic_path(kept) as temporary:
-                    temporary.write_bytes(encode_jpeg(read_overview(path, _OVERVIEW)))
+                    temporary.write_bytes(encode_jpeg(read_overview(path, _OVERVIEW, self._bands)))
             return kept.read_bytes()

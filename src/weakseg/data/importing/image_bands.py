@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,11 @@ from weakseg.core.bands import COLOURS, DTYPES, HEIGHTS, PLAIN, Band, Bands, kno
 from weakseg.core.errors import DataError
 from weakseg.data.band_statistics import BandMeter
 from weakseg.raster.band_names import BandChoice, facts_of, name_bands, numbers_of
-from weakseg.raster.heights import HeightFiles, read_heights
+from weakseg.raster.heights import BESIDE, HeightFiles, read_heights
 from weakseg.raster.open import RasterInfo, opened, read_image, read_layers, read_valid
 
 Pixels = npt.NDArray[Any]
 Valid = npt.NDArray[np.bool_]
-BESIDE: Final = "height"  # name of the band that comes from rasters beside the images
 
 
 @dataclass(frozen=True)
