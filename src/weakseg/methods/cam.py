@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from weakseg.core.bands import DTYPES
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.core.methods import CamMethod, CamNormalise, CamParams, LabelSource
 from weakseg.data.crops.augment import Preprocessing, normalise
@@ -340,10 +339,12 @@ def _to_images(crops: npt.NDArray[Any], model: LocalisingNet, device: torch.devi
 
 
 def _check_area(model: torch.nn.Module, image: npt.NDArray[Any], windows: Windows) -> LocalisingNet:
-    if image.ndim != 3 or image.dtype.name not in DTYPES:
+    net: LocalisingNet = model  # type: ignore[assignment]
+    bands = net.preprocessing.bands
+    if image.ndim != 3 or image.dtype != bands.dtype or image.shape[2] != len(bands):
         raise DataError(
             f"image {image.dtype} {image.shape}",
-            expected=f"(H, W, bands) of {', '.join(DTYPES)}",
+            expected=f"(H, W, {len(bands)}) of {bands.dtype}",
             cure="import the area again",
         )
     if windows.ndim != 2 or windows.shape[1] != 4 or not len(windows):
@@ -357,7 +358,7 @@ def _check_area(model: torch.nn.Module, image: npt.NDArray[Any], windows: Window
             cure="rerun the tiles stage",
         )
     model.eval()
-    return model  # type: ignore[return-value]
+    return net
 
 
 def _check_tags(tags: Flags, windows: Windows) -> None:
