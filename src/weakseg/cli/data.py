@@ -20,13 +20,14 @@ app = typer.Typer(name="data", help="Make, import and describe data.", no_args_i
 def synth(
     context: typer.Context,
     seed: Annotated[int, typer.Option(help="Of the scenes.")] = 0,
+    heights: Annotated[bool, typer.Option("--heights", help="With heights as a fourth band.")] = False,
 ) -> None:
     """Write the 33 procedural scenes into the workspace's data/."""
     from weakseg.core.layout import Layout
     from weakseg.data.scenes.painting import write_scenes
 
     layout = Layout(context.obj)
-    write_scenes(layout.data, seed=seed)
+    write_scenes(layout.data, seed=seed, heights=heights)
     typer.echo(f"wrote 33 scenes to {layout.data}")
 
 

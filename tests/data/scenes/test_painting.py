@@ -229,3 +229,39 @@ def test_draws_keep_their_bounds() -> None:
         assert x * x + y * y == pytest.approx(1.0, abs=1e-12)
     assert dice.spots(np.zeros((3, 3), bool), 2) == []
     assert dice.spots(np.arange(6).reshape(2, 3) == 5, 2) == [(2, 1), (2, 1)]
+
+
+# Heights of seed 0, area5, in centimetres, -1 in holes.
+HEIGHTS = "1b30ad88c998a97443425221e15e52f9fb287c38b9ced64b9943b5fe252d1cdf"
+
+
+def test_heights_stand_up_where_things_do_and_have_holes(scenes: list[Scene]) -> None:
+    scene = scenes[AREAS.index("area5")]
+    whole = np.where(np.isnan(scene.heights), -1, np.rint(np.nan_to_num(scene.heights) * 100)).astype(np.int32)
+    assert digest(whole) == HEIGHTS
+    assert scene.heights.dtype == np.float32
+    heights = np.concatenate([s.heights.ravel() for s in scenes])
+    masks = np.concatenate([s.mask.ravel() for s in scenes])
+    medians = [float(np.nanmedian(heights[masks == index])) for index in range(5)]
+    road, building, grass, tree, car = medians
+    assert abs(road) < 0.2
+    assert abs(grass) < 0.2
+    assert building > 3
+    assert tree > 1
+    assert 0.4 < car < building
+    assert 0.003 < np.isnan(heights).mean() < 0.05
+
+
+def test_heights_are_a_fourth_band_of_the_same_images(tmp_path: Path) -> None:
+    from weakseg.core.bands import load_bands
+    from weakseg.raster.open import read_bands
+
+    write_scenes(tmp_path, seed=1, areas=("area7",), heights=True)
+    bands, scene = load_bands(tmp_path), make_scene(1, "area7")
+    assert bands.names == ("nir", "red", "green", "height")
+    image = read_bands(tmp_path / "images" / "area7.tif", bands)
+    np.testing.assert_array_equal(image[..., :3], scene.image)
+    np.testing.assert_array_equal(image[..., 3], scene.heights)
+    np.testing.assert_array_equal(bands.picture(image), scene.image)
+    write_scenes(tmp_path, seed=1, areas=("area7",))
+    assert not (tmp_path / "bands.yaml").exists()

@@ -14,15 +14,17 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter
 
+from weakseg.core.bands import FILE
 from weakseg.core.classes import ISPRS
 from weakseg.core.errors import DataError
 from weakseg.core.files import atomic_path
+from weakseg.data.scenes.elevation import draw_heights, scene_bands
 from weakseg.data.scenes.placing import LAYOUTS, lay_out
 from weakseg.data.scenes.shapes import GRASS, Canvas, Dice, Kind, Look, Plane, Tone, cast_shadows
 
@@ -64,11 +66,13 @@ class Scene:
         area: its name, one of ``AREAS``.
         image: uint8 (H, W, 3): near infrared, red, green.
         mask: uint8 (H, W): ISPRS class index, 255 for clutter.
+        heights: float32 (H, W): metres above ground, NaN where there are none; see ``elevation``.
     """
 
     area: str
     image: npt.NDArray[np.uint8]
     mask: npt.NDArray[np.uint8]
+    heights: npt.NDArray[np.float32]
 
     @property
     def colours(self) -> npt.NDArray[np.uint8]:
@@ -88,7 +92,8 @@ def make_scene(seed: int, area: str, *, size: tuple[int, int] | None = None) -> 
         DataError: unknown area, negative seed or too small a size.
     """
     _check(seed, area, size)
-    dice = Dice(np.random.default_rng([seed, int(area.removeprefix("area"))]))
+    number = int(area.removeprefix("area"))
+    dice = Dice(np.random.default_rng([seed, number]))
     drawn = dice.whole(216, 232), dice.whole(246, 266)
     rows, columns = size or drawn
     shape = rows + 2 * MARGIN, columns + 2 * MARGIN
@@ -97,17 +102,25 @@ def make_scene(seed: int, area: str, *, size: tuple[int, int] | None = None) -> 
     lay_out(canvas, layout)
     image = _expose(canvas)
     inner = slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN)
-    return Scene(area, np.ascontiguousarray(image[inner]), np.ascontiguousarray(canvas.mask[inner]))
+    heights = draw_heights(canvas.height, seed, number)
+    return Scene(area, *(np.ascontiguousarray(plane[inner]) for plane in (image, canvas.mask, heights)))
 
 
-def write_scenes(folder: Path, *, seed: int, areas: Sequence[str] = AREAS) -> None:
-    """Write ``images/AREA.tif``, ``labels/AREA.tif`` (ISPRS colours) and ``classes.yaml``, replacing such files."""
+def write_scenes(folder: Path, *, seed: int, areas: Sequence[str] = AREAS, heights: bool = False) -> None:
+    """Write ``images/AREA.tif``, ``labels/AREA.tif`` (ISPRS colours) and ``classes.yaml``, replacing such files.
+
+    ``heights``: as a fourth band of the images, which are float32 then, and ``bands.yaml``.
+    """
     for area in areas:
         scene = make_scene(seed, area)
-        _write_tiff(folder / "images" / f"{area}.tif", scene.image)
+        image = np.dstack([scene.image.astype(np.float32), scene.heights]) if heights else scene.image
+        _write_tiff(folder / "images" / f"{area}.tif", image)
         _write_tiff(folder / "labels" / f"{area}.tif", scene.colours)
     with atomic_path(folder / "classes.yaml") as path:
         ISPRS.save(path)
+    (folder / FILE).unlink(missing_ok=True)
+    if heights:
+        scene_bands().save(folder / FILE)
 
 
 def _check(seed: int, area: str, size: tuple[int, int] | None) -> None:
@@ -173,8 +186,8 @@ def _expose(canvas: Canvas) -> npt.NDArray[np.uint8]:
     return image
 
 
-def _write_tiff(path: Path, image: npt.NDArray[np.uint8]) -> None:
-    """Write uint8 (H, W, 3) as an uncompressed TIFF without georeference.
+def _write_tiff(path: Path, image: npt.NDArray[Any]) -> None:
+    """Write uint8 (H, W, 3), or float32 (H, W, 4), as an uncompressed TIFF without georeference.
 
     Uncompressed, because compressors give other bytes from one release to the next and the data hash vouches for
     bytes; the layout options are spelt out for the same reason (GDAL 3.10 and 3.12 then write the same file). The
@@ -184,8 +197,9 @@ def _write_tiff(path: Path, image: npt.NDArray[np.uint8]) -> None:
     from rasterio.errors import NotGeoreferencedWarning
 
     rows, columns = image.shape[:2]
-    shape = {"height": rows, "width": columns, "count": 3, "dtype": "uint8"}
-    options = {"compress": "none", "photometric": "RGB", "interleave": "pixel", "tiled": False, "blockysize": 16}
+    shape = {"height": rows, "width": columns, "count": image.shape[2], "dtype": image.dtype.name}
+    photometric = "RGB" if image.dtype == np.uint8 else "MINISBLACK"
+    options = {"compress": "none", "photometric": photometric, "interleave": "pixel", "tiled": False, "blockysize": 16}
     with warnings.catch_warnings(), atomic_path(path) as temporary:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(temporary, "w", driver="GTiff", **shape, **options) as file:
