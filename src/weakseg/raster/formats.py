@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Final
 
 from weakseg.core.errors import DataError
+from weakseg.raster.containers import check_virtual, database_driver, header_driver
 
 RASTER_SUFFIXES: Final = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg"})
+FURTHER_SUFFIXES: Final = frozenset({".jp2", ".j2k", ".mbtiles", ".bil", ".bip", ".bsq"})  # an import takes too
+LONE_SUFFIXES: Final = frozenset({".vrt", ".gpkg", ".img", ".dat"})  # where a folder has none of these: often no images
 COMPANION_SUFFIXES: Final = frozenset(  # what lies beside rasters and is none: sidecars, documents, labels' tables
     {".tfw", ".tifw", ".tiffw", ".pgw", ".pngw", ".jgw", ".jpgw", ".jpegw", ".wld", ".prj", ".qpj", ".xml", ".aux"}
     | {".ovr", ".msk", ".tab", ".txt", ".pdf", ".md", ".yaml", ".json"}
@@ -22,13 +25,19 @@ _SIGNATURES: Final = {
     b"MM\x00+": "GTiff",
     _PNG: "PNG",
     b"\xff\xd8\xff": "JPEG",
+    b"\xffO\xffQ": "JP2OpenJPEG",  # a bare codestream
 }
+_JP2: Final = b"\x00\x00\x00\x0cjP  "
+_SQLITE: Final = b"SQLite format 3"
+_WANTED: Final = "a GeoTIFF, PNG or JPEG, or one of JPEG 2000, MBTiles, GeoPackage, ENVI, EHdr, VRT"
+_FOREIGN: Final = {"ECW": (".ecw",), "MrSID": (".sid",), "JPEG XL": (".jxl",)}  # readers that GDAL seldom comes with
 
 
 def raster_driver(path: Path) -> str:
-    """GDAL's name for the format of a file ("GTiff", "PNG" or "JPEG"), whatever its suffix says.
+    """GDAL's name for the format of a file ("GTiff", "PNG", "JPEG", "JP2OpenJPEG", ...), whatever its suffix says.
 
-    Asking the bytes keeps other formats out, among them virtual rasters, which can name any other file or address.
+    Asking the bytes keeps other formats out. A virtual raster, which can name any other file or address, comes in by
+    its suffix alone, and only with files in its folder; a raw file only with a header beside it (``containers``).
 
     Raises:
         DataError: no such file, another format, or a PNG that ends early or fails its checksums (GDAL reads such a
@@ -36,36 +45,76 @@ def raster_driver(path: Path) -> str:
     """
     try:
         with path.open("rb") as file:
-            head = file.read(4)
-            return _driver_of(path, head, file.read() if head == _PNG else b"")
+            head = file.read(16)
+            refuse_foreign(path, head)
+            if driver := _container(path, head):
+                return driver
+            return _driver_of(path, head[:4], head[4:] + file.read() if head[:4] == _PNG else b"")
     except OSError as error:
         raise DataError(
             f"{path}: {error.strerror or error}", expected="a raster file", cure="check the path and its permissions"
         ) from error
 
 
+def _container(path: Path, head: bytes) -> str | None:
+    if head.startswith(_JP2):
+        return "JP2OpenJPEG"
+    if head.startswith(_SQLITE):
+        return database_driver(path)
+    if head.lstrip().startswith(b"<VRT") and path.suffix.lower() == ".vrt":
+        check_virtual(path)
+        return "VRT"
+    if any(head.startswith(magic) for magic in _SIGNATURES):
+        return None
+    return header_driver(path)
+
+
+def refuse_foreign(path: Path, head: bytes) -> None:
+    """The error, in one sentence, for formats that have to be converted first."""
+    suffix = path.suffix.lower()
+    kind = next((name for name, endings in _FOREIGN.items() if suffix in endings), None)
+    kind = "MrSID" if head.startswith(b"msid") else kind
+    kind = "JPEG XL" if head.startswith((b"\xff\n", b"\x00\x00\x00\x0cJXL ")) else kind
+    if kind is not None and not any(head.startswith(magic) for magic in _SIGNATURES):
+        raise DataError(
+            f"{path}: {kind}, which few builds of GDAL read",
+            expected=_WANTED,
+            cure=f"convert it where GDAL has its driver: gdal_translate {path.name} {path.stem}.tif -co TILED=YES "
+            "-co COMPRESS=DEFLATE",
+        )
+
+
 def content_driver(name: str, content: bytes) -> str:
-    """:func:`raster_driver` of a file in memory; ``name`` is for the error."""
+    """:func:`raster_driver` of a file in memory, GeoTIFF, PNG or JPEG; ``name`` is for the error."""
     head = content[:4]
-    return _driver_of(name, head, content[4:] if head == _PNG else b"")
+    driver = _driver_of(name, head, content[4:] if head == _PNG else b"", "a GeoTIFF, PNG or JPEG")
+    if driver not in ("GTiff", "PNG", "JPEG"):
+        raise _no_raster(name, head, "a GeoTIFF, PNG or JPEG")
+    return driver
 
 
-def _driver_of(path: Path | str, head: bytes, body: bytes) -> str:
+def _driver_of(path: Path | str, head: bytes, body: bytes, wanted: str = _WANTED) -> str:
     driver = next((name for magic, name in _SIGNATURES.items() if head.startswith(magic)), None)
     if driver is None:
-        raise DataError(
-            f"{path}: starts with {head!r}", expected="a GeoTIFF, PNG or JPEG", cure="convert it with gdal_translate"
-        )
+        raise _no_raster(path, head, wanted)
     if driver == "PNG" and not _png_is_whole(body):
         raise unreadable(path, "a PNG that ends early or fails its checksums")
     return driver
 
 
-def unreadable(path: Path | str, reason: str) -> DataError:
-    """The error for a file whose pixels cannot be had."""
+def _no_raster(path: Path | str, head: bytes, wanted: str) -> DataError:
+    return DataError(f"{path}: starts with {head!r}", expected=wanted, cure="convert it with gdal_translate")
+
+
+def unreadable(path: Path | str, reason: str, window: tuple[int, int, int, int] | None = None) -> DataError:
+    """The error for a file whose pixels cannot be had, in a window (row, column, height, width) or at all."""
+    where = ""
+    if window is not None:
+        row, column, height, width = window
+        where = f" at row {row}, column {column}, {height}x{width} px, the rows above it were"
     return DataError(
-        f"{path}: cannot be read ({reason})",
-        expected="a whole GeoTIFF, PNG or JPEG",
+        f"{path}: cannot be read{where} ({reason})",
+        expected="a whole raster" if where else "a whole GeoTIFF, PNG or JPEG",
         cure="copy or download the file again",
     )
 

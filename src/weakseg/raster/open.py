@@ -382,7 +382,7 @@ def _read(
             layers = read(list(bands), window=box, out_shape=size, resampling=how)
             return turn(np.asarray(layers), orientation)
     except RasterioError as error:
-        raise unreadable(path, reason_of(error)) from error
+        raise unreadable(path, reason_of(error), window) from error
 
 
 def _read_rgb(

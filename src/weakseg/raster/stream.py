@@ -19,7 +19,7 @@ import numpy.typing as npt
 from weakseg.core.bands import PLAIN, Bands
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.raster.band_names import BandChoice, bands_for, facts_of
-from weakseg.raster.formats import RASTER_SUFFIXES, raster_driver, reason_of, unreadable
+from weakseg.raster.formats import RASTER_SUFFIXES, raster_driver, reason_of, refuse_foreign, unreadable
 from weakseg.raster.georeference import distance_of, place_of
 from weakseg.raster.heights import BESIDE, HeightFiles, read_heights
 from weakseg.raster.open import RasterInfo, Window
@@ -179,7 +179,7 @@ class Reader:
             with gdal_settings():
                 return turn(method(list(bands or self._colours), window=Box(column, row, width, height)), turned)
         except RasterioError as error:
-            raise unreadable(self._source.path, reason_of(error)) from error
+            raise unreadable(self._source.path, reason_of(error), window) from error
 
 
 @contextmanager
@@ -355,7 +355,11 @@ def open_file(path: Path) -> DatasetReader:
     if path.is_relative_to(IN_MEMORY):
         driver = UPLOAD_DRIVERS.get(path.suffix, "GTiff")
     else:
-        driver = raster_driver(path) if path.suffix.lower() in RASTER_SUFFIXES or not path.is_file() else None
+        known = path.suffix.lower() in RASTER_SUFFIXES or not path.is_file()
+        driver = raster_driver(path) if known else None
+        if not known:
+            with path.open("rb") as head:
+                refuse_foreign(path, head.read(16))
     try:
         with gdal_settings():
             return rasterio.open(path.absolute(), driver=driver)  # a relative "GTIFF_DIR:1:a.tif" would be no file

@@ -19,12 +19,12 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from weakseg.core.errors import DataError
-from weakseg.raster.formats import RASTER_SUFFIXES
+from weakseg.raster.formats import FURTHER_SUFFIXES, LONE_SUFFIXES, RASTER_SUFFIXES
 from weakseg.raster.open import MAX_PIXELS
 from weakseg.raster.sidecars import MAX_BYTES, WORLD_SUFFIXES, sidecar_name
 
 _SILENT_SUFFIXES: Final = WORLD_SUFFIXES | frozenset(
-    {".xml", ".prj", ".msk", ".ovr", ".aux", ".txt", ".pdf", ".md", ".yaml", ".json"}
+    {".xml", ".prj", ".msk", ".ovr", ".aux", ".txt", ".pdf", ".md", ".yaml", ".json", ".hdr"}
 )
 
 
@@ -85,12 +85,15 @@ def list_source(source: Path, limits: Limits) -> Listing:
     else:
         return Listing((), (), (str(DataError(f"no {source}", expected="a folder or zip", cure="check the path")),))
     names = sorted(n for n in names if not any(p.startswith((".", "__MACOSX")) for p in PurePosixPath(n).parts))
-    rasters = tuple(Entry(source, n) for n in names if PurePosixPath(n).suffix.lower() in RASTER_SUFFIXES)
-    other = (n for n in names if PurePosixPath(n).suffix.lower() not in RASTER_SUFFIXES | _SILENT_SUFFIXES)
+    suffixes = RASTER_SUFFIXES | FURTHER_SUFFIXES
+    if not any(PurePosixPath(n).suffix.lower() in suffixes for n in names):
+        suffixes |= LONE_SUFFIXES
+    rasters = tuple(Entry(source, n) for n in names if PurePosixPath(n).suffix.lower() in suffixes)
+    other = (n for n in names if PurePosixPath(n).suffix.lower() not in suffixes | _SILENT_SUFFIXES)
     if not rasters and not problems:
         empty = DataError(
             f"no raster in {source}",
-            expected=f"files ending in {', '.join(sorted(RASTER_SUFFIXES))}",
+            expected=f"files ending in {', '.join([*sorted(RASTER_SUFFIXES), *sorted(FURTHER_SUFFIXES | LONE_SUFFIXES)])}",
             cure="name the folder or zip that holds them",
         )
         problems = [str(empty)]
