@@ -91,9 +91,10 @@ def list_source(source: Path, limits: Limits) -> Listing:
     rasters = tuple(Entry(source, n) for n in names if PurePosixPath(n).suffix.lower() in suffixes)
     other = (n for n in names if PurePosixPath(n).suffix.lower() not in suffixes | _SILENT_SUFFIXES)
     if not rasters and not problems:
+        wanted = [*sorted(RASTER_SUFFIXES), *sorted(FURTHER_SUFFIXES | LONE_SUFFIXES)]
         empty = DataError(
             f"no raster in {source}",
-            expected=f"files ending in {', '.join([*sorted(RASTER_SUFFIXES), *sorted(FURTHER_SUFFIXES | LONE_SUFFIXES)])}",
+            expected=f"files ending in {', '.join(wanted)}",
             cure="name the folder or zip that holds them",
         )
         problems = [str(empty)]
