@@ -102,8 +102,8 @@ def make_scene(seed: int, area: str, *, size: tuple[int, int] | None = None) -> 
     lay_out(canvas, layout)
     image = _expose(canvas)
     inner = slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN)
-    heights = draw_heights(canvas.height, seed, number)
-    return Scene(area, *(np.ascontiguousarray(plane[inner]) for plane in (image, canvas.mask, heights)))
+    heights = np.ascontiguousarray(draw_heights(canvas.height, seed, number)[inner])
+    return Scene(area, np.ascontiguousarray(image[inner]), np.ascontiguousarray(canvas.mask[inner]), heights)
 
 
 def write_scenes(folder: Path, *, seed: int, areas: Sequence[str] = AREAS, heights: bool = False) -> None:
