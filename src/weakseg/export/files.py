@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn, TypeVar, overload
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from weakseg.core.bands import parse_bands
 from weakseg.core.classes import ClassScheme

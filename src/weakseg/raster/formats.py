@@ -56,6 +56,14 @@ def raster_driver(path: Path) -> str:
         ) from error
 
 
+def plain_driver(path: Path) -> str:
+    """:func:`raster_driver` where none but GeoTIFF, PNG and JPEG is taken."""
+    driver = raster_driver(path)
+    if driver not in ("GTiff", "PNG", "JPEG"):
+        raise DataError(f"{path}: {driver}", expected="a GeoTIFF, PNG or JPEG", cure="convert it with gdal_translate")
+    return driver
+
+
 def _container(path: Path, head: bytes) -> str | None:
     if head.startswith(_JP2):
         return "JP2OpenJPEG"

@@ -66,7 +66,7 @@ class Pyramid:
     def __init__(self, source: Source, preview: Path) -> None:
         self.source, self.preview = source, preview
         self.levels = count_levels(source.height, source.width)
-        self._overviews = _has_overviews(source, self.levels)
+        self._overviews = source.wanted.plain and _has_overviews(source, self.levels)
 
     @property
     def lacks_preview(self) -> bool:
@@ -118,7 +118,7 @@ class Pyramid:
 
     def _near(self, window: Window, factor: int) -> Pixels:
         with open_reader(self.source) as reader:
-            image, valid = reader.pixels(window), reader.valid(window)
+            image, valid = self.source.wanted.picture(reader.pixels(window)), reader.valid(window)
         if valid is None:
             valid = np.ones(image.shape[:2], bool)
         return shrink_picture(image, valid, factor)

@@ -28,7 +28,7 @@ from weakseg.inference.predict import run_predictor
 from weakseg.maps.deliver import Delivery, deliver_map
 from weakseg.maps.measure import count_inside, outline_area, outline_window, read_layer, read_outline
 from weakseg.maps.polygons import write_polygons
-from weakseg.raster.formats import RASTER_SUFFIXES, raster_driver
+from weakseg.raster.formats import RASTER_SUFFIXES, plain_driver
 from weakseg.raster.open import Window
 from weakseg.raster.pyramid import TILE, NoTileError, Pyramid, tile_window
 from weakseg.raster.stream import Pixels, Source, inspect_source
@@ -132,7 +132,7 @@ class Rasters:
             BusyError: too many are open and at work.
         """
         path = self._inside(text)
-        source = _inspect(path, bands, stretch)
+        source = self._inspect(path, bands, stretch)
         with self._lock:
             for shown in self._open.values():
                 if shown.source.state() == source.state():
@@ -144,8 +144,8 @@ class Rasters:
     def open_upload(self, upload: Path, name: str, bands: Sequence[int] = (), stretch: Sequence[float] = ()) -> Shown:
         """Open a file that lies alone in a folder of :meth:`folder`; errors call it ``name`` and delete the folder."""
         try:
-            path = upload.rename(upload.with_suffix(_SUFFIXES[raster_driver(upload)]))
-            return self._add(name, _inspect(path, bands, stretch), upload.parent)
+            path = upload.rename(upload.with_suffix(_SUFFIXES[plain_driver(upload)]))
+            return self._add(name, self._inspect(path, bands, stretch), upload.parent)
         except (DataError, ParamsError, BusyError) as error:
             shutil.rmtree(upload.parent, ignore_errors=True)
             found = error.found
@@ -178,11 +178,17 @@ class Rasters:
             )
         if path.suffix.lower() not in RASTER_SUFFIXES:
             raise DataError(f"{text[:200]}", expected="a .tif, .png or .jpg", cure="convert it with gdal_translate")
-        raster_driver(path)  # by its bytes: a virtual raster would read files elsewhere
+        plain_driver(path)  # by its bytes: a virtual raster would read files elsewhere
         return path
 
+    def _inspect(self, path: Path, bands: Sequence[int], stretch: Sequence[float]) -> Source:
+        if len(stretch) not in (0, 2):
+            raise ParamsError(f"stretch of {len(stretch)} number(s)", expected="two", cure="write for instance 0,2047")
+        low_high = (stretch[0], stretch[1]) if stretch else None
+        return inspect_source(path, bands or None, low_high, self.service.predictor.bands)
+
     def _add(self, name: str, source: Source, folder: Path) -> Shown:
-        if raster_driver(source.path) != "GTiff":
+        if plain_driver(source.path) != "GTiff":
             _check_picture(source, self.service.limits.pixels, name)
         pyramid = Pyramid(source, folder / "preview.tif")
         turn, predictor = self.service.turn, self.service.predictor
@@ -289,12 +295,6 @@ class Rasters:
 
 def _make_polygons(shown: Shown) -> None:
     write_polygons(shown.file("map"), shown.file("polygons"), confidence=shown.file("confidence"))
-
-
-def _inspect(path: Path, bands: Sequence[int], stretch: Sequence[float]) -> Source:
-    if len(stretch) not in (0, 2):
-        raise ParamsError(f"stretch of {len(stretch)} number(s)", expected="two", cure="write for instance 0,2047")
-    return inspect_source(path, bands or None, (stretch[0], stretch[1]) if stretch else None)
 
 
 def _check_picture(source: Source, most: int, name: str) -> None:
