@@ -57,7 +57,7 @@ def test_error_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
         (("stage", "segment", "banana"), r"stage segment with source banana; expected pixel \| full \| "),
         (("stage", "pseudo", "pixel"), r"stage pseudo with source pixel; expected cam \| crf \| "),
         (("stage", "audit", "consistency"), r"stage audit with source consistency; expected cam"),
-        (("data", "import", "a", "b", "--bands", "4,x"), r"'4,x'; expected whole numbers and commas"),
+        (("data", "import", "a", "b", "--bands", "4,x"), r"--bands 4,x; expected 1 to 16 numbers from 1, or names"),
     ],
 )
 def test_wrong_words_are_refused(tmp_path: Path, words: tuple[str, ...], message: str) -> None:

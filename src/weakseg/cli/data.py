@@ -52,6 +52,9 @@ def import_(
     bands: Annotated[
         str | None, typer.Option(help="Bands to read: 4,1,2 or red,green,blue,nir,height or nir=4,red=1,green=2.")
     ] = None,
+    portal: Annotated[
+        str | None, typer.Option(help="Where the images come from, which names their bands, e.g. nrw-dop10.")
+    ] = None,
     heights: Annotated[
         Path | None, typer.Option(help="Surface models beside the images: a folder, a zip, or one raster for all.")
     ] = None,
@@ -88,10 +91,14 @@ def import_(
     """Check every image and mask and bring them into the workspace's data/, or report all problems and do nothing."""
     from weakseg.core.classes import ISPRS, find_classes
     from weakseg.core.layout import Layout
+    from weakseg.core.portals import find_portal
     from weakseg.data.importing.dataset import import_dataset
     from weakseg.raster.band_names import parse_choice
     from weakseg.report.import_sheet import draw_import_sheet
 
+    if portal and bands:
+        raise ParamsError("--portal and --bands", expected="one of them", cure="leave one out")
+    origin = find_portal(portal) if portal else None
     if not labels and not unlabelled:
         raise ParamsError(
             "no masks",
@@ -104,7 +111,8 @@ def import_(
         labels or [],
         layout.data,
         classes=scheme,
-        bands=parse_choice(bands),
+        bands=parse_choice(origin.bands if origin else bands),
+        portal=origin,
         heights=_beside(heights, terrain, height_pattern, ground),
         ignore_values=whole_numbers(ignore),
         masks_hold=masks_hold,

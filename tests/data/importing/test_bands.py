@@ -12,7 +12,8 @@ import pytest
 import rasterio
 
 from weakseg.core.bands import Bands, load_bands
-from weakseg.core.errors import ImportProblems, ParamsError
+from weakseg.core.errors import DataError, ImportProblems, ParamsError
+from weakseg.core.portals import find_portal
 from weakseg.data.importing.dataset import Beside, import_dataset
 from weakseg.raster.band_names import BandChoice, parse_choice
 from weakseg.raster.open import read_bands
@@ -235,3 +236,12 @@ def test_rasters_that_are_no_heights_of_the_image_are_refused(
     save(tmp_path / "images" / "a.tif", layers(3, "uint8"))
     save(tmp_path / "dsm" / f"{name}.tif", values[None].astype("float32"), **options)
     assert words in refused(tmp_path, "a", heights=Beside(tmp_path / "dsm"))
+
+
+def test_a_portal_names_the_bands(tmp_path: Path) -> None:
+    portal = find_portal("nrw-dop10")
+    save(tmp_path / "images" / "a.tif", layers(4, "uint8"))
+    assert take(tmp_path, "a", bands=portal.bands, portal=portal).names == ("red", "green", "blue", "nir")
+    save(tmp_path / "images" / "a.tif", layers(4))
+    with pytest.raises(DataError, match="expected uint8, as nrw-dop10 delivers"):
+        take(tmp_path, "a", bands=portal.bands, portal=portal, replace=True)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from weakseg.core.bands import FILE, Bands
 from weakseg.core.classes import IGNORE, ISPRS, ClassScheme
 from weakseg.core.errors import DataError, ImportProblems
+from weakseg.core.portals import Portal
 from weakseg.data.band_statistics import BandMeter
 from weakseg.data.importing.alignment import align_label
 from weakseg.data.importing.archives import Entry, Limits, Listing, list_source, local_file
@@ -108,6 +109,7 @@ def import_dataset(
     *,
     classes: ClassScheme | None = None,
     bands: BandChoice | tuple[int, ...] | None = None,
+    portal: Portal | None = None,
     heights: Beside | None = None,
     ignore_values: tuple[int, ...] = (),
     masks_hold: Holds | None = None,
@@ -135,6 +137,7 @@ def import_dataset(
         target: usually ``data/``; made if missing.
         classes: names and colours of the labels; ISPRS by default.
         bands: numbers and names of the images' bands; needed where they are not three of 8 bits and have no names.
+        portal: where the images come from; they must have its depth.
         heights: rasters of heights beside the images, which become a band of theirs.
         ignore_values: values of one-band labels that mean ignore.
         masks_hold: what the values of one-band labels are ("indices", "values" of classes.yaml, "colours"); needed
@@ -170,6 +173,8 @@ def import_dataset(
     with scratch_folder() if dry_run else staging_folder(target) as staging:
         files = ((str(pair.image), local_file(pair.image, staging / "scratch")) for pair in pairs)
         plan = plan_bands(files, choice, problems, beside=heights.choice if heights else None)
+        if portal is not None and not problems:
+            portal.check(plan.dtypes)
         settings = _Settings(classes or ISPRS, plan, heights, masks, limits, resample, dry_run)
         tally.meter = None if plan.pictures else BandMeter(plan.bands)
         models = _list_models(heights, [pair.area for pair in pairs], limits, problems)
@@ -204,6 +209,7 @@ def import_dataset(
         resampled=tuple(tally.resampled),
         previews=tuple(_shown(preview, found) for preview in tally.previews),
         bands=found,
+        portal=str(portal or ""),
         boxes=boxes,
     )
 

@@ -65,6 +65,12 @@ class BandPlan:
         """Three bands of 8 bits without names, read as they always were."""
         return self.bands == PLAIN
 
+    @property
+    def dtypes(self) -> set[str]:
+        """Of the bands that come from the images."""
+        members = self.bands.members[:-1] if self.beside else self.bands.members
+        return {band.dtype for band in members}
+
     def read(self, path: Path, limit: int) -> tuple[Pixels, Valid | None, tuple[str, ...]]:
         """An image (H, W, K), where it has data, and the bands that its file lacks, of which all px are 0."""
         if self.pictures:

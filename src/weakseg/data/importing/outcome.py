@@ -25,6 +25,7 @@ class ImportReport:
         resampled: labels that were brought to the grid of their image.
         previews: of some areas, small, as they were taken.
         bands: of the images, None for three of 8 bits without names.
+        portal: a sentence about where they come from.
         boxes: a sentence where boxes that were there fit the new rasters no more.
     """
 
@@ -41,12 +42,15 @@ class ImportReport:
     previews: tuple[Preview, ...] = ()
     boxes: str = ""
     bands: Bands | None = None
+    portal: str = ""
 
     def __str__(self) -> str:
         """For people: what came in, the share of each class, and what was left out."""
         total = max(sum(count for _, count in self.class_pixels), 1)
         shares = ", ".join(f"{name} {count / total:.1%}" for name, count in self.class_pixels)
         lines = [f"{len(self.areas)} areas, {self.pixels:,} px", f"masks: {shares}"]
+        if self.portal:
+            lines.append(self.portal)
         if self.bands is not None:
             lines += _band_lines(self.bands)
         if self.codes:
