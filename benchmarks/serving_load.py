@@ -2,9 +2,10 @@
 
     python benchmarks/serving_load.py MODEL [--seconds 60] [--clients 32]
 
-The server runs as its users start it, on two threads. Half of the clients post images of 512 x 512 px to /map, half ask
-for tiles of the model applied to a raster of 4000 x 4000 px, at random places. A client that is told to come again
-(503) waits as long as ``Retry-After`` says. Any other status than 200 and 503, and any broken connection, is an error.
+The server runs as its users start it, on two threads. Half of the clients post images of 512 x 512 px to /map, a
+quarter asks for /tiles of the model applied to a raster of 4000 x 4000 px, a quarter opens that raster as the page does
+and asks for tiles of its picture and its map, all at random places. A client that is told to come again (503) waits as
+long as ``Retry-After`` says. Any other status than 200 and 503, and any broken connection, is an error.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from rasterio.io import MemoryFile
 from rasterio.warp import transform
 
 from weakseg.maps.mercator import MERCATOR, tile_bounds
+from weakseg.raster.pyramid import TILE
 
 ZOOM: Final = 19
 PLACE: Final = {"crs": "EPSG:25832", "transform": rasterio.Affine(0.2, 0, 500_000, 0, -0.2, 5_400_000)}
@@ -68,8 +70,11 @@ class Client(threading.Thread):
         self.port, self.number, self.until = port, number, until
         self.statuses: Counter[str] = Counter()
         self.seconds: list[float] = []
-        self.body = geotiff(picture(512, number)) if number % 2 else b""
+        self.kind = ("tiles", "map", "page", "map")[number % 4]
+        self.body = geotiff(picture(512, number)) if self.kind == "map" else b""
         self.tiles = tile_numbers(side, number)
+        self.places = np.random.default_rng(number).integers(0, side // TILE, (200, 2)).tolist()
+        self.key = ""
 
     def run(self) -> None:
         turn = 0
@@ -89,13 +94,22 @@ class Client(threading.Thread):
         """(status, seconds to wait)."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         try:
-            if self.body:
+            if self.kind == "map":
                 connection.request("POST", "/map", self.body)
+            elif self.kind == "page" and not self.key:
+                said = json.dumps({"path": "scene.tif"})
+                connection.request("POST", "/rasters", said, {"Content-Type": "application/json"})
+            elif self.kind == "page":
+                column, row = self.places[turn % len(self.places)]
+                layer = "image" if turn % 2 else "map"
+                connection.request("GET", f"/rasters/{self.key}/{layer}/0/{column}/{row}{'' if turn % 2 else '.png'}")
             else:
                 zoom, column, row = self.tiles[turn % len(self.tiles)]
                 connection.request("GET", f"/tiles/{zoom}/{column}/{row}.png")
             answer = connection.getresponse()
-            answer.read()
+            content = answer.read()
+            if self.kind == "page" and not self.key and answer.status == 200:
+                self.key = json.loads(content)["key"]
             return answer.status, float(answer.getheader("Retry-After") or 0)
         finally:
             connection.close()
@@ -114,7 +128,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         scene, side = Path(folder) / "scene.tif", 4000
         scene.write_bytes(geotiff(picture(side, 0)))
-        words = [sys.executable, "-m", "weakseg", "serve", "--model", str(options.model), "--tiles", str(scene)]
+        words = [sys.executable, "-m", "weakseg", "--root", folder, "serve"]
+        words += ["--model", str(options.model.resolve()), "--tiles", str(scene)]
         environment = {**os.environ, "WEAKSEG_THREADS": "2", "OMP_NUM_THREADS": "2"}
         server = subprocess.Popen([*words, "--port", str(port)], env=environment, stdout=subprocess.DEVNULL)
         try:
@@ -137,7 +152,7 @@ def main() -> None:
             server.terminate()
             server.wait(30)
     statuses: Counter[str] = sum((client.statuses for client in clients), Counter())
-    kinds = {"map": [c for c in clients if c.body], "tiles": [c for c in clients if not c.body]}
+    kinds = {kind: [client for client in clients if client.kind == kind] for kind in ("map", "tiles", "page")}
     times = {name: np.array([s for c in some for s in c.seconds]) for name, some in kinds.items()}
     found = {
         "clients": options.clients,

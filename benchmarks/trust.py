@@ -5,7 +5,7 @@
 MODEL is a model file, WORKSPACE the one it was trained in, --other one with areas of another kind (their classes are
 translated by name, what has no counterpart is left out). Temperatures and area of applicability are those of the model
 file; where it has none they are measured, as segment does at its end. Nothing here chooses anything. Writes
-OUT/trust.json, risk.png and maps.png.
+OUT/trust.json, risk.png, maps.jpg and, for README, side.jpg.
 """
 
 from __future__ import annotations
@@ -222,10 +222,12 @@ def draw_risk(path: Path, cells: Cells, title: str) -> None:
 
 
 def draw_maps(path: Path, subject: Subject, images: list[tuple[str, Image]]) -> None:
-    """Image, map, confidence and index of some images."""
+    """Image, map, confidence and index of some images, with the classes below."""
     import matplotlib.pyplot as plt
+    from matplotlib.patches import Patch
 
-    figure, axes = plt.subplots(len(images), 4, figsize=(12, 3 * len(images)), layout="constrained", squeeze=False)
+    size = (12.5, 3.05 * len(images) + 0.5)
+    figure, axes = plt.subplots(len(images), 4, figsize=size, layout="constrained", squeeze=False)
     for row, (name, image) in zip(axes, images, strict=True):
         maps = subject.maps(image)
         shares = calibrate(maps[:-1], subject.predictor.temperatures)
@@ -234,12 +236,20 @@ def draw_maps(path: Path, subject: Subject, images: list[tuple[str, Image]]) -> 
         sure = row[2].imshow(shares.max(0), vmin=0, vmax=1, cmap="viridis")
         index = row[3].imshow(maps[-1], vmin=0, vmax=2, cmap="RdBu_r")
         row[0].set_ylabel(name)
-        row[3].set_xlabel(f"{(maps[-1] > 1).mean():.0%} unlike")
-        for axis, title in zip(row, ("image", "map", "confidence", "index over limit"), strict=True):
-            axis.set(title=title, xticks=[], yticks=[])
-        figure.colorbar(sure, ax=row[2], shrink=0.7)
-        figure.colorbar(index, ax=row[3], shrink=0.7)
-    figure.savefig(path, dpi=90)
+        row[3].set_xlabel(f"{(maps[-1] > 1).mean():.0%} unlike the training")
+        for axis in row:
+            axis.set(xticks=[], yticks=[])
+        figure.colorbar(sure, ax=row[2], shrink=0.75)
+        figure.colorbar(index, ax=row[3], shrink=0.75)
+    for axis, title in zip(axes[0], ("image", "map", "confidence", "applicability (above 1: unlike)"), strict=True):
+        axis.set_title(title)
+    pairs = zip(subject.scheme.names, subject.scheme.colours, strict=True)
+    classes = [
+        Patch(facecolor=[part / 255 for part in colour], edgecolor="grey", label=name.replace("_", " "))
+        for name, colour in pairs
+    ]
+    figure.legend(handles=classes, loc="outside lower center", ncols=len(classes), frameon=False)
+    figure.savefig(path, dpi=90, pil_kwargs={"quality": 85})
     plt.close(figure)
 
 
@@ -251,6 +261,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--every", type=int, default=1, help="of the validation areas take every n-th")
     parser.add_argument("--other", type=Path, help="a workspace of another data set")
+    parser.add_argument("--draw", action="store_true", help="only draw maps.jpg and side.jpg")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
@@ -270,6 +281,13 @@ def main() -> None:
         found = areas_of(there / "validation", names, there / "validation" / "labels")
         others = [(image, translated(truth, theirs, subject.scheme.names)) for image, truth in found]
         sets["another data set"] = iter(others)
+    first = own[0][0]
+    shown = [("validation", first), ("blurred, 2 px", _blur(2)(first)), ("darker", _gamma(2)(first))]
+    elsewhere = [("another data set", image) for image, _ in others[:2]]
+    draw_maps(options.out / "maps.jpg", subject, [*shown, *elsewhere])
+    draw_maps(options.out / "side.jpg", subject, [*shown[:1], *elsewhere[:1]])
+    if options.draw:
+        return
     rows, cells = {}, {}
     for name, areas in sets.items():
         rows[name], cells[name] = measure(subject, areas)
@@ -305,9 +323,6 @@ def main() -> None:
     (options.out / "trust.json").write_text(json.dumps(found_all, indent=1) + "\n")
     print(json.dumps(curves, indent=1))
     draw_risk(options.out / "risk.png", everything, "all sets")
-    first = own[0][0]
-    shown = [("validation", first), ("blurred, 2 px", _blur(2)(first)), ("darker", _gamma(2)(first))]
-    draw_maps(options.out / "maps.png", subject, [*shown, *[("another data set", image) for image, _ in others[:2]]])
 
 
 if __name__ == "__main__":
