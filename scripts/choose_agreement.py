@@ -33,7 +33,7 @@ from weakseg.evaluation.metrics import class_iou, confusion_matrix, mean_iou
 from weakseg.methods.irnet.forms import Walk, candidates, in_force
 from weakseg.methods.pseudo import Counts, pseudo_mask
 from weakseg.methods.refinement import choose_refiners, count_changes, measure_refiners
-from weakseg.methods.scores import ScoreMaps
+from weakseg.methods.scores import ScoreMaps, load_scores, save_scores
 from weakseg.pipeline.context import Context, open_context
 from weakseg.pipeline.holdout_choice import allowed_bits, candidate_weights, count_winners, with_experts
 from weakseg.pipeline.network_scores import Choice, choose_by, network_scores
@@ -186,9 +186,7 @@ def fusion_rows(rotation: Rotation) -> Iterator[list[str]]:
     recipe = choose_fusion(rotation)
     if recipe is None:
         raise DataError("no scores of the experts", expected="out/scores of fused.experts", cure="run `dvc repro`")
-    last = rotation.folds[-1]
-    model = trained(last, TASK_I)
-    own = {area: network_scores(last.context, model, area)[0] for area in hidden}
+    own = maps_of_n2(rotation, list(hidden))
     on_n2 = {
         one: float(mean_iou(np.sum([*count_winners(base, own, hidden, one).values()], axis=0)))
         for one in candidate_weights(base)
@@ -203,6 +201,17 @@ def fusion_rows(rotation: Rotation) -> Iterator[list[str]]:
         "N2": _chosen(base, own, hidden, weights),
     }
     yield threshold_row({who: _masks(base, own, hidden, weights, one) for who, one in chosen.items()}, len(alone))
+
+
+def maps_of_n2(rotation: Rotation, areas: Sequence[str]) -> dict[str, ScoreMaps]:
+    """Maps of these N2 areas by the network that never saw the last block; kept beside the folds."""
+    last = rotation.folds[-1]
+    folder, model = last.place.parent / "n2", trained(last, TASK_I)
+    for area in areas:
+        file = folder / f"{area}.npz"
+        if not file.is_file():
+            save_scores(file, network_scores(last.context, model, area)[0])
+    return {area: load_scores(folder / f"{area}.npz") for area in areas}
 
 
 def _blocks(rotation: Rotation) -> list[tuple[int, dict[str, Mask]]]:
