@@ -157,7 +157,7 @@ def advice(gains: Sequence[Gain], seeds: int) -> str:
     missing = [label for kind, label in KINDS.items() if kind not in {gain.kind for gain in steps}]
     tail = f"; not measured: {', '.join(missing)}" if missing else ""
     noise = "one seed, whose noise is not in the intervals" if seeds == 1 else f"{seeds} seeds pooled"
-    return f"{head}: mIoU per hour {listed}{tail} (95 % intervals over the validation areas; {noise})."
+    return f"{head}: an hour more buys, in mIoU, {listed}{tail} (95 % intervals over the validation areas; {noise})."
 
 
 def _rate(gain: Gain) -> str:
