@@ -90,7 +90,9 @@ def test_advice_names_the_best_established_kind() -> None:
         *(gain("tag_crops", 0.2, 0.1, 0.3), gain("boxes", 0.3, -0.1, 0.7)),
     ]
     said = advice(gains, 3)
-    assert said.startswith("Label tagged crops next, though boxes may be worth as much: an hour more buys, in mIoU, boxes +0.1500 [")
+    assert said.startswith(
+        "Label tagged crops next, though boxes may be worth as much: an hour more buys, in mIoU, boxes +0.1500 ["
+    )
     assert "tagged crops +0.1000 [+0.0500, +0.1500] ('old' to 'new'); pixel areas +0.0100 [" in said
     assert said.endswith("(95 % intervals over the validation areas; 3 seeds pooled).")
     assert "\n" not in said

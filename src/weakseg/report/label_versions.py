@@ -199,8 +199,14 @@ def _compare(
         work_between(one.answers, two.answers),
         unanswered(crops, one.answers, two.answers),
         prices.pixel_seconds(fresh) + len(added) * prices.box.seconds,
-        [_compare_runs(root, versions, source, cache) for source in load_params(layout.params).sources],
+        _run_changes(root, versions, cache),
     )
+
+
+def _run_changes(root: Path, versions: tuple[DataVersion, DataVersion], cache: Path) -> list[RunChange]:
+    """Of all sources of params.yaml that have been trained on one of the versions; of all where none has."""
+    runs = [_compare_runs(root, versions, source, cache) for source in load_params(Layout(root).params).sources]
+    return [run for run in runs if (run.before, run.after) != (None, None)] or runs
 
 
 def _pixel_changes(one: Labels, two: Labels) -> Iterable[PixelChange]:

@@ -70,11 +70,7 @@ def read_label_changes(path: Path) -> LabelChanges | None:
 
 def list_changes(found: LabelComparison, shown: int = _SHOWN) -> list[str]:
     """A line per crop, box and area, at most so many of each kind."""
-    crops = [
-        f"{change.what} crop {change.crop[0]} {change.crop[1]}: "
-        + ", ".join(f"{name} {how}" for name, how in change.classes.items())
-        for change in found.crops
-    ]
+    crops = [f"{change.what} crop {change.crop[0]} {change.crop[1]}: {_states(change)}" for change in found.crops]
     boxes = [
         f"{what} box {box.area} {box.window}: {box.name}"
         for what, several in (("added", found.boxes_added), ("removed", found.boxes_removed))
@@ -82,6 +78,14 @@ def list_changes(found: LabelComparison, shown: int = _SHOWN) -> list[str]:
     ]
     areas = [f"{change.what} mask of {change.area}: {change.changed} px" for change in found.pixels]
     return [line for lines in (crops, boxes, areas) for line in _first(lines, shown)]
+
+
+def _states(change: CropChange) -> str:
+    """What is in a crop that is new or gone; of another one what is known otherwise."""
+    if change.what == "changed":
+        return ", ".join(f"{name} {how}" for name, how in change.classes.items())
+    states = change.after if change.what == "added" else change.before
+    return ", ".join(name for name, state in states.items() if state) or "no class known"
 
 
 def _first(lines: list[str], shown: int) -> list[str]:
