@@ -164,7 +164,9 @@ class Reader:
             if index in present:
                 image[..., index] = layers[present.index(index)]
             elif source.heights is not None and wanted.names[index] == BESIDE:
-                image[..., index] = read_heights(source.heights, source.info(window))
+                heights = read_heights(source.heights, source.info(window))
+                known = np.where(np.isnan(heights), np.float32(wanted.fill_value(index)), heights)
+                image[..., index] = np.rint(known) if image.dtype.kind in "iu" else known
             else:
                 image[..., index] = wanted.fill_value(index)
         return wanted.filled(image)

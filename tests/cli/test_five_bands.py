@@ -1,0 +1,152 @@
+"""The commands of the README on five-band rasters of 16 bits, from the import to maps, exports and pages."""
+
+from __future__ import annotations
+
+import json
+import threading
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import rasterio
+import yaml
+from typer.testing import CliRunner
+
+import weakseg
+from weakseg.cli import app
+from weakseg.core.classes import ISPRS, load_classes
+from weakseg.inference.model import load_predictor
+from weakseg.inference.scene import PLAIN
+from weakseg.raster.open import read_mask
+from weakseg.serving.demo import make_server
+from weakseg.serving.service import MapService
+from weakseg.tagging.pictures import CropPictures
+from weakseg.training.machine import Machine
+
+AREAS = ("p1", "p2", "t1", "t2", "v1")
+NAMES = ("red", "green", "blue", "nir", "height")
+RISE = np.array([0, 900, 0, 500, 150, *[0] * 251], np.uint16)  # cm above ground, by class
+Paint = Callable[[int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
+
+
+def save(path: Path, layers: npt.NDArray[Any], number: int, names: tuple[str, ...] = ()) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    place = rasterio.Affine(0.5, 0, 400_000 + 100 * number, 0, -0.5, 5_000_000)
+    layout = {"count": len(layers), "height": layers.shape[1], "width": layers.shape[2], "dtype": layers.dtype.name}
+    with rasterio.open(path, "w", driver="GTiff", crs="EPSG:25832", transform=place, **layout) as file:
+        file.write(layers)
+        if names:
+            file.descriptions = names
+
+
+def run(root: Path, *words: object) -> str:
+    result = CliRunner().invoke(app, ["--root", str(root), *map(str, words)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory: pytest.TempPathFactory, paint: Paint, tiny: Callable[[], dict[str, Any]]) -> Path:
+    """A workspace after import and the stages up to an evaluated network; sources/ beside it."""
+    base = tmp_path_factory.mktemp("readme")
+    for number, area in enumerate(AREAS):
+        picture, mask = paint(number)
+        infrared = np.where((mask == 2) | (mask == 3), 8000, 2000).astype(np.uint16)
+        layers = np.stack([*np.moveaxis(picture.astype(np.uint16) * 40, -1, 0), infrared, RISE[mask]])
+        save(base / "images" / f"{area}.tif", layers, number, NAMES)
+        save(base / "labels" / f"{area}.tif", np.moveaxis(ISPRS.to_colours(mask), -1, 0), number)
+    root = base / "mine"
+    root.mkdir()
+    raw = tiny()
+    raw["segment"]["augment"]["drop_band"] = 0.3
+    (root / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    said = run(root, "data", "import", base / "images", base / "labels")
+    assert "bands: red (uint16), green (uint16), blue (uint16), nir (uint16), height (uint16 m)" in said
+    run(root, "data", "split", "--pixel", 2, "--tagged", 2, "--validation", 1, "--no-every-class")
+    run(root, "data", "tags", "--size", 16, "--write")
+    for stage in (("tiles",), ("segment", "pixel"), ("evaluate", "pixel"), ("teacher",), ("pseudo", "teacher")):
+        run(root, "stage", *stage)
+    return root
+
+
+def test_the_import_draws_its_sheet(mine: Path) -> None:
+    assert (mine / "out" / "sheets" / "import.png").stat().st_size > 1000
+    assert [band["name"] for band in yaml.safe_load((mine / "data" / "bands.yaml").read_text())["bands"]] == list(NAMES)
+
+
+def test_show_draws_a_sheet(mine: Path) -> None:
+    area = (mine / "out" / "tiles" / "areas.csv").read_text().splitlines()[1].split(",")[0]
+    run(mine, "show", "teacher", "--area", area)
+    assert (mine / "out" / "sheets" / "teacher" / f"{area}.jpg").is_file()
+
+
+def test_predict_polygons_and_areas(mine: Path, tmp_path: Path) -> None:
+    model = mine / "out" / "checkpoints" / "pixel" / "seed0.pt"
+    run(mine, "predict", "--model", model, mine.parent / "images" / "v1.tif", tmp_path / "map.tif", "--window", 48)
+    with rasterio.open(tmp_path / "map.tif") as file:
+        assert (file.count, file.shape, file.crs.to_epsg()) == (1, (64, 64), 25832)
+    run(mine, "polygons", tmp_path / "map.tif", tmp_path / "map.gpkg")
+    run(mine, "areas", tmp_path / "map.tif")
+    run(mine, "predict", "--model", model, mine.parent / "images", tmp_path / "maps", "--window", 48)
+    run(mine, "predict", "--model", model, mine.parent / "images", tmp_path / "one", "--window", 48, "--mosaic")
+    assert len(list((tmp_path / "maps").glob("*.tif"))) == 5
+
+
+def test_predict_without_heights_and_with_heights_beside(mine: Path, tmp_path: Path) -> None:
+    model = mine / "out" / "checkpoints" / "pixel" / "seed0.pt"
+    with rasterio.open(mine.parent / "images" / "v1.tif") as file:
+        save(tmp_path / "v1.tif", file.read([1, 2, 3, 4]), 4, NAMES[:4])
+        save(tmp_path / "h.tif", file.read([5]), 4)
+    predict = ("predict", "--window", 48, "--model", model)
+    run(mine, *predict, tmp_path / "v1.tif", tmp_path / "without.tif")
+    run(mine, *predict, tmp_path / "v1.tif", tmp_path / "with.tif", "--heights", tmp_path / "h.tif")
+    run(mine, *predict, mine.parent / "images" / "v1.tif", tmp_path / "inside.tif")
+    maps = {}
+    for name in ("without", "with", "inside"):
+        with rasterio.open(tmp_path / f"{name}.tif") as file:
+            maps[name] = file.read(1)
+    np.testing.assert_array_equal(maps["with"], maps["inside"])
+
+
+@pytest.mark.parametrize("to", ["onnx", "bundle"])
+def test_export(mine: Path, tmp_path: Path, to: str) -> None:
+    model = mine / "out" / "checkpoints" / "pixel" / "seed0.pt"
+    target = tmp_path / ("m.onnx" if to == "onnx" else "bundle")
+    run(mine, "export", model, target, "--to", to)
+    run(mine, "predict", "--model", target, mine.parent / "images" / "v1.tif", tmp_path / "map.tif", "--window", 48)
+
+
+def test_python(mine: Path) -> None:
+    model = weakseg.open_model(mine / "out" / "checkpoints" / "pixel" / "seed0.pt")
+    found = weakseg.predict(model, mine / "data" / "images" / "v1.tif")
+    truth = read_mask(mine / "data" / "labels" / "v1.tif", load_classes(mine / "data" / "classes.yaml"))
+    assert set(weakseg.score(truth, found, model.scheme)["iou"]) == set(ISPRS.names)
+
+
+def test_the_demo_page_answers(mine: Path) -> None:
+    machine = Machine(device="cpu", precision="no", quiet=True)
+    service = MapService(load_predictor(mine / "out" / "checkpoints" / "pixel" / "seed0.pt", PLAIN, machine))
+    with make_server(service, "m", port=0) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        page = urllib.request.urlopen(address).read().decode()
+        server.shutdown()
+    assert "<html" in page
+    answer = service.answer_file((mine.parent / "images" / "v1.tif").read_bytes())
+    assert answer.image.shape == (64, 64, 3)
+
+
+def test_crops_are_shown_on_the_tag_page(mine: Path, tmp_path: Path) -> None:
+    pictures = CropPictures(mine / "data" / "images", dict.fromkeys(AREAS, (64, 64)), tmp_path)
+    assert pictures.crop(("t1", (0, 0, 16, 16)))[:3] == b"\xff\xd8\xff"
+    assert pictures.overview("t1")[:3] == b"\xff\xd8\xff"
+
+
+def test_the_evaluation_is_one(mine: Path) -> None:
+    report = json.loads((mine / "reports" / "evaluate" / "pixel.json").read_text())
+    assert 0 <= report["miou"] <= 1
