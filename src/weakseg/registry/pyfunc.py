@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 import weakseg
+from weakseg.core.bands import Bands
+from weakseg.raster.uploads import encode_pixels
 from weakseg.serving.service import encode_png
+from weakseg.training.checkpoints import bands_of, load_checkpoint
 
 EVALUATION: Final = "evaluation"  # name of the report among the model's artefacts
 _REQUIREMENTS: Final = (
@@ -28,7 +30,7 @@ def save_pyfunc(weights: Path, evaluation: Path, folder: Path) -> None:
     import mlflow
     import pandas as pd
 
-    package = Path(weakseg.__file__).parent
+    package, example = Path(weakseg.__file__).parent, _example(bands_of(load_checkpoint(weights)))
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # hints on type annotations of predict
         named = Path(shutil.copyfile(evaluation, Path(scratch) / f"{EVALUATION}.json"))
@@ -38,7 +40,7 @@ def save_pyfunc(weights: Path, evaluation: Path, folder: Path) -> None:
             artifacts={"weights": str(weights), EVALUATION: str(named)},
             code_paths=[str(package)],
             signature=_signature(),
-            input_example=pd.DataFrame({"file": [base64.b64encode(encode_png(_example())).decode()]}),
+            input_example=pd.DataFrame({"file": [base64.b64encode(example).decode()]}),
             pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in _REQUIREMENTS],
         )
 
@@ -67,7 +69,11 @@ def _signature() -> Any:
     )
 
 
-def _example() -> npt.NDArray[np.uint8]:
-    """uint8 (48, 64, 3): three slopes, for the input example."""
+def _example(bands: Bands) -> bytes:
+    """A file of 48 x 64 px for the input example: three slopes as PNG, or slopes in all bands as GeoTIFF."""
     rows, columns = np.mgrid[:48, :64]
-    return np.stack([4 * columns, 5 * rows, 2 * (rows + columns)], axis=-1).astype(np.uint8)
+    slopes = [4 * columns, 5 * rows, 2 * (rows + columns)]
+    if bands.plain:
+        return encode_png(np.stack(slopes, axis=-1).astype(np.uint8))
+    layers = [slopes[index % 3] for index in range(len(bands))]
+    return encode_pixels(np.stack(layers, axis=-1).astype(bands.dtype), "example", bands)
