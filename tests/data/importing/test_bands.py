@@ -245,3 +245,20 @@ def test_a_portal_names_the_bands(tmp_path: Path) -> None:
     save(tmp_path / "images" / "a.tif", layers(4))
     with pytest.raises(DataError, match="expected uint8, as nrw-dop10 delivers"):
         take(tmp_path, "a", bands=portal.bands, portal=portal, replace=True)
+
+
+def test_names_that_only_some_pictures_have_say_nothing(tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.tif", layers(3, "uint8"), names=("red", "green", "blue"))
+    save(tmp_path / "images" / "b.tif", layers(3, "uint8"))
+    take(tmp_path, "a", "b")
+    assert not (tmp_path / "data" / "bands.yaml").exists()
+
+
+def test_pictures_that_all_have_names_keep_them_and_their_bytes(tmp_path: Path) -> None:
+    pixels = layers(3, "uint8")
+    save(tmp_path / "images" / "a.tif", pixels, names=("nir", "red", "green"))
+    bands = take(tmp_path, "a")
+    assert bands.names == ("nir", "red", "green")
+    assert bands.plain
+    with rasterio.open(tmp_path / "data" / "images" / "a.tif") as file:
+        np.testing.assert_array_equal(file.read(), pixels)

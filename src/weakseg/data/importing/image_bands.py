@@ -138,6 +138,10 @@ def plan_bands(
             problems += faults.values()
             return BandPlan(PLAIN, choice, refused=frozenset(faults))
         found.append((name, mine))
+    pictures = all(len(mine.named) == 3 and set(mine.dtypes) == {"uint8"} for _, mine in found)
+    if found and pictures and beside is None and any(_unnamed(mine) for _, mine in found):
+        problems += faults.values()  # names that only some files have say nothing of the others
+        return BandPlan(PLAIN, choice, refused=frozenset(faults))
     problems += [*faults.values(), *(differences := _differences(found))]
     if faults or differences or not found:
         return BandPlan(PLAIN, choice, refused=frozenset(faults) | {name for name, _ in found})
@@ -146,8 +150,6 @@ def plan_bands(
         unit = "above ground" if beside.above_ground else "heights"
         members.append(known_band(BESIDE, dtype="float32", source=f"{unit}, raster beside the image"))
     bands = Bands(tuple(members))
-    if beside is None and bands.plain and all(_unnamed(mine) for _, mine in found):
-        return BandPlan(PLAIN, choice)
     return BandPlan(bands, choice, beside is not None)
 
 
