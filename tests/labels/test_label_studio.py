@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from weakseg.core.errors import DataError
-from weakseg.labels.label_studio import is_label_studio, read_label_studio, rectangle
+from weakseg.labels.label_studio import is_label_studio, read_label_studio
+from weakseg.labels.label_studio_tasks import rectangle
 from weakseg.labels.marks import Mark
 
 FILE = Path("ls.json")

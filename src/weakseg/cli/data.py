@@ -145,40 +145,69 @@ def _beside(heights: Path | None, terrain: Path | None, pattern: str | None, gro
 @app.command()
 def tags(
     context: typer.Context,
-    files: Annotated[list[Path] | None, typer.Argument(help="Files of tags from other programs (--from).")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Files of tags to read; with --to the file to write.")
+    ] = None,
     from_: Annotated[
         str | None,
-        typer.Option("--from", help="Program of the files: label-studio, cvat, via, fiftyone; else as they show."),
+        typer.Option(
+            "--from", help="Program of the files: label-studio, cvat, via, fiftyone, qgis, osm; else as they show."
+        ),
     ] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Write for label-studio (.json) or qgis (.gpkg).")] = None,
     field: Annotated[
-        str | None, typer.Option(help="Control, attribute or field with the classes, where there are several.")
+        str | None, typer.Option(help="Control, attribute or column with the classes, where there are several.")
     ] = None,
+    layer: Annotated[str | None, typer.Option(help="The only layer of a GeoPackage that is read.")] = None,
     names: Annotated[
-        Path | None, typer.Option("--map", help="YAML of `name: class` lines; null leaves a name out.")
+        Path | None,
+        typer.Option("--map", help="YAML of `name: class` lines, of osm `key=value: class`; null: out."),
     ] = None,
     unmarked: Annotated[
         Literal["absent", "unknown"] | None, typer.Option(help="What a class is that was not marked of a crop.")
     ] = None,
     annotator: Annotated[str | None, typer.Option(help="Who it was, where the files name nobody.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Files win over what tags.csv knows already.")] = False,
-    size: Annotated[int | None, typer.Option(help="Side of a tag crop, px of the raw image; 200 from masks.")] = None,
+    order: Annotated[Path | None, typer.Option(help="With --to: crops of this CSV, as `weakseg next` writes.")] = None,
+    model: Annotated[
+        str, typer.Option(help="With --to: whose guesses are shown: a model's address, auto or none.")
+    ] = "none",
+    pictures: Annotated[
+        Literal["chips", "scenes"], typer.Option(help="With --to label-studio: a picture per crop, or per area.")
+    ] = "chips",
+    prefix: Annotated[
+        str | None, typer.Option(help="With --to label-studio: what stands before the pictures' names in addresses.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side of a tag crop, px of the raw image; 200 from masks.")
+    ] = None,
     min_share: Annotated[float, typer.Option(help="Percent of a crop that makes a class present; 0: any pixel.")] = 0.0,
     write: Annotated[bool, typer.Option(help="Write data/tags/tags.csv; without it only the table is shown.")] = False,
 ) -> None:
-    """Bring tags in from other programs; or derive them from the masks, and show what they say per crop size."""
-    from weakseg.pipeline.workspace import describe_tags, write_mask_tags
+    """Bring tags in from other programs, or hand crops out to them; without files derive tags from the masks."""
+    if to is not None:
+        from weakseg.tagging.handing_out import HandOut, export_tags
 
-    if files:
+        if not files or len(files) != 1 or from_ is not None:
+            raise ParamsError(f"--to {to} with {len(files or ())} files", expected="the file to write", cure="name one")
+        typer.echo(export_tags(context.obj, files[0], HandOut(to, order, model, pictures, prefix)))
+    elif files:
         from weakseg.tagging.exchange import TagImport, import_tags
 
-        how = TagImport(from_, field, names, unmarked, annotator, replace)
+        how = TagImport(from_, field, names, unmarked, annotator, replace, layer, size, min_share)
         typer.echo(import_tags(context.obj, files, how))
-        return
-    if from_ is not None:
+    elif from_ is not None:
         raise ParamsError(f"--from {from_} without files", expected="files of tags", cure="name them")
+    else:
+        _mask_tags(context.obj, size=size or 200, min_share=min_share, write=write)
+
+
+def _mask_tags(root: Path, *, size: int, min_share: float, write: bool) -> None:
+    from weakseg.pipeline.workspace import describe_tags, write_mask_tags
+
     if write:
-        typer.echo(write_mask_tags(context.obj, size=size or 200, min_share=min_share))
-    typer.echo(describe_tags(context.obj, min_share=min_share))
+        typer.echo(write_mask_tags(root, size=size, min_share=min_share))
+    typer.echo(describe_tags(root, min_share=min_share))
 
 
 @app.command()

@@ -86,8 +86,15 @@ def read_geojson(
     return FeatureFile(file, crs or LONGITUDE_LATITUDE, crs is not None, features, areas, classes)
 
 
-def read_vector(file: Path, reading: BoxReading, parts_of: PartsOf | None = None) -> FeatureFile:
-    """Features of all layers of a GeoPackage, Shapefile or FlatGeobuf; layers of more than one CRS are refused."""
+def read_vector(
+    file: Path, reading: BoxReading, parts_of: PartsOf | None = None, *, layer: str | None = None
+) -> FeatureFile:
+    """Features of all layers of a GeoPackage, Shapefile or FlatGeobuf; layers of more than one CRS are refused.
+
+    Args:
+        parts_of: as in :func:`read_geojson`.
+        layer: the only one that is read.
+    """
     import shapely
     from pyogrio import list_layers, raw
     from pyogrio.errors import DataLayerError, DataSourceError
@@ -95,9 +102,12 @@ def read_vector(file: Path, reading: BoxReading, parts_of: PartsOf | None = None
     shapes: list[tuple[dict[str, Any], Geometry | None]] = []
     systems: set[str | None] = set()
     try:
-        for layer, kind in list_layers(file):
-            if kind is not None:  # a table without places
-                meta, _, outlines, columns = raw.read(file, layer=layer)
+        layers = [name for name, kind in list_layers(file) if kind is not None]  # None: a table without places
+        if layer is not None and layer not in layers:
+            reading.refuse(f"{file}: no layer {layer}", expected=f"one of {', '.join(layers)}", cure="mend --layer")
+        for name in layers:
+            if layer in (None, name):
+                meta, _, outlines, columns = raw.read(file, layer=name)
                 systems.add(meta["crs"])
                 rows = zip(*(column.tolist() for column in columns), strict=True) if columns else ((),) * len(outlines)
                 keyed = (dict(zip(meta["fields"], row, strict=True)) for row in rows)

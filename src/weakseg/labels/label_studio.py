@@ -1,7 +1,8 @@
-"""Choices of Label Studio: exports as JSON and JSON_MIN (1.4 to 1.20 write them so), and task files for it.
+"""Choices of Label Studio: exports as JSON and JSON_MIN (1.4 to 1.20 write them so).
 
 A task shows a crop (a chip), or a scene with crops as rectangles that have choices of their own (``perRegion``). Beside
-the choices of classes a second control, :data:`UNSURE`, takes the classes that somebody is not sure about.
+the choices of classes a second control, :data:`UNSURE`, takes the classes that somebody is not sure about
+(:mod:`weakseg.labels.label_studio_tasks` writes such tasks).
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import Any, Final
 
 from weakseg.core.errors import DataError
 from weakseg.labels.marks import Mark, Marks, texts
-from weakseg.labels.tags import Window
 
 UNSURE: Final = "unsure"
 WINDOW: Final = ("row", "column", "height", "width")
@@ -200,7 +200,9 @@ def _crop(file: Path, place: str, data: Mapping[str, Any]) -> Object:
     numbers = [data.get(key) for key in WINDOW]
     if not all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
         raise DataError(f"{file}: {place}: window {numbers}", expected="four whole numbers", cure="export it again")
-    return {"area": area, "window": tuple(numbers)}
+    size = data.get("area_height"), data.get("area_width")
+    raster = {"raster": size} if all(isinstance(side, int) for side in size) else {}
+    return {"area": area, "window": tuple(numbers), **raster}
 
 
 # ---- JSON_MIN: a flat object per annotation -------------------------------------------------------------------------
@@ -222,33 +224,3 @@ def _minimal(file: Path, tasks: list[Object], field: str | None) -> Iterator[tup
         data = {key: value for key, value in task.items() if key not in controls}
         work = _work({**task, "completed_by": task.get("annotator")})
         yield {"place": place, "picture": _picture(file, place, data), **_crop(file, place, data), **work}, chosen
-
-
-# ---- tasks for Label Studio -----------------------------------------------------------------------------------------
-
-
-def choice_results(
-    present: Sequence[str], unsure: Sequence[str], region: str, where: Mapping[str, Any] | None = None
-) -> list[Object]:
-    """Results of the two controls as a prediction has them; ``where``: value and size of a rectangle."""
-    rows: list[Object] = []
-    for control, names in (("classes", present), (UNSURE, unsure)):
-        if names:
-            value = {**(where or {}).get("value", {}), "choices": list(names)}
-            row = {"id": region, "from_name": control, "to_name": "image", "type": "choices", "value": value}
-            rows.append({**row, **{key: one for key, one in (where or {}).items() if key != "value"}})
-    return rows
-
-
-def rectangle(window: Window, size: tuple[int, int]) -> Object:
-    """Value and size of a crop as a rectangle of a picture of its whole area, in percent of its sides."""
-    row, column, tall, wide = window
-    height, width = size
-    value = {
-        "x": 100 * column / width,
-        "y": 100 * row / height,
-        "width": 100 * wide / width,
-        "height": 100 * tall / height,
-        "rotation": 0,
-    }
-    return {"original_width": width, "original_height": height, "image_rotation": 0, "value": value}

@@ -29,6 +29,7 @@ class Mark:
         window: px of the area; None: all that the picture shows.
         edges: left, upper, right and lower edge of a rectangle in the picture as shares of its sides; or None.
         size: height and width of the picture, px, where the file tells.
+        raster: height and width of the raster of the area when it was marked, px, where the file tells.
         seconds: of work, 0 where nobody measured them.
         time: when it was written, as the file has it; or empty.
     """
@@ -43,6 +44,7 @@ class Mark:
     window: Window | None = None
     edges: tuple[float, float, float, float] | None = None
     size: tuple[int, int] | None = None
+    raster: tuple[int, int] | None = None
     seconds: float = 0.0
     time: str = ""
 

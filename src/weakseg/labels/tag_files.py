@@ -25,6 +25,8 @@ Unmarked = Literal["absent", "unknown"]
 """What a class is that was not marked of a picture."""
 UNMARKED: Final[tuple[str, ...]] = get_args(Unmarked)
 PROGRAMS: Final = ("label-studio", "cvat", "via", "fiftyone")
+LAYER: Final = "layer"
+"""Features of a GIS program or of OpenStreetMap; ``layer_tags`` tells them apart."""
 
 Sizes = Mapping[str, tuple[int, int]]
 
@@ -45,19 +47,19 @@ class ReadTags:
 
 
 def recognise(file: Path) -> tuple[str, ...]:
-    """The programs that may have written a file, of :data:`PROGRAMS`, "layer" for features, or none."""
+    """The programs that may have written a file, of :data:`PROGRAMS`, :data:`LAYER`, or none."""
     if file.is_dir():
         return ("fiftyone",) if any((file / name).is_file() for name in FILES) else ()
     suffix = file.suffix.lower()
     if suffix == ".xml" or (suffix == ".zip" and _holds(file, MEMBER)):
         return ("cvat",)
     if suffix in (".gpkg", ".shp", ".fgb"):
-        return ("layer",)
+        return (LAYER,)
     if suffix not in (".json", ".geojson"):
         return ()
     content = read_json(file)
     if isinstance(content, dict) and content.get("type") == "FeatureCollection":
-        return ("layer",)
+        return (LAYER,)
     tests = {"label-studio": is_label_studio, "via": is_via, "fiftyone": is_fiftyone}
     return tuple(name for name, test in tests.items() if test(content))
 
@@ -193,7 +195,7 @@ def _states(
 def _crop(mark: Mark, sizes: Sizes) -> Crop:
     """Area and window of a mark."""
     if mark.window is not None:
-        crop = _stated(mark.area, mark.window, sizes)
+        crop = _stated(mark, mark.window, sizes)
     elif mark.picture:
         crop = crop_of(mark.picture, sizes)
     else:
@@ -209,11 +211,19 @@ def _crop(mark: Mark, sizes: Sizes) -> Crop:
     return (area, _part(window, mark.edges)) if mark.edges is not None else crop
 
 
-def _stated(area: str, window: Window, sizes: Sizes) -> Crop:
-    if area not in sizes:
-        raise DataError(f"area {area!r}", expected=f"one of {shorten(sizes)}", cure="import its image")
-    check_inside(window, *sizes[area])
-    return area, window
+def _stated(mark: Mark, window: Window, sizes: Sizes) -> Crop:
+    """A crop that the file itself says."""
+    if mark.area not in sizes:
+        raise DataError(f"area {mark.area!r}", expected=f"one of {shorten(sizes)}", cure="import its image")
+    size = sizes[mark.area]
+    if mark.raster is not None and mark.raster != size:
+        raise DataError(
+            f"tags of a raster of {mark.raster[0]}x{mark.raster[1]} px, {mark.area} has {size[0]}x{size[1]} px",
+            expected="tags of the raster that is imported",
+            cure="bring it back, or tag the new one",
+        )
+    check_inside(window, *size)
+    return mark.area, window
 
 
 def _part(window: Window, edges: tuple[float, float, float, float]) -> Window:

@@ -10,22 +10,31 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 from weakseg.core.classes import ClassScheme, load_classes
 from weakseg.core.errors import DataError, ImportProblems, ParamsError
 from weakseg.core.layout import Layout
+from weakseg.core.params import load_params
 from weakseg.labels.answer_file import AnswerFile, read_answers
-from weakseg.labels.answers import TagAnswer, now
-from weakseg.labels.class_map import read_class_map
+from weakseg.labels.answers import Crop, TagAnswer, now
+from weakseg.labels.box_reading import BoxReading
+from weakseg.labels.class_map import ClassMap, read_class_map
+from weakseg.labels.crop_layer import read_crop_layer
+from weakseg.labels.layer_tags import classed_layer, layer_answers, layer_kinds, osm_layer, read_features
 from weakseg.labels.opinions import Opinion, opinions_of
-from weakseg.labels.tag_files import PROGRAMS, ReadTags, Unmarked, answers_of, read_marks, recognise
-from weakseg.labels.tag_table import raster_sizes
+from weakseg.labels.osm_tags import read_osm_map
+from weakseg.labels.tag_files import LAYER, PROGRAMS, ReadTags, Unmarked, answers_of, read_marks, recognise
+from weakseg.labels.tag_table import raster_sizes, read_tags
+from weakseg.labels.tags import TagWindow, Window, check_share
+from weakseg.raster.open import RasterInfo, read_info
 from weakseg.tagging.merging import merge_tags, try_merge
+from weakseg.tagging.proposals import area_crops, find_image
 from weakseg.tagging.server import only_server
 
-KINDS: Final = PROGRAMS
+KINDS: Final = (*PROGRAMS, "qgis", "osm")
 _LISTED: Final = 200
 
 
@@ -40,6 +49,9 @@ class TagImport:
         unmarked: what a class is that was not marked: "absent" or "unknown"; None: as the program means it.
         annotator: who it was, where the file names nobody; else the program's name.
         replace: let these tags win over what the table knows from elsewhere.
+        layer: of a GeoPackage; None: all of them.
+        size: side of crops, px, where an area of a layer has none; None: that of params.yaml.
+        min_share: percent of a crop that polygons of a layer must cover; 0: a px.
     """
 
     kind: str | None = None
@@ -48,6 +60,9 @@ class TagImport:
     unmarked: Unmarked | None = None
     annotator: str | None = None
     replace: bool = False
+    layer: str | None = None
+    size: int | None = None
+    min_share: float = 0.0
 
 
 def import_tags(root: Path, files: Sequence[Path], how: TagImport) -> str:
@@ -77,17 +92,14 @@ def import_tags(root: Path, files: Sequence[Path], how: TagImport) -> str:
 
 def _read_all(layout: Layout, scheme: ClassScheme, files: Sequence[Path], how: TagImport) -> ReadTags:
     """The answers of all files in the order of their times, or ImportProblems."""
-    names, sizes, time = read_class_map(how.names, scheme), raster_sizes(layout.images), now()
+    check_share(how.min_share)
+    reader = _Reader(layout, scheme, how)
     answers: list[TagAnswer] = []
     notices: list[str] = []
     problems: list[str] = []
     for file in files:
         try:
-            kind = kind_of(file, how.kind)
-            marks = read_marks(kind, file, how.field)
-            read = answers_of(
-                marks, names, sizes, kind=kind, unmarked=how.unmarked, annotator=how.annotator or kind, time=time
-            )
+            read = reader.read(file)
         except DataError as error:
             problems.append(str(error))
             continue
@@ -103,8 +115,59 @@ def _read_all(layout: Layout, scheme: ClassScheme, files: Sequence[Path], how: T
     return ReadTags(tuple(sorted(answers, key=lambda answer: answer.time)), tuple(notices), ())
 
 
+class _Reader:
+    """Reads files of one import."""
+
+    def __init__(self, layout: Layout, scheme: ClassScheme, how: TagImport) -> None:
+        self._layout, self._scheme, self._how = layout, scheme, how
+        self._sizes, self._time = raster_sizes(layout.images), now()
+
+    def read(self, file: Path) -> ReadTags:
+        """What a file says, whoever wrote it; DataError where it cannot be read."""
+        how = self._how
+        kind = kind_of(file, how.kind)
+        if kind == LAYER:
+            kind = _one_of(file, layer_kinds(file, self._names, how.field))
+        about = {"kind": kind, "unmarked": how.unmarked, "annotator": how.annotator or kind, "time": self._time}
+        marks = (
+            read_crop_layer(file) if kind == "qgis" else read_marks(kind, file, how.field) if kind != "osm" else None
+        )
+        if marks is not None:
+            return answers_of(marks, self._names, self._sizes, **about)  # type: ignore[arg-type]
+        reading = BoxReading(self._scheme, self._areas)
+        source = read_features(file, reading, how.layer)
+        if reading.problems:
+            return ReadTags((), (), tuple(reading.problems))
+        if kind == "osm":
+            layer = osm_layer(source, read_osm_map(how.names, self._scheme))
+        else:
+            layer = classed_layer(source, self._names, how.field)
+        read = layer_answers(layer, self._areas, self._crops, min_share=how.min_share, **about)  # type: ignore[arg-type]
+        return replace(read, notices=(*reading.notices, *read.notices))
+
+    @cached_property
+    def _names(self) -> ClassMap:
+        return read_class_map(self._how.names, self._scheme)
+
+    @cached_property
+    def _areas(self) -> dict[str, RasterInfo]:
+        return {area: read_info(find_image(self._layout.images, area)) for area in self._sizes}
+
+    @cached_property
+    def _tagged(self) -> tuple[list[TagWindow], set[Crop], int]:
+        """Rows of the table, crops with answers, and the side of others, px."""
+        table, tiles = self._layout.tags_csv, load_params(self._layout.params).tiles
+        rows = read_tags(table, self._scheme, self._sizes) if table.is_file() else []
+        answered = {answer.crop for answer in read_answers(self._layout.answers, self._scheme)}
+        return rows, answered, self._how.size or max(1, round(tiles.tag_size / tiles.scale))
+
+    def _crops(self, area: str) -> list[Window]:
+        rows, answered, side = self._tagged
+        return area_crops(area, self._sizes[area], side, rows, answered)
+
+
 def kind_of(file: Path, kind: str | None) -> str:
-    """The program that wrote a file: the one that is named, else the one that it shows.
+    """The program that wrote a file: the one that is named, else the one that it shows; or "layer".
 
     Raises:
         ParamsError: a name that is none.
@@ -114,7 +177,10 @@ def kind_of(file: Path, kind: str | None) -> str:
         raise ParamsError(f"--from {kind}", expected=f"one of {', '.join(KINDS)}", cure="mend it")
     if not file.exists():
         raise DataError(f"no file {file}", expected="an export of labels", cure="mend the path")
-    found = (kind,) if kind is not None else recognise(file)
+    return kind if kind is not None else _one_of(file, recognise(file))
+
+
+def _one_of(file: Path, found: Sequence[str]) -> str:
     if len(found) != 1:
         raise DataError(
             f"{file} may be of {' or '.join(found)}" if found else f"{file}: no export that is known here",

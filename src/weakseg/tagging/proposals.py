@@ -108,6 +108,20 @@ def _wanted(
     return crops, f"{len(crops)} crops of {len(chosen)} areas ({why}), grid of {side} px"
 
 
+def area_crops(
+    area: str, size: tuple[int, int], side: int, rows: Iterable[TagWindow], answered: Collection[Crop]
+) -> list[Window]:
+    """The crops of an area, tagged ones and others: rows of the table, and the windows of a grid that overlap none.
+
+    Args:
+        size: height and width of the area, px.
+        side: of the grid's crops, px.
+        answered: crops that somebody has answered for, whether or not the table has them.
+    """
+    mine = dict.fromkeys([*(row.window for row in rows if row.area == area), *(w for a, w in answered if a == area)])
+    return [*mine, *free_windows(window_grid(*size, side), area, mine, ())]
+
+
 def free_windows(grid: Sequence[Window], area: str, rows: Iterable[Window], answered: Collection[Crop]) -> list[Window]:
     """Windows of a grid that overlap no row of the table, but for rows that came from answers about the grid itself.
 

@@ -67,8 +67,7 @@ def tag_server(
         if since:
             proposal = replace(proposal, known={})
         pictures = CropPictures(layout.images, proposal.sizes, root / ".weakseg" / "overviews")
-        file = _model_file(root, model)
-        guesser = Guesser(_loader(file, layout.images), pictures, scheme.object_names) if file is not None else None
+        guesser, file = open_guesser(root, model, pictures, scheme.object_names)
         said = [proposal.said, f"guesses of {file}" if file is not None else "no model guesses"]
         with AnswerFile(layout.answers, scheme) as answers:
             session = TagSession(
@@ -99,6 +98,14 @@ def _check(order: Path | None, areas: Sequence[str], disputes: bool, again: bool
 def _time_of(path: Path) -> str:
     """When a list was written, as answers have it; "" where it is not there, which is said elsewhere."""
     return as_time(path.stat().st_mtime) if path.is_file() else ""
+
+
+def open_guesser(
+    root: Path, model: str, pictures: CropPictures, names: Sequence[str]
+) -> tuple[Guesser | None, Path | None]:
+    """What guesses crops, and the file of its network; None twice where there is none. ``model`` as in tag_server."""
+    file = _model_file(root, model)
+    return (None, None) if file is None else (Guesser(_loader(file, Layout(root).images), pictures, names), file)
 
 
 def _user() -> str:
