@@ -8,6 +8,7 @@ their own: in px below zero, where QGIS shows rasters without a place, or in the
 from __future__ import annotations
 
 import sqlite3
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -90,17 +91,23 @@ def _write(
         mine = np.array([info.crs == system for info in infos])
         polygons[mine] = project(polygons[mine], system, target)
     columns = _columns(rows, infos, scheme)
-    raw.write(
-        path,
-        shapely.to_wkb(polygons),
-        [np.array(values, object if isinstance(values[0], str | None) else np.int64) for values in columns.values()],
-        list(columns),
-        layer=layer,
-        driver="GPKG",
-        geometry_type="Polygon",
-        crs=crs_of(target).to_wkt() if target is not None else None,
-        append=path.exists(),
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # pyogrio's, of a layer without a CRS
+        raw.write(
+            path,
+            shapely.to_wkb(polygons),
+            [
+                np.array(values, object if isinstance(values[0], str | None) else np.int64)
+                for values in columns.values()
+            ],
+            list(columns),
+            layer=layer,
+            driver="GPKG",
+            geometry_type="Polygon",
+            crs=crs_of(target).to_wkt() if target is not None else None,
+            append=path.exists(),
+            dataset_options={"VERSION": "1.2"},  # what older programs read without a warning
+        )
 
 
 def _outline(row: CropRow, info: RasterInfo) -> Any:

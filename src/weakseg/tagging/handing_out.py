@@ -73,7 +73,7 @@ def export_tags(root: Path, target: Path, how: HandOut) -> str:
         areas = {area: read_info(find_image(layout.images, area)) for area in dict.fromkeys(crop[0] for crop in crops)}
         write_crop_layer(target, table, areas, scheme)
         return (
-            f"wrote {len(table)} crops to {target}: open it in QGIS, change is_CLASS, then `weakseg data tags {target}`"
+            f"wrote {len(table)} crops to {target}; open it in QGIS, fill is_CLASS, then `weakseg data tags {target}`"
         )
     return _tasks(layout, target, table, scheme, sizes, model, how)
 
