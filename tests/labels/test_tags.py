@@ -178,3 +178,15 @@ def test_a_window_without_an_object_names_the_background() -> None:
 def test_a_background_beside_an_object_says_nothing() -> None:
     present, known = tags.tag_arrays([tags.TagWindow("t", 0, 0, 1, 1, ("roof", "rest"))], REST)
     assert (present.tolist(), known.tolist()) == ([[True, False, False]], [[True, False, True]])
+
+
+def test_of_a_mask_of_part_of_an_area_only_whole_windows_know_what_is_absent() -> None:
+    """Windows of 2 px: whole, half labelled, unlabelled, whole but for px without image data."""
+    mask = np.array([[0, 1, 0, 255, 255, 255, 2, 255], [0, 1, 0, 255, 255, 255, 2, 255]], np.uint8)
+    valid = np.ones(mask.shape, bool)
+    valid[:, 7] = False
+    windows = [(0, column, 2, 2) for column in (0, 2, 4, 6)]
+    present, known = tags.tags_from_mask(mask, windows, 3, valid=valid, partly=True)
+    assert present.astype(int).tolist() == [[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 1]]
+    assert known.astype(int).tolist() == [[1, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 1]]
+    assert tags.tags_from_mask(mask, windows, 3, valid=valid)[1].astype(int).tolist()[1] == [1, 1, 1]

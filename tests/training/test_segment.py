@@ -243,6 +243,15 @@ def test_typical_shares_by_hand() -> None:
     assert found.tolist() == pytest.approx([(0.75 + 0.5) / 2, (0.5 + 1) / 2, 0.25])
 
 
+def test_typical_shares_of_an_area_labelled_in_part_are_of_windows_labelled_by_half() -> None:
+    """Windows of 2 px: one drawn px of class 0, which says nothing; class 0 and 1 half each; the others are blank."""
+    mask = np.full((4, 8), 255, np.uint8)
+    mask[0, 0] = 0
+    mask[:2, 2:4] = [[0, 1], [0, 1]]
+    area = Area(np.zeros((4, 8, 3), np.uint8), mask)
+    assert typical_shares([area], 2, 2).tolist() == pytest.approx([0.5, 0.5])
+
+
 def test_shares_pull_the_student_to_what_the_tags_expect(params: Callable[..., Params]) -> None:
     """With typical shares given, the loss grows by the weighted share loss."""
     given = batch(allowed=torch.full((2, 8, 8), 0b11111, dtype=torch.int32))

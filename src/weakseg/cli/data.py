@@ -211,6 +211,35 @@ def _mask_tags(root: Path, *, size: int, min_share: float, write: bool) -> None:
 
 
 @app.command()
+def masks(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(help="Layers of polygons: .gpkg, .geojson, .shp, .fgb.")],
+    field: Annotated[str | None, typer.Option(help="Column with the classes; class, label, category or name.")] = None,
+    layer: Annotated[str | None, typer.Option(help="The only layer of a GeoPackage that is read.")] = None,
+    names: Annotated[
+        Path | None, typer.Option("--map", help="YAML of `name: class` lines; null leaves a name out.")
+    ] = None,
+    on_top: Annotated[
+        str, typer.Option(help="Classes that cover others where polygons overlap, the topmost first: car,tree.")
+    ] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="Give up masks that the areas have.")] = False,
+) -> None:
+    """Draw masks of part of an area from polygons; where there is none nothing is known (255)."""
+    from weakseg.core.classes import load_classes
+    from weakseg.core.layout import Layout
+    from weakseg.data.importing.drawn import import_drawn
+    from weakseg.report.import_sheet import draw_import_sheet
+
+    order = [name.strip() for name in on_top.split(",") if name.strip()]
+    options = {"field": field, "layer": layer, "names": names, "on_top": order, "replace": replace}
+    drawn = import_drawn(context.obj, files, **options)  # type: ignore[arg-type]
+    typer.echo("\n".join(drawn.said))
+    layout = Layout(context.obj)
+    sheet = draw_import_sheet(layout.import_sheet, drawn.previews, load_classes(layout.classes), areas=drawn.areas)
+    typer.echo(f"look at {sheet}: does every mask lie on its image?")
+
+
+@app.command()
 def boxes(
     context: typer.Context,
     sources: Annotated[

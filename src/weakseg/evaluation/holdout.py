@@ -33,7 +33,11 @@ def require_blocks(tiles: Path) -> dict[str, Mask]:
     """The same, or StageError where no area has a block."""
     blocks = held_blocks(tiles)
     if not blocks:
-        raise StageError("no hold-out in N1", expected="tiles.holdout above 0", cure="raise it and rerun tiles")
+        raise StageError(
+            "no hold-out in N1",
+            expected="tiles.holdout above 0, and an area with labels in two columns of tag crops",
+            cure="raise tiles.holdout, label more of an area, or lower tiles.tag_size; then rerun tiles",
+        )
     return blocks
 
 

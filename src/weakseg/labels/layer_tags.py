@@ -21,7 +21,7 @@ from weakseg.labels.box_reading import BoxReading, shorten
 from weakseg.labels.class_map import ClassMap
 from weakseg.labels.crop_layer import attributes_of
 from weakseg.labels.feature_boxes import CLASS_KEYS
-from weakseg.labels.geojson import VECTOR_SUFFIXES, Feature, FeatureFile, read_geojson, read_vector, shapes_of
+from weakseg.labels.geojson import VECTOR_SUFFIXES, Feature, FeatureFile, PartsOf, read_geojson, read_vector, shapes_of
 from weakseg.labels.label_studio import WINDOW
 from weakseg.labels.marks import read_json
 from weakseg.labels.osm_tags import OsmMap, is_osm
@@ -58,21 +58,24 @@ class Layer:
     left_out: Mapping[str, int]
 
 
-def read_features(file: Path, reading: BoxReading, layer: str | None = None) -> FeatureFile:
+def read_features(
+    file: Path, reading: BoxReading, layer: str | None = None, parts_of: PartsOf = shapes_of
+) -> FeatureFile:
     """Features with points, lines and polygons of GeoJSON, GeoPackage, Shapefile or FlatGeobuf.
 
     Args:
         layer: of a GeoPackage; all of them without it.
+        parts_of: what of a geometry is kept.
 
     Raises:
         DataError: neither of these.
     """
     if file.suffix.lower() in VECTOR_SUFFIXES:
-        return read_vector(file, reading, shapes_of, layer=layer)
+        return read_vector(file, reading, parts_of, layer=layer)
     content = read_json(file)
     if not isinstance(content, dict) or content.get("type") != "FeatureCollection":
         raise DataError(f"{file}: no FeatureCollection", expected="a layer of features", cure="export it as GeoJSON")
-    return read_geojson(file, content, reading, shapes_of)
+    return read_geojson(file, content, reading, parts_of)
 
 
 def layer_kinds(file: Path, names: ClassMap, field: str | None) -> tuple[str, ...]:

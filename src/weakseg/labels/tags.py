@@ -118,6 +118,7 @@ def tags_from_mask(
     min_share: float = 0.0,
     valid: Bools | None = None,
     background: int | None = None,
+    partly: bool = False,
 ) -> tuple[Bools, Bools]:
     """Tags of the windows as a mask implies them.
 
@@ -133,6 +134,8 @@ def tags_from_mask(
         min_share: percent, 0 to below 100.
         valid: bool (H, W), where the image has data, None: everywhere; the mask is 255 elsewhere.
         background: index of the class that no tag speaks of, see :func:`without_background`.
+        partly: 255 is where nobody has looked, not what is of no class: a class that does not occur is absent only from
+            windows that are labelled throughout.
 
     Returns:
         present, known: bool (N, C) each; present is False wherever known is.
@@ -140,7 +143,10 @@ def tags_from_mask(
     check_share(min_share)
     counts = count_classes(mask, windows, classes)
     pixels = window_pixels(windows) if valid is None else valid_pixels(valid, windows)
-    return without_background(*tags_from_counts(counts, pixels, min_share), background)
+    present, known = tags_from_counts(counts, pixels, min_share)
+    if partly:
+        known &= present | (counts.sum(1) >= pixels)[:, None]
+    return without_background(present, known, background)
 
 
 def without_background(present: Bools, known: Bools, background: int | None) -> tuple[Bools, Bools]:

@@ -254,7 +254,10 @@ def apply_missing_label_policy(
 
 @dataclass(frozen=True)
 class TagMetrics:
-    """Quality of predicted tags: average precision and F1 (C,), NaN for a class no crop has; exact match in 0..1."""
+    """Quality of predicted tags: average precision and F1 (C,), NaN for a class no crop has; exact match in 0..1.
+
+    All are NaN without a crop.
+    """
 
     average_precision: npt.NDArray[np.float64]
     f1: npt.NDArray[np.float64]
@@ -272,7 +275,8 @@ def tag_metrics(tags: Flags, probabilities: Floats, thresholds: Floats) -> TagMe
     sizes = predicted.sum(0) + tags.sum(0)
     f1 = np.where(tags.any(0), 2 * hits / np.maximum(sizes, 1), np.nan)
     precision = [average_precision(tags[:, c], probabilities[:, c]) for c in range(tags.shape[1])]
-    return TagMetrics(np.array(precision), f1, float((predicted == tags).all(1).mean()))
+    exact = float((predicted == tags).all(1).mean()) if len(tags) else float("nan")
+    return TagMetrics(np.array(precision), f1, exact)
 
 
 def average_precision(present: Flags, probabilities: Floats) -> float:

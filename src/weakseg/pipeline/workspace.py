@@ -27,6 +27,7 @@ from weakseg.labels.tag_table import write_tags
 from weakseg.labels.tags import TagWindow, count_classes, tags_from_mask, to_tag_windows, window_grid
 from weakseg.pipeline.presets import PIPELINE, build_params, move_old
 from weakseg.raster.open import RasterInfo, read_info, read_mask, read_valid
+from weakseg.raster.partial import is_partly_labelled
 
 PACKAGE = Path(weakseg.__file__).parent
 GIT_IGNORES = "/data\n/out\n/.weakseg/\n/mlflow.db*\n/mlruns/\n/dvc_plots/\n"  # if the workspace becomes a repository
@@ -146,13 +147,14 @@ def area_names(root: Path) -> list[str]:
 
 
 def _masks(root: Path, names: list[str]) -> Any:
-    layout = Layout(root)
-    scheme = load_classes(layout.classes)
+    scheme = load_classes(Layout(root).classes)
     for name in names:
-        file = next(
-            layout.labels / f"{name}{suffix}" for suffix in SUFFIXES if (layout.labels / f"{name}{suffix}").is_file()
-        )
-        yield read_mask(file, scheme)
+        yield read_mask(_mask_file(root, name), scheme)
+
+
+def _mask_file(root: Path, name: str) -> Path:
+    folder = Layout(root).labels
+    return next(path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").is_file())
 
 
 def write_mask_tags(root: Path, *, size: int, min_share: float) -> str:
@@ -172,8 +174,10 @@ def _mask_tags(root: Path, *, size: int, min_share: float) -> tuple[list[TagWind
     for name, mask in zip(names, _masks(root, names), strict=True):
         windows = window_grid(mask.shape[0], mask.shape[1], size)
         valid = read_valid(images[name]) if name in images else None
+        partly = is_partly_labelled(_mask_file(root, name))
+        rest = scheme.background_index
         present, known = tags_from_mask(
-            mask, windows, len(scheme), min_share=min_share, valid=valid, background=scheme.background_index
+            mask, windows, len(scheme), min_share=min_share, valid=valid, background=rest, partly=partly
         )
         rows += to_tag_windows(name, windows, present, known, scheme)
         sizes[name] = (mask.shape[0], mask.shape[1])
@@ -205,7 +209,8 @@ def write_mask_boxes(root: Path, classes: tuple[str, ...], *, min_pixels: int, r
     scheme = load_classes(layout.classes)
     tables, sizes = [], {}
     for name, mask in zip(names, _masks(root, names), strict=True):
-        tables.append(boxes_from_mask(name, mask, scheme, classes, min_pixels=min_pixels))
+        table = boxes_from_mask(name, mask, scheme, classes, min_pixels=min_pixels)
+        tables.append(BoxTable(table.boxes) if is_partly_labelled(_mask_file(root, name)) else table)
         sizes[name] = (mask.shape[0], mask.shape[1])
     table = join_boxes(tables)
     write_boxes(layout.box_file, table, scheme, sizes)
@@ -236,7 +241,14 @@ def _describe_boxes(table: BoxTable, path: Path) -> str:
 def describe_tags(root: Path, *, min_share: float) -> str:
     """Tables of what tags say per crop size, and the size that says most per tag."""
     scheme = load_classes(Layout(root).classes)
-    statistics = tag_statistics(_masks(root, area_names(root)), scheme, min_share=min_share)
+    whole = [name for name in area_names(root) if not is_partly_labelled(_mask_file(root, name))]
+    if not whole:
+        raise DataError(
+            f"masks of part of each area in {Layout(root).labels}",
+            expected="an area that is labelled throughout",
+            cure="choose tiles.tag_size by eye, or label one area whole",
+        )
+    statistics = tag_statistics(_masks(root, whole), scheme, min_share=min_share)
     rates = statistics.classes["rate"].unstack().loc[:, list(scheme.names)]
     parts = [
         "presence rate per crop size (px) and class",

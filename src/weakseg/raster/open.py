@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,6 +226,7 @@ def write_raster(
     compress: bool = False,
     valid: npt.NDArray[np.bool_] | None = None,
     names: Sequence[str] = (),
+    tags: Mapping[str, str] | None = None,
 ) -> None:
     """Write a ``.tif`` or ``.png``, whole or not at all.
 
@@ -238,6 +239,7 @@ def write_raster(
         compress: ``.tif`` only: 512 px tiles and lossless compression.
         valid: ``.tif`` only: bool (H, W), where there is data, for the file's own mask; it replaces a nodata value.
         names: ``.tif`` only: descriptions of the bands.
+        tags: ``.tif`` only: metadata of the file.
 
     Raises:
         DataError: shape and ``info`` disagree, an unknown suffix, a place on Earth that a PNG cannot hold, or the
@@ -270,6 +272,8 @@ def write_raster(
                 file.write(layers)
                 if names:
                     file.descriptions = tuple(names)
+                if tags is not None:
+                    file.update_tags(**tags)
                 if valid is not None:
                     file.write_mask(valid)
                 if colours is not None:

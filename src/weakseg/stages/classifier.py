@@ -154,7 +154,7 @@ def describe(
         "f1": named(metrics.f1),
         "exact_match": metrics.exact_match,
         "thresholds": named(thresholds),
-        "presence_rate": named(tags.mean(0)),
+        "presence_rate": named(tags.mean(0) if len(tags) else np.full(len(names), np.nan)),
     }
 
 

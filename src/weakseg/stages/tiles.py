@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -35,6 +36,7 @@ from weakseg.labels.tags import (
 from weakseg.pipeline.context import open_context, tracked
 from weakseg.raster.gsd import common_gsd, save_gsd
 from weakseg.raster.open import read_bands, read_mask, read_valid
+from weakseg.raster.partial import is_partly_labelled
 from weakseg.raster.resample import resize_image
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg")
@@ -63,13 +65,15 @@ def run(root: Path) -> None:
         for split in ("pixel", "tags"):
             for area in getattr(params.areas, split):
                 labelled = _needs_mask(layout, area, split)
+                partly = labelled and is_partly_labelled(find_raster(layout.labels, area))
                 image, mask, valid = load_pair(layout, area, scheme, params.scale, labelled=labelled, bands=bands)
                 sizes.append((area, split, *image.shape[:2]))
                 save_array(layout.tiles / "images", area, image)
-                tags = _tags_of(area, mask, valid, csv, params, scheme, always_from_mask=split == "pixel")
-                boxes.append(_boxes_of(area, mask, drawn if split == "tags" else None, box_params, scheme))
+                own = split == "pixel"
+                tags = _tags_of(area, mask, valid, csv, params, scheme, always_from_mask=own, partly=partly)
+                boxes.append(_boxes_of(area, mask, None if own else drawn, box_params, scheme, partly=partly))
                 possible = _possible(boxes[-1], area, mask.shape, box_params, scheme)
-                tables.append(_save_tags(layout, area, valid, tags, split, params, mask, possible))
+                tables.append(_save_tags(layout, area, valid, tags, split, params, mask, possible, partly=partly))
         for area in params.areas.validation:
             image, mask, _ = load_pair(layout, area, scheme, params.scale, labelled=True, bands=bands)
             save_array(layout.validation / "images", area, image)
@@ -176,11 +180,17 @@ def _drawn_boxes(layout: Layout, params: TilesParams, boxes: BoxesParams, scheme
     return scale_boxes(table, params.scale, sizes)
 
 
-def _boxes_of(area: str, mask: Mask, drawn: BoxTable | None, boxes: BoxesParams, scheme: ClassScheme) -> BoxTable:
-    """Boxes of an area: the user's, or derived from its mask (N1 always: its objects are known)."""
+def _boxes_of(
+    area: str, mask: Mask, drawn: BoxTable | None, boxes: BoxesParams, scheme: ClassScheme, *, partly: bool
+) -> BoxTable:
+    """Boxes of an area: the user's, or derived from its mask (N1 always: its objects are known).
+
+    A mask of part of the area has not been searched for objects: outside the boxes nothing is absent.
+    """
     if drawn is not None:
         return drawn.select([area], boxes.classes)
-    return boxes_from_mask(area, mask, scheme, boxes.classes, min_pixels=boxes.min_pixels)
+    found = boxes_from_mask(area, mask, scheme, boxes.classes, min_pixels=boxes.min_pixels)
+    return BoxTable(found.boxes) if partly else found
 
 
 def _possible(
@@ -213,6 +223,7 @@ def _tags_of(
     scheme: ClassScheme,
     *,
     always_from_mask: bool,
+    partly: bool,
 ) -> Tags:
     """Tags of an area: from the user's CSV, or derived from its mask (N1 always: its tags are known).
 
@@ -229,6 +240,7 @@ def _tags_of(
             min_share=params.tag_min_share,
             valid=valid,
             background=scheme.background_index,
+            partly=partly,
         )
     seen = np.flatnonzero(valid_pixels(valid, windows))
     return [windows[index] for index in seen], present[seen], known[seen]
@@ -243,6 +255,8 @@ def _save_tags(
     params: TilesParams,
     mask: Mask,
     possible: npt.NDArray[np.int32] | None,
+    *,
+    partly: bool,
 ) -> TagCrops:
     """Write the tag rasters, within ``possible`` class bits, and the masks where they belong.
 
@@ -261,6 +275,8 @@ def _save_tags(
         save_array(layout.hidden, area, mask)
     else:
         first = _holdout_column(windows, width, params.holdout)
+        if partly:
+            first = labelled_holdout_column(windows, mask, params.holdout)
         train, held = mask.copy(), mask.copy()
         train[:, first:] = IGNORE
         held[:, :first] = IGNORE
@@ -280,6 +296,21 @@ def _holdout_column(windows: list[tuple[int, int, int, int]], width: int, share:
         return width
     count = max(1, round(len(starts) * share))
     return starts[len(starts) - count]
+
+
+def labelled_holdout_column(windows: Sequence[tuple[int, int, int, int]], mask: Mask, share: float) -> int:
+    """The same of a mask of part of an area: the block comes nearest to a share of the labelled px.
+
+    There are labels on both sides of it; where no column of tag crops has some, the area has no block.
+    """
+    width = mask.shape[1]
+    if share <= 0:
+        return width
+    labelled = np.cumsum((mask != IGNORE).sum(0))
+    starts = sorted({column for _, column, _, _ in windows} - {0})
+    held = {start: 1 - float(labelled[start - 1]) / max(1, int(labelled[-1])) for start in starts}
+    inside = [start for start in held if 0 < held[start] < 1]
+    return min(inside, key=lambda start: abs(held[start] - share), default=width)
 
 
 def join_crops(tables: list[TagCrops]) -> TagCrops:

@@ -18,6 +18,7 @@ from weakseg.labels.box_table import BoxTable, boxes_from_mask, join_boxes, writ
 from weakseg.labels.tag_table import read_tags, write_tags
 from weakseg.labels.tags import TagWindow, tags_from_mask, to_tag_windows, window_grid
 from weakseg.raster.open import read_mask, read_valid
+from weakseg.raster.partial import is_partly_labelled
 from weakseg.stages.tiles import SUFFIXES, find_raster, raw_sizes
 from weakseg.studies.label_cost import Labels
 
@@ -81,6 +82,10 @@ def _has_mask(layout: Layout, area: str) -> bool:
     return any((layout.labels / f"{area}{suffix}").is_file() for suffix in SUFFIXES)
 
 
+def _is_partly(layout: Layout, area: str) -> bool:
+    return is_partly_labelled(find_raster(layout.labels, area))
+
+
 def tag_rows(
     layout: Layout, params: Params, areas: Sequence[str], scheme: ClassScheme, sizes: Sizes
 ) -> list[TagWindow]:
@@ -102,6 +107,7 @@ def tag_rows(
                     min_share=tiles.tag_min_share,
                     valid=valid,
                     background=scheme.background_index,
+                    partly=_is_partly(layout, area),
                 )
                 rows += to_tag_windows(area, windows, present, known, scheme)
     return [row for row in rows if row.area in areas and row.tagged]
@@ -113,13 +119,13 @@ def box_table(layout: Layout, params: Params, areas: Sequence[str], scheme: Clas
     if boxes.source == "file":
         return read_boxes(layout.box_file, scheme, sizes).select(areas, boxes.classes)
     least = max(1, round(boxes.min_pixels / params.tiles.scale**2))
-    return join_boxes(
-        boxes_from_mask(
-            area, read_mask(find_raster(layout.labels, area), scheme), scheme, boxes.classes, min_pixels=least
-        )
-        for area in areas
-        if _has_mask(layout, area)
-    )
+    tables = []
+    for area in areas:
+        if _has_mask(layout, area):
+            mask = read_mask(find_raster(layout.labels, area), scheme)
+            found = boxes_from_mask(area, mask, scheme, boxes.classes, min_pixels=least)
+            tables.append(BoxTable(found.boxes) if _is_partly(layout, area) else found)
+    return join_boxes(tables)
 
 
 def budget_params(

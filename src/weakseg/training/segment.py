@@ -24,7 +24,7 @@ from weakseg.core.params import ConsistencyParams, Params, SegmentAugmentParams,
 from weakseg.data.areas import Area
 from weakseg.data.crops.augment import Preprocessing, blur, drop_bands, jitter_colour, normalise
 from weakseg.data.crops.dataset import Pool
-from weakseg.data.crops.sampler import build_sampler
+from weakseg.data.crops.sampler import SPARSE, build_sampler
 from weakseg.labels.tags import count_classes, window_grid
 from weakseg.methods.selftrain import (
     Targets,
@@ -116,7 +116,7 @@ def typical_shares(areas: Sequence[Area], classes: int, size: int) -> Tensor:
         counts = count_classes(
             np.asarray(area.mask), window_grid(area.mask.shape[0], area.mask.shape[1], size), classes
         )
-        labelled = counts[counts.sum(1) > 0]
+        labelled = counts[counts.sum(1) > _least_labelled(np.asarray(area.mask), size)]
         total += (labelled / labelled.sum(1, keepdims=True)).sum(0)
         present += (labelled > 0).sum(0)
     known = present > 0
@@ -124,6 +124,15 @@ def typical_shares(areas: Sequence[Area], classes: int, size: int) -> Tensor:
     shares = np.full(classes, means.mean() if known.any() else 1.0)
     shares[known] = means
     return torch.from_numpy(shares).float()
+
+
+def _least_labelled(mask: Mask, size: int) -> float:
+    """Labelled px of a window up to which it says nothing about shares: half of it, in areas labelled in part.
+
+    There a window may show one drawn object and nothing of what is around it.
+    """
+    sparse = np.count_nonzero(mask != IGNORE) < SPARSE * mask.size
+    return 0.5 * min(size, mask.shape[0]) * min(size, mask.shape[1]) if sparse else 0.0
 
 
 def segmentation_step(

@@ -54,3 +54,25 @@ def test_positions_are_bounded_and_the_same_for_a_seed() -> None:
     assert len(np.unique(one.favoured, axis=0)) == POSITIONS_PER_AREA
     assert np.array_equal(one.favoured, two.favoured)
     assert not np.array_equal(one.favoured, three.favoured)
+
+
+def test_plain_draws_of_an_area_labelled_in_part_contain_a_label() -> None:
+    """100 of 10,000 px are labelled in one area, all in the other: it is drawn 100 times less, but never in vain."""
+    sparse, whole = np.full((100, 100), IGNORE, np.uint8), np.zeros((100, 100), np.uint8)
+    sparse[40:50, 60:70] = 1
+    sampler = build_sampler([(100, 100)] * 2, [sparse, whole], favoured=None, probability=0.0, seed=0)
+    assert list(sampler.labelled) == [0]
+    assert len(sampler.labelled[0]) == 100
+    rng = np.random.default_rng(0)
+    draws = [sampler.draw(rng) for _ in range(3000)]
+    mine = [draw for draw in draws if draw[0] == 0]
+    assert 10 < len(mine) < 60
+    assert all(sparse[row, column] == 1 for _, row, column, _ in mine)
+    assert not any(favoured for *_, favoured in draws)
+
+
+def test_areas_without_labels_among_areas_labelled_in_part_are_never_drawn() -> None:
+    sparse, blank = np.full((10, 10), IGNORE, np.uint8), np.full((10, 10), IGNORE, np.uint8)
+    sparse[3, 4] = 0
+    sampler = build_sampler([(10, 10)] * 2, [blank, sparse], favoured=None, probability=0.0, seed=0)
+    assert {sampler.draw(np.random.default_rng(seed)) for seed in range(20)} == {(1, 3, 4, False)}

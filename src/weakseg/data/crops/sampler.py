@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from weakseg.core.classes import IGNORE, Mask
 
 POSITIONS_PER_AREA = 20_000  # enough for any draw; bounds the memory of a class that fills an area
+SPARSE = 0.5  # share of labelled pixels below which an area is labelled in part: hold-out blocks leave more
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,15 @@ class CropSampler:
         sizes: (height, width) of each area.
         favoured: (area, row, column) int (N, 3) of pixels of the favoured class; empty switches favouring off.
         probability: share of draws that centre on a favoured pixel.
+        labelled: (row, column) int (N, 2) by area, of labelled pixels of areas that are labelled in part; a plain draw
+            takes one of them, where any pixel would mostly show no label at all.
     """
 
     shares: npt.NDArray[np.float64]
     sizes: tuple[tuple[int, int], ...]
     favoured: npt.NDArray[np.int64]
     probability: float
+    labelled: Mapping[int, npt.NDArray[np.int64]] = field(default_factory=dict)
 
     def draw(self, rng: np.random.Generator) -> tuple[int, int, int, bool]:
         """(area index, row, column, favoured?) of the pixel that the crop has to contain."""
@@ -35,6 +39,9 @@ class CropSampler:
             area, row, column = self.favoured[rng.integers(len(self.favoured))]
             return int(area), int(row), int(column), True
         area = int(rng.choice(len(self.shares), p=self.shares))
+        if area in self.labelled:
+            row, column = self.labelled[area][rng.integers(len(self.labelled[area]))]
+            return area, int(row), int(column), False
         height, width = self.sizes[area]
         return area, int(rng.integers(height)), int(rng.integers(width)), False
 
@@ -66,17 +73,26 @@ def build_sampler(
     shown = [mask if mask is not None else hint for mask, hint in zip(masks, hints or [None] * len(masks), strict=True)]
     places = [_positions(mask, favoured, seed, i) for i, mask in enumerate(shown) if mask is not None]
     filled = [place for place in places if len(place)] if favoured is not None and probability > 0 else []
+    sparse = [i for i, mask in enumerate(masks) if mask is not None and 0 < pixels[i] < SPARSE * mask.size]
     return CropSampler(
         shares=pixels / pixels.sum() if pixels.sum() else np.full(len(pixels), 1 / len(pixels)),
         sizes=tuple(sizes),
         favoured=np.concatenate(filled) if filled else np.zeros((0, 3), np.int64),
         probability=probability,
+        labelled={i: _chosen(np.asarray(masks[i]) != IGNORE, seed, i)[:, 1:] for i in sparse},
     )
 
 
 def _positions(mask: Mask, favoured: int | None, seed: int, area: int) -> npt.NDArray[np.int64]:
-    flat = np.flatnonzero(np.asarray(mask).ravel() == favoured) if favoured is not None else np.zeros(0, np.int64)
+    if favoured is None:
+        return np.zeros((0, 3), np.int64)
+    return _chosen(np.asarray(mask) == favoured, seed, area)
+
+
+def _chosen(plane: npt.NDArray[np.bool_], seed: int, area: int) -> npt.NDArray[np.int64]:
+    """(area, row, column) of the pixels that are set, or of so many of them that it is enough."""
+    flat = np.flatnonzero(plane.ravel())
     if len(flat) > POSITIONS_PER_AREA:
         flat = np.random.default_rng([seed, area]).choice(flat, POSITIONS_PER_AREA, replace=False)
-    rows, columns = np.divmod(flat, mask.shape[1])
+    rows, columns = np.divmod(flat, plane.shape[1])
     return np.stack([np.full(len(flat), area), rows, columns], axis=1).astype(np.int64)
