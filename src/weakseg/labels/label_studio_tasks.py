@@ -27,17 +27,17 @@ def labelling_config(scheme: ClassScheme, *, regions: bool) -> str:
     """
     view = ET.Element("View")
     ET.SubElement(view, "Image", name=_IMAGE, value=f"${_IMAGE}", zoom="true", zoomControl="true")
-    more = {"perRegion": "true"} if regions else {}
     if regions:
         ET.SubElement(view, "Rectangle", name="crop", toName=_IMAGE)
     for control, title in ((CLASSES, "In the crop"), (UNSURE, "Not sure about")):
         ET.SubElement(view, "Header", value=title)
-        choices = ET.SubElement(
-            view, "Choices", name=control, toName=_IMAGE, choice="multiple", showInline="true", **more
-        )
+        choices = ET.SubElement(view, "Choices", name=control, toName=_IMAGE, choice="multiple", showInline="true")
+        if regions:
+            choices.set("perRegion", "true")
         for name, colour, key in zip(scheme.names, scheme.colours, _KEYS, strict=False):
-            hotkey = {"hotkey": key} if control == CLASSES else {}
-            ET.SubElement(choices, "Choice", value=name, background="#{:02x}{:02x}{:02x}".format(*colour), **hotkey)
+            choice = ET.SubElement(choices, "Choice", value=name, background="#{:02x}{:02x}{:02x}".format(*colour))
+            if control == CLASSES:
+                choice.set("hotkey", key)
         for name in scheme.names[len(_KEYS) :]:
             ET.SubElement(choices, "Choice", value=name)
     ET.indent(view)

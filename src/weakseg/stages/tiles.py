@@ -303,7 +303,7 @@ def labelled_holdout_column(windows: Sequence[tuple[int, int, int, int]], mask: 
 
     There are labels on both sides of it; where no column of tag crops has some, the area has no block.
     """
-    width = mask.shape[1]
+    width = int(mask.shape[1])
     if share <= 0:
         return width
     labelled = np.cumsum((mask != IGNORE).sum(0))
