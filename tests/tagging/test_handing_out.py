@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import warnings
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,7 +20,7 @@ from tests.tagging.test_exchange import rows, say, write
 
 from weakseg.core.classes import ISPRS
 from weakseg.core.errors import DataError, ImportProblems, ParamsError
-from weakseg.labels.tag_table import raster_sizes, write_tags
+from weakseg.labels.tag_table import raster_sizes, read_tags, write_tags
 from weakseg.labels.tags import TagWindow
 from weakseg.raster.open import RasterInfo, read_image, read_window, write_raster
 
@@ -231,3 +232,22 @@ def test_without_a_table_the_crops_that_want_tags_go_out(workspace: Path) -> Non
     say(workspace, "--to", "qgis", str(workspace / "a.gpkg"))
     with closing(sqlite3.connect(workspace / "a.gpkg")) as base:
         assert base.execute("SELECT area, count(*) FROM crops_px GROUP BY area").fetchall() == [("t1", 16), ("t2", 16)]
+
+
+@pytest.mark.parametrize("kind", ["label-studio", "qgis"])
+def test_crops_without_an_object_beside_a_background_come_back_too(workspace: Path, kind: str) -> None:
+    scheme = replace(ISPRS, background="low_vegetation")
+    scheme.save(workspace / "data" / "classes.yaml")
+    table = workspace / "data" / "tags" / "tags.csv"
+    kept = [
+        TagWindow("t1", 0, 0, 16, 16, ("low_vegetation",)),
+        TagWindow("t1", 0, 16, 16, 16, ("tree", "car"), ("building",)),
+    ]
+    write_tags(table, kept, scheme, raster_sizes(workspace / "data" / "images"))
+    file = workspace / ("tasks.json" if kind == "label-studio" else "crops.gpkg")
+    say(workspace, "--to", kind, str(file))
+    forget(workspace)
+    if kind == "label-studio":
+        file = Path(write(workspace, [submit(task) for task in json.loads(file.read_text())]))
+    say(workspace, str(file))
+    assert read_tags(table, scheme, raster_sizes(workspace / "data" / "images")) == kept

@@ -34,9 +34,9 @@ class ClassMap:
         return self.stated.get(name, name if name in self.scheme.names else None)
 
     def classes_of(self, names: Iterable[str]) -> tuple[str, ...]:
-        """The classes of known names, in the order of the scheme, each once."""
+        """The classes of known names that tags speak of (no background), in the order of the scheme, each once."""
         found = {self.class_of(name) for name in names}
-        return tuple(name for name in self.scheme.names if name in found)
+        return tuple(name for name in self.scheme.object_names if name in found)
 
     @property
     def _ignored(self) -> tuple[str, ...]:

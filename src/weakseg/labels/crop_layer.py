@@ -7,10 +7,8 @@ their own: in px below zero, where QGIS shows rasters without a place, or in the
 
 from __future__ import annotations
 
-import sqlite3
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +22,7 @@ from weakseg.labels.answers import Crop
 from weakseg.labels.crop_style import crop_style
 from weakseg.labels.geojson import VECTOR_SUFFIXES
 from weakseg.labels.label_studio import WINDOW
+from weakseg.labels.layer_styles import add_layer_styles
 from weakseg.labels.marks import Mark, Marks, read_json
 from weakseg.labels.opinions import Opinion
 from weakseg.labels.projection import crs_of, project, to_ground
@@ -33,10 +32,6 @@ LAYER: Final = "crops"
 PLACELESS: Final = "crops_px"
 WORDS: Final[Mapping[str, bool | None]] = {"yes": True, "no": False, "unknown": None}
 _PREFIX: Final = "is_"
-_STYLES: Final = """CREATE TABLE layer_styles (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256),
-f_table_schema TEXT(256), f_table_name TEXT(256), f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT,
-styleSLD TEXT, useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30),
-update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')))"""
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,9 @@ def write_crop_layer(path: Path, rows: Sequence[CropRow], areas: Mapping[str, Ra
         for layer, mine in ((LAYER, there), (PLACELESS, nowhere)):
             if mine:
                 _write(temporary, layer, mine, areas, scheme)
-        _add_styles(temporary, [name for name, mine in ((LAYER, there), (PLACELESS, nowhere)) if mine], scheme)
+        style = crop_style(scheme, {name: _PREFIX + name for name in scheme.object_names}, list(WORDS))
+        layers = [name for name, mine in ((LAYER, there), (PLACELESS, nowhere)) if mine]
+        add_layer_styles(temporary, dict.fromkeys(layers, style))
 
 
 def _write(
@@ -125,27 +122,10 @@ def _columns(rows: Sequence[CropRow], infos: Sequence[RasterInfo], scheme: Class
     columns: dict[str, list[Any]] = {"area": [row.crop[0] for row in rows]}
     columns |= {name: [row.crop[1][index] for row in rows] for index, name in enumerate(WINDOW)}
     columns |= {"area_height": [info.height for info in infos], "area_width": [info.width for info in infos]}
-    for name in scheme.names:
+    for name in scheme.object_names:
         columns[_PREFIX + name] = [words[row.states[name]] if name in row.states else None for row in rows]
     guesses = [", ".join(f"{name} {share:.2f}" for name, share in row.guess.items() if share >= 0.5) for row in rows]
     return columns | {"annotator": [None] * len(rows), "guess": [text or None for text in guesses]}
-
-
-def _add_styles(path: Path, layers: Sequence[str], scheme: ClassScheme) -> None:
-    """QGIS applies the default style that a GeoPackage keeps in ``layer_styles`` to the layer of that name."""
-    style = crop_style(scheme, {name: _PREFIX + name for name in scheme.names}, list(WORDS))
-    with closing(sqlite3.connect(path)) as base, base:
-        base.execute(_STYLES)
-        base.execute(
-            "INSERT INTO gpkg_contents (table_name, data_type, identifier) VALUES ('layer_styles', 'attributes', "
-            "'layer_styles')"
-        )
-        base.executemany(
-            "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, "
-            "styleQML, styleSLD, useAsDefault, description, owner, ui) "
-            "VALUES ('', '', ?, 'geom', ?, ?, '', 1, 'tags of crops', '', NULL)",
-            [(layer, layer, style) for layer in layers],
-        )
 
 
 # ---- in -------------------------------------------------------------------------------------------------------------

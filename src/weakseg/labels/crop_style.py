@@ -19,7 +19,7 @@ def crop_style(scheme: ClassScheme, columns: Mapping[str, str], words: Sequence[
 
     Args:
         scheme: names and colours.
-        columns: the column of each class.
+        columns: the column of each class that people tag.
         words: what such a column may hold; the first means present.
     """
     root = ET.Element("qgis", version="3.22", styleCategories="Symbology|Fields|Forms")
@@ -28,12 +28,13 @@ def crop_style(scheme: ClassScheme, columns: Mapping[str, str], words: Sequence[
     symbols = ET.SubElement(renderer, "symbols")
     ET.SubElement(rules, "rule", key="{crop}", symbol="0", label="crop")
     _outline(symbols)
-    for number, (name, colour) in enumerate(zip(scheme.names, scheme.colours, strict=True), 1):
+    colours = dict(zip(scheme.names, scheme.colours, strict=True))
+    for number, name in enumerate(columns, 1):
         column = columns[name].replace('"', '""')
         present = f"\"{column}\" = '{words[0]}'"
         ET.SubElement(rules, "rule", key=f"{{class {number}}}", symbol=str(number), label=name, filter=present)
-        _square(symbols, number, colour, _place(number - 1, len(scheme)))
-    _form(root, [columns[name] for name in scheme.names], words)
+        _square(symbols, number, colours[name], _place(number - 1, len(columns)))
+    _form(root, list(columns.values()), words)
     ET.indent(root)
     return _DOCTYPE + ET.tostring(root, encoding="unicode") + "\n"
 

@@ -58,7 +58,7 @@ def read_osm_map(path: Path | None, scheme: ClassScheme) -> OsmMap:
             expected="a file of lines such as `building: building`, `highway: road` or `natural=tree: tree`",
             cure="name it by --map FILE; docs/labelling.md has one",
         )
-    return OsmMap(scheme.names, read_class_map(path, scheme).stated)
+    return OsmMap(scheme.object_names, read_class_map(path, scheme).stated)
 
 
 def osm_tags(properties: Mapping[str, Any]) -> dict[str, str]:

@@ -110,7 +110,9 @@ def answers_of(
     notices = [f"{marks.file}: {count} {note} skipped" for note, count in marks.notes.items() if count]
     _check_names(marks, names, problems)
     rest = _rest(marks, unmarked, problems)
-    offered = names.scheme.names if marks.offered is None else names.classes_of(filter(names.knows, marks.offered))
+    offered = (
+        names.scheme.object_names if marks.offered is None else names.classes_of(filter(names.knows, marks.offered))
+    )
     answers, left_out, silent = [], Counter[str](), 0
     for mark in marks.rows if not problems else ():
         left_out.update(name for name in mark.present if names.class_of(name) is None)
@@ -188,7 +190,7 @@ def _states(
     unsure = names.classes_of(mark.unsure)
     present = tuple(name for name in names.classes_of(mark.present) if name not in unsure)
     stated = {*names.classes_of(mark.absent), *offered}
-    absent = tuple(name for name in names.scheme.names if name in stated and name not in (*unsure, *present))
+    absent = tuple(name for name in names.scheme.object_names if name in stated and name not in (*unsure, *present))
     return present, absent, unsure
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import quote
 
+from weakseg.core.bands import load_bands
 from weakseg.core.classes import ClassScheme, load_classes
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.core.files import atomic_path
@@ -20,7 +21,7 @@ from weakseg.labels.label_studio_tasks import chip_task, labelling_config, scene
 from weakseg.labels.opinions import Opinion, known_states
 from weakseg.labels.picture_names import chip_name
 from weakseg.labels.tag_table import raster_sizes, read_tags
-from weakseg.raster.open import read_image, read_info, read_window, write_raster
+from weakseg.raster.open import read_bands, read_info, write_raster
 from weakseg.tagging.pictures import CropPictures
 from weakseg.tagging.proposals import find_image, propose_crops
 from weakseg.tagging.run import NONE, open_guesser
@@ -79,8 +80,15 @@ def export_tags(root: Path, target: Path, how: HandOut) -> str:
 
 
 def _states(known: Opinion, scheme: ClassScheme) -> Opinion:
-    """States of a row of the table with unknown classes as None; none at all of a row without tags."""
-    return {name: known.get(name) for name in scheme.names} if known else {}
+    """States of a row of the table with unknown classes as None; none at all of a row without tags.
+
+    Where no object is present the background is: else an annotation would say nothing.
+    """
+    if not known:
+        return {}
+    states = {name: known.get(name) for name in scheme.object_names}
+    nothing = all(state is False for state in states.values())
+    return states | ({scheme.background: True} if scheme.background and nothing else {})
 
 
 def _guess(
@@ -89,7 +97,7 @@ def _guess(
     """Guesses by crop, and the name of the model."""
     layout = Layout(root)
     pictures = CropPictures(layout.images, sizes, root / ".weakseg" / "overviews")
-    guesser, file = open_guesser(root, model, pictures, scheme.names) if crops else (None, None)
+    guesser, file = open_guesser(root, model, pictures, scheme.object_names) if crops else (None, None)
     if guesser is None or file is None:
         return {}, ""
     found = dict(zip(crops, guesser.guess(crops, patience=_PATIENCE), strict=True))
@@ -134,7 +142,9 @@ def _tasks(
 def _chip(layout: Layout, folder: Path, crop: Crop) -> str:
     """Write the picture of a crop; returns its name in an address."""
     name = f"{chip_name(crop)}.png"
-    write_raster(folder / name, read_window(find_image(layout.images, crop[0]), crop[1]))
+    bands = load_bands(layout.data)
+    pixels = read_bands(find_image(layout.images, crop[0]), bands, window=crop[1])
+    write_raster(folder / name, bands.picture(pixels))
     return quote(name)
 
 
@@ -145,5 +155,6 @@ def _scene(layout: Layout, folder: Path, area: str, size: tuple[int, int]) -> st
             expected=f"at most {_MOST} px as one picture",
             cure="say --pictures chips",
         )
-    write_raster(folder / f"{area}.png", read_image(find_image(layout.images, area)))
+    bands = load_bands(layout.data)
+    write_raster(folder / f"{area}.png", bands.picture(read_bands(find_image(layout.images, area), bands)))
     return quote(f"{area}.png")

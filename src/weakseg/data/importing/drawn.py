@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from weakseg.core.bands import load_bands
 from weakseg.core.classes import IGNORE, ClassScheme, Mask, load_classes
 from weakseg.core.errors import DataError, ImportProblems
 from weakseg.core.layout import Layout
@@ -19,7 +20,7 @@ from weakseg.labels.drawn_masks import check_order, draw_mask, polygon_names
 from weakseg.labels.geojson import polygons_of
 from weakseg.labels.layer_tags import place_shapes, read_features
 from weakseg.labels.tag_table import RASTERS
-from weakseg.raster.open import RasterInfo, read_image, read_info, read_valid, write_raster
+from weakseg.raster.open import RasterInfo, read_bands, read_info, read_valid, write_raster
 from weakseg.raster.partial import PARTLY
 
 
@@ -178,7 +179,7 @@ def _write(
     layout: Layout, masks: Mapping[str, Mask], areas: Mapping[str, RasterInfo], scheme: ClassScheme, notes: list[str]
 ) -> DrawnMasks:
     shown = choose_previews(list(masks))
-    said, previews = [], []
+    said, previews, bands = [], [], load_bands(layout.data)
     for area, mask in masks.items():
         image = next(path for suffix in RASTERS if (path := layout.images / f"{area}{suffix}").is_file())
         valid = read_valid(image)
@@ -194,5 +195,5 @@ def _write(
         labelled = 1 - counts[IGNORE] / whole.size
         said.append(f"{area}: {labelled:.1%} labelled: {', '.join(shares) or 'ignored classes alone'}")
         if area in shown:
-            previews.append(make_preview(area, read_image(image), whole))
+            previews.append(make_preview(area, bands.picture(read_bands(image, bands)), whole))
     return DrawnMasks((*said, *(f"note: {note}" for note in notes)), tuple(previews), len(masks))
