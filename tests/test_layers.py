@@ -25,7 +25,7 @@ SCRIPTS = {  # run by path, never imported by us: what they need is there when t
 TORCH_IN_DATA = {"data.crops.augment", "data.crops.dataset", "data.crops.tag_dataset"}
 LAZY = {
     *("mlflow", "timm", "segmentation_models_pytorch", "torchvision", "matplotlib", "rasterio", "sklearn"),
-    *("pydensecrf", "optuna", "onnx", "onnxruntime", "plotly", "geopandas", "shapely", "pyogrio", "dvc"),
+    *("pydensecrf", "optuna", "onnx", "onnxruntime", "openvino", "plotly", "geopandas", "shapely", "pyogrio", "dvc"),
 }
 
 
@@ -127,6 +127,7 @@ def test_outside_packages_have_a_home() -> None:
         "pydensecrf": ("methods.crf",),
         "numba": ("methods.permutohedral",),
         "accelerate": ("training.",),
+        "openvino": ("inference.engine",),
         "sklearn": ("methods.classifier", "labels.suspicion"),
     }
     for package, home in homes.items():

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from weakseg.cli.numbers import decimals, whole_numbers
 from weakseg.core.errors import ParamsError
+
+if TYPE_CHECKING:
+    from weakseg.inference.engine import Choice
 
 app = typer.Typer()
 
@@ -58,6 +61,14 @@ def rollback(
     typer.echo(f"{outcome.alias} is version {outcome.version} again, was {outcome.previous}")
 
 
+def how_it_ran(engine: Choice | None) -> str:
+    """The engine of a map for a line of the log, with the comparison on which it was chosen."""
+    if engine is None:
+        return ""
+    tried = "".join(f"; not {reason}" for reason in engine.passed_over)
+    return f", {engine}" + (f" (against torch: {engine.parity})" if engine.parity else "") + tried
+
+
 @app.command()
 def predict(
     context: typer.Context,
@@ -94,6 +105,12 @@ def predict(
         str, typer.Option(help="At another ground sampling distance: auto | resample | refuse | ignore")
     ] = "auto",
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted map.")] = True,
+    engine: Annotated[
+        str, typer.Option(help="What runs the network on a CPU: auto | openvino | onnx | torch")
+    ] = "auto",
+    precision: Annotated[
+        str | None, typer.Option(help="auto | float32 | bf16 | fp16; default: WEAKSEG_PRECISION.", show_default=False)
+    ] = None,
     cog: Annotated[
         bool | None, typer.Option(help="Cloud Optimized GeoTIFF; default: for a single map.", show_default=False)
     ] = None,
@@ -126,6 +143,7 @@ def predict(
     if mosaic and not several:
         raise ParamsError("--mosaic with one raster", expected="a folder or quoted pattern", cure="leave it away")
     machine = machine_from_environment()
+    machine = machine if precision is None else machine.at_precision(precision)
     options = Options(
         window, overlap, batch, probabilities, confidence, resume, entropy, margin, applicability, max_unlike
     )
@@ -146,6 +164,7 @@ def predict(
         "gsd": gsd,
         "skip_unread": skip_unread,
         "machine": machine,
+        "engine": engine,
     }
     if mosaic:
         if not machine.is_main:
@@ -161,7 +180,7 @@ def predict(
     delivery = Delivery(mosaic or not several if cog is None else cog, crs, res, area)
     for done in maps:
         deliver_map(done.target, delivery, layers=done.layers)
-        typer.echo(f"{done.target}: {done.windows} windows, {done.seconds:.1f} s")
+        typer.echo(f"{done.target}: {done.windows} windows, {done.seconds:.1f} s" + how_it_ran(done.engine))
         if done.unlike is not None and done.unlike >= 0.005:
             typer.echo(f"{done.unlike:.0%} of this raster is unlike anything the model has seen: see --applicability")
     if polygons:

@@ -22,7 +22,8 @@ from weakseg.core.bands import parse_bands
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import DataError, ParamsError, WeightsError
 from weakseg.core.files import atomic_path
-from weakseg.inference.model import SETTINGS, run_session
+from weakseg.inference.engine import run_session
+from weakseg.inference.model import SETTINGS
 from weakseg.networks.applicability import read_applicability
 from weakseg.networks.portable import TRACED, ExportNet, quiet, write_onnx
 from weakseg.training.checkpoints import scheme_of

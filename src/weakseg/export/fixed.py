@@ -13,7 +13,8 @@ from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import ParamsError
 from weakseg.core.files import atomic_path
 from weakseg.export.files import add_properties, check_parity, open_network, settings_text
-from weakseg.inference.model import SETTINGS, run_session
+from weakseg.inference.engine import run_session
+from weakseg.inference.model import SETTINGS
 from weakseg.networks.portable import OPSET, quiet
 
 SIDE: Final = 512  # px of the images, as the windows of `weakseg predict`

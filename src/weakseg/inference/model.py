@@ -23,13 +23,19 @@ from weakseg.core.bands import PLAIN, Bands, parse_bands
 from weakseg.core.classes import ClassScheme, parse_classes
 from weakseg.core.errors import ParamsError, WeightsError
 from weakseg.data.crops.augment import Preprocessing, normalise
+from weakseg.inference.engine import Choice, Run, Runner, Wanted, network_bytes, run_session
 from weakseg.inference.fixed import at_side
 from weakseg.inference.scene import ONE_SCALE, View, mean_over_views
 from weakseg.networks.applicability import read_applicability
+from weakseg.networks.portable import ExportNet, write_onnx
 from weakseg.training.checkpoints import scheme_of
 from weakseg.training.machine import Machine
 
 SETTINGS: Final = "weakseg.json"  # metadata property of an ONNX file, extra file of a TorchScript one
+
+
+Average = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
+"""A network (normalised images -> probabilities) and images -> the mean probabilities over views and scales."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,8 @@ class Predictor:
         with_index: as ``forward``, and as a last layer the dissimilarity index over its limit
             (``networks.applicability``): (B, C + 1, h, w). None where the model does not know what it was trained on.
         bands: of the images.
+        settle: px through the network, and what gives a few windows (B, K, h, w) -> the engine that both
+            functions run under from then on (``inference.engine``); None where there is only one.
     """
 
     forward: Callable[[Tensor], Tensor]
@@ -56,6 +64,7 @@ class Predictor:
     temperatures: tuple[float, ...] = ()
     with_index: Callable[[Tensor], Tensor] | None = None
     bands: Bands = PLAIN
+    settle: Callable[[float, Callable[[], Tensor]], Choice] | None = None
 
     @property
     def applicable(self) -> bool:
@@ -63,16 +72,39 @@ class Predictor:
         return self.with_index is not None
 
 
+@dataclass(frozen=True)
+class _How:
+    """What all kinds of files have in common: how they are run."""
+
+    average: Average
+    machine: Machine
+    digest: str
+    engine: Wanted
+    passes: float
+
+    @property
+    def precision(self) -> str:
+        """float32, bf16 or fp16."""
+        name = self.machine.mixed_precision()
+        return "float32" if name == "no" else name
+
+
 def load_predictor(
-    model_file: Path, views: Sequence[View], machine: Machine, *, scales: Sequence[float] = ONE_SCALE
+    model_file: Path,
+    views: Sequence[View],
+    machine: Machine,
+    *,
+    scales: Sequence[float] = ONE_SCALE,
+    engine: Wanted = "auto",
 ) -> Predictor:
     """Open a model file (.pt), an exported .onnx, .pt2 or TorchScript file, or the folder of a bundle.
 
     ``views`` and ``scales`` are what probabilities are averaged over, as ``inference.mean_over_views`` has it.
+    ``engine`` is what may run it on a CPU, chosen for each raster (``inference.engine``).
 
     Raises:
         WeightsError: there is no such file, or it is none of these.
-        ParamsError: ONNX without the extra ``export``.
+        ParamsError: ONNX without the extra ``export``; an engine that is not installed or cannot run this model.
     """
     weights = model_file / "model.onnx" if model_file.is_dir() else model_file
     if not weights.is_file():
@@ -83,8 +115,9 @@ def load_predictor(
         )
     digest = hashlib.blake2b(weights.read_bytes(), digest_size=16)
     digest.update(f"{list(views)} {list(scales)} {machine.torch_device()} {machine.mixed_precision()}".encode())
+    passes = len(views) * sum(scale**2 for scale in scales)
     average = partial(mean_over_views, views=views, scales=scales)
-    load: Callable[[Path, Average, Machine, str], Predictor] = _load_checkpoint
+    load: Callable[[Path, _How], Predictor] = _load_checkpoint
     if model_file.is_dir():
         load = _load_bundle
     elif model_file.suffix.lower() == ".onnx":
@@ -93,45 +126,62 @@ def load_predictor(
         load = _load_pt2
     elif _is_torchscript(model_file):
         load = _load_torchscript
-    return load(model_file, average, machine, digest.hexdigest())
+    return load(model_file, _How(average, machine, digest.hexdigest(), engine, passes))
 
 
-Run = Callable[[Tensor, bool], Sequence[Tensor]]
-"""Normalised images, and whether to give the index -> probabilities (B, C, h, w) and, second, that (B, 1, h, w)."""
-Average = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
-"""A network (normalised images -> probabilities) and images -> the mean probabilities over views and scales."""
-
-
-def _load_checkpoint(model_file: Path, average: Average, machine: Machine, digest: str) -> Predictor:
+def _load_checkpoint(model_file: Path, how: _How) -> Predictor:
     from weakseg.training.segmenter import load_segmenter
 
     model, content = load_segmenter(model_file)
-    device = machine.torch_device()
-    preprocessing = model.preprocessing
+    device = how.machine.torch_device()
     network = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     known = read_applicability(content.get("applicability"))  # files of before 2026-11-28 have none
     known = known and known.to(device)
 
-    def run(images: Tensor, index: bool) -> list[Tensor]:
+    def exact(images: Tensor, index: bool) -> list[Tensor]:
         encoded = network.encode(images)
         said = [network.decode(encoded).float().softmax(1)]
         return [*said, known(encoded)] if index and known is not None else said
 
-    def forward(images: Tensor, *, index: bool = False) -> Tensor:
-        with torch.inference_mode(), machine.autocast():
-            return _mean_of(run, average, normalise(images, preprocessing), index)
+    def run(images: Tensor, index: bool) -> list[Tensor]:
+        with how.machine.autocast():
+            return exact(images, index)
 
+    def to_onnx(index: bool) -> bytes:
+        return network_bytes(partial(write_onnx, ExportNet(network, known if index else None).eval()))
+
+    runner = Runner(
+        "torch",
+        run,
+        exact=exact,
+        to_onnx=to_onnx if device.type == "cpu" else None,
+        wanted=how.engine,
+        precision=how.precision,
+        threads=how.machine.threads,
+        passes=how.passes,
+    )
+    forward = partial(_forward, runner, how.average, model.preprocessing)
     return Predictor(
-        forward,
+        partial(forward, index=False),
         scheme_of(content),
         float(content["scale"]),
         content.get("gsd"),
         device,
-        digest,
+        how.digest,
         tuple(content.get("temperatures") or ()),
         None if known is None else partial(forward, index=True),
-        preprocessing.bands,
+        model.preprocessing.bands,
+        partial(_settle, runner, model.preprocessing),
     )
+
+
+def _forward(run: Run, average: Average, preprocessing: Preprocessing, images: Tensor, *, index: bool) -> Tensor:
+    with torch.inference_mode():
+        return _mean_of(run, average, normalise(images, preprocessing), index)
+
+
+def _settle(runner: Runner, preprocessing: Preprocessing, pixels: float, windows: Callable[[], Tensor]) -> Choice:
+    return runner.settle(pixels, lambda: normalise(windows(), preprocessing))
 
 
 def _mean_of(run: Run, average: Average, images: Tensor, index: bool) -> Tensor:
@@ -150,32 +200,32 @@ def _mean_of(run: Run, average: Average, images: Tensor, index: bool) -> Tensor:
     return torch.cat([maps, found[0] if found else run(images, True)[1]], 1)
 
 
-def _load_bundle(folder: Path, average: Average, machine: Machine, digest: str) -> Predictor:
+def _load_bundle(folder: Path, how: _How) -> Predictor:
     settings = json.loads((folder / "preprocessing.json").read_text())
     settings |= json.loads((folder / "classes.json").read_text())
-    session = _open_session(folder / "model.onnx", machine)
-    return _exported(run_session(session), settings, average, torch.device("cpu"), digest)
+    session = _open_session(folder / "model.onnx", how.machine)
+    return _exported(run_session(session), settings, how, onnx=folder / "model.onnx")
 
 
-def _load_onnx(model_file: Path, average: Average, machine: Machine, digest: str) -> Predictor:
-    session = _open_session(model_file, machine)
+def _load_onnx(model_file: Path, how: _How) -> Predictor:
+    session = _open_session(model_file, how.machine)
     settings = _settings_in(model_file, session.get_modelmeta().custom_metadata_map.get(SETTINGS))
     run: Callable[[Tensor], Sequence[Tensor]] = run_session(session)
     if settings.get("side"):
         run = at_side(run, settings["side"], one_by_one=True)
-    return _exported(run, settings, average, torch.device("cpu"), digest)
+    return _exported(run, settings, how, onnx=model_file)
 
 
-def _load_pt2(model_file: Path, average: Average, machine: Machine, digest: str) -> Predictor:
-    kept, device = {SETTINGS: ""}, machine.torch_device()
+def _load_pt2(model_file: Path, how: _How) -> Predictor:
+    kept, device = {SETTINGS: ""}, how.machine.torch_device()
     program = torch.export.load(model_file, extra_files=kept)
     settings, module = _settings_in(model_file, kept[SETTINGS]), program.module().to(device)
     run = at_side(lambda images: (module(images),), settings["side"], one_by_one=False)
-    return _exported(run, settings, average, device, digest)
+    return _exported(run, settings, how, device)
 
 
-def _load_torchscript(model_file: Path, average: Average, machine: Machine, digest: str) -> Predictor:
-    kept, device = {SETTINGS: ""}, machine.torch_device()
+def _load_torchscript(model_file: Path, how: _How) -> Predictor:
+    kept, device = {SETTINGS: ""}, how.machine.torch_device()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch would rather have torch.export
         script = torch.jit.load(str(model_file), map_location=device, _extra_files=kept)  # type: ignore[no-untyped-call]
@@ -185,29 +235,46 @@ def _load_torchscript(model_file: Path, average: Average, machine: Machine, dige
         outputs = script(images)
         return outputs if isinstance(outputs, tuple) else (outputs,)
 
-    return _exported(run, settings, average, device, digest)
+    return _exported(run, settings, how, device)
 
 
 def _exported(
     run: Callable[[Tensor], Sequence[Tensor]],
     settings: dict[str, Any],
-    average: Average,
-    device: torch.device,
-    digest: str,
+    how: _How,
+    device: torch.device | None = None,
+    *,
+    onnx: Path | None = None,
 ) -> Predictor:
-    """A predictor of a network that takes normalised images and gives probabilities and, if asked for, the index."""
+    """A predictor of a network that takes normalised images and gives probabilities and, if asked for, the index.
+
+    Args:
+        device: of torch; None for ``onnx``, the file that runs under ONNX Runtime.
+    """
     bands = parse_bands(settings["bands"], "the model file") if "bands" in settings else PLAIN
     preprocessing = Preprocessing(tuple(settings["mean"]), tuple(settings["std"]), bands)
-
-    def forward(images: Tensor, *, index: bool = False) -> Tensor:
-        with torch.inference_mode():
-            return _mean_of(lambda x, both: run(x)[: 1 + both], average, normalise(images, preprocessing), index)
-
+    runner = Runner(
+        "torch" if onnx is None else "onnx",
+        lambda x, both: run(x)[: 1 + both],
+        to_onnx=None if onnx is None or settings.get("side") else lambda _: onnx.read_bytes(),
+        wanted=how.engine,
+        threads=how.machine.threads,
+        passes=how.passes,
+    )
+    forward = partial(_forward, runner, how.average, preprocessing)
     table = {key: settings.get(key) for key in ("classes", "ignored", "background")}
-    scheme, scale = parse_classes(table, "the model file"), float(settings["scale"])
-    temperatures = tuple(settings.get("temperatures") or ())
-    with_index = partial(forward, index=True) if settings.get("applicable") else None
-    return Predictor(forward, scheme, scale, settings["gsd"], device, digest, temperatures, with_index, bands)
+    return Predictor(
+        partial(forward, index=False),
+        parse_classes(table, "the model file"),
+        float(settings["scale"]),
+        settings["gsd"],
+        device or torch.device("cpu"),
+        how.digest,
+        tuple(settings.get("temperatures") or ()),
+        partial(forward, index=True) if settings.get("applicable") else None,
+        bands,
+        partial(_settle, runner, preprocessing),
+    )
 
 
 def _open_session(path: Path, machine: Machine) -> Any:
@@ -225,15 +292,6 @@ def _open_session(path: Path, machine: Machine) -> Any:
         raise WeightsError(
             f"{path} does not load ({reason})", expected="an ONNX model", cure="run `weakseg export` again"
         ) from error
-
-
-def run_session(session: Any) -> Callable[[Tensor], list[Tensor]]:
-    """Normalised images -> all outputs of an onnxruntime session."""
-
-    def run(images: Tensor) -> list[Tensor]:
-        return [torch.from_numpy(output) for output in session.run(None, {"image": images.contiguous().numpy()})]
-
-    return run
 
 
 def _is_torchscript(path: Path) -> bool:

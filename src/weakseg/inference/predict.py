@@ -23,6 +23,7 @@ import numpy.typing as npt
 from weakseg.core.classes import IGNORE, ClassScheme
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.inference.encode import KINDS, LIMIT, Kind, back_to_raster, encode_maps, in_bands
+from weakseg.inference.engine import LOOK, Choice, Wanted
 from weakseg.inference.model import Predictor, load_predictor
 from weakseg.inference.mosaic import MosaicSweep
 from weakseg.inference.options import GsdPolicy, Options, check_options, choose_scale
@@ -40,6 +41,9 @@ from weakseg.training.machine import Machine
 
 _IDENTITY: Final = "WEAKSEG_IDENTITY"  # metadata tags of a finished map
 _UNLIKE: Final = "WEAKSEG_UNLIKE"
+_ENGINE: Final = "WEAKSEG_ENGINE"  # what ran the network and, where it was compared with torch, how it differs
+_PARITY: Final = "WEAKSEG_PARITY"
+_SIDE: Final = 256  # px of the windows that engines are compared on
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Summary:
         layers: files beside it.
         unlike: share of its pixels with data, in [0, 1], that are unlike anything the model was trained on; None where
             the model does not know.
+        engine: what ran the network; None where there was no choice.
     """
 
     target: Path
@@ -58,6 +63,7 @@ class Summary:
     seconds: float
     layers: tuple[Path, ...] = ()
     unlike: float | None = None
+    engine: Choice | None = None
 
 
 Probabilities = npt.NDArray[np.float32]
@@ -203,6 +209,7 @@ def predict_rasters(
     skip_unread: bool = False,
     machine: Machine,
     options: Options,
+    engine: Wanted = "auto",
 ) -> list[Summary]:
     """Predict a file into the file ``target``, or a folder or pattern into the folder ``target``, one ``.tif`` each.
 
@@ -213,7 +220,7 @@ def predict_rasters(
     summaries.
     """
     listed = list_sources(where, skip_unread=skip_unread, outputs=options.outputs(target))
-    predictor = load_predictor(model_file, views, machine, scales=scales)
+    predictor = load_predictor(model_file, views, machine, scales=scales, engine=engine)
     beside = [find_heights(heights, path, alone=len(listed) == 1) for path in listed]
     sources = [
         inspect_source(path, bands, stretch, predictor.bands, files) for path, files in zip(listed, beside, strict=True)
@@ -240,6 +247,7 @@ def predict_mosaic(
     skip_unread: bool = False,
     machine: Machine,
     options: Options,
+    engine: Wanted = "auto",
 ) -> tuple[Summary, Mosaic]:
     """Predict all scenes of a folder or pattern into one map ``target``, without seams between them.
 
@@ -251,7 +259,7 @@ def predict_mosaic(
     taken = {path.resolve() for path in listed} & {path.resolve() for path in options.outputs(target)}
     if taken:
         raise ParamsError(f"output {taken.pop()} is a scene", expected="a new file", cure="choose another name")
-    predictor = load_predictor(model_file, views, machine, scales=scales)
+    predictor = load_predictor(model_file, views, machine, scales=scales, engine=engine)
     beside = [find_heights(heights, path, alone=False) for path in listed]
     scenes = [
         inspect_source(path, bands, stretch, predictor.bands, files) for path, files in zip(listed, beside, strict=True)
@@ -282,20 +290,22 @@ def run_predictor(
     began = time.monotonic()
     grid = plan_grid(source.height, source.width, choose_scale(predictor, source, gsd))
     check_options(predictor, source, target, options, grid)
-    identity = _identity(predictor, source, options, grid)
+    kinds = _kinds(options, always=predictor.applicable)
+    sweep = _sweep_of(predictor, source, grid, options, kinds)
+    engine = settle(predictor, sweep)
+    identity = _identity(predictor, source, options, grid, engine)
     layers = tuple(path for path in options.outputs(target) if path != target)
     if options.resume and all(_identity_in(path) == identity for path in options.outputs(target)):
         known = raster_tags(target).get(_UNLIKE)
         unlike = None if known is None else float(known)
         _refuse_unlike(source, unlike, options)
-        return Summary(target, -(-source.height // BLOCK), 0, time.monotonic() - began, layers, unlike)
+        return Summary(target, -(-source.height // BLOCK), 0, time.monotonic() - began, layers, unlike, engine)
     spool = Spool(target.with_name(f".{target.name}.part"), identity, source, fresh=not options.resume)
-    resumed, windows, kinds = spool.finished, 0, _kinds(options, always=predictor.applicable)
+    resumed, windows = spool.finished, 0
     try:
         for path in options.outputs(target):
             remove_leftovers(path)
         if resumed < spool.bands:
-            sweep = _sweep_of(predictor, source, grid, options, kinds)
             with _progress(source, resumed, quiet) as advance, spool.writing() as write:
                 for band in _predict_bands(predictor, sweep, kinds, resumed * BLOCK):
                     write(band)
@@ -307,11 +317,26 @@ def run_predictor(
         if unlike is not None and unlike > options.max_unlike:
             spool.remove()
         _refuse_unlike(source, unlike, options)
-        _write_outputs(spool, predictor.scheme, target, options, kinds, identity, unlike)
+        tags = {_IDENTITY: identity} | ({} if unlike is None else {_UNLIKE: f"{unlike:.4f}"}) | _engine_tags(engine)
+        _write_outputs(spool, predictor.scheme, target, options, kinds, tags)
         spool.remove()
     finally:
         spool.close()
-    return Summary(target, resumed, windows, time.monotonic() - began, layers, unlike)
+    return Summary(target, resumed, windows, time.monotonic() - began, layers, unlike, engine)
+
+
+def settle(predictor: Predictor, sweep: WindowSweep) -> Choice | None:
+    """Choose the engine for the windows of a raster, by some of them; None where there is no choice."""
+    if predictor.settle is None:
+        return None
+    return predictor.settle(sweep.pixels, lambda: sweep.sample(LOOK, _SIDE).to(predictor.device))
+
+
+def _engine_tags(engine: Choice | None) -> dict[str, str]:
+    if engine is None:
+        return {}
+    said = "; ".join([*engine.passed_over, engine.parity]).strip("; ")
+    return {_ENGINE: str(engine)} | ({_PARITY: said} if said else {})
 
 
 def predict_layers(predictor: Predictor, source: Source, options: Options, *, gsd: GsdPolicy = "auto") -> Pixels:
@@ -324,6 +349,7 @@ def predict_layers(predictor: Predictor, source: Source, options: Options, *, gs
     grid = plan_grid(source.height, source.width, choose_scale(predictor, source, gsd))
     kinds = _kinds(options)
     sweep = _sweep_of(predictor, source, grid, options, kinds)
+    settle(predictor, sweep)
     layers = np.concatenate(list(_predict_bands(predictor, sweep, kinds, 0)), axis=1)
     with open_reader(source) as reader:
         valid = reader.valid((0, 0, source.height, source.width))
@@ -392,10 +418,10 @@ def _refuse_unlike(source: Source, unlike: float | None, options: Options) -> No
         )
 
 
-def _identity(predictor: Predictor, source: Source, options: Options, grid: Grid) -> str:
+def _identity(predictor: Predictor, source: Source, options: Options, grid: Grid, engine: Choice | None) -> str:
     """A digest of everything that a map depends on; the raster by path, size and time of its last change."""
     cut = (options.window, options.overlap, list(options.files(Path())))
-    text = repr((predictor.digest, predictor.scale, source.state(), cut, grid.height, grid.width))
+    text = repr((predictor.digest, str(engine), predictor.scale, source.state(), cut, grid.height, grid.width))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -412,12 +438,10 @@ def _write_outputs(
     target: Path,
     options: Options,
     kinds: Sequence[Kind],
-    identity: str,
-    unlike: float | None,
+    tags: dict[str, str],
 ) -> None:
     names = list(scheme.names)
-    tags = {_IDENTITY: identity} | {f"CLASS_{index}": name for index, name in enumerate(names)}
-    tags |= {} if unlike is None else {_UNLIKE: f"{unlike:.4f}"}
+    tags = tags | {f"CLASS_{index}": name for index, name in enumerate(names)}
     places = _bands_of(kinds, len(names))
     count = max(place.stop for place in places.values())
 

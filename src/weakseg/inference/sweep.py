@@ -127,6 +127,21 @@ class WindowSweep:
             if group:
                 yield from self._run(group, weights)
 
+    @property
+    def pixels(self) -> int:
+        """Px of all windows: what goes through the network in one pass, at most."""
+        return len(self.row_starts) * len(self.column_starts) * self.size[0] * self.size[1]
+
+    def sample(self, count: int, side: int) -> Tensor:
+        """The upper left ``side`` px of some windows, spread over all, that have data: (up to count, K, h, w)."""
+        corners = [(r, c) for r in self.row_starts for c in self.column_starts]
+        chosen = sorted({round(index) for index in np.linspace(0, len(corners) - 1, count)})
+        size = (min(side, self.size[0]), min(side, self.size[1]))
+        with open_reader(self.source) as reader:
+            images = [read_network_window(reader, self.grid, (*corners[index], *size)) for index in chosen]
+        found = [image for image in images if image is not None]
+        return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2) if found else torch.empty(0, 1, *size)
+
     def _run(self, group: list[tuple[tuple[int, int], Pixels]], weights: Tensor) -> Iterator[Part]:
         images = torch.from_numpy(np.stack([image for _, image in group])).permute(0, 3, 1, 2)
         maps = self.forward(images.to(self.device))

@@ -15,13 +15,20 @@ from weakseg.registry.versions import champion_of
 from weakseg.tracking import connect, mlflow_errors, tracking_uri
 
 if TYPE_CHECKING:
+    from weakseg.inference.engine import Wanted
     from weakseg.inference.model import Predictor
 
 _ADDRESS: Final = re.compile(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))")
 
 
 def open_model(
-    address: str | Path, *, root: Path = Path(), views: bool = False, scales: Sequence[float] = (1.0,)
+    address: str | Path,
+    *,
+    root: Path = Path(),
+    views: bool = False,
+    scales: Sequence[float] = (1.0,),
+    engine: Wanted = "auto",
+    precision: str | None = None,
 ) -> Predictor:
     """A trained network, ready for :func:`weakseg.predict`.
 
@@ -31,6 +38,8 @@ def open_model(
         root: the workspace whose registry an address means.
         views: average the probabilities over the eight flips and quarter turns: eight times the work.
         scales: sides of the windows to average over, as a share of their own, e.g. ``(0.75, 1, 1.25)``.
+        engine: what runs the network on a CPU: ``openvino``, ``onnx``, ``torch``, or the best of them for each raster.
+        precision: ``float32``, ``bf16``, ``fp16`` or ``auto``; None: what WEAKSEG_PRECISION says.
 
     Raises:
         WeightsError, ParamsError, TrackingError: no such model, or one that does not load.
@@ -39,8 +48,9 @@ def open_model(
     from weakseg.inference.scene import DIHEDRAL, PLAIN
     from weakseg.training.machine import machine_from_environment
 
-    seen = DIHEDRAL if views else PLAIN
-    return load_predictor(find_model(root, str(address)), seen, machine_from_environment(), scales=tuple(scales))
+    seen, machine = DIHEDRAL if views else PLAIN, machine_from_environment()
+    machine = machine if precision is None else machine.at_precision(precision)
+    return load_predictor(find_model(root, str(address)), seen, machine, scales=tuple(scales), engine=engine)
 
 
 def find_model(root: Path, address: str) -> Path:

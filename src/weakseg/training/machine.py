@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -152,6 +152,17 @@ class Machine:
         if self.precision != "auto":
             return self.precision
         return "bf16" if self.torch_device().type == "cuda" and torch.cuda.is_bf16_supported() else "no"
+
+    def at_precision(self, name: str) -> Machine:
+        """The same machine at another precision: auto, float32 (here "no"), bf16 or fp16.
+
+        Raises:
+            ParamsError: another name.
+        """
+        known = {**{one: one for one in PRECISIONS}, "float32": "no"}
+        if name not in known:
+            raise ParamsError(f"precision {name}", expected="auto | float32 | bf16 | fp16", cure="name one of them")
+        return replace(self, precision=known[name])
 
     @contextmanager
     def autocast(self) -> Iterator[None]:

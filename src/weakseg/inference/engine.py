@@ -1,0 +1,242 @@
+"""Which library runs a network on a CPU: OpenVINO, ONNX Runtime or torch, checked on the raster's own windows.
+
+``auto`` takes the first that is installed, worth its start and equal: OpenVINO, ONNX Runtime, torch. Equal means that
+on a few windows of the raster no probability in float32 differs by more than 1e-5 from torch's; in bf16 the class is
+that of torch in float32 on 97 % of the pixels. Starting an engine costs one to two seconds, which rasters of less than
+8 Mpx (times views) do not give back, so they stay with torch. On GPUs there is torch only.
+
+What OpenVINO does unasked is asked here (tests/inference/test_engine.py): bf16 is its silent default where the
+processor has it, so the precision is always stated; its cache folder serves old weights when only a weights file
+changes, so there is none; it may share memory with its caller, so inputs and outputs are copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from io import BytesIO
+from typing import Any, Final, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from weakseg.core.errors import ParamsError, WeightsError
+
+Engine = Literal["openvino", "onnx", "torch"]
+Wanted = Literal["auto", "openvino", "onnx", "torch"]
+Precision = Literal["float32", "bf16"]
+Run = Callable[[Tensor, bool], Sequence[Tensor]]
+"""Normalised images, and whether to give the index -> probabilities (B, C, h, w) and, second, that (B, 1, h, w)."""
+Plain = Callable[[Tensor], Sequence[Tensor]]
+ToOnnx = Callable[[bool], bytes]
+"""Whether to give the index -> the network as ONNX."""
+
+WORTH: Final = 1 << 23  # px through the network, from which on an engine gives back what its start costs
+EXACT: Final = 1e-5  # of a probability, float32
+ALIKE: Final = 0.97  # of the pixels have the same class, bf16
+LOOK: Final = 3  # windows that are compared
+_PACKAGES: Final = {"openvino": "openvino", "onnx": "onnxruntime"}
+_EXTRAS: Final = {"openvino": "openvino", "onnx": "export"}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What runs a network, and how it compared.
+
+    Attributes:
+        difference: largest of a probability to torch (an exported file: to ONNX Runtime) in float32.
+        same: share of pixels of the same class, in [0, 1].
+        windows: that were compared; 0 where nothing was.
+        passed_over: engines that were tried first, each with what was wrong.
+    """
+
+    engine: Engine
+    precision: str
+    difference: float = 0.0
+    same: float = 1.0
+    windows: int = 0
+    passed_over: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.engine} {self.precision}"
+
+    @property
+    def parity(self) -> str:
+        """The comparison in words; "" where there was none."""
+        return f"{self.difference:.1e} at most, {self.same:.3%} same class, {self.windows} windows" * bool(self.windows)
+
+    @property
+    def equal(self) -> bool:
+        """Whether it counts as the same network."""
+        return self.difference <= EXACT if self.precision == "float32" else self.same >= ALIKE
+
+
+class Runner:
+    """A network under the engine that suits a raster: its own until :meth:`settle` has seen some windows.
+
+    Args:
+        own: engine of ``run``, which gives what is expected; ``exact`` is the same in float32.
+        to_onnx: the network as ONNX; None where it cannot be had, or need not be: on a GPU.
+        precision: of what runs in the end.
+        passes: forward passes per window, in windows: views times squares of scales.
+    """
+
+    def __init__(
+        self,
+        own: Engine,
+        run: Run,
+        *,
+        exact: Run | None = None,
+        to_onnx: ToOnnx | None = None,
+        wanted: Wanted = "auto",
+        precision: str = "float32",
+        threads: int = 1,
+        passes: float = 1.0,
+    ) -> None:
+        self._own, self._precision = Choice(own, precision), precision
+        self._own_run, self._exact, self._to_onnx = run, exact or run, to_onnx
+        self._threads, self._passes = threads, passes
+        self._built: dict[tuple[str, bool], Plain] = {}
+        self._run, self.choice = run, self._own
+        self._candidates = self._among(wanted)
+        self._wanted: Wanted = wanted
+
+    def __call__(self, images: Tensor, index: bool) -> Sequence[Tensor]:
+        """Run the network under the engine of the last :meth:`settle`."""
+        return self._run(images, index)
+
+    def settle(self, pixels: float, windows: Callable[[], Tensor]) -> Choice:
+        """Choose the engine for a raster.
+
+        Args:
+            pixels: through the network in one pass over the raster.
+            windows: gives a few of its windows, normalised (B, K, h, w); asked only where there is a choice.
+
+        Raises:
+            WeightsError: the engine that was asked for by name gives other maps.
+        """
+        self._run, self.choice = self._own_run, self._own
+        if not self._candidates or (self._wanted == "auto" and pixels * self._passes < WORTH):
+            return self.choice
+        images, wrong = windows(), []
+        if not len(images):  # nothing to compare on, nothing to predict
+            return self.choice
+        with torch.inference_mode():
+            expected = self._exact(images, False)[0]
+        for engine in self._candidates:
+            found, reason = self._tried(engine, images, expected)
+            if found is not None and found.equal:
+                self._run = lambda x, index, engine=engine: self._plain(engine, index)(x)
+                self.choice = replace(found, passed_over=tuple(wrong))
+                return self.choice
+            wrong.append(f"{engine}: {reason}")
+        if self._wanted != "auto":
+            raise WeightsError(
+                f"{wrong[0]}, on {len(images)} windows of this raster",
+                expected=f"torch's maps (float32: within {EXACT:g}; bf16: the same class on {ALIKE:.0%} of the pixels)",
+                cure="take --engine torch or another --precision",
+            )
+        self.choice = replace(self._own, passed_over=tuple(wrong))
+        return self.choice
+
+    def _among(self, wanted: Wanted) -> tuple[Engine, ...]:
+        """Engines to try beside the network's own, best first."""
+        if wanted not in get_args(Wanted):
+            raise ParamsError(f"engine {wanted}", expected=" | ".join(get_args(Wanted)), cure="name one of them")
+        usable: list[Engine] = ["openvino"] if self._to_onnx else []
+        if self._to_onnx and self._own.engine == "torch" and self._precision == "float32":
+            usable.append("onnx")  # which has no bf16 on CPUs
+        if wanted == "auto":
+            return tuple(one for one in usable if self._precision in get_args(Precision) and find_spec(_PACKAGES[one]))
+        if wanted == self._own.engine:
+            return ()
+        if wanted not in usable or self._precision not in get_args(Precision):
+            raise ParamsError(
+                f"engine {wanted} in {self._precision}",
+                expected=f"{self._own.engine}" + "".join(f", {one}" for one in usable) + " for this model and device",
+                cure="take --engine auto, or another --precision",
+            )
+        if not find_spec(_PACKAGES[wanted]):
+            extra = _EXTRAS[wanted]
+            raise ParamsError(
+                f"no {_PACKAGES[wanted]}", expected=f"the extra {extra}", cure=f"install weakseg[{extra}]"
+            )
+        return (wanted,)
+
+    def _tried(self, engine: Engine, images: Tensor, expected: Tensor) -> tuple[Choice | None, str]:
+        """How an engine compares, or None, and what is wrong with it."""
+        try:
+            found = self._plain(engine, False)(images)[0]
+        except (RuntimeError, ValueError) as error:
+            return None, " ".join(str(error).split())[:120]
+        if found.shape != expected.shape:
+            return None, f"maps of {tuple(found.shape)}, expected {tuple(expected.shape)}"
+        difference = float((found - expected).abs().max())
+        same = float((found.argmax(1) == expected.argmax(1)).float().mean())
+        choice = Choice(engine, self._precision, difference, same, len(images))
+        return choice, f"differs by {difference:.1e}, {same:.3%} same class"
+
+    def _plain(self, engine: Engine, index: bool) -> Plain:
+        if (engine, index) not in self._built:
+            assert self._to_onnx is not None
+            open_engine = open_openvino if engine == "openvino" else open_onnxruntime
+            self._built[engine, index] = open_engine(self._to_onnx(index), self._precision, self._threads)
+        return self._built[engine, index]
+
+
+def open_openvino(model: bytes, precision: str, threads: int) -> Plain:
+    """An ONNX model under OpenVINO on the CPU: normalised images (B, K, h, w) -> its outputs, float32.
+
+    Raises:
+        RuntimeError: it does not load, or this processor has no bf16 where that is asked for.
+    """
+    import openvino
+
+    core = openvino.Core()
+    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise RuntimeError("this processor has no bf16")
+    compiled = core.compile_model(core.read_model(model), "CPU", openvino_settings(precision, threads))
+    request = compiled.create_infer_request()
+
+    def run(images: Tensor) -> list[Tensor]:
+        found = request.infer({"image": images.contiguous().numpy()}, share_inputs=False, share_outputs=False)
+        return [torch.from_numpy(found[output].copy()) for output in compiled.outputs]
+
+    return run
+
+
+def openvino_settings(precision: str, threads: int) -> Mapping[str, Any]:
+    """What is said to OpenVINO: the precision (else bf16, unasked), no cache folder, and not to hold on to cores."""
+    return {
+        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bf16": "bf16"}[precision],
+        "CACHE_DIR": "",
+        "INFERENCE_NUM_THREADS": max(1, threads),
+        "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
+def open_onnxruntime(model: bytes | str, precision: str, threads: int) -> Plain:
+    """The same under ONNX Runtime; float32 whatever ``precision`` says."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = max(1, threads)
+    return run_session(onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]))
+
+
+def run_session(session: Any) -> Callable[[Tensor], list[Tensor]]:
+    """Normalised images -> all outputs of an onnxruntime session."""
+
+    def run(images: Tensor) -> list[Tensor]:
+        return [torch.from_numpy(output) for output in session.run(None, {"image": images.contiguous().numpy()})]
+
+    return run
+
+
+def network_bytes(make: Callable[[BytesIO], None]) -> bytes:
+    """What ``make`` writes."""
+    held = BytesIO()
+    make(held)
+    return held.getvalue()
