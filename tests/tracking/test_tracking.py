@@ -27,6 +27,7 @@ from weakseg.tracking import (
     connect,
     create_run,
     data_hash,
+    find_evaluation_of_data,
     find_run,
     pipeline_key,
     provenance,
@@ -664,3 +665,19 @@ def test_a_server_that_dies_in_the_middle_of_a_run(
     assert len(history(workspace, run_id, "absent")) == 1
     assert [item.path for item in connect(workspace).list_artifacts(run_id, "evaluate")] == ["evaluate/x.json"]
     assert find_run(workspace, "segment@pixel").info.status == "FINISHED"
+
+
+def test_the_evaluation_of_a_version_of_the_data_is_found(root: Path, tmp_path: Path) -> None:
+    md5 = "0123456789abcdef0123456789abcdef.dir"
+    report = tmp_path / "pixel.json"
+    for text in ("first", "second"):
+        report.write_text(text)
+        with track("evaluate@pixel", root=root, params={}) as run:
+            run.log_artifact(report, "evaluate")
+    send_spool(root)
+    assert data_hash(root) == md5
+    assert find_evaluation_of_data(root, "pixel", md5) == "second"  # the newest
+    assert find_evaluation_of_data(root, "pixel", "f" * 32) == ""
+    assert find_evaluation_of_data(root, "joint", md5) == ""
+    assert find_evaluation_of_data(tmp_path, "pixel", md5) == ""
+    assert not (tmp_path / "mlflow.db").exists()  # asking makes no database
