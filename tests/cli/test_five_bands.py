@@ -102,7 +102,7 @@ def test_predict_without_heights_and_with_heights_beside(mine: Path, tmp_path: P
         save(tmp_path / "v1.tif", file.read([1, 2, 3, 4]), 4, NAMES[:4])
         save(tmp_path / "h.tif", file.read([5]), 4)
     predict = ("predict", "--window", 48, "--model", model)
-    run(mine, *predict, tmp_path / "v1.tif", tmp_path / "without.tif")
+    assert "lacks height" in run(mine, *predict, tmp_path / "v1.tif", tmp_path / "without.tif")
     run(mine, *predict, tmp_path / "v1.tif", tmp_path / "with.tif", "--heights", tmp_path / "h.tif")
     run(mine, *predict, mine.parent / "images" / "v1.tif", tmp_path / "inside.tif")
     maps = {}

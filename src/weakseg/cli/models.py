@@ -181,6 +181,10 @@ def predict(
     for done in maps:
         deliver_map(done.target, delivery, layers=done.layers)
         typer.echo(f"{done.target}: {done.windows} windows, {done.seconds:.1f} s" + how_it_ran(done.engine))
+        if done.lacking:
+            typer.echo(
+                f"{done.target}: the raster lacks {', '.join(done.lacking)}, in whose place stands the mean of N1"
+            )
         if done.unlike is not None and done.unlike >= 0.005:
             typer.echo(f"{done.unlike:.0%} of this raster is unlike anything the model has seen: see --applicability")
     if polygons:

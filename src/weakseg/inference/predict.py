@@ -55,6 +55,7 @@ class Summary:
         unlike: share of its pixels with data, in [0, 1], that are unlike anything the model was trained on; None where
             the model does not know.
         engine: what ran the network; None where there was no choice.
+        lacking: bands of the model that the raster has not, in whose place stands their mean.
     """
 
     target: Path
@@ -64,6 +65,7 @@ class Summary:
     layers: tuple[Path, ...] = ()
     unlike: float | None = None
     engine: Choice | None = None
+    lacking: tuple[str, ...] = ()
 
 
 Probabilities = npt.NDArray[np.float32]
@@ -322,7 +324,7 @@ def run_predictor(
         spool.remove()
     finally:
         spool.close()
-    return Summary(target, resumed, windows, time.monotonic() - began, layers, unlike, engine)
+    return Summary(target, resumed, windows, time.monotonic() - began, layers, unlike, engine, source.lacking)
 
 
 def settle(predictor: Predictor, sweep: WindowSweep) -> Choice | None:

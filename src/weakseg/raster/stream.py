@@ -78,6 +78,12 @@ class Source:
         present = [(number, band.colour) for number, band in chosen if number]
         return [number for number, colour in present if colour] or [number for number, _ in present]
 
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """Names of the model's bands that neither the raster nor one beside it has."""
+        names = zip(self.bands, self.wanted.names, strict=True) if not self.wanted.plain else ()
+        return tuple(name for number, name in names if not (number or (self.heights and name == BESIDE)))
+
     def info(self, window: Window) -> RasterInfo:
         """Size and place of a window (row, column, height, width) of it."""
         crs, transform = self.profile.get("crs"), self.profile.get("transform")
