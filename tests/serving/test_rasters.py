@@ -23,8 +23,9 @@ from weakseg.inference.options import Options
 from weakseg.inference.predict import run_predictor
 from weakseg.raster.pyramid import NoTileError
 from weakseg.raster.stream import inspect_source
-from weakseg.serving.rasters import MOST_OPEN, Rasters, Shown, shrink_map
+from weakseg.serving.rasters import MOST_OPEN, Rasters
 from weakseg.serving.service import Limits, MapService, TooLargeError
+from weakseg.serving.shown import Shown, shrink_map
 from weakseg.serving.windows import WindowCache
 from weakseg.serving.work import BusyError, Work, Worker
 
@@ -190,10 +191,10 @@ def test_what_somebody_looks_at_is_what_predict_writes(
     shown = rasters.open_path("data/a.tif")
     for column, row in ((0, 0), (1, 1), (2, 2)):
         place = (slice(None), slice(row * 256, row * 256 + 256), slice(column * 256, column * 256 + 256))
-        found = np.moveaxis(rasters.map_tile(shown, 0, column, row), -1, 0).astype(int)
+        found = np.moveaxis(shown.map_tile(0, column, row), -1, 0).astype(int)
         assert (found[0] != expected[place][0]).mean() < 1e-3  # the order of sums differs
         assert np.abs(found[1:] - expected[place][1:]).max() <= 1
-    assert (rasters.map_tile(shown, 0, 0, 0)[:40] == 255).all()
+    assert (shown.map_tile(0, 0, 0)[:40] == 255).all()
     assert shown.live_level == shown.pyramid.levels - 1  # all of so small a raster takes few windows
 
 
@@ -211,8 +212,8 @@ def test_a_whole_map_is_that_of_predict_and_is_seen_from_afar(
             assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
     known = expected[2] != 255
     assert shown.unlike == pytest.approx((expected[2][known] > 100).mean(), abs=1e-4)
-    np.testing.assert_array_equal(rasters.map_tile(shown, 0, 1, 1)[..., 0], expected[0][256:512, 256:512])
-    from_afar = rasters.map_tile(shown, 2, 0, 0)
+    np.testing.assert_array_equal(shown.map_tile(0, 1, 1)[..., 0], expected[0][256:512, 256:512])
+    from_afar = shown.map_tile(2, 0, 0)
     assert from_afar.shape == (150, 175, 3)
     assert set(np.unique(from_afar[..., 0])) <= {*range(5), 255}
     assert shown.file("style").is_file()
@@ -225,12 +226,12 @@ def test_a_whole_map_is_that_of_predict_and_is_seen_from_afar(
 def test_a_model_that_does_not_know_leaves_the_layer_empty(root: Path, opened: Callable[..., Rasters]) -> None:
     rasters = opened(service())
     shown = rasters.open_path("data/a.tif")
-    assert (rasters.map_tile(shown, 0, 1, 1)[..., 2] == 255).all()
+    assert (shown.map_tile(0, 1, 1)[..., 2] == 255).all()
     rasters.make_map(shown)
     finish(lambda: shown.map)
     assert shown.unlike is None
-    assert (rasters.map_tile(shown, 0, 1, 1)[..., 2] == 255).all()
-    assert (rasters.map_tile(shown, 0, 1, 1)[..., 0] < 5).all()
+    assert (shown.map_tile(0, 1, 1)[..., 2] == 255).all()
+    assert (shown.map_tile(0, 1, 1)[..., 0] < 5).all()
 
 
 def test_no_look_from_afar_runs_a_model_over_a_country(root: Path, opened: Callable[..., Rasters]) -> None:
@@ -240,9 +241,9 @@ def test_no_look_from_afar_runs_a_model_over_a_country(root: Path, opened: Calla
     # windows of 512 px every 384 or less: a tile of 1024 px needs up to 5 x 5, one of 2048 px 7 x 7
     assert shown.live_level == 2
     with pytest.raises(NoTileError, match="make the whole map"):
-        rasters.map_tile(shown, 3, 0, 0)
+        shown.map_tile(3, 0, 0)
     corners = [(0.0, 0.0), (5000.0, 0.0), (5000.0, 5000.0), (0.0, 5000.0)]
-    assert rasters.measure(shown, corners)["classes"] is None
+    assert shown.measure(corners)["classes"] is None
     finish(lambda: shown.preview)
 
 
@@ -311,7 +312,7 @@ def test_classes_inside_an_outline_before_and_after_the_map_is_made(
         if made:
             rasters.make_map(shown)
             finish(lambda: shown.map)
-        found = rasters.measure(shown, corners)
+        found = shown.measure(corners)
         assert found["pixels"] == 30_000
         assert found["square_metres"] == pytest.approx(30_000 * 0.25 / 0.9996**2, rel=3e-4)
         np.testing.assert_allclose(found["classes"], [*expected[:5], expected[255]], atol=0 if made else 30)

@@ -21,7 +21,8 @@ from weakseg.core.errors import DataError
 from weakseg.raster.pictures import encode_jpeg, encode_png
 from weakseg.raster.pyramid import NEAR, TILE, NoTileError, Pyramid
 from weakseg.raster.stream import Pixels
-from weakseg.serving.rasters import Rasters, Shown
+from weakseg.serving.rasters import Rasters
+from weakseg.serving.shown import Shown
 
 UPLOAD: Final = "/rasters/upload"
 _POLICY: Final = (
@@ -169,7 +170,7 @@ def _add_tiles(application: FastAPI, rasters: Rasters) -> None:
         response_class=Response,
     )
     def layers(key: str, level: int, column: int, row: int) -> Response:
-        tile = rasters.map_tile(rasters.get(key), level, column, row)
+        tile = rasters.get(key).map_tile(level, column, row)
         return Response(encode_png(tile), media_type="image/png", headers=_KEPT)
 
 
@@ -184,7 +185,7 @@ def _picture(pyramid: Pyramid, level: int, column: int, row: int) -> Response:
 def _add_making(application: FastAPI, rasters: Rasters) -> None:
     @application.post("/rasters/{key}/measure", summary="The area inside an outline", dependencies=_GUARDED)
     def measure(key: str, outline: _Outline) -> dict[str, Any]:
-        return rasters.measure(rasters.get(key), outline.corners)
+        return rasters.get(key).measure(outline.corners)
 
     @application.post("/rasters/{key}/{kind}/make", summary="Make the map, or its polygons", dependencies=_GUARDED)
     def make(key: str, kind: Literal["map", "polygons"]) -> dict[str, Any]:

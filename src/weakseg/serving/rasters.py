@@ -6,90 +6,34 @@ looks, or wholly in the background; memory grows with neither the raster nor the
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import cv2
-import numpy as np
 from torch import Tensor
 
-from weakseg.core.classes import IGNORE
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.inference.options import Options
 from weakseg.inference.predict import run_predictor
 from weakseg.maps.deliver import Delivery, deliver_map
-from weakseg.maps.measure import count_inside, outline_area, outline_window, read_layer, read_outline
 from weakseg.maps.polygons import write_polygons
-from weakseg.raster.formats import RASTER_SUFFIXES, plain_driver
-from weakseg.raster.open import Window
-from weakseg.raster.pyramid import TILE, NoTileError, Pyramid, tile_window
-from weakseg.raster.stream import Pixels, Source, inspect_source
+from weakseg.raster.formats import plain_driver
+from weakseg.raster.pyramid import NoTileError, Pyramid
+from weakseg.raster.stream import Source, inspect_source
 from weakseg.serving.service import MapService, TooLargeError
-from weakseg.serving.windows import SHOWN, ModelWindows, WindowCache
+from weakseg.serving.shown import Shown
+from weakseg.serving.windows import ModelWindows, WindowCache
 from weakseg.serving.work import BusyError, Work, Worker
+from weakseg.serving.workspace_paths import find_inside, rasters_below
 
 MOST_OPEN: Final = 8
-_LISTED: Final = 300  # rasters of the workspace that are offered
-_LOOKED_AT: Final = 20_000  # entries of its folders, until looking ends
-_PER_TILE: Final = 25  # windows that one tile may need, so that a look from far does not run a model over a country
-_INSIDE: Final = 64  # windows that one measurement may need
-_TILES: Final = 256  # of the map that are kept, 192 kB each
 _SUFFIXES: Final = {"GTiff": ".tif", "PNG": ".png", "JPEG": ".jpg"}
-FILES: Final = {"map": ".tif", "confidence": ".tif", "applicability": ".tif", "style": ".qml", "polygons": ".gpkg"}
-
-
-@dataclass
-class Shown:
-    """A raster that is open.
-
-    Attributes:
-        key: by which it is asked for.
-        name: of its file, or its path in the workspace.
-        folder: scratch: its preview, its map, and the upload.
-        preview, map, polygons: the work on each.
-        unlike: share of the whole map that is unlike what the model has seen, where it is made and known.
-    """
-
-    key: str
-    name: str
-    source: Source
-    folder: Path
-    pyramid: Pyramid
-    windows: ModelWindows
-    preview: Work = field(default_factory=Work)
-    map: Work = field(default_factory=Work)
-    polygons: Work = field(default_factory=Work)
-    unlike: float | None = None
-    tiles: OrderedDict[tuple[int, int, int], Pixels] = field(default_factory=OrderedDict)
-
-    def file(self, kind: str) -> Path:
-        """Where a file to save lies, whether it is there or not."""
-        return self.folder / ("map.qml" if kind == "style" else kind + FILES[kind])
-
-    @property
-    def busy(self) -> bool:
-        """Whether something is made of it."""
-        return any(work.active for work in (self.preview, self.map, self.polygons))
-
-    @property
-    def live_level(self) -> int:
-        """The highest level whose tiles are made where somebody looks."""
-        levels = range(self.pyramid.levels)
-        return max((level for level in levels if self._windows_at(level) <= _PER_TILE), default=-1)
-
-    def _windows_at(self, level: int) -> int:
-        side = TILE << level
-        height, width = min(side, self.source.height), min(side, self.source.width)
-        top, left = (self.source.height - height) // 2, (self.source.width - width) // 2
-        return self.windows.needed((top, left, height, width))
 
 
 class Rasters:
@@ -122,7 +66,7 @@ class Rasters:
 
     def list_paths(self) -> list[str]:
         """Rasters of the workspace, some hundreds at most; folders whose names begin with a dot are left out."""
-        return [] if self.root is None else sorted(_found_below(self.root))
+        return [] if self.root is None else sorted(rasters_below(self.root))
 
     def open_path(self, text: str, bands: Sequence[int] = (), stretch: Sequence[float] = ()) -> Shown:
         """Open a raster of the workspace; one that is open already, and has not changed, is given again.
@@ -131,7 +75,7 @@ class Rasters:
             DataError: nothing of this workspace, or no raster that can be predicted.
             BusyError: too many are open and at work.
         """
-        path = self._inside(text)
+        path = find_inside(self.root, text)
         source = self._inspect(path, bands, stretch)
         with self._lock:
             for shown in self._open.values():
@@ -165,22 +109,6 @@ class Rasters:
             self._open.move_to_end(key)
             return self._open[key]
 
-    def _inside(self, text: str) -> Path:
-        """The file of the workspace that a path names, its links followed; nothing is told of what lies outside."""
-        root, path = self.root, None
-        if root is not None and "\0" not in text:
-            path = (root / text).resolve()
-        if root is None or path is None or not path.is_relative_to(root) or not path.is_file():
-            raise DataError(
-                f"{text[:200]}: no raster of this workspace",
-                expected="a path inside it",
-                cure="choose one of the list, or upload the file",
-            )
-        if path.suffix.lower() not in RASTER_SUFFIXES:
-            raise DataError(f"{text[:200]}", expected="a .tif, .png or .jpg", cure="convert it with gdal_translate")
-        plain_driver(path)  # by its bytes: a virtual raster would read files elsewhere
-        return path
-
     def _inspect(self, path: Path, bands: Sequence[int], stretch: Sequence[float]) -> Source:
         if len(stretch) not in (0, 2):
             raise ParamsError(f"stretch of {len(stretch)} number(s)", expected="two", cure="write for instance 0,2047")
@@ -211,46 +139,6 @@ class Rasters:
         del self._open[idle.key]
         idle.windows.forget()
         shutil.rmtree(idle.folder, ignore_errors=True)
-
-    # ---- looking --------------------------------------------------------------------------------------------------
-
-    def map_tile(self, shown: Shown, level: int, column: int, row: int) -> Pixels:
-        """uint8 (h, w, 3): class, confidence, applicability; 255 where there is nothing.
-
-        Raises:
-            NoTileError: no such tile, or one from so far that the whole map has to be made first.
-        """
-        window = tile_window(shown.source, level, column, row)
-        shape = (-(-window[2] >> level), -(-window[3] >> level))
-        if shown.map.state == "done":
-            return _read_map(shown, window, shape)
-        if level > shown.live_level:
-            raise NoTileError("a look from far", expected="a closer one, or the map of all", cure="make the whole map")
-        place = (level, column, row)
-        if (kept := shown.tiles.get(place)) is None:
-            kept = shrink_map(shown.windows.layers(window), 1 << level)
-            shown.tiles[place] = kept
-            while len(shown.tiles) > _TILES:
-                shown.tiles.popitem(last=False)
-        return kept
-
-    def measure(self, shown: Shown, corners: Sequence[tuple[float, float]]) -> dict[str, Any]:
-        """The area inside corners (column, row), and of each class there.
-
-        Returns:
-            ``pixels``, ``square_metres`` (None without a place on Earth), and ``classes``: px of each class, then of
-            pixels without data; None where too much of the map would have to be made for it.
-        """
-        source = shown.source
-        outline = read_outline(corners, source.height, source.width)
-        made = shown.map.state == "done"
-        counts = None
-        if made or shown.windows.needed(outline_window(outline)) <= _INSIDE:
-            read = (lambda window: read_layer(shown.file("map"), window)) if made else _live_classes(shown)
-            found = count_inside(outline, read, side=8 * TILE if made else 2 * TILE)
-            counts = [int(found[index]) for index in (*range(len(self.service.predictor.scheme)), IGNORE)]
-        area = outline_area(outline, source.profile)
-        return {"pixels": float(outline.area), "square_metres": area, "classes": counts}
 
     # ---- making ---------------------------------------------------------------------------------------------------
 
@@ -305,57 +193,3 @@ def _check_picture(source: Source, most: int, name: str) -> None:
             expected=f"at most {most} px in a PNG or JPEG, which cannot be read in parts",
             cure="convert it with gdal_translate -co TILED=YES to a GeoTIFF, which may have any size",
         )
-
-
-def _found_below(root: Path) -> Iterator[str]:
-    """Rasters below a folder by their names, links to other places not followed."""
-    count = looked = 0
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        looked += len(names) + len(folders)
-        for name in sorted(names):
-            if Path(name).suffix.lower() in RASTER_SUFFIXES and not name.startswith("."):
-                count += 1
-                yield str((Path(folder) / name).relative_to(root))
-            if count >= _LISTED:
-                return
-        if looked >= _LOOKED_AT:
-            return
-
-
-def _live_classes(shown: Shown) -> Callable[[Window], Pixels]:
-    def read(window: Window) -> Pixels:
-        return np.asarray(shown.windows.layers(window)[0])
-
-    return read
-
-
-def _read_map(shown: Shown, window: Window, shape: tuple[int, int]) -> Pixels:
-    layers = np.full((*shape, len(SHOWN)), IGNORE, np.uint8)
-    for index, kind in enumerate(("map", *SHOWN[1:])):
-        if shown.file(kind).is_file():
-            layers[..., index] = read_layer(shown.file(kind), window, shape)
-    return layers
-
-
-def shrink_map(layers: Pixels, factor: int) -> Pixels:
-    """Layers (3, H, W) of a map -> (h, w, 3): in squares of ``factor`` px the commonest class, the mean of the others.
-
-    Sides are rounded up; what is 255 has no part; squares where that is the commonest are 255.
-    """
-    if factor == 1:
-        return np.moveaxis(layers, 0, -1)
-    _, height, width = layers.shape
-    edges = ((0, -height % factor), (0, -width % factor))
-    size = (-(-width // factor), -(-height // factor))
-
-    def share(values: Any) -> Any:
-        return cv2.resize(np.pad(np.asarray(values, np.float32), edges), size, interpolation=cv2.INTER_AREA)
-
-    present = np.unique(layers[0])
-    found = [present[np.argmax([share(layers[0] == value) for value in present], axis=0)]]
-    for layer in layers[1:]:
-        known = layer != IGNORE
-        mean = np.rint(share(np.where(known, layer, 0)) / np.maximum(share(known), 1e-6))
-        found.append(np.where((found[0] == IGNORE) | (share(known) == 0), IGNORE, mean))
-    return np.asarray(np.dstack(found), np.uint8)
