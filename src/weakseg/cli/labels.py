@@ -40,7 +40,8 @@ def suspects(
 ) -> None:
     """List the crops that are most likely mistagged: pixels against tags, and people against people."""
     from weakseg.core.layout import Layout
-    from weakseg.tagging.suspects import describe_suspect, draw_suspects, find_suspects, write_suspects
+    from weakseg.tagging.suspect_sheet import describe_suspect, draw_suspects
+    from weakseg.tagging.suspects import find_suspects, write_suspects
 
     layout = Layout(context.obj)
     found = find_suspects(context.obj)
