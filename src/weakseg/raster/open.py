@@ -120,6 +120,12 @@ def read_bands(path: Path, bands: Bands, *, window: Window | None = None) -> npt
     return np.ascontiguousarray(np.moveaxis(layers, 0, -1))
 
 
+def read_filled(path: Path, bands: Bands, area: str, *, window: Window | None = None) -> npt.NDArray[Any]:
+    """:func:`read_bands` as a network sees it: holes, and bands that ``area`` lacks, have the mean of N1."""
+    image = read_bands(path, bands, window=window)
+    return image if bands.plain else bands.filled(image, area)
+
+
 def read_layers(path: Path, numbers: Sequence[int], *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[Any]:
     """These bands (from 1) of a raster of any depth, (H, W, bands), turned as :func:`read_image` turns it."""
     with opened(path, max_pixels) as file:

@@ -35,7 +35,7 @@ from weakseg.labels.tags import (
 )
 from weakseg.pipeline.context import open_context, tracked
 from weakseg.raster.gsd import common_gsd, save_gsd
-from weakseg.raster.open import read_bands, read_mask, read_valid
+from weakseg.raster.open import read_bands, read_filled, read_mask, read_valid
 from weakseg.raster.partial import is_partly_labelled
 from weakseg.raster.resample import resize_image
 
@@ -111,8 +111,7 @@ def load_pair(
     is False.
     """
     source = find_raster(layout.images, area)
-    image, valid = read_bands(source, bands), read_valid(source)
-    image = image if bands.plain else bands.filled(image, area)
+    image, valid = read_filled(source, bands, area), read_valid(source)
     mask = np.full(image.shape[:2], IGNORE, np.uint8)
     if labelled:
         mask = read_mask(find_raster(layout.labels, area), scheme)

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
+from weakseg.core.bands import FILE
 from weakseg.core.classes import ClassScheme
 from weakseg.core.config import save_yaml
 from weakseg.core.errors import ParamsError
@@ -35,8 +36,9 @@ def prepare_workspace(
     labelled = [area for area in rest if area in params.tiles.areas.tags]
     sizes = raw_sizes(layout)
     place.data.mkdir(parents=True)
-    for source in (layout.images, layout.labels, layout.classes):
-        (place.data / source.name).symlink_to(source.resolve())
+    for source in (layout.images, layout.labels, layout.classes, layout.data / FILE):
+        if source.exists():
+            (place.data / source.name).symlink_to(source.resolve())
     crops = _share(tag_rows(layout, params, labelled, scheme, sizes), budget.tags, f"{budget.name}: tag crops")
     write_tags(place.tags_csv, crops, scheme, sizes)
     boxes = BoxTable()

@@ -90,6 +90,7 @@ def _encoder(layout: Layout, file: Path, machine: Machine) -> Callable[[str, Ima
     from weakseg.inference.model import load_predictor
     from weakseg.inference.options import choose_scale
     from weakseg.inference.scene import PLAIN
+    from weakseg.raster.resample import resize_image
     from weakseg.raster.stream import inspect_source
     from weakseg.training.segmenter import load_segmenter
 
@@ -97,13 +98,15 @@ def _encoder(layout: Layout, file: Path, machine: Machine) -> Callable[[str, Ima
 
     @cache
     def scale_of(area: str) -> float:
-        return choose_scale(predictor, inspect_source(find_image(layout.images, area), None), "auto")
+        return choose_scale(
+            predictor, inspect_source(find_image(layout.images, area), None, wanted=predictor.bands), "auto"
+        )
 
     def encode(area: str, image: Image) -> tuple[Grid, Floats]:
         scale = scale_of(area)
         size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        seen = image if scale == 1 else np.asarray(cv2.resize(image, size, interpolation=how), np.uint8)
+        seen = image if scale == 1 else resize_image(image, size, how)
         grid, weights = encode_image(model, seen, machine)
         return Grid(grid.features, grid.cell / scale), weights
 

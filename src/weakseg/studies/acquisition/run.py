@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from weakseg.core.bands import load_bands
 from weakseg.core.classes import load_classes
 from weakseg.core.layout import Layout
 from weakseg.core.params import load_params
 from weakseg.labels.crop_order import write_order
 from weakseg.labels.prices import LabelPrices, read_prices
-from weakseg.raster.open import quiet_process, read_valid, read_window
+from weakseg.raster.open import quiet_process, read_filled, read_valid
 from weakseg.studies.acquisition.committee import find_networks, gather_committee
 from weakseg.studies.acquisition.layers import write_layers
 from weakseg.studies.acquisition.looks import blocks_of, survey
@@ -64,7 +65,7 @@ def suggest_next(
         StageError: no network yet. ParamsError, DataError: options or data that do not fit.
     """
     layout = Layout(root)
-    params, scheme = load_params(layout.params), load_classes(layout.classes)
+    params, scheme, bands = load_params(layout.params), load_classes(layout.classes), load_bands(layout.tiles)
     quiet_process()
     files = find_networks(layout, params, sources)
     places = find_places(layout, params, areas, size)
@@ -73,7 +74,7 @@ def suggest_next(
     seen = survey(
         places.crops,
         places.sizes.__getitem__,
-        lambda area, window: read_window(find_image(layout.images, area), window),
+        lambda area, window: read_filled(find_image(layout.images, area), bands, area, window=window),
         committee.members,
         committee.encode,
     )

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from weakseg.core.bands import load_bands
 from weakseg.core.files import atomic_path
 from weakseg.labels.tags import Window
-from weakseg.raster.open import read_overview, read_window
+from weakseg.raster.open import read_bands, read_overview
 from weakseg.studies.acquisition.suggest import Kind, Suggestion
 from weakseg.tagging.proposals import find_image
 
@@ -90,12 +91,13 @@ def _crop(one: Suggestion, images: Path, size: tuple[int, int]) -> Picture:
     margin = round(SURROUNDINGS * max(height, width))
     top, left = max(0, row - margin), max(0, column - margin)
     bottom, right = min(size[0], row + height + margin), min(size[1], column + width + margin)
-    image = read_window(find_image(images, one.area), (top, left, bottom - top, right - left))
-    return dim_surroundings(image, (row - top, column - left, height, width))
+    bands = load_bands(images.parent)
+    image = read_bands(find_image(images, one.area), bands, window=(top, left, bottom - top, right - left))
+    return dim_surroundings(bands.picture(image), (row - top, column - left, height, width))
 
 
 def _whole(one: Suggestion, images: Path) -> Picture:
-    return read_overview(find_image(images, one.area), SIDE)
+    return read_overview(find_image(images, one.area), SIDE, load_bands(images.parent))
 
 
 def _row(cards: Sequence[Image.Image]) -> Image.Image:
