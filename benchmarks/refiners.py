@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from weakseg.core.classes import IGNORE
-from weakseg.data.store import open_array
+from weakseg.data.store import open_allowed, open_array
 from weakseg.methods.crf import refine_many
 from weakseg.methods.pseudo import SweepRow, sweep_thresholds
 from weakseg.methods.scores import ScoreMaps, load_scores
@@ -51,7 +51,7 @@ def sweep(context: Context, method: Method, truth: Path, areas: list[str]) -> li
         for area in areas:
             mask = np.asarray(open_array(truth, area))
             if (mask != IGNORE).any():
-                yield method(area), np.asarray(open_array(context.layout.tiles / "allowed", area)), mask
+                yield method(area), open_allowed(context.layout.tiles, area), mask
 
     return sweep_thresholds(read(), scores_grid=[0.0], margins_grid=MARGINS)
 

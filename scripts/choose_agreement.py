@@ -31,11 +31,11 @@ from weakseg.data.store import open_array
 from weakseg.evaluation.holdout import BLOCKS
 from weakseg.evaluation.metrics import class_iou, confusion_matrix, mean_iou
 from weakseg.methods.irnet.forms import Walk, candidates, in_force
-from weakseg.methods.pseudo import Counts, pseudo_mask
-from weakseg.methods.refinement import choose_refiners, count_changes, measure_refiners
+from weakseg.methods.pseudo import pseudo_mask
+from weakseg.methods.refinement import Changes, choose_refiners, count_changes, join_changes, measure_refiners
 from weakseg.methods.scores import ScoreMaps, load_scores, save_scores
 from weakseg.pipeline.context import Context, open_context
-from weakseg.pipeline.holdout_choice import allowed_bits, candidate_weights, count_winners, with_experts
+from weakseg.pipeline.holdout_choice import allowed_classes, candidate_weights, count_winners, with_experts
 from weakseg.pipeline.network_scores import Choice, choose_by, network_scores
 from weakseg.stages import crf, irnet
 from weakseg.studies.recipe import choose_fusion
@@ -144,7 +144,7 @@ def recipe_table(rows: Sequence[Sequence[str]]) -> str:
     return markdown([head, *rows])
 
 
-def refiner_table(stage: str, n1: Counts, n2: Counts, tried: Sequence[str], names: Sequence[str]) -> str:
+def refiner_table(stage: str, n1: Changes, n2: Changes, tried: Sequence[str], names: Sequence[str]) -> str:
     """Changes of the winners' IoU on N1, and on N2: under each refiner for all classes, and as chosen on N1."""
     kinds = [(f"{name} for all", (number,) * len(names)) for number, name in enumerate(tried, 1)]
     kinds.append(("each class its own", choose_refiners(n1).refiners))
@@ -236,7 +236,7 @@ def _masks(
     classes, inside, total = len(base.scheme), 0, 0
     confusion, held = np.zeros((classes, classes), np.int64), np.zeros(classes, np.int64)
     for area, truth in truths.items():
-        maps, allowed = with_experts(base, own[area], area, weights), allowed_bits(base, area)
+        maps, allowed = with_experts(base, own[area], area, weights), allowed_classes(base, area)
         mask = pseudo_mask(maps, allowed, min_score=choice.min_score, min_margin=choice.min_margin)
         here = (truth != IGNORE) & (mask != IGNORE)
         confusion += confusion_matrix(np.where(here, truth, IGNORE).astype(np.uint8), np.where(here, mask, 0), classes)
@@ -246,11 +246,11 @@ def _masks(
     return float(np.nanmean(np.where(np.isnan(iou) & (held > 0), 0, iou))), inside / total
 
 
-def count_crf(base: Context, truths: Mapping[str, Mask]) -> Counts:
+def count_crf(base: Context, truths: Mapping[str, Mask]) -> Changes:
     """Changes by the CRF and PAMR, a block per quarter of an area."""
     maps = crf.all_maps(base, list(truths), crf.BOTH)
-    return np.concatenate(
-        [count_changes(truths[area], one, allowed_bits(base, area), blocks=BLOCKS) for area, one in maps]
+    return join_changes(
+        [count_changes(truths[area], one, allowed_classes(base, area), blocks=BLOCKS) for area, one in maps]
     )
 
 
@@ -260,9 +260,9 @@ def _walk_in_force(base: Context) -> Walk:
     return next(one for one in walks if (one.steps, one.anchor) == (report["steps"], report["anchor"]))
 
 
-def count_walk(base: Context, walk: Walk, truths: Mapping[str, Mask]) -> Counts:
+def count_walk(base: Context, walk: Walk, truths: Mapping[str, Mask]) -> Changes:
     """The same by the walk in force."""
-    return np.concatenate([irnet.count_walk(base, walk, area, truth) for area, truth in truths.items()])
+    return join_changes([irnet.count_walk(base, walk, area, truth) for area, truth in truths.items()])
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ import numpy as np
 from weakseg.core.classes import IGNORE
 from weakseg.core.layout import Layout
 from weakseg.core.params import Params, load_params, with_changes
-from weakseg.data.store import fingerprint, open_array
+from weakseg.data.store import fingerprint, open_allowed, open_array
 from weakseg.evaluation.metrics import over_seeds
 from weakseg.methods.pseudo import SweepRow, sweep_thresholds
 from weakseg.methods.scores import load_scores
@@ -123,7 +123,7 @@ def _measure(context: Context, method: str) -> dict[str, Any]:
         (
             (
                 load_scores(context.layout.scores(method) / f"{area}.npz"),
-                np.asarray(open_array(context.layout.tiles / "allowed", area)),
+                open_allowed(context.layout.tiles, area),
                 np.asarray(open_array(context.layout.hidden, area)),
             )
             for area in areas

@@ -23,6 +23,7 @@ MODULE = '''"""Constant scores of every class that the tags allow."""
 
 import numpy as np
 
+from tests.bit_sets import bits_of
 from weakseg.core.methods import ConstantParams
 from weakseg.methods.scores import ScoreMaps
 
@@ -37,9 +38,9 @@ from pathlib import Path
 
 import numpy as np
 
-from weakseg.data.store import open_array
+from weakseg.data.store import open_allowed, open_array
 from weakseg.methods.constant import constant_scores
-from weakseg.methods.fusion import allowed_planes, silence_ignored
+from weakseg.methods.fusion import silence_ignored
 from weakseg.methods.scores import save_scores
 from weakseg.pipeline.context import open_context, tracked
 
@@ -49,7 +50,7 @@ def run(root: Path) -> None:
     context = open_context(root)
     with tracked(context, "constant", context.params.constant):
         for area in context.pixel_areas() + context.tag_areas():
-            allowed = np.asarray(open_array(context.layout.tiles / "allowed", area))
+            allowed = bits_of(open_allowed(context.layout.tiles, area))
             maps = constant_scores(allowed_planes(allowed, len(context.scheme)), context.params.constant)
             save_scores(context.layout.scores("constant") / f"{area}.npz", silence_ignored(maps, allowed))
 '''

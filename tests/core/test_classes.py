@@ -16,11 +16,8 @@ from weakseg.core.classes import (
     ISPRS,
     READY,
     ClassScheme,
-    class_planes,
-    every_class,
     find_classes,
     load_classes,
-    pack_classes,
     pack_colour,
     parse_classes,
 )
@@ -232,16 +229,6 @@ def test_schemes_by_path_or_name(tmp_path: Path) -> None:
         find_classes(str(tmp_path / "none.yaml"))
     with pytest.raises(DataError, match=r"classes 'lovda'; expected the path of a classes\.yaml, or one of .*loveda"):
         find_classes("lovda")
-
-
-def test_sets_of_classes_are_bits() -> None:
-    """Class c is bit c: {0, 2} is 1 + 4; 31 classes fill an int32."""
-    possible = np.array([[True, False, True], [False, False, False]])
-    bits = pack_classes(possible)
-    assert (bits.dtype, bits.tolist()) == (np.int32, [5, 0])
-    np.testing.assert_array_equal(class_planes(bits[None], 3)[:, 0].T, possible)
-    assert (every_class(3), every_class(31)) == (7, 2**31 - 1)
-    assert pack_classes(np.ones((1, 31), bool)).tolist() == [2**31 - 1]
 
 
 def test_colours_are_one_number_each() -> None:

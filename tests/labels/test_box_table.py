@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.bit_sets import bits_of
 
 from weakseg.core.classes import IGNORE, ISPRS
 from weakseg.core.errors import DataError
@@ -16,7 +18,7 @@ from weakseg.labels.box_files import read_boxes
 from weakseg.labels.box_table import (
     Box,
     BoxTable,
-    box_bits,
+    allowed_by_boxes,
     boxes_from_mask,
     check_kept_boxes,
     fit_window,
@@ -26,6 +28,10 @@ from weakseg.labels.box_table import (
 )
 
 CAR, BUILDING = ISPRS.index("car"), ISPRS.index("building")
+
+
+def may_by_boxes(*arguments: Any) -> np.ndarray:
+    return bits_of(allowed_by_boxes(*arguments))
 
 
 def mask() -> np.ndarray:
@@ -63,14 +69,14 @@ def test_unknown_class_is_refused() -> None:
 
 def test_bits_are_cleared_outside_complete_boxes_alone() -> None:
     table = boxes_from_mask("a", mask(), ISPRS, ["car", "building"], min_pixels=2)
-    bits = box_bits(20, 30, table.boxes, ["car"], ISPRS)
+    bits = may_by_boxes(20, 30, table.boxes, ["car"], ISPRS)
     may = bits >> CAR & 1 == 1
     assert may.sum() == 3 * 6 + 2 * 2 + 1  # the speck too
     assert may[2:5, 3:9].all()
     assert may[18, 2]
     assert (bits | 1 << CAR == 31).all()  # every other class may be anywhere
-    assert (box_bits(20, 30, table.boxes, [], ISPRS) == 31).all()
-    assert (box_bits(2, 2, [], ["car"], ISPRS) == 31 & ~(1 << CAR)).all()  # searched, and nothing found
+    assert (may_by_boxes(20, 30, table.boxes, [], ISPRS) == 31).all()
+    assert (may_by_boxes(2, 2, [], ["car"], ISPRS) == 31 & ~(1 << CAR)).all()  # searched, and nothing found
 
 
 @settings(max_examples=30)
@@ -79,7 +85,7 @@ def test_boxes_of_a_mask_never_forbid_its_truth(seed: int, min_pixels: int) -> N
     rng = np.random.default_rng(seed)
     truth = rng.choice(np.array([0, 1, 2, 3, 4, IGNORE], np.uint8), (12, 17), p=[0.5, 0.1, 0.1, 0.1, 0.1, 0.1])
     table = boxes_from_mask("a", truth, ISPRS, ISPRS.names, min_pixels=min_pixels)
-    bits = box_bits(12, 17, table.boxes, ISPRS.names, ISPRS)
+    bits = may_by_boxes(12, 17, table.boxes, ISPRS.names, ISPRS)
     known = truth != IGNORE
     assert (bits[known] >> truth[known] & 1 == 1).all()
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.bit_sets import bits_of
 
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import DataError, ParamsError
@@ -97,21 +98,23 @@ def test_allowed_raster_by_hand() -> None:
     present = np.array([[True, True, False], [False, True, False]])
     known = np.array([[True, True, True], [True, True, False]])  # the second knows nothing of class c
     raster = tags.allowed_raster(2, 4, windows, present, known)
-    assert raster.dtype == np.int32
-    assert raster.tolist() == [[0b011, 0b010, 0b110, 0b111]] * 2
+    assert raster.numbers.dtype == np.int32
+    assert bits_of(raster).tolist() == [[0b011, 0b010, 0b110, 0b111]] * 2
     nothing = tags.allowed_raster(2, 4, windows, np.zeros((2, 3), bool), np.ones((2, 3), bool))
-    assert nothing.tolist() == [[0, 0, 0, 7]] * 2
+    assert bits_of(nothing).tolist() == [[0, 0, 0, 7]] * 2
+    assert nothing.nothing.tolist() == [[True, True, True, False]] * 2
     with pytest.raises(DataError, match="hand in their tags"):
         tags.allowed_raster(2, 4, windows, present[:1], known[:1])
     with pytest.raises(DataError, match="inside 2x2"):
         tags.allowed_raster(2, 2, windows, present, known)
 
 
-def test_allowed_raster_holds_thirty_one_classes() -> None:
-    present = np.zeros((1, 31), bool)
-    present[0, 30] = True
-    raster = tags.allowed_raster(1, 2, [(0, 0, 1, 1)], present, np.ones((1, 31), bool))
-    assert raster.tolist() == [[1 << 30, (1 << 31) - 1]]
+def test_allowed_raster_of_hundreds_of_classes_holds_a_number_per_pixel() -> None:
+    present = np.zeros((1, 200), bool)
+    present[0, 199] = True
+    raster = tags.allowed_raster(1, 2, [(0, 0, 1, 1)], present, np.ones((1, 200), bool))
+    assert raster.numbers.tolist() == [[2, 1]]
+    assert [np.flatnonzero(one).tolist() for one in raster.sets] == [[], list(range(200)), [199]]
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(3, 25), st.sampled_from([0.0, 10.0]))
@@ -122,7 +125,7 @@ def test_tags_never_forbid_what_is_there(seed: int, size: int, min_share: float)
     present, known = tags.tags_from_mask(mask, windows, 3, min_share=min_share)
     raster = tags.allowed_raster(31, 44, windows, present, known)
     labelled = mask != 255
-    assert ((raster[labelled] >> mask[labelled]) & 1 == 1).all()
+    assert ((bits_of(raster)[labelled] >> mask[labelled]) & 1 == 1).all()
 
 
 def test_window_index_names_the_first() -> None:
@@ -161,7 +164,7 @@ def test_no_tag_speaks_of_a_background() -> None:
     assert tags.says_something(present, known, REST).tolist() == [True, True]
     assert tags.says_something(present, known, ABC).tolist() == [True, False]
     allowed = tags.allowed_raster(2, 4, windows, present, known)
-    assert allowed.tolist() == [[0b011, 0b011, 0b010, 0b010]] * 2  # roof or rest, rest alone
+    assert bits_of(allowed).tolist() == [[0b011, 0b011, 0b010, 0b010]] * 2  # roof or rest, rest alone
 
 
 def test_a_window_without_an_object_names_the_background() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tests.bit_sets import allowed_of
 
+from weakseg.core.class_sets import Allowed
 from weakseg.core.classes import ClassScheme
 from weakseg.methods.background import (
     background_first,
@@ -20,13 +22,14 @@ from weakseg.methods.background import (
 )
 from weakseg.methods.scores import ScoreMaps
 
-SCORES = np.array([[[0.5, 0.2], [0.0, 1.0]], [[9, 9], [9, 9]], [[0.1, 0.75], [0.0, 0.0]]], np.float32)
-MAPS = ScoreMaps(SCORES * np.array([1, 0, 1], np.float32)[:, None, None], np.array([True, False, True]))
+SCORES = np.array([[[0.5, 0.2], [0.0, 1.0]], [[0.1, 0.75], [0.0, 0.0]]], np.float32)
+MAPS = ScoreMaps(SCORES, np.array([True, False, True]))
 
 
 def test_a_power_of_one_minus_the_largest_object_score() -> None:
-    np.testing.assert_allclose(background_score(SCORES, 1, 1.0), [[0.5, 0.25], [1, 0]])
-    np.testing.assert_allclose(background_score(SCORES, 1, 2.0), [[0.25, 0.0625], [1, 0]])
+    np.testing.assert_allclose(background_score(SCORES, 1.0), [[0.5, 0.25], [1, 0]])
+    np.testing.assert_allclose(background_score(SCORES, 2.0), [[0.25, 0.0625], [1, 0]])
+    np.testing.assert_array_equal(background_score(SCORES[:0], 2.0), np.ones((2, 2)))
 
 
 @pytest.mark.parametrize("constant", [0.05, 0.25, 0.3, 0.5])
@@ -45,7 +48,7 @@ def test_drawn_only_where_something_is_known() -> None:
     here = np.array([[True, False], [True, True]])
     drawn = draw_background(MAPS, 1, 2.0, here)
     np.testing.assert_allclose(drawn.scores[1], [[0.25, 0], [1, 0]])
-    np.testing.assert_array_equal(drawn.scores[[0, 2]], MAPS.scores[[0, 2]])
+    np.testing.assert_array_equal(drawn.scores[[0, 2]], MAPS.scores)
     assert drawn.present.tolist() == [True, True, True]
     assert MAPS.present.tolist() == [True, False, True]  # what was handed in is as it was
 
@@ -63,11 +66,9 @@ def test_the_objects_alone() -> None:
 
 
 def test_the_power_is_the_one_of_the_largest_miou() -> None:
-    scores = np.zeros((2, 1, 4), np.float32)
-    scores[1, 0] = [0.1, 0.3, 0.4, 0.9]
+    maps = ScoreMaps(np.array([[[0.1, 0.3, 0.4, 0.9]]], np.float32), np.array([False, True]))
     truth = np.array([[0, 1, 1, 1]], np.uint8)
-    planes = np.ones((2, 1, 4), bool)
-    table = try_powers([(scores, planes, truth)], 0, (0.5, 1.0, 4.0, 64.0))
+    table = try_powers([(maps, Allowed.everywhere(1, 4, 2), truth)], 0, (0.5, 1.0, 4.0, 64.0))
     assert table[1.0].tolist() == [[1, 0], [2, 1]]  # .9, .7 and .6 beat .1, .3 and .4
     assert table[4.0].tolist() == [[1, 0], [0, 3]]  # .66 beats .1; .24 and .13 do not beat .3 and .4
     assert table[64.0].tolist() == [[0, 1], [0, 3]]
@@ -75,8 +76,9 @@ def test_the_power_is_the_one_of_the_largest_miou() -> None:
 
 
 def test_an_object_that_no_tag_allows_does_not_win() -> None:
-    scores, planes = np.array([[[0.0]], [[0.9]]], np.float32), np.array([[[True]], [[False]]])
-    assert try_powers([(scores, planes, np.zeros((1, 1), np.uint8))], 0, (4.0,))[4.0].tolist() == [[1, 0], [0, 0]]
+    maps = ScoreMaps(np.array([[[0.9]]], np.float32), np.array([False, True]))
+    part = (maps, allowed_of([[0b01]], 2), np.zeros((1, 1), np.uint8))
+    assert try_powers([part], 0, (4.0,))[4.0].tolist() == [[1, 0], [0, 0]]
 
 
 def test_confident_objects_and_confident_background() -> None:

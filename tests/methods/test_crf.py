@@ -246,12 +246,14 @@ def test_a_wrong_job_is_refused_before_it_is_sent() -> None:
 def test_a_constant_background_wins_where_no_object_reaches_it() -> None:
     image = np.zeros((8, 8, 3), np.uint8)
     image[:, 4:] = 200
-    scores = np.zeros((3, 8, 8), np.float32)
-    scores[2, :, 4:], scores[2, :, :4] = 0.5, 0.1
+    scores = np.full((1, 8, 8), 0.1, np.float32)
+    scores[:, :, 4:] = 0.5
+    maps = ScoreMaps(scores, np.array([False, False, True]))
+    empty = ScoreMaps(scores[:0], np.zeros(3, bool))
     params = CrfParams(
         refiner="crf", gaussian_sxy=1, gaussian_weight=0.1, bilateral_sxy=5, bilateral_srgb=5, bilateral_weight=0.1,
         iterations=2, unary="soft",
     )  # fmt: skip
-    assert (constant_background(image, scores, 0, 0.3, params) == np.where(image[..., 0] > 0, 2, 0)).all()
-    assert (constant_background(image, scores, 0, 0.05, params) == 2).all()
-    assert (constant_background(image, scores * 0, 0, 0.3, params) == 0).all()
+    assert (constant_background(image, maps, 0, 0.3, params) == np.where(image[..., 0] > 0, 2, 0)).all()
+    assert (constant_background(image, maps, 0, 0.05, params) == 2).all()
+    assert (constant_background(image, empty, 0, 0.3, params) == 0).all()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.bit_sets import allowed_of
 
+from weakseg.core.class_sets import Allowed
 from weakseg.core.errors import DataError
 from weakseg.methods.fusion import (
     EXPERT_FLOOR,
     align_scores,
-    allowed_planes,
     claim_missing,
     constrain_scores,
     expert_shares,
@@ -29,19 +30,19 @@ def maps(*columns: tuple[float, ...]) -> ScoreMaps:
     return ScoreMaps(scores, np.ones(len(scores), bool))
 
 
-def bits(*values: int) -> np.ndarray:
-    return np.array([values], np.int32)
+def bits(*values: int, classes: int = 3) -> Allowed:
+    return allowed_of([values], classes)
 
 
 def test_planes() -> None:
-    planes = allowed_planes(bits(0, 1, 6), 3)
-    assert planes[:, 0].T.tolist() == [[True, True, True], [True, False, False], [False, True, True]]
+    planes = bits(0, 1, 6).planes()
+    assert planes[:, 0].T.tolist() == [[False, False, False], [True, False, False], [False, True, True]]
 
 
 def test_constrained_scores_by_hand() -> None:
     found = constrain_scores(pixels((0.5, 0.3, 0.2), (0.5, 0.3, 0.2)), bits(3, 2))
-    assert found.scores[:, 0, 0] == pytest.approx([0.625, 0.375, 0.0], abs=1e-5)
-    assert found.scores[:, 0, 1].tolist() == [0.0, 1.0, 0.0]
+    assert found.scores[:, 0, 0] == pytest.approx([0.625, 0.375], abs=1e-5)
+    assert found.scores[:, 0, 1].tolist() == [0.0, 1.0]
     assert found.present.tolist() == [True, True, False]
     check_scores(found, "x")
 
@@ -49,7 +50,7 @@ def test_constrained_scores_by_hand() -> None:
 def test_where_no_class_is_allowed_all_scores_are_0() -> None:
     """No image data, or tags that contradict each other."""
     found = constrain_scores(pixels((0.5, 0.3, 0.2), (0.5, 0.3, 0.2)), bits(0, 1))
-    assert found.scores[:, 0].T.tolist() == [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
+    assert found.dense()[:, 0].T.tolist() == [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
     assert found.present.tolist() == [True, False, False]
     check_scores(found, "x")
     plain = maps((0.5, 0.3, 0.2), (0.5, 0.3, 0.2))
@@ -136,8 +137,8 @@ def test_claims_stay_in_their_window() -> None:
 
 
 def test_shares_of_an_expert_by_hand() -> None:
-    planes = allowed_planes(bits(3, 7, 7), 3)
-    shares = expert_shares(maps((0.6, 0.2, 0.9), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0)), planes)
+    planes = bits(3, 7, 7).planes()
+    shares = expert_shares(pixels((0.6, 0.2, 0.9), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0)), planes)
     assert shares[:, 0, 0] == pytest.approx([0.95 * 0.75 + 0.025, 0.95 * 0.25 + 0.025, 0.0], abs=1e-6)
     assert shares[:, 0, 1] == pytest.approx([1 / 3] * 3, abs=1e-6)  # says nothing
     assert shares[1, 0, 2] == pytest.approx(EXPERT_FLOOR / 3, abs=1e-6)  # no veto
@@ -146,7 +147,7 @@ def test_shares_of_an_expert_by_hand() -> None:
 
 def test_product_by_hand() -> None:
     teacher, expert = maps((0.6, 0.4), (0.6, 0.4)), maps((0.2, 0.8), (0.0, 0.0))
-    found = fuse(teacher, [expert], [0.5], bits(3, 3))
+    found = fuse(teacher, [expert], [0.5], bits(3, 3, classes=2))
     shares = 0.95 * np.array([0.2, 0.8]) + 0.025
     product = np.array([0.6, 0.4]) * np.sqrt(shares)
     assert found.scores[:, 0, 0] == pytest.approx(product / product.sum(), abs=1e-5)
@@ -157,7 +158,7 @@ def test_product_by_hand() -> None:
 def test_weight_zero_is_the_teacher_held_to_the_tags() -> None:
     teacher = maps((0.5, 0.3, 0.2))
     found = fuse(teacher, [maps((0.0, 1.0, 0.0))], [0.0], bits(6))
-    assert found.scores[:, 0, 0] == pytest.approx([0.0, 0.6, 0.4], abs=1e-4)
+    assert found.dense()[:, 0, 0] == pytest.approx([0.0, 0.6, 0.4], abs=1e-4)
     assert found.present.tolist() == [False, True, True]
     check_scores(found, "x")
 
@@ -171,4 +172,4 @@ def test_order_of_experts_does_not_matter() -> None:
 
 def test_experts_and_weights_must_match() -> None:
     with pytest.raises(DataError, match=r"1 experts, 2 weights; .*mend fused\.experts"):
-        fuse(maps((0.5, 0.5)), [maps((0.5, 0.5))], [0.1, 0.2], bits(3))
+        fuse(maps((0.5, 0.5)), [maps((0.5, 0.5))], [0.1, 0.2], bits(3, classes=2))

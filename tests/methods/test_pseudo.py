@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.bit_sets import allowed_of
 
+from weakseg.core.class_sets import Allowed
 from weakseg.core.classes import IGNORE
 from weakseg.core.errors import DataError
 from weakseg.evaluation.metrics import class_iou, confusion_matrix
@@ -26,8 +28,8 @@ def maps_of(*pixels: tuple[float, float, float]) -> ScoreMaps:
     return ScoreMaps(np.array(pixels, np.float32).T[:, None, :], np.ones(3, bool))
 
 
-def bits(*values: int) -> np.ndarray:
-    return np.array([values], np.int32)
+def bits(*values: int, classes: int = 3) -> Allowed:
+    return allowed_of([values], classes)
 
 
 def test_score_and_margin_decide_by_hand() -> None:
@@ -57,12 +59,12 @@ def test_a_single_tag_is_a_dense_label_whatever_the_scores() -> None:
 
 def test_the_31st_class_fits() -> None:
     maps = ScoreMaps(np.zeros((31, 1, 1), np.float32), np.ones(31, bool))
-    assert pseudo_mask(maps, bits(1 << 30), min_score=0.5, min_margin=0.5).tolist() == [[30]]
+    assert pseudo_mask(maps, bits(1 << 30, classes=31), min_score=0.5, min_margin=0.5).tolist() == [[30]]
 
 
 def test_a_single_class_scheme_has_its_score_as_margin() -> None:
     maps = ScoreMaps(np.array([[[0.3, 0.6]]], np.float32), np.ones(1, bool))
-    assert pseudo_mask(maps, bits(1, 1), min_score=0.5, min_margin=0.5).tolist() == [[0, 0]]
+    assert pseudo_mask(maps, bits(1, 1, classes=1), min_score=0.5, min_margin=0.5).tolist() == [[0, 0]]
 
 
 def test_contradicting_tags_leave_a_pixel_unlabelled() -> None:
@@ -72,11 +74,9 @@ def test_contradicting_tags_leave_a_pixel_unlabelled() -> None:
 
 def test_pseudo_mask_refuses() -> None:
     maps = maps_of((0.9, 0.5, 0.2), (0.9, 0.5, 0.45))
-    with pytest.raises(DataError, match=r"allow bits 9.*tags that the class scheme does not know"):
-        pseudo_mask(maps, bits(ALL, 0b1001), min_score=0.4, min_margin=0.1)
-    with pytest.raises(DataError, match="allow bits -1"):
-        pseudo_mask(maps, bits(ALL, -1), min_score=0.4, min_margin=0.1)
-    with pytest.raises(DataError, match=r"allowed \(1, 1\)"):
+    with pytest.raises(DataError, match=r"allowed classes \(1, 2\) of 4 for scores \(3, 1, 2\) of 3"):
+        pseudo_mask(maps, bits(ALL, 0b1001, classes=4), min_score=0.4, min_margin=0.1)
+    with pytest.raises(DataError, match=r"allowed classes \(1, 1\)"):
         pseudo_mask(maps, bits(ALL), min_score=0.4, min_margin=0.1)
     with pytest.raises(DataError, match="NaN"):
         pseudo_mask(maps_of((np.nan, 0, 0)), bits(ALL), min_score=0.4, min_margin=0.1)
@@ -88,7 +88,7 @@ def random_area(seed: int, height: int = 30, width: int = 20) -> tuple[ScoreMaps
     scores = (np.arange(4)[:, None, None] == truth) * 0.3 + rng.random((4, height, width)) * 0.7
     scores = scores.astype(np.float16).astype(np.float32)
     scores[:, 3] = 0
-    allowed = np.array([0b1111, 0b0110, 0b1011, 0b0100], np.int32)[rng.integers(0, 4, (height, width))]
+    allowed = allowed_of(np.array([0b1111, 0b0110, 0b1011, 0b0100])[rng.integers(0, 4, (height, width))], 4)
     truth[truth == 3] = 2
     truth[0] = IGNORE
     return ScoreMaps(scores, np.ones(4, bool)), allowed, truth
@@ -107,7 +107,7 @@ def test_mask_equals_a_loop_over_pixels() -> None:
     mask = pseudo_mask(maps, allowed, min_score=0.5, min_margin=0.1)
     for row in range(12):
         for column in range(10):
-            here = [c for c in range(4) if allowed[row, column] >> c & 1]
+            here = [c for c in range(4) if allowed.planes()[c, row, column]]
             ranked = sorted(((float(maps.scores[c, row, column]), c) for c in here), reverse=True)
             clear = ranked[0][0] >= 0.5 and ranked[0][0] - (ranked[1][0] if len(here) > 1 else 0) >= 0.1
             assert mask[row, column] == (ranked[0][1] if clear or len(here) == 1 else IGNORE)

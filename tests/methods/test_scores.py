@@ -12,13 +12,33 @@ from weakseg.methods.scores import ScoreMaps, check_scores, load_scores, save_sc
 
 
 def maps(scores: np.ndarray | None = None, present: tuple[bool, ...] = (True, False, True)) -> ScoreMaps:
-    given = np.zeros((3, 4, 5), np.float32) if scores is None else scores
+    given = np.zeros((2, 4, 5), np.float32) if scores is None else scores
     return ScoreMaps(given, np.array(present))
 
 
+def test_classes_that_are_absent_have_no_map() -> None:
+    planes = np.zeros((200, 1, 2), np.float32)
+    planes[3], planes[120, 0, 0], planes[199, 0, 1] = 0.5, 0.75, 0.25
+    found = ScoreMaps.of(planes)
+    assert (found.scores.shape, found.classes.tolist()) == ((3, 1, 2), [3, 120, 199])
+    np.testing.assert_array_equal(found.dense(), planes)
+    assert found.over(np.array([199, 0, 3]))[:, 0].tolist() == [[0.0, 0.25], [0.0, 0.0], [0.5, 0.5]]
+    assert found.winners().tolist() == [[120, 3]]
+    silent = found.but_silent(np.array([[True, False]]))
+    assert (silent.classes.tolist(), silent.scores[:, 0].tolist()) == ([3, 199], [[0.0, 0.5], [0.0, 0.25]])
+    assert ScoreMaps.of(planes[:3]).winners().tolist() == [[0, 0]]  # nobody has a score
+
+
+def test_files_with_maps_of_absent_classes_still_load(tmp_path: Path) -> None:
+    planes = np.zeros((3, 1, 1), np.float16)
+    planes[2] = 0.5
+    np.savez(tmp_path / "old.npz", scores=planes, present=np.array([False, False, True]))
+    found = load_scores(tmp_path / "old.npz")
+    assert (found.scores.tolist(), found.present.tolist()) == ([[[0.5]]], [False, False, True])
+
+
 def test_round_trip_within_half_precision(tmp_path: Path) -> None:
-    scores = np.random.default_rng(0).random((3, 4, 5), np.float32)
-    scores[1] = 0
+    scores = np.random.default_rng(0).random((2, 4, 5), np.float32)
     save_scores(tmp_path / "sub" / "a.npz", maps(scores))
     back = load_scores(tmp_path / "sub" / "a.npz")
     assert back.scores.dtype == np.float32
@@ -29,28 +49,21 @@ def test_round_trip_within_half_precision(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -0.01, 1.01])
 def test_values_outside_are_refused_and_nothing_is_written(tmp_path: Path, value: float) -> None:
-    scores = np.zeros((3, 4, 5), np.float32)
+    scores = np.zeros((2, 4, 5), np.float32)
     scores[0, 1, 2] = value
     with pytest.raises(DataError, match=r"a: scores from .*\[0, 1\].*NaN weights"):
         save_scores(tmp_path / "a.npz", maps(scores))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_scores_of_absent_classes_are_refused() -> None:
-    scores = np.zeros((3, 4, 5), np.float32)
-    scores[1, 0, 0] = 0.5
-    with pytest.raises(DataError, match=r"x: absent classes \[1\] have scores; .*mask the scores by the tags"):
-        check_scores(maps(scores), "x")
-    good = maps(scores, (True, True, False))
-    assert check_scores(good, "x") is good
-
-
 @pytest.mark.parametrize(
-    ("shape", "present"), [((4, 5), (True,) * 3), ((2, 4, 5), (True,) * 3), ((1, 3, 4, 5), (True,))]
+    ("shape", "present"), [((4, 5), (True,) * 3), ((2, 4, 5), (True,) * 3), ((3, 4, 5), (True, False, True))]
 )
 def test_shapes_are_checked(shape: tuple[int, ...], present: tuple[bool, ...]) -> None:
-    with pytest.raises(DataError, match=r"\(C, H, W\) and \(C,\)"):
+    with pytest.raises(DataError, match=r"expected \(P, H, W\), a map per present class"):
         check_scores(maps(np.zeros(shape, np.float32), present), "x")
+    good = maps(np.zeros((2, 4, 5), np.float32))
+    assert check_scores(good, "x") is good
 
 
 def test_broken_files_are_refused(tmp_path: Path) -> None:

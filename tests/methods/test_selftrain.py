@@ -5,17 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tests.bit_sets import batch_of
 
 from weakseg.methods.selftrain import (
     Targets,
     align,
-    allowed_channels,
     constrain,
     cut_mix,
     expected_shares,
     make_targets,
     share_loss,
 )
+from weakseg.networks.class_sets import AllowedBatch
 from weakseg.networks.losses import consistency_loss, tag_loss
 
 
@@ -24,20 +25,24 @@ def pixels(*columns: tuple[float, ...]) -> torch.Tensor:
     return torch.tensor(columns).T[None, :, None, :]
 
 
-def bits(*values: int) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.int32).view(1, 1, -1)
+def bits(*values: int, classes: int = 3) -> AllowedBatch:
+    return batch_of(torch.tensor(values).view(1, 1, -1), classes)
 
 
-def test_bits_to_channels() -> None:
-    found = allowed_channels(bits(0, 1, 6, 7, 1 << 30), 3)
+def numbers(*values: int) -> torch.Tensor:
+    return torch.tensor(values).view(1, 1, -1)
+
+
+def test_numbers_to_channels() -> None:
+    found = bits(0, 1, 6, 7).channels()
     assert found[0, :, 0].T.tolist() == [
         [False, False, False],
         [True, False, False],
         [False, True, True],
         [True, True, True],
-        [False, False, False],
     ]
-    assert allowed_channels(bits(1 << 30), 31)[0, 30, 0, 0]
+    assert bits(0, 1, 6, 7).some.tolist() == [[[False, True, True, True]]]
+    assert bits(1 << 30, classes=31).channels()[0, 30, 0, 0]
 
 
 def test_constrain_by_hand() -> None:
@@ -61,21 +66,21 @@ def test_one_allowed_class_is_certain() -> None:
 def test_targets_by_hand() -> None:
     """Confident, unconfident, certain by its only tag, tipped over by the tags, and contradictory tags."""
     given = pixels((0.9, 0.1, 0.0), (0.6, 0.4, 0.0), (0.9, 0.1, 0.0), (0.5, 0.4, 0.1), (1.0, 0.0, 0.0))
-    targets = make_targets(given, bits(7, 7, 2, 6, 0), bits(0, 0, 1, 1, -1).long(), confidence=0.75, adaptive=False)
+    targets = make_targets(given, bits(7, 7, 2, 6, 0), numbers(0, 0, 1, 1, -1), confidence=0.75, adaptive=False)
     assert targets.label.tolist() == [[[0, 0, 1, 1, 255]]]
     assert targets.weight.tolist() == [[[1.0, 0.0, 1.0, 1.0, 0.0]]]
-    assert targets.allowed.tolist() == [[[7, 7, 2, 6, 0]]]
+    assert torch.equal(targets.allowed.channels(), bits(7, 7, 2, 6, 0).channels())
     assert targets.windows.tolist() == [[[0, 0, 1, 1, -1]]]
 
 
 def test_adaptive_thresholds_by_hand() -> None:
     """Class 0 wins with 1.0 on average, class 1 with 0.7: its threshold is 0.81 * 0.7 = 0.57; class 2 wins nowhere."""
     given = pixels((1.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.2, 0.8, 0.0), (0.4, 0.6, 0.0))
-    fixed = make_targets(given, bits(7, 7, 7, 7), bits(0, 0, 0, 0).long(), confidence=0.81, adaptive=False)
+    fixed = make_targets(given, bits(7, 7, 7, 7), numbers(0, 0, 0, 0), confidence=0.81, adaptive=False)
     assert fixed.weight.flatten().tolist() == [1.0, 1.0, 0.0, 0.0]
-    adaptive = make_targets(given, bits(7, 7, 7, 7), bits(0, 0, 0, 0).long(), confidence=0.81, adaptive=True)
+    adaptive = make_targets(given, bits(7, 7, 7, 7), numbers(0, 0, 0, 0), confidence=0.81, adaptive=True)
     assert adaptive.weight.flatten().tolist() == [1.0, 1.0, 1.0, 1.0]
-    stricter = make_targets(given, bits(7, 7, 7, 7), bits(0, 0, 0, 0).long(), confidence=0.9, adaptive=True)
+    stricter = make_targets(given, bits(7, 7, 7, 7), numbers(0, 0, 0, 0), confidence=0.9, adaptive=True)
     assert stricter.weight.flatten().tolist() == [1.0, 1.0, 1.0, 0.0]  # 0.63
 
 
@@ -85,7 +90,9 @@ def test_adaptive_threshold_never_falls_below_half() -> None:
     wide[0, 1] = 0.3
     sure = torch.zeros(1, 5, 1, 1)
     sure[0, 0] = 1.0
-    targets = make_targets(torch.cat([wide, sure], 3), bits(31, 31), bits(0, 0).long(), confidence=0.9, adaptive=True)
+    targets = make_targets(
+        torch.cat([wide, sure], 3), bits(31, 31, classes=5), numbers(0, 0), confidence=0.9, adaptive=True
+    )
     assert targets.weight.flatten().tolist() == [0.0, 1.0]
 
 
@@ -95,7 +102,7 @@ def numbered(count: int = 3, side: int = 12) -> tuple[torch.Tensor, Targets]:
     half = torch.arange(side) // (side // 2)
     windows = 4 * number + 2 * half[:, None] + half[None, :]
     images = number[:, None].repeat(1, 3, 1, 1).float()
-    return images, Targets(number.clone(), number.float(), (1 << number).int(), windows.clone())
+    return images, Targets(number.clone(), number.float(), batch_of(1 << number, count), windows.clone())
 
 
 def test_cut_mix_pastes_one_rectangle_of_the_neighbour() -> None:
@@ -110,7 +117,7 @@ def test_cut_mix_pastes_one_rectangle_of_the_neighbour() -> None:
         assert (mixed[sample, 0][foreign] == (sample - 1) % 3).all()
     assert torch.equal(taught.label, mixed[:, 0].long())
     assert torch.equal(taught.weight, mixed[:, 0])
-    assert torch.equal(taught.allowed, (1 << mixed[:, 0].long()).int())
+    assert torch.equal(taught.allowed.channels(), batch_of(1 << mixed[:, 0].long(), 3).channels())
 
 
 def test_cut_mix_drops_every_touched_window_and_no_other() -> None:
@@ -151,7 +158,7 @@ def test_cut_mix_share_and_seed() -> None:
 def test_expected_shares_by_hand() -> None:
     """Typical shares .6, .3, .1; pixels that allow {0, 1}, {2} and everything; a contradiction allows all."""
     typical = torch.tensor([0.6, 0.3, 0.1])
-    found = expected_shares(torch.cat([bits(3, 4), bits(7, 0)]), typical)
+    found = expected_shares(batch_of(torch.tensor([[[3, 4]], [[7, 0]]]), 3), typical)
     assert found[0].tolist() == pytest.approx([(0.6 / 0.9) / 2, (0.3 / 0.9) / 2, 0.5])
     assert found[1].tolist() == pytest.approx([0.6, 0.3, 0.1])
 
@@ -161,16 +168,15 @@ def test_pixels_without_an_allowed_class_change_no_mean_and_no_target() -> None:
     given = [(0.8, 0.15, 0.05), (0.3, 0.6, 0.1)]
     strange = [(0.0, 0.0, 1.0), (0.1, 0.0, 0.9)]
     typical, options = torch.tensor([0.6, 0.3, 0.1]), {"confidence": 0.7, "adaptive": True}
-    some, none = bits(7, 3), bits(0, 0)
-    mixed = torch.cat([torch.cat([some, none], 2), torch.cat([none, none], 2)])
+    some, mixed = bits(7, 3), batch_of(torch.tensor([[[7, 3, 0, 0]], [[0, 0, 0, 0]]]), 3)
     values = torch.cat([pixels(*given, *strange), pixels(*strange, *strange)])
     windows = torch.zeros(2, 1, 4, dtype=torch.int64)
     alone = make_targets(pixels(*given), some, windows[:1, :, :2], shares=expected_shares(some, typical), **options)
     found = make_targets(values, mixed, windows, shares=expected_shares(mixed, typical), **options)
     assert torch.equal(found.label[0, 0, :2], alone.label[0, 0])
     assert torch.equal(found.weight[0, 0, :2], alone.weight[0, 0])
-    assert (found.label[mixed == 0] == 255).all()
-    assert not found.weight[mixed == 0].any()
+    assert (found.label[~mixed.some] == 255).all()
+    assert not found.weight[~mixed.some].any()
     assert expected_shares(mixed, typical)[0].tolist() == pytest.approx(expected_shares(some, typical)[0].tolist())
     assert expected_shares(mixed, typical)[1].tolist() == [0.0, 0.0, 0.0]
     logits = values.clamp(min=1e-3).log().requires_grad_()
@@ -179,14 +185,14 @@ def test_pixels_without_an_allowed_class_change_no_mean_and_no_target() -> None:
     assert loss.item() == pytest.approx(wanted.item(), abs=1e-6)
     loss.backward()
     assert logits.grad is not None
-    assert not logits.grad.movedim(1, -1)[mixed == 0].any()
+    assert not logits.grad.movedim(1, -1)[~mixed.some].any()
 
 
 def test_a_batch_without_any_allowed_class_teaches_nothing() -> None:
     logits, allowed = torch.zeros(1, 3, 1, 2, requires_grad=True), bits(0, 0)
     typical = torch.tensor([0.6, 0.3, 0.1])
     targets = make_targets(
-        logits.softmax(1).detach(), allowed, bits(-1, -1).long(), confidence=0.5, adaptive=True,
+        logits.softmax(1).detach(), allowed, numbers(-1, -1), confidence=0.5, adaptive=True,
         shares=expected_shares(allowed, typical),
     )  # fmt: skip
     loss = share_loss(logits, allowed, expected_shares(allowed, typical))
@@ -210,7 +216,7 @@ def test_align_raises_what_falls_short_and_lowers_nothing_directly() -> None:
 
 def test_share_loss_is_the_divergence_of_mean_shares_and_moves_them() -> None:
     logits = torch.zeros(1, 2, 4, 4, requires_grad=True)
-    every = torch.full((1, 4, 4), 3, dtype=torch.int32)
+    every = batch_of(torch.full((1, 4, 4), 3), 2)
     assert float(share_loss(logits, every, torch.tensor([[0.5, 0.5]]))) == pytest.approx(0.0, abs=1e-6)
     loss = share_loss(logits, every, torch.tensor([[0.75, 0.25]]))
     assert float(loss) == pytest.approx(0.75 * np.log(1.5) + 0.25 * np.log(0.5), abs=1e-5)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.bit_sets import batch_of
 from torch import Tensor
 
 from weakseg.core.errors import DataError
@@ -107,22 +108,22 @@ def test_tag_loss_by_hand() -> None:
     logits = logits_of([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [0.1, 0.6, 0.3], [0.2, 0.2, 0.6]])
     allowed = torch.tensor([[[0b011, 0b111, 0b001, 0b000]]], dtype=torch.int32)
     expected = (-math.log(0.8) - math.log(0.1)) / 4
-    assert float(losses.tag_loss(logits, allowed)) == pytest.approx(expected, rel=1e-5)
+    assert float(losses.tag_loss(logits, batch_of(allowed, logits.shape[1]))) == pytest.approx(expected, rel=1e-5)
 
 
 def test_tag_loss_of_single_tags_is_cross_entropy() -> None:
     logits, masks = random_case(3, ignored=0.0)
     single = torch.ones_like(masks, dtype=torch.int32) << masks.int()
     expected = losses.cross_entropy(logits, masks)
-    assert float(losses.tag_loss(logits, single)) == pytest.approx(float(expected), rel=1e-5)
+    assert float(losses.tag_loss(logits, batch_of(single, logits.shape[1]))) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_tag_loss_gradient() -> None:
     logits, _ = random_case(4)
     allowed = torch.randint(0, 16, (2, 5, 6), generator=torch.Generator().manual_seed(4), dtype=torch.int32)
-    gradient_agrees(lambda values: losses.tag_loss(values, allowed), logits)
+    gradient_agrees(lambda values: losses.tag_loss(values, batch_of(allowed, 4)), logits)
     point = logits.clone().requires_grad_(True)
-    losses.tag_loss(point, allowed).backward()
+    losses.tag_loss(point, batch_of(allowed, 4)).backward()
     assert point.grad is not None
     silent = (allowed == 0) | (allowed == 15)
     assert silent.any()
@@ -133,19 +134,19 @@ def test_tag_loss_gradient() -> None:
 
 def test_tag_loss_is_stable_at_extreme_logits() -> None:
     logits = torch.tensor([1000.0, -1000.0]).reshape(1, 2, 1, 1).requires_grad_(True)
-    value = losses.tag_loss(logits, torch.tensor([[[0b10]]], dtype=torch.int32))
+    value = losses.tag_loss(logits, batch_of(torch.tensor([[[0b10]]]), logits.shape[1]))
     value.backward()
     assert float(value.detach()) == pytest.approx(2000)
     assert logits.grad is not None
     assert logits.grad.reshape(-1).tolist() == pytest.approx([1.0, -1.0])
     with pytest.raises(DataError, match="allowed"):
-        losses.tag_loss(logits, torch.zeros(1, 2, 2, dtype=torch.int32))
+        losses.tag_loss(logits, batch_of(torch.zeros(1, 2, 2, dtype=torch.int32), 2))
 
 
 def test_tag_loss_of_thirty_one_classes() -> None:
     logits = torch.zeros(1, 31, 1, 1)
     top = torch.tensor([[[1 << 30]]], dtype=torch.int32)
-    assert float(losses.tag_loss(logits, top)) == pytest.approx(math.log(31), rel=1e-6)
+    assert float(losses.tag_loss(logits, batch_of(top, 31))) == pytest.approx(math.log(31), rel=1e-6)
 
 
 def test_presence_loss_by_hand() -> None:

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from tests.bit_sets import bits_of
 from typer.testing import CliRunner
 
 from weakseg.cli import app
 from weakseg.core.classes import IGNORE, ISPRS
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.core.layout import Layout
-from weakseg.data.store import open_array, save_array
+from weakseg.data.store import open_allowed, save_array
 from weakseg.labels.box_files import read_boxes
 from weakseg.methods.scores import ScoreMaps, load_scores, save_scores
 from weakseg.raster.open import RasterInfo, read_image, write_raster
@@ -70,7 +71,7 @@ def test_tiles_writes_boxes_of_n1_and_n2_from_masks(done: Layout, paint: Callabl
         covered[box.row : box.row + box.height, box.column : box.column + box.width] = True
     assert covered[truth].all()
     assert covered.mean() < 0.2
-    allowed = np.asarray(open_array(done.tiles / "allowed", "t1"))
+    allowed = bits_of(open_allowed(done.tiles, "t1"))
     assert ((allowed >> CAR & 1 == 1) & ~covered).any()  # constrain is off: tags alone
 
 
@@ -82,7 +83,7 @@ def test_boxes_on_top_of_the_teacher(done: Layout, paint: Callable[[int], Any]) 
         assert scores.sum(0) == pytest.approx(np.ones((64, 64)), abs=2e-3)
         guess = scores.argmax(0) == CAR
         assert (guess & car).sum() / (guess | car)[truth != IGNORE].sum() > 0.8
-        allowed = np.asarray(open_array(done.tiles / "allowed", area))
+        allowed = bits_of(open_allowed(done.tiles, area))
         assert not scores[(allowed[None] >> np.arange(5)[:, None, None]) & 1 == 0].any()
     report = json.loads(done.report("boxes").read_text())
     assert report["boxes"] == report["per_class"]["car"] > report["boxes_n2"] > 0
@@ -107,10 +108,10 @@ def test_the_users_boxes_are_scaled_and_constrain_the_tags(workspace: Path) -> N
     edit(workspace, "boxes", source="file")
     edit(workspace, "tiles", scale=0.5, tag_size=8)
     run(workspace, "tiles")
-    before = {area: np.array(open_array(layout.tiles / "allowed", area)) for area in ("p1", "t1", "t2")}
+    before = {area: bits_of(open_allowed(layout.tiles, area)) for area in ("p1", "t1", "t2")}
     edit(workspace, "boxes", constrain=True)
     run(workspace, "tiles")
-    after = {area: np.array(open_array(layout.tiles / "allowed", area)) for area in ("p1", "t1", "t2")}
+    after = {area: bits_of(open_allowed(layout.tiles, area)) for area in ("p1", "t1", "t2")}
     inside = np.zeros((32, 32), bool)
     inside[10:12, 5:9] = True
     assert np.array_equal(after["t1"], np.where(inside, before["t1"], before["t1"] & ~np.int32(1 << CAR)))
@@ -142,7 +143,7 @@ def test_an_object_across_a_seam_is_forbidden_nowhere(workspace: Path) -> None:
     assert "wrote 4 boxes of 2 areas" in cli(workspace, "data", "boxes", str(source)).output
     edit(workspace, "boxes", source="file", classes=["car"], complete=["car"])
     run(workspace, "tiles")
-    before = {area: np.array(open_array(layout.tiles / "allowed", area)) for area in ("t1", "t2")}
+    before = {area: bits_of(open_allowed(layout.tiles, area)) for area in ("t1", "t2")}
     edit(workspace, "boxes", constrain=True)
     run(workspace, "tiles")
     for area, boxes in (("t1", [(20, 50, 30, 64), (50, 4, 54, 12)]), ("t2", [(20, 0, 30, 16), (40, 36, 44, 46)])):
@@ -150,7 +151,7 @@ def test_an_object_across_a_seam_is_forbidden_nowhere(workspace: Path) -> None:
         for r0, c0, r1, c1 in boxes:
             inside[r0:r1, c0:c1] = True
         wanted = np.where(inside, before[area], before[area] & ~np.int32(1 << CAR))
-        assert np.array_equal(open_array(layout.tiles / "allowed", area), wanted)
+        assert np.array_equal(bits_of(open_allowed(layout.tiles, area)), wanted)
 
 
 def test_the_command_says_what_it_left_out(workspace: Path) -> None:
@@ -180,7 +181,7 @@ def test_boxes_lose_against_tags(workspace: Path) -> None:
     first = table.of("t1")[0]
     row, column, height, width = first.window
     here = (slice(row, row + height), slice(column, column + width))
-    allowed = np.array(open_array(layout.tiles / "allowed", "t1"))
+    allowed = bits_of(open_allowed(layout.tiles, "t1"))
     allowed[here] &= ~np.int32(1 << CAR)  # a tag that contradicts the box
     save_array(layout.tiles / "allowed", "t1", allowed)
     run(workspace, "boxes")
@@ -197,7 +198,7 @@ def test_no_classes_no_boxes(workspace: Path) -> None:
     report = json.loads(Layout(workspace).report("boxes").read_text())
     assert (report["boxes"], report["per_class"], report["areas_searched_n2"]) == (0, {}, 0)
     scores = load_scores(Layout(workspace).scores("boxes") / "t1.npz").scores
-    road = np.asarray(open_array(Layout(workspace).tiles / "allowed", "t1")) & 1 == 1
+    road = bits_of(open_allowed(Layout(workspace).tiles, "t1")) & 1 == 1
     assert (scores.argmax(0)[road] == 0).all()
 
 

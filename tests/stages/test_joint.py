@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from tests.bit_sets import bits_of
 
 from weakseg.core.classes import IGNORE
 from weakseg.core.errors import StageError
 from weakseg.core.layout import Layout
-from weakseg.data.store import fingerprint, list_areas, open_array, save_array
-from weakseg.methods.fusion import allowed_planes
+from weakseg.data.store import fingerprint, list_areas, open_allowed, open_array, save_array
 from weakseg.methods.scores import ScoreMaps, save_scores
 from weakseg.pipeline.context import open_context
 from weakseg.pipeline.mask_making import MaskMaking
@@ -45,7 +45,7 @@ def draw_experts(layout: Layout, seed: int = 0) -> None:
     rng = np.random.default_rng(seed)
     for expert in ("irnet", "single_stage"):
         for area in list_areas(layout.tiles, "pixel", "tags"):
-            planes = allowed_planes(np.asarray(open_array(layout.tiles / "allowed", area)), 5)
+            planes = open_allowed(layout.tiles, area).planes()
             scores = (planes * rng.random(planes.shape)).astype(np.float32)
             save_scores(layout.scores(expert) / f"{area}.npz", ScoreMaps(scores, planes.any((1, 2))))
 
@@ -187,7 +187,7 @@ def test_masks_of_another_training_are_never_taken(copy: Layout, done: Layout) -
 def test_untagged_reads_no_tag(copy: Layout, done: Layout) -> None:
     """Other tags, the same network: bit for bit."""
     for area in list_areas(copy.tiles, "tags"):
-        allowed = np.asarray(open_array(copy.tiles / "allowed", area))
+        allowed = bits_of(open_allowed(copy.tiles, area))
         save_array(copy.tiles / "allowed", area, np.where(allowed == 0, 0, 1).astype(np.int32))
         save_array(copy.tiles / "windows", area, np.full(allowed.shape, -1, np.int32))
     run(copy.root, "choice", "untagged")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 import rasterio
 import yaml
+from tests.bit_sets import bits_of
 
 from weakseg.core.classes import IGNORE, ISPRS
 from weakseg.core.layout import Layout
@@ -19,7 +20,7 @@ from weakseg.core.params import load_params
 from weakseg.data.areas import Area
 from weakseg.data.importing.dataset import import_dataset
 from weakseg.data.manifest import load_manifest
-from weakseg.data.store import open_array
+from weakseg.data.store import open_allowed, open_array
 from weakseg.labels.tag_table import read_tags, write_tags
 from weakseg.labels.tags import TagWindow
 from weakseg.methods.scores import load_scores
@@ -104,7 +105,7 @@ def test_an_import_keeps_where_the_image_has_data(collared: Layout) -> None:
 
 def test_tiles_say_nothing_about_the_collar(collared: Layout) -> None:
     for area in ("p2", "t2"):
-        allowed = np.array(open_array(collared.tiles / "allowed", area))
+        allowed = bits_of(open_allowed(collared.tiles, area))
         assert not allowed[COLLAR].any()
         assert (allowed[~COLLAR] != 0).all()
         assert (np.array(open_array(collared.tiles / "windows", area))[COLLAR] == -1).all()
@@ -121,7 +122,7 @@ def test_tags_are_those_of_the_pixels_with_data(collared: Layout) -> None:
     for (row, column, height, width), present in zip(crops.windows, crops.present, strict=True):
         inside = np.unique(mask[row : row + height, column : column + width])
         assert set(inside.tolist()) - {IGNORE} == set(np.flatnonzero(present).tolist())
-    allowed = np.array(open_array(collared.tiles / "allowed", "t2"))
+    allowed = bits_of(open_allowed(collared.tiles, "t2"))
     labelled = mask != IGNORE
     assert ((allowed[labelled] >> mask[labelled]) & 1 == 1).all()
 
@@ -170,7 +171,7 @@ def test_a_tag_row_in_the_collar_constrains_nothing(collared: Layout) -> None:
         run(collared.root, "tiles")
         crops = load_manifest(collared.tiles / "manifest.csv", ISPRS.names).select(area="t2")
         assert crops.ids == ("t2_0_16",)
-        allowed = np.array(open_array(collared.tiles / "allowed", "t2"))
+        allowed = bits_of(open_allowed(collared.tiles, "t2"))
         assert set(np.unique(allowed[~COLLAR]).tolist()) == {0b11000, 0b11111}
         assert not allowed[COLLAR].any()
     finally:
@@ -182,7 +183,7 @@ def test_a_smaller_scale_leaves_no_mixed_pixel(collared: Layout) -> None:
     try:
         edit(collared.root, tiles__scale=0.4)
         run(collared.root, "tiles")
-        allowed = np.array(open_array(collared.tiles / "allowed", "t2"))
+        allowed = bits_of(open_allowed(collared.tiles, "t2"))
         image = np.array(open_array(collared.tiles / "images", "t2"))
         assert allowed.shape == (26, 26)
         assert not allowed[:, :7].any()  # column 6 is 14.8 to 17.2 px of the raster

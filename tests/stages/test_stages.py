@@ -14,12 +14,13 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from tests.bit_sets import bits_of
 
 from weakseg.core.classes import IGNORE, ISPRS
 from weakseg.core.errors import DataError, StageError
 from weakseg.core.layout import Layout
 from weakseg.data.manifest import load_manifest
-from weakseg.data.store import list_areas, open_array, save_array
+from weakseg.data.store import list_areas, open_allowed, open_array, save_array
 from weakseg.evaluation.metrics import confusion_matrix, scores_of, to_json
 from weakseg.evaluation.objects import count_objects, object_scores
 from weakseg.evaluation.reports import EvaluationReport
@@ -131,7 +132,7 @@ def test_allowed_raster_never_forbids_the_truth(
     done: Layout, paint: Callable[[int], tuple[np.ndarray, np.ndarray]]
 ) -> None:
     for seed, area in enumerate(("p1", "p2", "t1", "t2")):
-        mask, allowed = paint(seed)[1], open_array(done.tiles / "allowed", area)
+        mask, allowed = paint(seed)[1], bits_of(open_allowed(done.tiles, area))
         known = mask != IGNORE
         assert (allowed[known] >> mask[known] & 1 == 1).all()
         assert (allowed != 31).any()
@@ -154,7 +155,7 @@ def test_tags_from_csv_are_used_for_n2_alone(workspace: Path) -> None:
     layout.tags_csv.parent.mkdir(parents=True)
     layout.tags_csv.write_text("area,row,column,height,width,tags,unknown\nt1,0,0,32,64,tree car,building\n")
     run(workspace, "tiles")
-    allowed = open_array(layout.tiles / "allowed", "t1")
+    allowed = bits_of(open_allowed(layout.tiles, "t1"))
     assert (allowed[:32] == 0b11010).all()
     assert (allowed[32:] == 31).all()
     assert (open_array(layout.tiles / "windows", "t2") == -1).all()
@@ -168,7 +169,7 @@ def test_n2_needs_no_masks(workspace: Path) -> None:
     run(workspace, "tiles")
     layout = Layout(workspace)
     assert (open_array(layout.hidden, "t1") == IGNORE).all()
-    assert (open_array(layout.tiles / "allowed", "t1") == 31).all()  # nothing is known
+    assert (bits_of(open_allowed(layout.tiles, "t1")) == 31).all()  # nothing is known
     (workspace / "data" / "labels" / "p1.tif").unlink()
     with pytest.raises(DataError, match=r"none for area p1; expected exactly one raster"):
         run(workspace, "tiles")
@@ -221,7 +222,7 @@ def test_evaluate_scores_what_it_predicted(done: Layout) -> None:
 
 def test_teacher_is_held_to_the_tags(done: Layout) -> None:
     for area in ("p1", "p2", "t1", "t2"):
-        maps, allowed = load_scores(done.scores("teacher") / f"{area}.npz"), open_array(done.tiles / "allowed", area)
+        maps, allowed = load_scores(done.scores("teacher") / f"{area}.npz"), bits_of(open_allowed(done.tiles, area))
         forbidden = (allowed[None] >> np.arange(5)[:, None, None]) & 1 == 0
         assert not maps.scores[forbidden].any()
         assert maps.scores.sum(0) == pytest.approx(np.ones((64, 64)), abs=2e-3)
@@ -250,7 +251,7 @@ def test_pseudo_masks_and_their_audit(done: Layout) -> None:
     sweep = pd.read_csv(done.reports / "sweeps" / "teacher.csv")
     assert len(sweep) == 4
     maps = {area: load_scores(done.scores("teacher") / f"{area}.npz") for area in masks}
-    allowed = {area: open_array(done.tiles / "allowed", area) for area in masks}
+    allowed = {area: bits_of(open_allowed(done.tiles, area)) for area in masks}
     for row in sweep.itertuples():
         guess = {a: pseudo_mask(maps[a], allowed[a], min_score=row.min_score, min_margin=row.min_margin) for a in masks}
         both = {area: (truth[area] != IGNORE) & (guess[area] != IGNORE) for area in masks}

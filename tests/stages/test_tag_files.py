@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from tests.bit_sets import bits_of
 
 from weakseg.core.classes import ISPRS, ClassScheme
 from weakseg.core.errors import DataError
 from weakseg.core.layout import Layout
 from weakseg.data.importing.dataset import import_dataset
 from weakseg.data.manifest import load_manifest
-from weakseg.data.store import open_array
+from weakseg.data.store import open_allowed
 from weakseg.pipeline.workspace import write_mask_tags
 from weakseg.raster.open import read_image, read_mask, write_raster
 
@@ -48,7 +49,7 @@ def test_class_names_with_blanks_come_back(workspace: Path) -> None:
     run_tiles(workspace)
     layout = Layout(workspace)
     derived = load_manifest(layout.tiles / "manifest.csv", SPACED.names)
-    allowed = {area: np.array(open_array(layout.tiles / "allowed", area)) for area in ("p1", "t1", "t2")}
+    allowed = {area: bits_of(open_allowed(layout.tiles, area)) for area in ("p1", "t1", "t2")}
     write_mask_tags(workspace, size=16, min_share=0.0)
     use_csv(workspace)
     run_tiles(workspace)
@@ -57,7 +58,7 @@ def test_class_names_with_blanks_come_back(workspace: Path) -> None:
     assert np.array_equal(read.present, derived.present)
     assert np.array_equal(read.known, derived.known)
     for area, bits in allowed.items():
-        assert np.array_equal(open_array(layout.tiles / "allowed", area), bits)
+        assert np.array_equal(bits_of(open_allowed(layout.tiles, area)), bits)
 
 
 def test_tags_written_before_an_import_at_another_size(workspace: Path, tmp_path: Path) -> None:

@@ -18,10 +18,9 @@ from weakseg.core.errors import DataError
 from weakseg.core.layout import Layout
 from weakseg.core.methods import CrfParams
 from weakseg.core.params import load_params
-from weakseg.data.store import open_array
+from weakseg.data.store import open_allowed
 from weakseg.evaluation.holdout import truth_for
 from weakseg.methods.classifier import build_classifier
-from weakseg.methods.fusion import allowed_planes
 from weakseg.methods.irnet.forms import FORMS, candidates, in_force
 from weakseg.methods.scores import ScoreMaps, load_scores, save_scores
 from weakseg.pipeline.context import Context, open_context
@@ -38,7 +37,7 @@ def tiled(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Pa
     tiles.run(root)
     layout, rng = Layout(root), np.random.default_rng(0)
     for area in AREAS:
-        planes = allowed_planes(np.asarray(open_array(layout.tiles / "allowed", area)), 5)
+        planes = open_allowed(layout.tiles, area).planes()
         scores = (planes * rng.random(planes.shape)).astype(np.float32)
         save_scores(layout.scores("cam") / f"{area}.npz", ScoreMaps(scores, np.asarray(planes.any((1, 2)))))
     return root

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from tests.bit_sets import bits_of
 from torch import Tensor, nn
 
 from weakseg.core.classes import IGNORE
 from weakseg.core.errors import StageError
 from weakseg.core.layout import Layout
 from weakseg.data.crops.augment import Preprocessing
-from weakseg.data.store import open_array
+from weakseg.data.store import open_allowed, open_array
 from weakseg.methods.cam import area_cam, in_force
 from weakseg.methods.irnet.forms import candidates
 from weakseg.methods.pseudo import pseudo_mask
@@ -64,7 +65,7 @@ def test_every_method_scores_every_area_within_its_tags(done: Layout, method: st
     for area in ("p1", "p2", "t1", "t2"):
         maps = load_scores(done.scores(method) / f"{area}.npz")
         assert maps.scores.shape == (5, 64, 64)
-        allowed = np.asarray(open_array(done.tiles / "allowed", area))
+        allowed = bits_of(open_allowed(done.tiles, area))
         forbidden = (allowed[None] >> np.arange(5)[:, None, None]) & 1 == 0
         if method not in ("crf", "irnet"):  # these two let scores cross the borders of tag crops; pseudo masks them
             assert float(maps.scores[forbidden].max(initial=0)) == 0.0
@@ -196,7 +197,7 @@ def test_a_class_that_is_not_refined_keeps_its_pixels(done: Layout, method: str,
     for name in names:
         assert not (report["iou"][name] or 0) < (report["iou_before"][name] or 0)
     for area in ("p1", "t1", "t2"):
-        allowed = np.asarray(open_array(done.tiles / "allowed", area))
+        allowed = bits_of(open_allowed(done.tiles, area))
         old, new = (
             pseudo_mask(load_scores(done.scores(m) / f"{area}.npz"), allowed, min_score=0, min_margin=0)
             for m in (before, method)
@@ -214,7 +215,7 @@ def test_fused_weights_are_the_best_on_the_holdout(done: Layout) -> None:
 def test_pseudo_masks_obey_the_tags_and_single_tags_fill_their_crop(done: Layout) -> None:
     for method in ("cam", "fused"):
         mask = np.asarray(open_array(done.pseudo(method), "t1"))
-        allowed = np.asarray(open_array(done.tiles / "allowed", "t1"))
+        allowed = bits_of(open_allowed(done.tiles, "t1"))
         labelled = mask != IGNORE
         assert ((allowed[labelled] >> mask[labelled].astype(np.int32)) & 1).all()
         single = (allowed & (allowed - 1)) == 0

@@ -19,9 +19,8 @@ from weakseg.core.classes import IGNORE
 from weakseg.core.errors import ParamsError
 from weakseg.core.layout import Layout
 from weakseg.core.params import load_params, with_changes
-from weakseg.data.store import list_areas, open_array
+from weakseg.data.store import list_areas, open_allowed, open_array
 from weakseg.evaluation.bootstrap import Interval
-from weakseg.methods.fusion import allowed_planes
 from weakseg.methods.scores import ScoreMaps, save_scores
 from weakseg.pipeline.context import open_context
 from weakseg.pipeline.network_scores import Choice
@@ -54,7 +53,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Pat
     tiles.run(root)
     layout, rng = Layout(root), np.random.default_rng(0)
     for area in list_areas(layout.tiles, "pixel", "tags"):
-        planes = allowed_planes(np.asarray(open_array(layout.tiles / "allowed", area)), 5)
+        planes = open_allowed(layout.tiles, area).planes()
         truth = np.asarray(open_array(layout.tiles / "whole" if area[0] == "p" else layout.hidden, area))
         for name, scores in (
             ("irnet", (np.arange(5)[:, None, None] == truth) * 1.0),

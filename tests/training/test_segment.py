@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.bit_sets import batch_of
 from torch import Tensor, nn
 
 from weakseg.core.classes import IGNORE, ISPRS
@@ -100,6 +101,11 @@ class Fixed(nn.Module):
         return self.scale * torch.cat([x, x.flip(1)], 1)[:, :5] * 4
 
 
+def allowing(bits: int) -> dict[str, Tensor]:
+    found = batch_of(torch.full((2, 8, 8), bits), 5)
+    return {"allowed": found.numbers, "sets": found.sets}
+
+
 def batch(**extra: Tensor) -> dict[str, dict[str, Tensor]]:
     generator = torch.Generator().manual_seed(0)
 
@@ -109,7 +115,7 @@ def batch(**extra: Tensor) -> dict[str, dict[str, Tensor]]:
     weak = {
         "image": image(),
         "mask": torch.randint(0, 5, (2, 8, 8), generator=generator),
-        "allowed": torch.full((2, 8, 8), 31, dtype=torch.int32),
+        **allowing(0b11111),
         "windows": torch.full((2, 8, 8), -1),
         "tags": torch.zeros(0, 5, dtype=torch.bool),
     }
@@ -167,7 +173,7 @@ def test_pseudo_masks_wait_for_their_start_tags_do_not(params: Callable[..., Par
 def test_before_its_start_consistency_learns_the_tags_and_asks_no_teacher(
     params: Callable[..., Params],
 ) -> None:
-    given = batch(allowed=torch.full((2, 8, 8), 0b10001, dtype=torch.int32))
+    given = batch(**allowing(0b10001))
     teacher, options = Fixed(), params(students__start=0.5, students__ramp=0.5)
     step = segmentation_step("consistency", options, ISPRS, RAW, 0)
     loss, logs = step(TrainState(Fixed(), teacher, 1, 4), given)
@@ -194,7 +200,7 @@ def test_consistency_step_is_the_sum_of_its_parts(params: Callable[..., Params])
     windows = torch.full((2, 8, 8), -1)
     windows[0, :4] = 0
     given = batch(
-        allowed=torch.full((2, 8, 8), 0b10001, dtype=torch.int32),
+        **allowing(0b10001),
         windows=windows,
         tags=torch.tensor([[True, False, False, False, True]]),
     )
@@ -254,7 +260,7 @@ def test_typical_shares_of_an_area_labelled_in_part_are_of_windows_labelled_by_h
 
 def test_shares_pull_the_student_to_what_the_tags_expect(params: Callable[..., Params]) -> None:
     """With typical shares given, the loss grows by the weighted share loss."""
-    given = batch(allowed=torch.full((2, 8, 8), 0b11111, dtype=torch.int32))
+    given = batch(**allowing(0b11111))
     options = params(students__start=0.0, students__ramp=0.0, consistency__share_weight=2.0, consistency__align=False)
     typical = torch.tensor([0.9, 0.025, 0.025, 0.025, 0.025])
     state = TrainState(Fixed(), None, 0, 4)

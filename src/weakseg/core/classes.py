@@ -1,8 +1,8 @@
 """Class schemes: names and colours side by side, asked for by name; the one place that knows how classes are coded.
 
-Masks are uint8 ``(H, W)`` with class indices ``0..C-1`` and ``IGNORE`` (255) for pixels that count nowhere. Sets of
-classes are the bits of an int32, bit c for class c. Colours as one number are ``R << 16 | G << 8 | B``.
-Layer 0: no torch.
+Masks are uint8 ``(H, W)`` with class indices ``0..C-1`` and ``IGNORE`` (255) for pixels that count nowhere, hence 255
+classes at most. Sets of classes are in :mod:`weakseg.core.class_sets`. Colours as one number are
+``R << 16 | G << 8 | B``. Layer 0: no torch.
 """
 
 from __future__ import annotations
@@ -26,22 +26,6 @@ _NAMED: Final = 8  # so many unknown colours are named one by one
 
 Colour = tuple[int, int, int]
 Mask = npt.NDArray[np.uint8]
-Bits = npt.NDArray[np.int32]
-
-
-def every_class(classes: int) -> np.int32:
-    """The bits of all ``classes`` classes."""
-    return np.int32((1 << classes) - 1)
-
-
-def pack_classes(possible: npt.NDArray[np.bool_]) -> Bits:
-    """Sets of classes, bool (..., C), C <= 31 -> bits int32 (...)."""
-    return np.asarray((possible.astype(np.int64) << np.arange(possible.shape[-1])).sum(-1), np.int32)
-
-
-def class_planes(bits: Bits, classes: int) -> npt.NDArray[np.bool_]:
-    """Bits int32 (H, W) -> bool (C, H, W); none is set where no class fits."""
-    return np.asarray(bits[None] >> np.arange(classes, dtype=np.int32)[:, None, None] & 1 == 1)
 
 
 def pack_colour(red: Any, green: Any, blue: Any) -> Any:
@@ -54,7 +38,7 @@ class ClassScheme:
     """Class names with their RGB colours, in index order, and the colours that mean "ignore".
 
     Attributes:
-        names: scored classes, index order, 1 to 31 of them (tags travel as bits of an int32).
+        names: scored classes, index order, 1 to 255 of them.
         colours: one (R, G, B) in 0..255 per name, all different.
         ignored: (name, colour) pairs that become ``IGNORE``, e.g. ISPRS clutter and eroded borders.
         values: the id of each class in label files that come from outside; none: its index. Masks of a workspace hold
@@ -73,10 +57,10 @@ class ClassScheme:
 
     def __post_init__(self) -> None:
         everything = list(self.colours) + [colour for _, colour in self.ignored]
-        if not 1 <= len(self.names) <= 31 or len(self.names) != len(self.colours):
+        if not 1 <= len(self.names) <= IGNORE or len(self.names) != len(self.colours):
             raise DataError(
                 f"{len(self.names)} names and {len(self.colours)} colours",
-                expected="1 to 31 names and one colour each",
+                expected="1 to 255 names and one colour each",
                 cure="mend classes.yaml",
             )
         if len(set(everything)) != len(everything) or len(set(self.names)) != len(self.names):

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from weakseg.core.class_sets import Allowed
 from weakseg.core.classes import Mask
 from weakseg.data.manifest import TagCrops
-from weakseg.data.store import open_array
+from weakseg.data.store import SETS, open_array
 
 Image = npt.NDArray[Any]  # (H, W, K) of one of core.bands.DTYPES; of three bands as a rule uint8
 
@@ -23,7 +24,7 @@ class Area:
     Attributes:
         image: (H, W, K), uint8 (H, W, 3) as a rule; bands.yaml has the bands and their depth.
         mask: uint8 (H, W) with 255 for unlabelled, or None.
-        allowed: int32 (H, W), bit c set where class c may occur, or None (all may).
+        allowed: which classes may occur at each of H x W px, or None (all may).
         windows: int32 (H, W), number of the tag crop, -1 for none, or None.
         tags: bool (N, C), classes known to be present, per tag crop, or None.
         window_pixels: int64 (N,), pixels that ``windows`` gives each tag crop, or None.
@@ -31,7 +32,7 @@ class Area:
 
     image: Image
     mask: Mask | None = None
-    allowed: npt.NDArray[np.int32] | None = None
+    allowed: Allowed | None = None
     windows: npt.NDArray[np.int32] | None = None
     tags: npt.NDArray[np.bool_] | None = None
     window_pixels: npt.NDArray[np.int64] | None = None
@@ -52,4 +53,5 @@ def open_area(tiles: Path, name: str, *, masks: Path | None = None, crops: TagCr
     mine = crops.select(area=name)
     windows = open_array(tiles / "windows", name)
     counts = np.bincount(windows[windows >= 0].ravel(), minlength=len(mine.ids)).astype(np.int64)
-    return Area(image, mask, open_array(tiles / "allowed", name), windows, mine.present, counts)
+    allowed = Allowed(open_array(tiles / "allowed", name), np.asarray(open_array(tiles, SETS)))
+    return Area(image, mask, allowed, windows, mine.present, counts)

@@ -1,8 +1,9 @@
 """The arrays of the areas as the tiles stage writes them: one .npy per area and kind, opened as memory maps.
 
 ``tiles/`` holds ``images/`` (N1 and N2), ``labels/`` (N1, hold-out block set to 255), ``holdout/`` (N1, all but the
-hold-out block set to 255), ``whole/`` (N1, both), ``allowed/`` (int32 class bits from the tags), ``windows/`` (int32
-row of the tag crop in the area's part of the manifest, -1 outside), ``manifest.csv``, ``areas.csv``, ``classes.yaml``.
+hold-out block set to 255), ``whole/`` (N1, both), ``allowed/`` (int32 rows of the table ``sets.npy``: which classes the
+tags leave), ``windows/`` (int32 row of the tag crop in the area's part of the manifest, -1 outside), ``manifest.csv``,
+``areas.csv``, ``classes.yaml``.
 ``hidden/`` holds N2 labels, ``validation/`` holds ``images/`` and ``labels/``.
 """
 
@@ -11,16 +12,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from weakseg.core.class_sets import Allowed
 from weakseg.core.errors import DataError
 from weakseg.core.files import atomic_path
 
 Array = npt.NDArray[Any]
+SETS: Final = "sets"  # of classes, of all areas together
 
 
 def save_array(folder: Path, area: str, array: Array) -> None:
@@ -35,6 +38,11 @@ def open_array(folder: Path, area: str) -> Array:
     if not path.is_file():
         raise DataError(f"no array {path}", expected="an output of an earlier stage", cure="run `dvc repro`")
     return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+
+
+def open_allowed(tiles: Path, area: str) -> Allowed:
+    """Which classes the tags of an area leave at each pixel, as the tiles stage wrote it."""
+    return Allowed(np.asarray(open_array(tiles / "allowed", area)), np.asarray(open_array(tiles, SETS)))
 
 
 def save_areas(folder: Path, rows: Iterable[tuple[str, str, int, int]]) -> None:

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from weakseg.core.classes import ClassScheme, Mask, every_class
+from weakseg.core.class_sets import EVERY_CLASS, Allowed, SetTable, intersect
+from weakseg.core.classes import ClassScheme, Mask
 from weakseg.core.files import atomic_path
 from weakseg.labels.tags import Window
 
@@ -115,23 +115,25 @@ def boxes_from_mask(
     return BoxTable(tuple(boxes), {area: tuple(classes)})
 
 
-def box_bits(
+def allowed_by_boxes(
     height: int, width: int, boxes: Sequence[Box], complete: Sequence[str], scheme: ClassScheme
-) -> npt.NDArray[np.int32]:
-    """Class bits int32 (height, width) as in :func:`weakseg.labels.tags.allowed_raster`: what the boxes let occur.
+) -> Allowed:
+    """What the boxes let occur at each of height x width px.
 
-    The bit of a class in ``complete`` is set inside the boxes and crowd regions of that class and nowhere else; all
-    other bits are set everywhere.
+    A class in ``complete`` may occur inside the boxes and crowd regions of that class and nowhere else; all others may
+    everywhere.
     """
-    bits = np.full((height, width), every_class(len(scheme)), np.int32)
+    allowed = Allowed.everywhere(height, width, len(scheme))
     for name in complete:
-        bit = np.int32(1 << scheme.index(name))
-        outside = np.ones((height, width), bool)
+        inside = np.full((height, width), 1, np.int32)
         for box in boxes:
             if box.name == name:
-                outside[box.row : box.row + box.height, box.column : box.column + box.width] = False
-        bits[outside] &= ~bit
-    return bits
+                inside[box.row : box.row + box.height, box.column : box.column + box.width] = 0
+        others = np.arange(len(scheme)) != scheme.index(name)
+        table = SetTable(len(scheme), [others])
+        renumber = np.array([EVERY_CLASS, table.number(others)], np.int32)
+        allowed = intersect(allowed, Allowed(renumber[inside], table.sets))
+    return allowed
 
 
 def fit_window(edges: tuple[float, float, float, float], size: tuple[int, int], *, slack: float) -> Window | str:

@@ -12,6 +12,7 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
+from weakseg.core.class_sets import Allowed
 from weakseg.core.classes import ClassScheme
 from weakseg.labels.tags import Bools, TagWindow, Window, allowed_raster, tag_arrays
 
@@ -19,13 +20,13 @@ _NAMED = 3
 
 
 def find_contradictions(
-    windows: Sequence[Window], present: Bools, allowed: npt.NDArray[np.int32]
+    windows: Sequence[Window], present: Bools, allowed: Allowed
 ) -> tuple[npt.NDArray[np.bool_], list[tuple[int, int]]]:
     """Where the tags of an area contradict each other.
 
     Args:
         windows: N rectangles inside the area. present: bool (N, C).
-        allowed: int32 (H, W), what :func:`~weakseg.labels.tags.allowed_raster` gave for them.
+        allowed: what :func:`~weakseg.labels.tags.allowed_raster` gave for them.
 
     Returns:
         bool (H, W), pixels that no class fits; and (window, class) of every class that is present in a window and that
@@ -33,9 +34,9 @@ def find_contradictions(
     """
     lost = []
     for number, (row, column, tall, wide) in enumerate(windows):
-        some = int(np.bitwise_or.reduce(allowed[row : row + tall, column : column + wide], axis=None))
-        lost += [(number, int(index)) for index in np.flatnonzero(present[number]) if not some >> int(index) & 1]
-    return allowed == 0, lost
+        some = allowed[row : row + tall, column : column + wide].classes
+        lost += [(number, int(index)) for index in np.setdiff1d(np.flatnonzero(present[number]), some)]
+    return allowed.nothing, lost
 
 
 def describe_contradictions(

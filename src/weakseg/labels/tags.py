@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from weakseg.core.classes import IGNORE, ClassScheme, Mask, every_class, pack_classes
+from weakseg.core.class_sets import Allowed, SetTable
+from weakseg.core.classes import IGNORE, ClassScheme, Mask
 from weakseg.core.errors import DataError, ParamsError
 
 Window = tuple[int, int, int, int]
@@ -188,34 +189,31 @@ def tags_from_counts(counts: Counts, pixels: Counts, min_share: float) -> tuple[
     return present, known
 
 
-def allowed_raster(
-    height: int, width: int, windows: Sequence[Window], present: Bools, known: Bools
-) -> npt.NDArray[np.int32]:
-    """Bit masks of the classes that may occur at each pixel.
+def allowed_raster(height: int, width: int, windows: Sequence[Window], present: Bools, known: Bools) -> Allowed:
+    """Which classes may occur at each pixel of height x width px.
 
-    Bit c is set where no window that covers the pixel says that class c is absent: the windows' (present | not known)
-    are joined by AND, and all C bits are set where no window lies. Windows that contradict each other, or a window
-    whose classes are all known to be absent, give 0: no class fits, which losses and pseudo-masks treat as ignore.
+    A class may where no window that covers the pixel says that it is absent: the windows' (present | not known) are
+    intersected, and all classes may occur where no window lies. Windows that contradict each other, or a window whose
+    classes are all known to be absent, leave none: losses and pseudo-masks treat that as ignore.
 
     Args:
         windows: N rectangles inside height x width px.
-        present, known: bool (N, C), C <= 31.
-
-    Returns:
-        int32 (height, width).
+        present, known: bool (N, C).
     """
     possible = present | ~known
-    classes = possible.shape[1]
-    if possible.shape != (len(windows), classes) or classes > 31:
+    if possible.ndim != 2 or len(possible) != len(windows):
         raise DataError(
-            f"{len(windows)} windows and tags {possible.shape}", expected="(N, C), C <= 31", cure="hand in their tags"
+            f"{len(windows)} windows and tags {possible.shape}", expected="(N, C)", cure="hand in their tags"
         )
-    raster = np.full((height, width), every_class(classes), np.int32)
-    for window, value in zip(windows, pack_classes(possible), strict=True):
+    table, allowed = SetTable(possible.shape[1]), Allowed.everywhere(height, width, possible.shape[1])
+    for window, here in zip(windows, possible, strict=True):
         check_inside(window, height, width)
         row, column, tall, wide = window
-        raster[row : row + tall, column : column + wide] &= value
-    return raster
+        part = allowed.numbers[row : row + tall, column : column + wide]
+        before = np.unique(part)  # rarely more than one: windows of a grid do not overlap
+        after = [table.number(table[number] & here) for number in before]
+        part[:] = np.array(after, np.int32)[np.searchsorted(before, part)]
+    return Allowed(allowed.numbers, table.sets)
 
 
 def window_index(height: int, width: int, windows: Sequence[Window]) -> npt.NDArray[np.int32]:

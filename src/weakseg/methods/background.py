@@ -17,16 +17,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from weakseg.core.class_sets import Allowed
 from weakseg.core.classes import IGNORE, ClassScheme, Mask
 from weakseg.evaluation.metrics import Confusion, confusion_matrix, mean_iou
+from weakseg.methods.pseudo import pseudo_mask
 from weakseg.methods.scores import ScoreMaps
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating]
 
 POWERS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # candidates: constants of .62, .5, .38, .28, .19, .13 and .08
-Part = tuple[Floats, Bools, Mask]
-"""Scores (C, H, W), where each class may be, bool (C, H, W), and truth (H, W) of a piece of an area."""
+Part = tuple[ScoreMaps, Allowed, Mask]
+"""Scores, where each class may be, and truth (H, W) of a piece of an area."""
 
 
 def power_of(constant: float) -> float:
@@ -34,47 +36,49 @@ def power_of(constant: float) -> float:
     return math.log(constant) / math.log(1 - constant)
 
 
-def background_score(scores: Floats, background: int, power: float) -> npt.NDArray[np.float32]:
-    """``(1 - largest object score) ** power``: scores (C, H, W) in [0, 1] -> float32 (H, W)."""
-    objects = np.delete(scores, background, axis=0).max(0)
-    return np.asarray((1 - np.clip(objects, 0, 1)) ** power, np.float32)
+def background_score(objects: Floats, power: float) -> npt.NDArray[np.float32]:
+    """``(1 - largest object score) ** power``: scores of the objects (P, H, W) in [0, 1] -> float32 (H, W)."""
+    return np.asarray((1 - np.clip(objects.max(0, initial=0), 0, 1)) ** power, np.float32)
 
 
 def draw_background(maps: ScoreMaps, background: int | None, power: float, here: Bools | None = None) -> ScoreMaps:
     """The maps with the background drawn from what no object claims; without a background the maps themselves.
 
     Args:
-        maps: scores (C, H, W) of the objects; what they say of the background does not count.
+        maps: scores of the objects; what they say of the background does not count.
         background: its index, or None.
         here: bool (H, W), where something is known: elsewhere the background gets no score. None: everywhere.
     """
     if background is None:
         return maps
-    drawn = background_score(maps.scores, background, power)
-    scores, present = maps.scores.astype(np.float32, copy=True), maps.present.copy()
-    scores[background] = drawn if here is None else np.where(here, drawn, 0)
-    present[background] = scores[background].any()
-    return ScoreMaps(scores, present)
+    objects = without_background(maps, background)
+    drawn = background_score(objects.scores, power)
+    drawn = drawn if here is None else np.where(here, drawn, np.float32(0))
+    if not drawn.any():
+        return objects
+    present = objects.present.copy()
+    present[background] = True
+    place = int(objects.present[:background].sum())
+    return ScoreMaps(np.insert(objects.scores.astype(np.float32), place, drawn, axis=0), present)
 
 
 def without_background(maps: ScoreMaps, background: int | None) -> ScoreMaps:
     """The maps of the objects alone."""
-    if background is None:
+    if background is None or not maps.present[background]:
         return maps
-    scores, present = maps.scores.copy(), maps.present.copy()
-    scores[background], present[background] = 0, False
-    return ScoreMaps(scores, present)
+    present = maps.present.copy()
+    present[background] = False
+    return ScoreMaps(maps.scores[maps.classes != background], present)
 
 
 def try_powers(parts: Iterable[Part], background: int, powers: Sequence[float] = POWERS) -> dict[float, Confusion]:
     """Confusion (C, C) of the winners under each power, over pieces of areas with truth."""
     table: dict[float, Confusion] = {}
-    for scores, planes, truth in parts:
-        classes = len(scores)
-        given = np.where(planes, scores, -1).astype(np.float32)
+    for maps, allowed, truth in parts:
+        objects = without_background(maps, background)
         for power in powers:
-            given[background] = np.where(planes[background], background_score(scores, background, power), -1)
-            counts = confusion_matrix(truth, given.argmax(0).astype(np.uint8), classes)
+            mask = pseudo_mask(draw_background(objects, background, power), allowed, min_score=0, min_margin=0)
+            counts = confusion_matrix(truth, np.where(mask == IGNORE, background, mask), len(maps.present))
             table[power] = table.get(power, np.zeros_like(counts)) + counts
     return table
 

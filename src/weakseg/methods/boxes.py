@@ -86,7 +86,7 @@ def fill_boxes(
     rest = np.where(boxed, 1 - filled, 1).prod(0) * here
     share = (rest / np.maximum(others, 1)).astype(np.float32)
     scores = np.where(boxed, filled, share[None] * ~boxed)
-    return Filled(ScoreMaps(scores.astype(np.float32), np.asarray(scores.any((1, 2)))), kept_whole)
+    return Filled(ScoreMaps.of(scores.astype(np.float32)), kept_whole)
 
 
 def box_probability(

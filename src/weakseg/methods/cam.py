@@ -151,7 +151,12 @@ def normalise_maps(maps: Tensor, rule: CamNormalise) -> Tensor:
 
 @torch.no_grad()
 def class_activation_maps(
-    model: LocalisingNet, images: Tensor, params: CamParams, *, present: Tensor | None = None
+    model: LocalisingNet,
+    images: Tensor,
+    params: CamParams,
+    *,
+    present: Tensor | None = None,
+    classes: Tensor | None = None,
 ) -> Tensor:
     """Merged maps of all views: normalised images (B, 3, H, W) -> float32 (B, C, H, W) in [0, 1].
 
@@ -161,17 +166,21 @@ def class_activation_maps(
 
     Args:
         present: bool (B, C); classes that are False give zero maps and do not count in a ``global`` maximum.
+        classes: int64 (B, P), of which classes to give maps, (B, P, H, W), in the order named; ``present`` is then of
+            these, bool (B, P). None: all. So hundreds of classes cost no memory where an image holds three.
     """
     height, width = images.shape[2:]
 
     def at(scale: float) -> Tensor:
         sides = [max(1, round(side * scale / model.stride)) * model.stride for side in (height, width)]
-        return _resize(_merge_turns(model, _resize(images, *sides), params, present), height, width)
+        return _resize(_merge_turns(model, _resize(images, *sides), params, present, classes), height, width)
 
     return normalise_maps(reduce(torch.add, map(at, params.scales)).relu(), params.normalise)
 
 
-def _merge_turns(model: LocalisingNet, images: Tensor, params: CamParams, present: Tensor | None) -> Tensor:
+def _merge_turns(
+    model: LocalisingNet, images: Tensor, params: CamParams, present: Tensor | None, classes: Tensor | None
+) -> Tensor:
     """Sum of the maps of all flips and turns of images at one scale, turned back, on the feature grid."""
     turns = range(4) if params.quarter_turns else (0,)
     views = [(flip, turn) for turn in turns for flip in ((False, True) if params.flips else (False,))]
@@ -182,9 +191,15 @@ def _merge_turns(model: LocalisingNet, images: Tensor, params: CamParams, presen
         for group in filter(None, shapes):
             found = view_maps(model, torch.cat([_turn(images, *view) for view in group]), params.method)
             for view, part in zip(group, found.chunk(len(group)), strict=True):
-                yield _prepare(_turn_back(part, *view), params, present)
+                own = part if classes is None else _pick(part, classes)
+                yield _prepare(_turn_back(own, *view), params, present)
 
     return reduce(torch.add, maps())
+
+
+def _pick(maps: Tensor, classes: Tensor) -> Tensor:
+    """Of maps (B, C, h, w) those of the classes (B, P) named: (B, P, h, w)."""
+    return maps.gather(1, classes[:, :, None, None].expand(-1, -1, *maps.shape[2:]))
 
 
 def _prepare(maps: Tensor, params: CamParams, present: Tensor | None) -> Tensor:
@@ -308,11 +323,22 @@ def area_cam(
     net = _check_area(model, image, windows)
     _check_tags(tags, windows)
     high, wide = (_expanded(int(side), context, net.stride) for side in windows[:, 2:].max(0))
-    scores = np.zeros((tags.shape[1], *image.shape[:2]), np.float32)
+    held = np.asarray(tags.any(0))
+    place = np.cumsum(held) - 1  # of a class among the maps
+    scores = np.zeros((int(held.sum()), *image.shape[:2]), np.float32)
     for part in np.array_split(np.arange(len(windows)), -(-len(windows) // batch_size)):
-        present = torch.from_numpy(tags[part]).to(_device(model))
+        classes = own_classes(tags[part])
+        present = np.take_along_axis(tags[part], classes, 1) & (
+            np.arange(classes.shape[1]) < tags[part].sum(1)[:, None]
+        )
         crops = cut_windows(image, windows[part], high, wide)
-        maps = class_activation_maps(net, _to_images(crops, net, _device(model)), params, present=present)
+        maps = class_activation_maps(
+            net,
+            _to_images(crops, net, _device(model)),
+            params,
+            present=torch.from_numpy(present).to(_device(model)),
+            classes=torch.from_numpy(classes).to(_device(model)),
+        )
         for index, full in zip(part, maps, strict=True):
             row, column, height, width = (int(value) for value in windows[index])
             top, left = high // 2 - height // 2, wide // 2 - width // 2
@@ -321,9 +347,15 @@ def area_cam(
                 seen = valid[row : row + height, column : column + width]
                 centre = centre * torch.from_numpy(np.ascontiguousarray(seen)).to(centre.device)
             values = normalise_maps(centre, params.normalise)[0].cpu().numpy()
-            target = scores[:, row : row + height, column : column + width]
-            np.maximum(target, values, out=target)
-    return ScoreMaps(scores, np.asarray(tags.any(0)))
+            for plane, value in zip(place[tags[index]], values, strict=False):  # its own classes come first
+                target = scores[plane, row : row + height, column : column + width]
+                np.maximum(target, value, out=target)
+    return ScoreMaps(scores, held)
+
+
+def own_classes(tags: Flags) -> npt.NDArray[np.int64]:
+    """The classes of each window, rising, from tags bool (N, C): int64 (N, P), filled up with absent ones."""
+    return np.argsort(~tags, axis=1, kind="stable")[:, : max(1, int(tags.sum(1).max()))]
 
 
 def _expanded(side: int, context: float, stride: int) -> int:

@@ -64,7 +64,7 @@ def dense_crf(image: Image, scores: Scores, params: CrfParams) -> npt.NDArray[np
     """Refine one window.
 
     Args:
-        image: uint8 (H, W, 3). scores: (C, H, W) in [0, 1]; classes that are zero everywhere take no part.
+        image: uint8 (H, W, 3). scores: (n, H, W) in [0, 1]; classes that are zero everywhere take no part.
 
     Returns:
         float32 (C, H, W): probabilities that sum to 1 over the classes that take part, 0 for the others. A single such
@@ -88,30 +88,32 @@ def dense_crf(image: Image, scores: Scores, params: CrfParams) -> npt.NDArray[np
 
 
 def constant_background(
-    image: Image, scores: Scores, background: int, constant: float, params: CrfParams, *, confidence: float = 0.7
+    image: Image, maps: ScoreMaps, background: int, constant: float, params: CrfParams, *, confidence: float = 0.7
 ) -> npt.NDArray[np.uint8]:
     """Winners uint8 (H, W) after a dense CRF on hard labels of an area, the background being ``constant`` everywhere.
 
-    The published form (IRNet, CVPR 2019): labels are the largest of the constant and of the objects' scores (C, H, W),
-    each with ``confidence``; classes that are zero everywhere take no part. Without an object all is background.
+    The published form (IRNet, CVPR 2019): labels are the largest of the constant and of the objects' scores, each with
+    ``confidence``; classes that are zero everywhere take no part. Without an object all is background.
     """
-    _check_window(image, scores)
-    winners = np.empty((1, *scores.shape[1:]), np.uint8)
+    _check_window(image, maps.scores)
+    winners = np.empty((1, *maps.scores.shape[1:]), np.uint8)
+    classes = np.append(maps.classes[maps.classes != background], background)
     for window in cut_area(image.shape[0], image.shape[1], SIDE, HALO):
         rows, columns, *_ = window
-        given = scores[:, rows, columns].astype(np.float32)
-        given[background] = constant
-        paste(winners, window, _winners(image[rows, columns], given, params, confidence)[None])
+        part = ScoreMaps(maps.scores[:, rows, columns], maps.present)
+        given = part.over(classes).astype(np.float32)
+        given[-1] = constant
+        paste(winners, window, classes[_winners(image[rows, columns], given, params, confidence)][None])
     return np.asarray(winners[0])
 
 
-def _winners(image: Image, given: Scores, params: CrfParams, confidence: float) -> npt.NDArray[np.uint8]:
+def _winners(image: Image, given: Scores, params: CrfParams, confidence: float) -> npt.NDArray[np.intp]:
     present = np.flatnonzero(given.any((1, 2)))
     if len(present) == 1:
-        return np.full(given.shape[1:], present[0], np.uint8)
+        return np.full(given.shape[1:], present[0], np.intp)
     label, others = given[present].argmax(0), -np.log((1 - confidence) / (len(present) - 1))
     energy = np.where(np.arange(len(present))[:, None, None] == label, -np.log(confidence), others)
-    return np.asarray(present[mean_field(image, energy, params).argmax(0)], np.uint8)
+    return np.asarray(present[mean_field(image, energy, params).argmax(0)], np.intp)
 
 
 def mean_field(image: Image, energy: npt.NDArray[np.float32], params: CrfParams) -> npt.NDArray[np.float32]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from weakseg.core.classes import class_planes
+from weakseg.core.class_sets import Allowed
 from weakseg.core.errors import DataError
 from weakseg.methods.scores import ScoreMaps
 
@@ -18,30 +18,22 @@ ALIGN_LIMIT = 4.0  # largest factor by which a class is raised
 EXPERT_FLOOR = 0.05  # an expert that gives a class nothing may be wrong: no class is vetoed by one
 
 
-def allowed_planes(allowed: npt.NDArray[np.int32], classes: int) -> npt.NDArray[np.bool_]:
-    """Class bits int32 (H, W) -> bool (C, H, W); where no class is allowed (contradicting tags) all are."""
-    planes = class_planes(allowed, classes)
-    return planes | ~planes.any(0, keepdims=True)
-
-
-def silence_ignored(maps: ScoreMaps, allowed: npt.NDArray[np.int32]) -> ScoreMaps:
+def silence_ignored(maps: ScoreMaps, allowed: Allowed) -> ScoreMaps:
     """The maps with scores of 0 where no class is allowed: no image data there, or tags that contradict each other."""
-    ignored = allowed == 0
-    if not ignored.any():
-        return maps
-    scores = np.where(ignored, 0, maps.scores)
-    return ScoreMaps(scores, maps.present & scores.any((1, 2)))
+    return maps.but_silent(allowed.nothing)
 
 
-def constrain_scores(probabilities: Floats, allowed: npt.NDArray[np.int32]) -> ScoreMaps:
+def constrain_scores(probabilities: Floats, allowed: Allowed) -> ScoreMaps:
     """Probabilities (C, H, W) with classes that no tag allows set to zero and the rest renormalised.
 
     Where no class is allowed all are zero.
     """
-    planes = allowed_planes(allowed, probabilities.shape[0])
-    kept = (probabilities + 1e-6) * planes
-    maps = ScoreMaps((kept / kept.sum(0, keepdims=True)).astype(np.float32), np.asarray(planes.any((1, 2))))
-    return silence_ignored(maps, allowed)
+    classes = allowed.classes
+    planes = allowed.planes(classes)
+    kept = (probabilities[classes] + 1e-6) * planes
+    total = kept.sum(0, keepdims=True)
+    scores = (kept / np.where(total > 0, total, 1)).astype(np.float32)
+    return ScoreMaps(scores, np.isin(np.arange(len(probabilities)), classes))
 
 
 def normalise_in_crops(maps: ScoreMaps, windows: npt.NDArray[np.int64], present: npt.NDArray[np.bool_]) -> ScoreMaps:
@@ -59,7 +51,7 @@ def normalise_in_crops(maps: ScoreMaps, windows: npt.NDArray[np.int64], present:
         classes that a crop does not hold.
     """
     scores = maps.scores.astype(np.float32, copy=True)
-    for (row, column, height, width), here in zip(windows, present, strict=True):
+    for (row, column, height, width), here in zip(windows, present[:, maps.classes], strict=True):
         place = np.s_[:, row : row + height, column : column + width]
         given = maps.scores[place]
         peak = np.where(here & (given.max((1, 2)) > 0), given.max((1, 2)), 1.0)[:, None, None]
@@ -67,18 +59,24 @@ def normalise_in_crops(maps: ScoreMaps, windows: npt.NDArray[np.int64], present:
     return ScoreMaps(scores, maps.present)
 
 
-def align_scores(maps: ScoreMaps, allowed: npt.NDArray[np.int32], typical: npt.NDArray[np.float32]) -> ScoreMaps:
+def align_scores(maps: ScoreMaps, allowed: Allowed, typical: npt.NDArray[np.float32]) -> ScoreMaps:
     """Constrained probabilities of one area with under-represented classes raised to the share their tags let expect.
 
     The whole-area form of :func:`weakseg.methods.selftrain.align`; ``typical`` (C,) as there. Pixels where no class is
     allowed count nowhere.
     """
-    parts = allowed_planes(allowed, len(typical)) * typical[:, None, None]
-    expected = _mean_over(parts / parts.sum(0, keepdims=True), allowed != 0)
-    factor = np.clip(expected / np.maximum(_mean_over(maps.scores, allowed != 0), 1e-6), 1.0, ALIGN_LIMIT)
-    raised = maps.scores * factor[:, None, None]
+    classes, here = allowed.classes, ~allowed.nothing
+    parts, scores = allowed.planes(classes) * typical[classes, None, None], maps.over(classes)
+    total = parts.sum(0, keepdims=True)
+    expected = _mean_over(parts / np.where(total > 0, total, 1), here)
+    factor = np.clip(expected / np.maximum(_mean_over(scores, here), 1e-6), 1.0, ALIGN_LIMIT)
+    raised = scores * factor[:, None, None]
     total = raised.sum(0, keepdims=True)
-    return ScoreMaps((raised / np.where(total > 0, total, 1)).astype(np.float32), maps.present)
+    return _of_classes((raised / np.where(total > 0, total, 1)).astype(np.float32), classes, maps)
+
+
+def _of_classes(scores: Floats, classes: npt.NDArray[np.intp], like: ScoreMaps) -> ScoreMaps:
+    return ScoreMaps(scores, np.isin(np.arange(len(like.present)), classes))
 
 
 def _mean_over(planes: npt.NDArray[np.floating], here: npt.NDArray[np.bool_]) -> npt.NDArray[np.floating]:
@@ -93,15 +91,14 @@ def claim_missing(
     windows: npt.NDArray[np.int64],
     present: npt.NDArray[np.bool_],
     *,
-    allowed: npt.NDArray[np.int32] | None = None,
+    allowed: Allowed | None = None,
 ) -> tuple[ScoreMaps, int]:
     """Let every tagged class win somewhere in its tag crop: it takes its best pixels from their winners.
 
     Args:
         maps: tag-constrained probabilities of one area.
         windows: int (N, 4) tag crops; present: bool (N, C) their tags.
-        allowed: int32 (H, W) class bits; pixels where no class is allowed are won and claimed by none. None: there are
-            none of these.
+        allowed: of H x W px; pixels where no class is allowed are won and claimed by none. None: there are none such.
 
     Returns:
         New maps, in which at the claimed pixels the class and the former winner have swapped their probabilities (so
@@ -109,11 +106,13 @@ def claim_missing(
     """
     scores = maps.scores.astype(np.float32, copy=True)
     claims = 0
-    for (row, column, height, width), tags in zip(windows, present, strict=True):
+    for (row, column, height, width), tags in zip(windows, present[:, maps.classes], strict=True):
+        if not len(scores):
+            break
         part = scores[:, row : row + height, column : column + width]
         winners = part.argmax(0)
         if allowed is not None:
-            winners[allowed[row : row + height, column : column + width] == 0] = -1
+            winners[allowed[row : row + height, column : column + width].nothing] = -1
         taken = np.zeros(winners.size, bool)  # by another claim, which this one must not undo
         for index in np.flatnonzero(tags):
             if (winners == index).any():
@@ -132,31 +131,33 @@ def claim_missing(
     return ScoreMaps(scores, maps.present), claims
 
 
-def fuse(
-    teacher: ScoreMaps, experts: Sequence[ScoreMaps], weights: Sequence[float], allowed: npt.NDArray[np.int32]
-) -> ScoreMaps:
+def fuse(teacher: ScoreMaps, experts: Sequence[ScoreMaps], weights: Sequence[float], allowed: Allowed) -> ScoreMaps:
     """Product of experts: ``p ~ teacher * prod(expert ** weight)`` over the allowed classes, renormalised.
 
     An expert's scores become shares over the allowed classes first, mixed with ``EXPERT_FLOOR`` of the uniform share.
+    Where no class is allowed all are zero.
     """
     if len(experts) != len(weights):
         raise DataError(
             f"{len(experts)} experts, {len(weights)} weights", expected="one each", cure="mend fused.experts"
         )
-    planes = allowed_planes(allowed, teacher.scores.shape[0])
-    logarithm = np.log(teacher.scores.astype(np.float32) + 1e-6)
+    classes = allowed.classes
+    planes = allowed.planes(classes)
+    logarithm = np.log(teacher.over(classes).astype(np.float32) + 1e-6)
     for expert, weight in zip(experts, weights, strict=True):
         if weight > 0:
-            logarithm += weight * np.log(expert_shares(expert, planes))
+            logarithm += weight * np.log(expert_shares(expert.over(classes), planes))
     logarithm = np.where(planes, logarithm, -np.inf)
-    product = np.exp(logarithm - logarithm.max(0, keepdims=True))
-    return ScoreMaps((product / product.sum(0, keepdims=True)).astype(np.float32), np.asarray(planes.any((1, 2))))
+    top = logarithm.max(0, keepdims=True)
+    product = np.exp(logarithm - np.where(np.isfinite(top), top, 0))
+    total = product.sum(0, keepdims=True)
+    return _of_classes((product / np.where(total > 0, total, 1)).astype(np.float32), classes, teacher)
 
 
-def expert_shares(expert: ScoreMaps, planes: npt.NDArray[np.bool_]) -> Floats:
-    """An expert's scores (C, H, W) as shares over the allowed classes, none below its part of ``EXPERT_FLOOR``."""
-    scores = np.where(planes, expert.scores, 0).astype(np.float32)
-    uniform = planes / planes.sum(0, keepdims=True)
+def expert_shares(expert: npt.NDArray[np.floating], planes: npt.NDArray[np.bool_]) -> Floats:
+    """An expert's scores (P, H, W) as shares over the allowed classes, none below its part of ``EXPERT_FLOOR``."""
+    scores = np.where(planes, expert, 0).astype(np.float32)
+    uniform = planes / np.maximum(planes.sum(0, keepdims=True), 1)
     total = scores.sum(0, keepdims=True)
     shares = np.where(total > 0, scores / np.where(total > 0, total, 1), uniform)
     return np.asarray((1 - EXPERT_FLOOR) * shares + EXPERT_FLOOR * uniform + 1e-9, np.float32)

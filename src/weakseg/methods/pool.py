@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import chain
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,10 @@ from weakseg.methods.scores import ScoreMaps
 
 Image = npt.NDArray[np.uint8]
 Refine = Callable[[Image, npt.NDArray[np.float32]], npt.NDArray[np.float32]]
-Pending = tuple[int, ScoreMaps, HaloWindow, bool, Future[None]]  # slot, target, window, the area's last?, its answer
+Planes = npt.NDArray[np.intp]
+Pending = tuple[int, ScoreMaps, HaloWindow, bool, Planes, Future[None]]
+"""Slot, target, window, the area's last?, the target's maps that have a score there, the answer."""
+PLANES: Final = 16  # classes that a slot has room for: hundreds in a scheme, but few in a window of 512 px
 
 
 def usable_cores() -> int:
@@ -37,8 +40,9 @@ def refine_in_processes(
     ``jobs`` is read as results are taken: memory is that of two windows per worker and the areas that they belong to.
 
     Args:
-        jobs: pairs that fit together, all with the same number of classes.
-        refine: picklable; image (h, w, 3) and scores (C, h, w) of a window -> scores of the same shape.
+        jobs: pairs that fit together.
+        refine: picklable; image (h, w, 3) and scores (n, h, w) of a window, of classes that have one there -> scores of
+            the same shape. It runs here for a window of more than :data:`PLANES` classes.
         side, halo: px, see :func:`~weakseg.data.windows.cut_area`.
 
     Raises:
@@ -49,16 +53,22 @@ def refine_in_processes(
     if first is None:
         return
     context = get_context("spawn")
-    slots = Slots.allocate(context, 2 * workers, (side + 2 * halo) ** 2, len(first[1].present))
+    slots = Slots.allocate(context, 2 * workers, (side + 2 * halo) ** 2, min(PLANES, len(first[1].present)))
     pending: deque[Pending] = deque()  # windows come back in the order they were sent: an area is done with its last
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(slots, refine)) as pool:
         try:
-            for number, (target, window, last, image, scores) in enumerate(_cut(chain([first], coming), side, halo)):
+            for number, (target, window, last, image, scores, planes) in enumerate(
+                _cut(chain([first], coming), side, halo)
+            ):
                 if len(pending) == slots.count:
                     yield from _take(pending, slots)
+                if not slots.has_room(scores.shape):
+                    _paste(target, window, planes, refine(image, scores))
+                    scores, planes = scores[:0], planes[:0]
                 pixels, values = slots.views(number, scores.shape)
                 pixels[:], values[:] = image, scores
-                pending.append((number, target, window, last, pool.submit(_refine_slot, number, scores.shape)))
+                answer = pool.submit(_refine_slot, number, scores.shape)
+                pending.append((number, target, window, last, planes, answer))
             while pending:
                 yield from _take(pending, slots)
         except BrokenProcessPool as error:
@@ -73,22 +83,29 @@ def refine_in_processes(
 
 def _cut(
     jobs: Iterable[tuple[Image, ScoreMaps]], side: int, halo: int
-) -> Iterator[tuple[ScoreMaps, HaloWindow, bool, Image, npt.NDArray[np.floating]]]:
+) -> Iterator[tuple[ScoreMaps, HaloWindow, bool, Image, npt.NDArray[np.floating], Planes]]:
     for image, maps in jobs:
         target = ScoreMaps(np.zeros(maps.scores.shape, np.float32), maps.present)
         windows = cut_area(image.shape[0], image.shape[1], side, halo)
         for window in windows:
             rows, columns, *_ = window
-            yield target, window, window is windows[-1], image[rows, columns], maps.scores[:, rows, columns]
+            part = maps.scores[:, rows, columns]
+            planes = np.flatnonzero(part.any((1, 2)))
+            yield target, window, window is windows[-1], image[rows, columns], part[planes], planes
 
 
 def _take(pending: deque[Pending], slots: Slots) -> Iterator[ScoreMaps]:
-    number, target, window, last, future = pending.popleft()
+    number, target, window, last, planes, future = pending.popleft()
     future.result()
     rows, columns, *_ = window
-    paste(target.scores, window, slots.views(number, target.scores[:, rows, columns].shape)[1])
+    _paste(target, window, planes, slots.views(number, (len(planes), *target.scores[0:0, rows, columns].shape[1:]))[1])
     if last:
         yield target
+
+
+def _paste(target: ScoreMaps, window: HaloWindow, planes: Planes, values: npt.NDArray[np.floating]) -> None:
+    for plane, refined in zip(planes, values, strict=True):
+        paste(target.scores[plane : plane + 1], window, refined[None])
 
 
 @dataclass(frozen=True)
@@ -112,6 +129,11 @@ class Slots:
         size = _size(pixels, classes)
         return cls(context.RawArray("B", count * size), count, size)
 
+    def has_room(self, shape: tuple[int, ...]) -> bool:
+        """Whether a window with scores of this shape (n, h, w) fits into a slot."""
+        classes, height, width = shape
+        return _size(height * width, classes) <= self.size
+
     def views(self, number: int, shape: tuple[int, ...]) -> tuple[Image, npt.NDArray[np.float32]]:
         """Image (h, w, 3) and scores of ``shape`` (C, h, w) in a slot; numbers from 0 on go round.
 
@@ -119,7 +141,7 @@ class Slots:
             DataError: the slot is too small.
         """
         classes, height, width = shape
-        if _size(height * width, classes) > self.size:
+        if not self.has_room(shape):
             raise DataError(f"scores {shape}", expected="as many classes as the first area has", cure="refine it apart")
         start, values = number % self.count * self.size, classes * height * width
         scores = np.frombuffer(self.memory, np.float32, values, start).reshape(shape)
@@ -142,4 +164,5 @@ def _refine_slot(number: int, shape: tuple[int, ...]) -> None:
     """In a worker: refine the window of a slot in place."""
     slots, refine = _work[0]
     image, scores = slots.views(number, shape)
-    scores[:] = refine(image, scores)
+    if len(scores):
+        scores[:] = refine(image, scores)

@@ -13,7 +13,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from weakseg.core.classes import IGNORE, Bits, Mask, class_planes
+from weakseg.core.class_sets import Allowed
+from weakseg.core.classes import IGNORE, Mask
 from weakseg.core.errors import DataError
 from weakseg.evaluation.metrics import class_iou
 from weakseg.methods.scores import ScoreMaps
@@ -35,13 +36,13 @@ class _Rows:
 
 
 def pseudo_mask(
-    maps: ScoreMaps, allowed: Bits, *, min_score: float | Sequence[float], min_margin: float | Sequence[float]
+    maps: ScoreMaps, allowed: Allowed, *, min_score: float | Sequence[float], min_margin: float | Sequence[float]
 ) -> Mask:
     """The pseudo-mask uint8 (H, W) of one area.
 
     Args:
-        maps: scores (C, H, W) in [0, 1].
-        allowed: int32 (H, W), bit c set where class c may occur; scores of other classes do not count.
+        maps: scores in [0, 1] of H x W px.
+        allowed: of H x W px; scores of classes that may not occur do not count.
         min_score: least score of the top class, one for all or one per class (C,).
         min_margin: least lead of the top class over the second (over 0 where there is no second), likewise.
 
@@ -50,7 +51,7 @@ def pseudo_mask(
         classes all score 0, or that no class is allowed at (tags that contradict each other), has no top class.
 
     Raises:
-        DataError: shapes do not match, a pixel allows a class that the maps lack, or scores are NaN.
+        DataError: shapes or numbers of classes do not match, or scores are NaN.
     """
     scores, margins = (
         np.broadcast_to(np.asarray(one, np.float32), (len(maps.present),)) for one in (min_score, min_margin)
@@ -63,42 +64,43 @@ def pseudo_mask(
     return mask
 
 
-def _rank(maps: ScoreMaps, allowed: Bits) -> Iterator[_Rows]:
+def _rank(maps: ScoreMaps, allowed: Allowed) -> Iterator[_Rows]:
     """Rows of an area in chunks, so that memory does not grow with it."""
-    classes, height, width = maps.scores.shape
-    if allowed.shape != (height, width):
+    _, height, width = maps.scores.shape
+    if allowed.shape != (height, width) or allowed.sets.shape[1] != len(maps.present):
         raise DataError(
-            f"allowed {allowed.shape} for scores {maps.scores.shape}", expected="(H, W) and (C, H, W)", cure="rerun it"
+            f"allowed classes {allowed.shape} of {allowed.sets.shape[1]} for scores {maps.scores.shape} of "
+            f"{len(maps.present)}",
+            expected="the same pixels and classes",
+            cure="rerun tiles and the stage that made the scores",
         )
+    only = np.where(allowed.sets.sum(1) == 1, allowed.sets.argmax(1), -1)  # the class of a set of one
     step = max(1, CHUNK_PIXELS // max(1, width))
     for start in range(0, height, step):
         rows = slice(start, min(start + step, height))
-        bits = np.asarray(allowed[rows], np.int32)
-        _check_bits(bits, classes, start)
-        scores = np.where(class_planes(bits, classes), maps.scores[:, rows], 0).astype(np.float32)
-        winner = scores.argmax(0)
-        top = scores.max(0)
+        here = allowed[rows]
+        scores = np.where(here.planes(maps.classes), maps.scores[:, rows], 0).astype(np.float32)
+        winner, top, margin = _lead(scores, maps.classes)
         if not np.isfinite(top).all():
             raise DataError("scores hold NaN or infinity", expected="0..1", cure="rerun the stage that made them")
-        np.put_along_axis(scores, winner[None], 0, 0)
-        certain = (bits != 0) & (bits & (bits - 1) == 0)
-        winner[certain] = np.frexp(bits[certain])[1] - 1  # the place of the only bit
-        yield _Rows(rows, winner, top, top - scores.max(0), certain)
+        alone = only[here.numbers]
+        yield _Rows(rows, np.where(alone >= 0, alone, winner), top, margin, alone >= 0)
 
 
-def _check_bits(bits: Bits, classes: int, start: int) -> None:
-    wrong = (bits < 0) | (bits >> classes != 0)
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        raise DataError(
-            f"{int(wrong.sum())} px allow bits {int(bits[row, column])}, first row {start + row}, column {column}",
-            expected=f"bits of {classes} classes, and no other",
-            cure="set all bits where there is no tag; mend tags that the class scheme does not know",
-        )
+def _lead(
+    scores: npt.NDArray[np.float32], classes: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Winner, its score and its lead over the second, (H, W) each; the first class where none has a score."""
+    if not len(scores):
+        nothing = np.zeros(scores.shape[1:], np.float32)
+        return np.zeros(scores.shape[1:], np.intp), nothing, nothing
+    winner, top = scores.argmax(0), scores.max(0)
+    np.put_along_axis(scores, winner[None], 0, 0)
+    return np.where(top > 0, classes[winner], 0), top, top - scores.max(0)
 
 
 def count_sweep(
-    maps: ScoreMaps, allowed: Bits, truth: Mask, *, scores_grid: Sequence[float], margins_grid: Sequence[float]
+    maps: ScoreMaps, allowed: Allowed, truth: Mask, *, scores_grid: Sequence[float], margins_grid: Sequence[float]
 ) -> Counts:
     """One histogram of an area from which every pair of thresholds follows; histograms of areas add up.
 
@@ -209,7 +211,7 @@ def _measure(confusion: Counts, total: Counts) -> dict[str, Any]:
 
 
 def count_areas(
-    areas: Iterable[tuple[ScoreMaps, Bits, Mask]], *, scores_grid: Sequence[float], margins_grid: Sequence[float]
+    areas: Iterable[tuple[ScoreMaps, Allowed, Mask]], *, scores_grid: Sequence[float], margins_grid: Sequence[float]
 ) -> Counts:
     """The summed counts of areas of (maps, allowed, truth), read one at a time."""
     counts: Counts | None = None
@@ -222,7 +224,7 @@ def count_areas(
 
 
 def sweep_thresholds(
-    areas: Iterable[tuple[ScoreMaps, Bits, Mask]], *, scores_grid: Sequence[float], margins_grid: Sequence[float]
+    areas: Iterable[tuple[ScoreMaps, Allowed, Mask]], *, scores_grid: Sequence[float], margins_grid: Sequence[float]
 ) -> list[SweepRow]:
     """The table over areas; equal to scoring the masks of each pair."""
     counts = count_areas(areas, scores_grid=scores_grid, margins_grid=margins_grid)

@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from weakseg.core.classes import IGNORE, Bits, Mask
+from weakseg.core.class_sets import Allowed
+from weakseg.core.classes import IGNORE, Mask
 from weakseg.core.errors import DataError
-from weakseg.evaluation.metrics import class_iou
+from weakseg.evaluation.metrics import ratio
 from weakseg.methods.pseudo import Counts, pseudo_mask
 from weakseg.methods.scores import ScoreMaps
 
@@ -30,6 +31,46 @@ Refiners = tuple[int, ...]
 """Per class (C,) the number of its refiner, 1 to R; 0 is none."""
 Floats = npt.NDArray[np.float64]
 Winners = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Pixels by true class and by the winners of several maps, per block; cells without a pixel are not kept.
+
+    Attributes:
+        shape: (C, C + 1, ...), one axis of winners for each of the maps; the last winner is none.
+        cells: int64 (K,), rising: flat places in ``shape`` that hold a pixel.
+        pixels: int64 (blocks, K).
+    """
+
+    shape: tuple[int, ...]
+    cells: Counts
+    pixels: Counts
+
+    @classmethod
+    def of(cls, table: Counts) -> Changes:
+        """From a whole table (blocks, C, C + 1, ...)."""
+        flat = table.reshape(len(table), -1)
+        held = np.flatnonzero(flat.any(0))
+        return cls(table.shape[1:], held, flat[:, held])
+
+    @property
+    def table(self) -> Counts:
+        """All cells, (blocks, C, C + 1, ...)."""
+        flat = np.zeros((len(self.pixels), int(np.prod(self.shape))), np.int64)
+        flat[:, self.cells] = self.pixels
+        return flat.reshape(len(self.pixels), *self.shape)
+
+
+def join_changes(parts: Sequence[Changes]) -> Changes:
+    """The blocks of several areas, one behind the other."""
+    cells = np.unique(np.concatenate([part.cells for part in parts]))
+    pixels = np.zeros((sum(len(part.pixels) for part in parts), len(cells)), np.int64)
+    row = 0
+    for part in parts:
+        pixels[row : row + len(part.pixels), np.searchsorted(cells, part.cells)] = part.pixels
+        row += len(part.pixels)
+    return Changes(parts[0].shape, cells, pixels)
 
 
 @dataclass(frozen=True)
@@ -64,49 +105,51 @@ class Choice:
         }
 
 
-def count_changes(truth: Mask, maps: Sequence[ScoreMaps], allowed: Bits, *, blocks: int = 1) -> Counts:
+def count_changes(truth: Mask, maps: Sequence[ScoreMaps], allowed: Allowed, *, blocks: int = 1) -> Changes:
     """Pixels of an area by true class and by the winners of several maps, per block of columns.
 
     Args:
         truth: uint8 (H, W), 255 counts nowhere.
         maps: those before, then those of R refiners.
-        allowed: int32 (H, W) class bits of the tags, which hold in any case.
+        allowed: what the tags leave, which holds in any case.
         blocks: side by side, of equal width.
 
     Returns:
-        int64 (blocks, C, C + 1, ...) with one axis of winners for each of ``maps``; the last winner is none: a pixel
-        about which nothing is known.
+        Counts with one axis of winners for each of ``maps``; the last winner, C, is none: nothing is known of
+        such a pixel.
     """
     classes = len(maps[0].present)
-    shape = (blocks, classes, *[classes + 1] * len(maps))
     block = np.broadcast_to(np.arange(truth.shape[1]) * blocks // truth.shape[1], truth.shape)
     here = truth != IGNORE
     if (truth[here] >= classes).any():
         raise DataError(f"truth of class {truth[here].max()}", expected=f"below {classes}", cure="rerun tiles")
     winners = [_winners(one, allowed)[here] for one in maps]
-    place = np.ravel_multi_index((block[here], truth[here], *winners), shape)
-    return np.bincount(place, minlength=int(np.prod(shape))).reshape(shape)
+    shape = (classes, *[classes + 1] * len(maps))
+    cells = np.ravel_multi_index((truth[here], *winners), shape)
+    held, inverse = np.unique(cells, return_inverse=True)
+    pixels = np.bincount(block[here] * len(held) + inverse, minlength=blocks * len(held)).reshape(blocks, len(held))
+    return Changes(shape, held, pixels)
 
 
-def _winners(maps: ScoreMaps, allowed: Bits) -> Winners:
+def _winners(maps: ScoreMaps, allowed: Allowed) -> Winners:
     """The class of every pixel, C where no class has a score."""
     mask = pseudo_mask(maps, allowed, min_score=0.0, min_margin=0.0)
     return np.where(mask == IGNORE, len(maps.present), mask).astype(np.intp)
 
 
-def take_for_all(counts: Counts) -> Choice:
+def take_for_all(counts: Changes) -> Choice:
     """The first refiner for every class, whatever it does to them."""
-    return measure_refiners(counts, (1,) * counts.shape[1])
+    return measure_refiners(counts, (1,) * counts.shape[0])
 
 
-def measure_refiners(counts: Counts, refiners: Refiners, *, seed: int = 0) -> Choice:
+def measure_refiners(counts: Changes, refiners: Refiners, *, seed: int = 0) -> Choice:
     """What given refiners do to the classes on labelled blocks; arguments as for :func:`choose_refiners`."""
     cells = _Cells.of(counts, seed)
     before, after = cells.iou(_none(refiners)), cells.iou(refiners)
     return Choice(refiners, before[0], after[0], np.where(np.array(refiners) > 0, _low(after - before), 0.0))
 
 
-def choose_refiners(counts: Counts, *, seed: int = 0) -> Choice:
+def choose_refiners(counts: Changes, *, seed: int = 0) -> Choice:
     """The refiner of each class that serves the whole best without a loss to any class.
 
     For each refiner all classes take it at first. As long as one of them loses IoU on the labelled blocks, or a loss of
@@ -116,12 +159,13 @@ def choose_refiners(counts: Counts, *, seed: int = 0) -> Choice:
     more than the noise, or no class takes any. A class that the blocks do not hold takes none: nothing is known of it.
 
     Args:
-        counts: int64 (blocks, C, C + 1, ...) of :func:`count_changes`, all areas together. Blocks of one area are not
+        counts: of :func:`count_changes`, all areas together. Blocks of one area are not
             independent, so the bounds are somewhat too tight; and they are those of the best of several choices.
     """
-    if counts.ndim < 4 or not counts.any():
-        raise DataError(f"counts {counts.shape} of {counts.sum()} px", expected="labelled blocks", cure="label N1")
-    cells, classes, tried = _Cells.of(counts, seed), counts.shape[1], counts.ndim - 3
+    if len(counts.shape) < 3 or not counts.pixels.any():
+        found = f"counts {counts.shape} of {counts.pixels.sum()} px"
+        raise DataError(found, expected="labelled blocks", cure="label N1")
+    cells, classes, tried = _Cells.of(counts, seed), counts.shape[0], len(counts.shape) - 2
     starts = [_give_back(cells, (number,) * classes) for number in range(1, tried + 1)]
     best = _improve(cells, max(starts, key=cells.mean), tried)
     before = cells.iou(_none(best))
@@ -130,17 +174,17 @@ def choose_refiners(counts: Counts, *, seed: int = 0) -> Choice:
     return measure_refiners(counts, best, seed=seed)
 
 
-def mix_maps(maps: Sequence[ScoreMaps], allowed: Bits, refiners: Refiners) -> ScoreMaps:
+def mix_maps(maps: Sequence[ScoreMaps], allowed: Allowed, refiners: Refiners) -> ScoreMaps:
     """The maps of an area under a choice: whole pixels are of one of ``maps``, so scores stay comparable.
 
     Args:
-        maps: those before, then those of R refiners. allowed: int32 (H, W) class bits: winners are counted among them.
+        maps: those before, then those of R refiners. allowed: winners are counted among these classes.
     """
     if len(set(refiners)) == 1:
         return maps[refiners[0]]
     _, origin = _settle([_winners(one, allowed) for one in maps], refiners)
-    scores = np.choose(origin, [one.scores for one in maps])
-    return ScoreMaps(scores, np.logical_or.reduce([one.present for one in maps]))
+    present = np.logical_or.reduce([one.present for one in maps])
+    return ScoreMaps(np.choose(origin, [one.over(np.flatnonzero(present)) for one in maps]), present)
 
 
 def _settle(winners: Sequence[Winners], refiners: Refiners) -> tuple[Winners, Winners]:
@@ -170,24 +214,25 @@ class _Cells:
     classes: int
 
     @classmethod
-    def of(cls, counts: Counts, seed: int) -> _Cells:
-        blocks, classes, *_ = counts.shape
-        flat = counts.reshape(blocks, -1)
-        held = np.flatnonzero(flat.any(0))
+    def of(cls, counts: Changes, seed: int) -> _Cells:
+        blocks, classes = len(counts.pixels), counts.shape[0]
         picks = np.random.default_rng(seed).multinomial(blocks, np.full(blocks, 1 / blocks), size=DRAWS)
         times = np.concatenate([np.ones((1, blocks)), picks])
-        truth, *winners = np.unravel_index(held, counts.shape[1:])
-        return cls(truth, tuple(winners), times @ flat[:, held].astype(np.float64), classes)
+        truth, *winners = np.unravel_index(counts.cells, counts.shape)
+        return cls(truth, tuple(winners), times @ counts.pixels.astype(np.float64), classes)
 
     def iou(self, refiners: Refiners) -> Floats:
         """IoU (1 + draws, C) under a choice."""
         winner, _ = _settle(self.winners, refiners)
-        place, sides = self.truth * (self.classes + 1) + winner, self.classes * (self.classes + 1)
-        cells = np.arange(len(place))
-        table = csr_array((np.ones(len(place)), (cells, place)), shape=(len(place), sides))
-        confusion = (self.pixels @ table).reshape(-1, self.classes, self.classes + 1)
-        square = np.concatenate([confusion, np.zeros_like(confusion[:, :1])], axis=1)  # nothing is truly "none"
-        return class_iou(square)[:, : self.classes]
+        truth, claimed = self._by_class(self.truth), self._by_class(winner)
+        hits = self._by_class(np.where(winner == self.truth, winner, self.classes))
+        return ratio(hits, truth + claimed - hits)
+
+    def _by_class(self, index: Winners) -> Floats:
+        """Pixels (1 + draws, C) by a class of each cell, (K,), C being none; not by pairs, which may be many."""
+        cells = np.arange(len(index))
+        table = csr_array((np.ones(len(index)), (cells, index)), shape=(len(index), self.classes + 1))
+        return np.asarray(self.pixels @ table)[:, : self.classes]
 
     def mean(self, refiners: Refiners) -> float:
         """Mean IoU under a choice."""

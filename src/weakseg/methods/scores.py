@@ -1,6 +1,6 @@
 """ScoreMaps: what every weak-label method produces, and the only currency between them.
 
-One artefact per area: scores of all classes at full resolution, plus which classes the area is known to hold.
+One artefact per area: which classes the area may hold, and their scores at full resolution.
 """
 
 from __future__ import annotations
@@ -16,26 +16,72 @@ import numpy.typing as npt
 from weakseg.core.errors import DataError
 from weakseg.core.files import atomic_path
 
+Floats = npt.NDArray[np.floating]
+Classes = npt.NDArray[np.intp]
+
 
 @dataclass(frozen=True)
 class ScoreMaps:
-    """Class scores of one area.
+    """Class scores of one area: a map per class that it may hold, none for the others.
 
     Attributes:
-        scores: float32 or float16 (C, H, W) in [0, 1]; larger means more certain; rows need not sum to one.
-        present: bool (C,), True where the area may hold the class; absent classes have all-zero scores.
+        scores: float32 or float16 (P, H, W) in [0, 1], of the present classes in index order; larger means more
+            certain; scores of a pixel need not sum to one.
+        present: bool (C,), P of them True: where the area may hold the class.
     """
 
-    scores: npt.NDArray[np.floating]
+    scores: Floats
     present: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, planes: Floats, present: npt.NDArray[np.bool_] | None = None) -> ScoreMaps:
+        """From maps of all classes (C, H, W); ``present``: which to keep, None: those with a score."""
+        kept = np.asarray(planes.any((1, 2))) if present is None else present
+        return cls(planes if kept.all() else planes[kept], kept)
+
+    @property
+    def classes(self) -> Classes:
+        """Indices of the present classes, one per map."""
+        return np.flatnonzero(self.present)
+
+    def over(self, classes: npt.NDArray[np.integer]) -> Floats:
+        """Maps (n, H, W) of the classes named, in their order; zeros for absent ones."""
+        if np.array_equal(classes, self.classes):
+            return self.scores
+        place = np.cumsum(self.present) - 1
+        maps = np.zeros((len(classes), *self.scores.shape[1:]), self.scores.dtype)
+        here = self.present[classes]
+        maps[here] = self.scores[place[classes[here]]]
+        return maps
+
+    def dense(self) -> Floats:
+        """Maps of all classes (C, H, W)."""
+        return self.over(np.arange(len(self.present)))
+
+    def winners(self) -> npt.NDArray[np.intp]:
+        """Index (H, W) of the class with the largest score at each pixel; 0 where none has any."""
+        if not len(self.scores):
+            return np.zeros(self.scores.shape[1:], np.intp)
+        return np.where(self.scores.max(0) > 0, self.classes[self.scores.argmax(0)], 0)
+
+    def but_silent(self, silent: npt.NDArray[np.bool_]) -> ScoreMaps:
+        """The maps without any score at some pixels, bool (H, W), and without classes that have none left."""
+        if not silent.any():
+            return self
+        scores, present = np.where(silent, 0, self.scores), self.present.copy()
+        kept = np.asarray(scores.any((1, 2)))
+        present[self.classes[~kept]] = False
+        return ScoreMaps(scores[kept], present)
 
 
 def check_scores(maps: ScoreMaps, name: str) -> ScoreMaps:
     """Return ``maps`` if they are well formed, else raise DataError naming ``name`` and the fault."""
     scores, present = maps.scores, maps.present
-    if scores.ndim != 3 or present.shape != scores.shape[:1]:
+    if scores.ndim != 3 or present.ndim != 1 or len(scores) != present.sum():
         raise DataError(
-            f"{name}: scores {scores.shape}, present {present.shape}", expected="(C, H, W) and (C,)", cure="rerun it"
+            f"{name}: scores {scores.shape}, {int(present.sum())} of {present.shape} classes present",
+            expected="(P, H, W), a map per present class",
+            cure="rerun it",
         )
     low, high = float(scores.min(initial=0.0)), float(scores.max(initial=0.0))
     if not (np.isfinite(low) and np.isfinite(high)) or low < 0 or high > 1.0 + 1e-3:
@@ -43,11 +89,6 @@ def check_scores(maps: ScoreMaps, name: str) -> ScoreMaps:
             f"{name}: scores from {low} to {high}",
             expected="finite values in [0, 1]",
             cure="look for NaN weights in the checkpoint that made them",
-        )
-    stray = [int(index) for index in np.flatnonzero(~present) if scores[index].any()]
-    if stray:
-        raise DataError(
-            f"{name}: absent classes {stray} have scores", expected="zeros there", cure="mask the scores by the tags"
         )
     return maps
 
@@ -66,7 +107,10 @@ def load_scores(path: Path) -> ScoreMaps:
         raise DataError(f"no scores at {path}", expected="an .npz of ScoreMaps", cure="run the stage that writes it")
     try:
         with np.load(path, allow_pickle=False) as stored:
-            maps = ScoreMaps(stored["scores"].astype(np.float32), stored["present"].astype(bool))
+            scores, present = stored["scores"].astype(np.float32), stored["present"].astype(bool)
+            maps = ScoreMaps(scores, present)
+            if scores.ndim == 3 and len(scores) == len(present) and not scores[~present].any():
+                maps = ScoreMaps.of(scores, present)  # a file of before, with empty maps of absent classes
     except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"{path} is unreadable ({error})", expected="an .npz of ScoreMaps", cure="rerun its stage"

@@ -14,21 +14,15 @@ import torch
 from torch import Tensor
 
 from weakseg.core.classes import IGNORE
+from weakseg.networks.class_sets import AllowedBatch
 
 
-def allowed_channels(allowed: Tensor, classes: int) -> Tensor:
-    """Class bits int32 (B, H, W) -> bool (B, C, H, W)."""
-    bits = torch.arange(classes, device=allowed.device, dtype=allowed.dtype).view(1, -1, 1, 1)
-    return (allowed.unsqueeze(1) >> bits) & 1 == 1
-
-
-def constrain(probabilities: Tensor, allowed: Tensor) -> Tensor:
+def constrain(probabilities: Tensor, allowed: AllowedBatch) -> Tensor:
     """Probabilities (B, C, H, W) with classes outside ``allowed`` set to zero and the rest renormalised.
 
     Where a network gives all allowed classes (near) zero, they share the pixel equally: it stays uncertain.
     """
-    channels = allowed_channels(allowed, probabilities.shape[1])
-    channels = channels | ~channels.any(1, keepdim=True)  # no class allowed: a contradiction, so no constraint
+    channels = allowed.or_every()
     kept = probabilities * channels + 1e-6 * channels
     return kept / kept.sum(1, keepdim=True)
 
@@ -40,55 +34,54 @@ class Targets:
     Attributes:
         label: int64 (B, H, W), the most probable allowed class, 255 where none is allowed.
         weight: float32 (B, H, W), 1 where the teacher is sure enough, else 0.
-        allowed: int32 (B, H, W) class bits.
+        allowed: of (B, H, W) px.
         windows: int64 (B, H, W) number of the tag crop, -1 where none is seen whole.
         mask: int64 (B, H, W) of pseudo-masks that were made before, 255 where they are silent; None without any.
     """
 
     label: Tensor
     weight: Tensor
-    allowed: Tensor
+    allowed: AllowedBatch
     windows: Tensor
     mask: Tensor | None = None
 
 
-def expected_shares(allowed: Tensor, typical: Tensor) -> Tensor:
+def expected_shares(allowed: AllowedBatch, typical: Tensor) -> Tensor:
     """Class shares (B, C) that the tags let expect in each crop: what a tagged class typically covers, split per pixel.
 
     Pixels where no class is allowed (no image data, contradicting tags) count nowhere; a crop of these alone has zeros.
 
     Args:
-        allowed: int32 (B, H, W) class bits.
+        allowed: of (B, H, W) px.
         typical: (C,), mean share of a tag crop that the class covers where it is present, measured on N1.
     """
-    channels = allowed_channels(allowed, len(typical))
-    channels = channels | ~channels.any(1, keepdim=True)
-    parts = channels * typical.to(allowed.device).view(1, -1, 1, 1)
+    channels = allowed.or_every()
+    parts = channels * typical.to(channels.device).view(1, -1, 1, 1)
     return _crop_means(parts / parts.sum(1, keepdim=True), allowed)
 
 
-def _crop_means(planes: Tensor, allowed: Tensor) -> Tensor:
+def _crop_means(planes: Tensor, allowed: AllowedBatch) -> Tensor:
     """Mean (B, C) of planes (B, C, H, W) over the pixels where a class is allowed, 0 in crops without any."""
-    here = (allowed != 0).unsqueeze(1)
+    here = allowed.some.unsqueeze(1)
     if bool(here.all()):
         return planes.mean((2, 3))
     return (planes * here).sum((2, 3)) / here.sum((2, 3)).clamp(min=1)
 
 
-def _batch_mean(planes: Tensor, allowed: Tensor) -> Tensor:
+def _batch_mean(planes: Tensor, allowed: AllowedBatch) -> Tensor:
     """Mean (C,) of planes (B, C, H, W); of those crops that have pixels where a class is allowed, over these pixels."""
-    if bool((allowed != 0).all()):
+    if bool(allowed.some.all()):
         return planes.mean((0, 2, 3))
     return _mean_of_crops(_crop_means(planes, allowed), allowed)
 
 
-def _mean_of_crops(values: Tensor, allowed: Tensor) -> Tensor:
+def _mean_of_crops(values: Tensor, allowed: AllowedBatch) -> Tensor:
     """Mean (C,) of values (B, C) over the crops that have a pixel where a class is allowed; zeros without any."""
-    seen = (allowed != 0).any(2).any(1)
+    seen = allowed.some.any(2).any(1)
     return values.mean(0) if bool(seen.all()) else values[seen].sum(0) / seen.sum().clamp(min=1)
 
 
-def align(constrained: Tensor, shares: Tensor, allowed: Tensor, limit: float = 4.0) -> Tensor:
+def align(constrained: Tensor, shares: Tensor, allowed: AllowedBatch, limit: float = 4.0) -> Tensor:
     """Raise the classes that constrained probabilities (B, C, H, W) give less than their expected shares (B, C).
 
     Distribution alignment (Berthelot et al., ReMixMatch, ICLR 2020) with shares from the tags instead of the labelled
@@ -101,7 +94,7 @@ def align(constrained: Tensor, shares: Tensor, allowed: Tensor, limit: float = 4
     return raised / raised.sum(1, keepdim=True)
 
 
-def share_loss(logits: Tensor, allowed: Tensor, shares: Tensor) -> Tensor:
+def share_loss(logits: Tensor, allowed: AllowedBatch, shares: Tensor) -> Tensor:
     """Divergence of the batch's predicted class shares, from logits (B, C, H, W), from the expected (B, C); 0 if equal.
 
     Over the batch, not per crop: what one crop holds scatters widely around what its tags let expect.
@@ -115,7 +108,7 @@ def share_loss(logits: Tensor, allowed: Tensor, shares: Tensor) -> Tensor:
 
 def make_targets(
     probabilities: Tensor,
-    allowed: Tensor,
+    allowed: AllowedBatch,
     windows: Tensor,
     *,
     confidence: float,
@@ -133,7 +126,7 @@ def make_targets(
     constrained = constrain(probabilities, allowed)
     if shares is not None:
         constrained = align(constrained, shares, allowed)
-    here = allowed != 0
+    here = allowed.some
     best, label = constrained.max(1)
     thresholds = torch.full((probabilities.shape[1],), confidence, device=best.device)
     if adaptive:
@@ -148,7 +141,7 @@ def behind_mask(targets: Targets, mask: Tensor) -> Targets:
     return replace(targets, weight=targets.weight * (mask == IGNORE), mask=mask)
 
 
-def no_targets(allowed: Tensor, windows: Tensor) -> Targets:
+def no_targets(allowed: AllowedBatch, windows: Tensor) -> Targets:
     """Targets of weight 0, for steps that learn the tags (B, H, W) alone."""
     return Targets(torch.zeros_like(windows), torch.zeros_like(windows, dtype=torch.float32), allowed, windows)
 
@@ -187,7 +180,10 @@ def cut_mix(images: Tensor, targets: Targets, probability: float, generator: tor
     mixed = Targets(
         torch.where(inside, targets.label[other], targets.label),
         torch.where(inside, targets.weight[other], targets.weight),
-        torch.where(inside, targets.allowed[other], targets.allowed),
+        replace(
+            targets.allowed,
+            numbers=torch.where(inside, targets.allowed.numbers[other], targets.allowed.numbers),
+        ),
         windows,
     )
     return torch.where(inside.unsqueeze(1), images[other], images), mixed

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from weakseg.core.classes import IGNORE
 from weakseg.core.errors import DataError
+from weakseg.networks.class_sets import AllowedBatch
 
 
 def cross_entropy(
@@ -86,21 +87,18 @@ def multi_label_bce(
     return _safe_mean((losses * here).sum(), here.sum())
 
 
-def tag_loss(logits: Tensor, allowed: Tensor) -> Tensor:
+def tag_loss(logits: Tensor, allowed: AllowedBatch) -> Tensor:
     """-log of the summed probability of the classes that the tags allow, mean over all B * H * W pixels.
 
     This is cross-entropy with a set of candidate classes as target. A pixel where every class is allowed (no tag) adds
     exactly 0 and no gradient; so does one where none is (a crop that holds only clutter): nothing can be learnt there.
 
     Args:
-        logits: (B, C, H, W), C <= 31.
-        allowed: int32 or int64 (B, H, W), bit c set = class c may occur (`data.tags.allowed_raster`).
+        logits: (B, C, H, W).
+        allowed: of (B, H, W) px and C classes.
     """
-    _check_pixels(logits, allowed, "allowed")
-    values = logits.float()
-    bits = torch.arange(values.shape[1], device=values.device, dtype=allowed.dtype).view(1, -1, 1, 1)
-    possible = (allowed.unsqueeze(1) >> bits) & 1 == 1
-    possible = possible | ~possible.any(dim=1, keepdim=True)
+    _check_pixels(logits, allowed.numbers, "allowed")
+    values, possible = logits.float(), allowed.or_every()
     within = values.masked_fill(~possible, float("-inf")).logsumexp(dim=1)
     return (values.logsumexp(dim=1) - within).mean()
 

@@ -6,30 +6,23 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from weakseg.core.class_sets import Allowed
 from weakseg.core.classes import Mask
-from weakseg.data.store import open_array
+from weakseg.data.store import open_allowed
 from weakseg.evaluation.holdout import held_parts, score_holdout
 from weakseg.evaluation.metrics import Confusion, confusion_matrix
 from weakseg.methods.background import POWERS, Part, best_power, try_powers
-from weakseg.methods.fusion import allowed_planes, fuse, silence_ignored
+from weakseg.methods.fusion import fuse, silence_ignored
 from weakseg.methods.pseudo import Thresholds, choose_thresholds, count_areas
 from weakseg.methods.scores import ScoreMaps, load_scores
 from weakseg.pipeline.context import Context
 
-Bits = npt.NDArray[np.int32]
 
-
-def allowed_bits(context: Context, area: str, *, tagged: bool = True) -> Bits:
-    """Class bits int32 (H, W) that the tags leave; without ``tagged`` every class wherever any is allowed."""
-    allowed = np.asarray(open_array(context.layout.tiles / "allowed", area))
-    return allowed if tagged else np.where(allowed == 0, 0, every_class(context)).astype(np.int32)
-
-
-def every_class(context: Context) -> np.int32:
-    """The bits of all classes."""
-    return np.int32((1 << len(context.scheme)) - 1)
+def allowed_classes(context: Context, area: str, *, tagged: bool = True) -> Allowed:
+    """The classes that the tags leave; without ``tagged`` every class wherever any is allowed."""
+    allowed = open_allowed(context.layout.tiles, area)
+    return allowed if tagged else allowed.without_tags()
 
 
 def with_experts(context: Context, maps: ScoreMaps, area: str, weights: Sequence[float]) -> ScoreMaps:
@@ -37,7 +30,7 @@ def with_experts(context: Context, maps: ScoreMaps, area: str, weights: Sequence
     if not weights:
         return maps
     experts = [load_scores(context.layout.scores(name) / f"{area}.npz") for name in context.params.fused.experts]
-    allowed = allowed_bits(context, area)
+    allowed = allowed_classes(context, area)
     return silence_ignored(fuse(maps, experts, weights, allowed), allowed)
 
 
@@ -52,7 +45,7 @@ def holdout_miou(context: Context, maps_of: Callable[[str], ScoreMaps], weights:
     return score_holdout(
         context.layout.tiles,
         context.scheme.names,
-        lambda area, part: with_experts(context, maps_of(area), area, weights).scores.argmax(0)[:, part],
+        lambda area, part: with_experts(context, maps_of(area), area, weights).winners()[:, part],
     )["miou"]
 
 
@@ -63,7 +56,7 @@ def count_winners(
     return {
         area: confusion_matrix(
             truth,
-            with_experts(context, own[area], area, weights).scores.argmax(0).astype(np.uint8),
+            with_experts(context, own[area], area, weights).winners().astype(np.uint8),
             len(context.scheme),
         )
         for area, truth in truths.items()
@@ -81,8 +74,8 @@ def choose_power(context: Context, maps_of: Callable[[str], ScoreMaps], powers: 
 
     def parts() -> Iterator[Part]:
         for area, part, truth in held_parts(context.layout.tiles):
-            planes = allowed_planes(allowed_bits(context, area), len(context.scheme))
-            yield maps_of(area).scores[:, :, part], planes[:, :, part], truth
+            maps = maps_of(area)
+            yield ScoreMaps(maps.scores[:, :, part], maps.present), allowed_classes(context, area)[:, part], truth
 
     return best_power(try_powers(parts(), background, powers))[0]
 
@@ -92,7 +85,7 @@ def best_weights(table: Mapping[tuple[float, ...], float]) -> tuple[float, ...]:
     return max(table, key=lambda weights: (table[weights], -sum(weights)))
 
 
-def choose_on_holdout(context: Context, maps: Iterable[tuple[ScoreMaps, Bits, Mask]]) -> Thresholds:
+def choose_on_holdout(context: Context, maps: Iterable[tuple[ScoreMaps, Allowed, Mask]]) -> Thresholds:
     """The thresholds of the section pseudo that serve hold-out blocks best, each as (maps, allowed, truth)."""
     params = context.params.pseudo
     grids = {"scores_grid": params.scores, "margins_grid": params.margins}

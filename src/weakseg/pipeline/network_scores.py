@@ -20,7 +20,7 @@ from weakseg.methods.scores import ScoreMaps
 from weakseg.networks.build import Segmenter
 from weakseg.pipeline.context import Context
 from weakseg.pipeline.holdout_choice import (
-    allowed_bits,
+    allowed_classes,
     best_weights,
     candidate_weights,
     choose_on_holdout,
@@ -56,7 +56,7 @@ def network_scores(context: Context, model: Segmenter, area: str, *, tagged: boo
     layout = context.layout
     model.to(context.machine.torch_device())
     image = np.asarray(open_array(layout.tiles / "images", area))
-    allowed = allowed_bits(context, area, tagged=tagged)
+    allowed = allowed_classes(context, area, tagged=tagged)
     labelled = context.open_areas(context.pixel_areas(), masks=layout.tiles / "labels")
     typical = typical_shares(labelled, len(context.scheme), context.params.tiles.tag_size)
     maps = constrain_scores(predict(context, model, image, DIHEDRAL), allowed)
@@ -117,7 +117,7 @@ def choose_by(
     found = choose_on_holdout(
         context,
         (
-            (with_experts(context, own[area], area, weights), allowed_bits(context, area, tagged=tagged), truth)
+            (with_experts(context, own[area], area, weights), allowed_classes(context, area, tagged=tagged), truth)
             for area, truth in truths.items()
         ),
     )
@@ -128,5 +128,5 @@ def make_mask(context: Context, model: Segmenter, area: str, choice: Choice) -> 
     """The mask uint8 (H, W) of an area that this network and the experts agree to under a choice, 255 where unsure."""
     maps, _ = network_scores(context, model, area, tagged=choice.tagged)
     maps = with_experts(context, maps, area, choice.weights)
-    allowed = allowed_bits(context, area, tagged=choice.tagged)
+    allowed = allowed_classes(context, area, tagged=choice.tagged)
     return pseudo_mask(maps, allowed, min_score=choice.min_score, min_margin=choice.min_margin)

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from weakseg.core.bands import load_bands
-from weakseg.core.classes import IGNORE, ClassScheme, Mask
+from weakseg.core.class_sets import Allowed
+from weakseg.core.classes import ClassScheme, Mask
 from weakseg.core.errors import StageError
 from weakseg.core.layout import Layout
 from weakseg.core.methods import ENTRIES, WEAK_SOURCES
-from weakseg.data.store import open_array
-from weakseg.methods.fusion import allowed_planes
+from weakseg.data.store import open_allowed, open_array
+from weakseg.methods.pseudo import pseudo_mask
 from weakseg.methods.scores import ScoreMaps, load_scores
 from weakseg.pipeline.context import Context, open_context
 from weakseg.report.figures import Picture, draw_sheet, heat, legend, shrink
@@ -68,15 +69,14 @@ def _score_row(layout: Layout, scheme: ClassScheme, name: str, area: str) -> lis
     maps = load_scores(_stored(layout, name, area))
     panels = [
         (f"{name}: {label}", heat(shrink(scores, SIDE)))
-        for label, scores in zip(scheme.names, maps.scores, strict=True)
+        for label, scores in zip([scheme.names[index] for index in maps.classes], maps.scores, strict=True)
     ]
-    winner = _winner(maps, np.asarray(open_array(layout.tiles / "allowed", area)), len(scheme))
+    winner = _winner(maps, open_allowed(layout.tiles, area))
     return [*panels, (f"{name}: winner", _colours(scheme, winner))]
 
 
-def _winner(maps: ScoreMaps, allowed: np.ndarray, classes: int) -> Mask:
-    winner = np.where(allowed_planes(allowed, classes), maps.scores, -1).argmax(0)
-    return np.asarray(np.where(allowed == 0, IGNORE, winner), np.uint8)
+def _winner(maps: ScoreMaps, allowed: Allowed) -> Mask:
+    return pseudo_mask(maps, allowed, min_score=0.0, min_margin=0.0)
 
 
 def _colours(scheme: ClassScheme, mask: Mask) -> Picture:

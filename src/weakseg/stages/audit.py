@@ -13,7 +13,7 @@ import pandas as pd
 from weakseg.core.classes import IGNORE, Mask
 from weakseg.core.files import atomic_path
 from weakseg.core.methods import WeakSource
-from weakseg.data.store import open_array
+from weakseg.data.store import open_allowed, open_array
 from weakseg.evaluation.metrics import confusion_matrix, miou_objects, scores_of
 from weakseg.evaluation.objects import count_objects, no_objects, object_scores
 from weakseg.evaluation.reports import AuditReport
@@ -84,7 +84,7 @@ def earlier_rounds(context: Context, areas: list[str]) -> list[dict[str, Any]]:
 
 def winners_of(context: Context, scores: Path, area: str) -> Mask:
     """The top class of every pixel, uint8 (H, W), without thresholds; 255 where no class has a score."""
-    maps, allowed = load_scores(scores / f"{area}.npz"), np.asarray(open_array(context.layout.tiles / "allowed", area))
+    maps, allowed = load_scores(scores / f"{area}.npz"), open_allowed(context.layout.tiles, area)
     return pseudo_mask(maps, allowed, min_score=0.0, min_margin=0.0)
 
 
@@ -129,7 +129,7 @@ def sweep(context: Context, method: str, areas: list[str]) -> list[SweepRow]:
         (
             (
                 load_scores(layout.scores(method) / f"{area}.npz"),
-                np.asarray(open_array(layout.tiles / "allowed", area)),
+                open_allowed(layout.tiles, area),
                 np.asarray(open_array(layout.hidden, area)),
             )
             for area in areas

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from weakseg.core.class_sets import intersect
 from weakseg.core.classes import IGNORE
-from weakseg.data.store import open_array
+from weakseg.data.store import open_allowed, open_array
 from weakseg.labels.box_files import read_boxes
-from weakseg.labels.box_table import BoxTable, box_bits
+from weakseg.labels.box_table import BoxTable, allowed_by_boxes
 from weakseg.methods.boxes import fill_boxes
-from weakseg.methods.fusion import allowed_planes, claim_missing, fuse, silence_ignored
+from weakseg.methods.fusion import claim_missing, fuse, silence_ignored
 from weakseg.methods.scores import ScoreMaps, load_scores, save_scores
 from weakseg.pipeline.context import Context, open_context, tracked, write_report
 
@@ -56,11 +57,15 @@ def map_area(context: Context, table: BoxTable, area: str) -> dict[str, Any]:
     height, width = image.shape[:2]
     mine = table.of(area)
     complete = [name for name in table.searched.get(area, ()) if name in params.complete]
-    tagged = np.asarray(open_array(layout.tiles / "allowed", area))
-    allowed = tagged & box_bits(height, width, mine, complete, scheme)
-    planes = allowed_planes(allowed, len(scheme))
+    tagged = open_allowed(layout.tiles, area)
+    allowed = intersect(tagged, allowed_by_boxes(height, width, mine, complete, scheme))
+    planes = allowed.planes()
     drawn = [(box.window, scheme.index(box.name)) for box in mine if not box.crowd]
-    usable = [(window, label) for window, label in drawn if _inside(planes[label] & (tagged != 0), window).any()]
+    usable = [
+        (window, label)
+        for window, label in drawn
+        if _inside(planes[label] | (allowed.nothing & ~tagged.nothing), window).any()
+    ]
     windows, labels = [window for window, _ in usable], [label for _, label in usable]
     filled = fill_boxes(
         image, windows, labels, len(scheme), refiner=params.refiner, colour=context.params.crf.bilateral_srgb
@@ -88,7 +93,7 @@ def _holdout_overlap(context: Context, area: str, maps: ScoreMaps) -> list[tuple
     scored = truth != IGNORE
     pairs = []
     for index in range(len(context.scheme)):
-        mine, real = maps.scores[index] >= 0.5, truth == index
+        mine, real = maps.over(np.array([index]))[0] >= 0.5, truth == index
         pairs.append((int((mine & real & scored).sum()), int(((mine | real) & scored).sum())))
     return pairs
 

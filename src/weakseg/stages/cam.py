@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weakseg.data.manifest import TagCrops
-from weakseg.data.store import open_array
+from weakseg.data.store import open_allowed, open_array
 from weakseg.labels.tags import says_something, window_index
 from weakseg.methods.background import draw_background
 from weakseg.methods.cam import area_cam, in_force, resolve_labels
@@ -46,7 +46,7 @@ def map_area(context: Context, classifier: Tagger, crops: TagCrops, area: str, p
     """
     layout, scheme = context.layout, context.scheme
     maps = object_maps(context, classifier, crops, area)
-    allowed = np.asarray(open_array(layout.tiles / "allowed", area))
+    allowed = open_allowed(layout.tiles, area)
     use = _mapped(context, crops)
     if scheme.background:
         seen = (
@@ -78,9 +78,8 @@ def object_maps(context: Context, classifier: Tagger, crops: TagCrops, area: str
         margin, thresholds = 0.0, np.full(len(thresholds), 0.5)
     image = np.asarray(open_array(layout.tiles / "images", area))
     use = _mapped(context, crops)
-    shape = (len(context.scheme), *image.shape[:2])
-    allowed = np.asarray(open_array(layout.tiles / "allowed", area))
-    maps = ScoreMaps(np.zeros(shape, np.float32), np.zeros(shape[0], bool))
+    allowed = open_allowed(layout.tiles, area)
+    maps = ScoreMaps(np.zeros((0, *image.shape[:2]), np.float32), np.zeros(len(context.scheme), bool))
     if len(use):
         windows, labels = crops.windows[use], crops.present[use]
         if source != "given":
@@ -98,6 +97,6 @@ def object_maps(context: Context, classifier: Tagger, crops: TagCrops, area: str
             in_force(params.cam, params.classifier.crop / sides),
             context=margin,
             batch_size=params.classifier.optimiser.batch,
-            valid=allowed != 0,
+            valid=~allowed.nothing,
         )
     return maps

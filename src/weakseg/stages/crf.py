@@ -9,15 +9,14 @@ from typing import Final, Literal
 
 import numpy as np
 
-from weakseg.core.classes import Bits
+from weakseg.core.class_sets import Allowed
 from weakseg.core.methods import CrfParams
-from weakseg.data.store import open_array
+from weakseg.data.store import open_allowed, open_array
 from weakseg.evaluation.holdout import BLOCKS, truth_for
 from weakseg.methods.crf import crf_library, refine_many
 from weakseg.methods.fusion import silence_ignored
 from weakseg.methods.pool import usable_cores
-from weakseg.methods.pseudo import Counts
-from weakseg.methods.refinement import Choice, Refiners, choose_refiners, count_changes, mix_maps
+from weakseg.methods.refinement import Changes, Choice, Refiners, choose_refiners, count_changes, join_changes, mix_maps
 from weakseg.methods.scores import ScoreMaps, load_scores, save_scores
 from weakseg.pipeline.context import Context, open_context, tracked, write_report
 
@@ -51,10 +50,10 @@ def choose(context: Context, tried: Sequence[Refiner]) -> Choice:
     """The refiner of each class that N1 speaks for, whose pixels neither it nor the classifier has seen."""
     tiles, machine = context.layout.tiles, context.machine
     truths = truth_for(tiles, "crf")
-    counts: list[Counts] = []
+    counts: list[Changes] = []
     for area, maps in all_maps(context, machine.shard(list(truths)), tried):
         counts.append(count_changes(truths[area], maps, _allowed(context, area), blocks=BLOCKS))
-    return choose_refiners(np.concatenate(machine.gather(counts)))
+    return choose_refiners(join_changes(machine.gather(counts)))
 
 
 def mixed(
@@ -93,8 +92,8 @@ def _workers(context: Context) -> int:
     return int(os.environ.get("WEAKSEG_CRF_WORKERS", max(1, cores)))
 
 
-def _allowed(context: Context, area: str) -> Bits:
-    return np.asarray(open_array(context.layout.tiles / "allowed", area))
+def _allowed(context: Context, area: str) -> Allowed:
+    return open_allowed(context.layout.tiles, area)
 
 
 def _before(context: Context, area: str) -> ScoreMaps:
@@ -110,10 +109,7 @@ def where_known(context: Context, area: str, maps: ScoreMaps) -> ScoreMaps:
     silent = np.asarray(open_array(context.layout.tiles / "windows", area)) < 0
     if silent.any():
         silent &= ~_before(context, area).scores.any(0)
-    if not silent.any():
-        return maps
-    scores = np.where(silent, 0, maps.scores)
-    return ScoreMaps(scores, maps.present & scores.any((1, 2)))
+    return maps.but_silent(silent)
 
 
 def _jobs(context: Context, areas: list[str]) -> Iterator[tuple[np.ndarray, ScoreMaps]]:

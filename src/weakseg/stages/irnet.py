@@ -15,7 +15,7 @@ from weakseg.data.areas import Area
 from weakseg.data.crops.augment import jitter_colour, normalise
 from weakseg.data.crops.dataset import Pool, StepDataset
 from weakseg.data.crops.sampler import CropSampler
-from weakseg.data.store import fingerprint, open_array, save_array
+from weakseg.data.store import fingerprint, open_allowed, open_array, save_array
 from weakseg.data.windows import cover_windows
 from weakseg.evaluation.holdout import BLOCKS, require_blocks, truth_for
 from weakseg.methods.background import (
@@ -32,8 +32,16 @@ from weakseg.methods.irnet.affinity import count_classes, crop_weights
 from weakseg.methods.irnet.forms import FORMS, Walk, candidates, in_force
 from weakseg.methods.irnet.network import IRNet, irnet_loss
 from weakseg.methods.irnet.walk import Drift, boundary_of_area, walk_area
-from weakseg.methods.pseudo import Counts, pseudo_mask
-from weakseg.methods.refinement import Choice, choose_refiners, count_changes, mix_maps, take_for_all
+from weakseg.methods.pseudo import pseudo_mask
+from weakseg.methods.refinement import (
+    Changes,
+    Choice,
+    choose_refiners,
+    count_changes,
+    join_changes,
+    mix_maps,
+    take_for_all,
+)
 from weakseg.methods.scores import load_scores, save_scores
 from weakseg.networks.build import build_encoder
 from weakseg.pipeline.context import Context, open_context, tracked, write_report
@@ -92,14 +100,14 @@ def confident_areas(context: Context, names: list[str]) -> list[Area]:
 def confident_mask(context: Context, area: str) -> Mask:
     """Confident labels of one area, uint8 (H, W); beside a background by the published rule if the preset has one."""
     layout, params, background = context.layout, context.params.irnet, context.scheme.background_index
-    seeds, allowed = FORMS[params.preset].seeds, np.asarray(open_array(layout.tiles / "allowed", area))
+    seeds, allowed = FORMS[params.preset].seeds, open_allowed(layout.tiles, area)
     if seeds is None or background is None:
         maps = load_scores(layout.scores("crf") / f"{area}.npz")
         return pseudo_mask(maps, allowed, min_score=params.label_score, min_margin=params.label_margin)
     image = np.array(open_array(layout.tiles / "images", area))  # the CRF wants a writable copy
     maps = load_scores(layout.scores("cam") / f"{area}.npz")
-    found = [constant_background(image, maps.scores, background, seed, context.params.crf) for seed in seeds]
-    known = maps.scores.any(0) & (allowed != 0)
+    found = [constant_background(image, maps, background, seed, context.params.crf) for seed in seeds]
+    known = maps.scores.any(0) & ~allowed.nothing
     return np.where(known, confident_labels(found[0], found[1], background), np.uint8(IGNORE))
 
 
@@ -193,7 +201,7 @@ def _walk(context: Context, area: str, options: Walk, power: float = 1.0) -> tup
     boundary = torch.from_numpy(open_array(layout.scores("irnet") / "boundaries", area).astype(np.float32))
     walked, drift = walk_area(maps, boundary.to(context.machine.torch_device()), options, max_drift=limit)
     walked = draw_background(walked, background, power, np.asarray(before.scores.any(0)))
-    return silence_ignored(walked, np.asarray(open_array(layout.tiles / "allowed", area))), drift
+    return silence_ignored(walked, open_allowed(layout.tiles, area)), drift
 
 
 def background_power(context: Context, walk: Walk) -> float:
@@ -208,7 +216,7 @@ def walk_one(context: Context, area: str, options: Walk, choice: Choice, power: 
     layout = context.layout
     maps, drift = _walk(context, area, options, power)
     before = load_scores(layout.scores("crf") / f"{area}.npz")
-    allowed = np.asarray(open_array(layout.tiles / "allowed", area))
+    allowed = open_allowed(layout.tiles, area)
     save_scores(layout.scores("irnet") / f"{area}.npz", mix_maps((before, maps), allowed, choice.refiners))
     return drift
 
@@ -230,15 +238,15 @@ def try_walks(
             [count_walk(context, walk, area, truths[area], powers[walk]) for walk, area in machine.shard(jobs)]
         )
     )
-    together = [np.concatenate([next(counts) for _ in truths]) for _ in walks]
+    together = [join_changes([next(counts) for _ in truths]) for _ in walks]
     decide = choose_refiners if asked == "best" else take_for_all
     return [(walk, decide(one)) for walk, one in zip(walks, together, strict=True)]
 
 
-def count_walk(context: Context, walk: Walk, area: str, truth: Mask, power: float = 1.0) -> Counts:
+def count_walk(context: Context, walk: Walk, area: str, truth: Mask, power: float = 1.0) -> Changes:
     """What a walk changes on the labelled pixels of an area, see :func:`weakseg.methods.refinement.count_changes`."""
     layout = context.layout
-    allowed = np.asarray(open_array(layout.tiles / "allowed", area))
+    allowed = open_allowed(layout.tiles, area)
     before = load_scores(layout.scores("crf") / f"{area}.npz")
     return count_changes(truth, (before, _walk(context, area, walk, power)[0]), allowed, blocks=BLOCKS)
 

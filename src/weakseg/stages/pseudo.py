@@ -10,7 +10,7 @@ import numpy as np
 
 from weakseg.core.classes import IGNORE, Mask
 from weakseg.core.methods import WeakSource
-from weakseg.data.store import open_array, save_array
+from weakseg.data.store import open_allowed, save_array
 from weakseg.evaluation.holdout import require_blocks, truth_for
 from weakseg.methods.pseudo import Thresholds, pseudo_mask
 from weakseg.methods.scores import load_scores
@@ -48,7 +48,7 @@ def choose_on_holdout(context: Context, scores: Path, truths: Mapping[str, Mask]
     return holdout_choice.choose_on_holdout(
         context,
         (
-            (load_scores(scores / f"{area}.npz"), holdout_choice.allowed_bits(context, area), truth)
+            (load_scores(scores / f"{area}.npz"), holdout_choice.allowed_classes(context, area), truth)
             for area, truth in blocks.items()
         ),
     )
@@ -56,6 +56,6 @@ def choose_on_holdout(context: Context, scores: Path, truths: Mapping[str, Mask]
 
 def mask_of(context: Context, scores: Path, area: str, chosen: Thresholds) -> Mask:
     """The pseudo-mask uint8 (H, W) of one area from its ScoreMaps in a folder."""
-    allowed = np.asarray(open_array(context.layout.tiles / "allowed", area))
+    allowed = open_allowed(context.layout.tiles, area)
     maps = load_scores(scores / f"{area}.npz")
     return pseudo_mask(maps, allowed, min_score=chosen.min_score, min_margin=chosen.min_margin)

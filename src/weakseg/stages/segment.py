@@ -27,7 +27,7 @@ from weakseg.inference.scene import PLAIN
 from weakseg.inference.trust import describe_trust
 from weakseg.networks.build import Segmenter
 from weakseg.pipeline.context import Context, open_context, tracked, write_report
-from weakseg.pipeline.holdout_choice import allowed_bits
+from weakseg.pipeline.holdout_choice import allowed_classes
 from weakseg.pipeline.mask_making import MaskMaking
 from weakseg.pipeline.network_scores import predict
 from weakseg.raster.gsd import load_gsd
@@ -206,8 +206,8 @@ def open_weak(context: Context, source: Source, masks: Path | None) -> list[Area
     areas = context.open_areas(context.tag_areas(), masks=masks, tagged=tagged)
     if tagged:
         return areas
-    free = [allowed_bits(context, name, tagged=False) for name in context.tag_areas()]
-    return [replace(area, allowed=bits) for area, bits in zip(areas, free, strict=True)]
+    free = [allowed_classes(context, name, tagged=False) for name in context.tag_areas()]
+    return [replace(area, allowed=one) for area, one in zip(areas, free, strict=True)]
 
 
 def _label_folders(context: Context, source: Source) -> list[Path]:

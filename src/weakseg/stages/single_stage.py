@@ -16,7 +16,7 @@ from weakseg.core.classes import ClassScheme
 from weakseg.core.methods import SingleStageParams
 from weakseg.data.crops.augment import displayed, fit_preprocessing, jitter_colour, normalise
 from weakseg.data.manifest import TagCrops
-from weakseg.data.store import open_array
+from weakseg.data.store import open_allowed, open_array
 from weakseg.inference.scene import MIRRORED, sweep_windows, undo_view, view_of
 from weakseg.labels.tags import says_something
 from weakseg.methods.background import draw_background, to_scheme_order
@@ -185,7 +185,7 @@ def predict_area(context: Context, model: SingleStage, area: str, zoom: float) -
         machine=context.machine,
     )
     probabilities = to_scheme_order(probabilities, context.scheme)
-    maps = constrain_scores(probabilities, np.asarray(open_array(context.layout.tiles / "allowed", area)))
+    maps = constrain_scores(probabilities, open_allowed(context.layout.tiles, area))
     if params.normalise == "none":
         return maps
     crops = context.crops().select(area=area)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weakseg.core.bands import FILE, PLAIN, Bands, load_bands
+from weakseg.core.class_sets import Allowed, SetTable, intersect
 from weakseg.core.classes import IGNORE, ClassScheme, Mask, load_classes
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.core.layout import Layout
@@ -20,9 +21,9 @@ from weakseg.core.params import TilesParams
 from weakseg.data.areas import Image
 from weakseg.data.band_statistics import measure_bands
 from weakseg.data.manifest import TagCrops, save_manifest
-from weakseg.data.store import save_areas, save_array
+from weakseg.data.store import SETS, save_areas, save_array
 from weakseg.labels.box_files import read_boxes
-from weakseg.labels.box_table import BoxTable, box_bits, boxes_from_mask, join_boxes, scale_boxes, write_boxes
+from weakseg.labels.box_table import BoxTable, allowed_by_boxes, boxes_from_mask, join_boxes, scale_boxes, write_boxes
 from weakseg.labels.contradictions import describe_contradictions
 from weakseg.labels.tag_table import raster_sizes, read_tags
 from weakseg.labels.tags import (
@@ -60,6 +61,7 @@ def run(root: Path) -> None:
         sizes: list[tuple[str, str, int, int]] = []
         tables: list[TagCrops] = []
         boxes: list[BoxTable] = []
+        sets = SetTable(len(scheme))
         csv = _csv_tags(layout, params, scheme) if params.tag_source == "csv" else {}
         drawn = _drawn_boxes(layout, params, box_params, scheme)
         for split in ("pixel", "tags"):
@@ -73,7 +75,7 @@ def run(root: Path) -> None:
                 tags = _tags_of(area, mask, valid, csv, params, scheme, always_from_mask=own, partly=partly)
                 boxes.append(_boxes_of(area, mask, None if own else drawn, box_params, scheme, partly=partly))
                 possible = _possible(boxes[-1], area, mask.shape, box_params, scheme)
-                tables.append(_save_tags(layout, area, valid, tags, split, params, mask, possible, partly=partly))
+                tables.append(_save_tags(layout, area, valid, tags, split, params, mask, possible, sets, partly=partly))
         for area in params.areas.validation:
             image, mask, _ = load_pair(layout, area, scheme, params.scale, labelled=True, bands=bands)
             save_array(layout.validation / "images", area, image)
@@ -84,6 +86,7 @@ def run(root: Path) -> None:
         shapes = {area: (height, width) for area, _, height, width in sizes}
         write_boxes(layout.boxes / "boxes.json", join_boxes(boxes), scheme, shapes)
         save_areas(layout.validation, [(area, "validation", 0, 0) for area in params.areas.validation])
+        save_array(layout.tiles, SETS, sets.sets)
         save_manifest(layout.tiles / "manifest.csv", join_crops(tables), scheme.names)
         scheme.save(layout.tiles / "classes.yaml")
         if bands != PLAIN:
@@ -194,12 +197,12 @@ def _boxes_of(
 
 def _possible(
     table: BoxTable, area: str, shape: tuple[int, ...], boxes: BoxesParams, scheme: ClassScheme
-) -> npt.NDArray[np.int32] | None:
-    """Class bits that complete boxes leave, where the params want them among the tags."""
+) -> Allowed | None:
+    """The classes that complete boxes leave, where the params want them among the tags."""
     if not boxes.constrain:
         return None
     complete = [name for name in table.searched.get(area, ()) if name in boxes.complete]
-    return box_bits(shape[0], shape[1], table.of(area), complete, scheme)
+    return allowed_by_boxes(shape[0], shape[1], table.of(area), complete, scheme)
 
 
 def _scale_window(window: tuple[int, int, int, int], scale: float, size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -253,11 +256,12 @@ def _save_tags(
     split: str,
     params: TilesParams,
     mask: Mask,
-    possible: npt.NDArray[np.int32] | None,
+    possible: Allowed | None,
+    sets: SetTable,
     *,
     partly: bool,
 ) -> TagCrops:
-    """Write the tag rasters, within ``possible`` class bits, and the masks where they belong.
+    """Write the tag rasters, within the ``possible`` classes, and the masks where they belong.
 
     Where the image has no data no class is allowed, and no tag crop lies.
 
@@ -266,8 +270,8 @@ def _save_tags(
     windows, present, known = tags
     height, width = valid.shape
     allowed = allowed_raster(height, width, windows, present, known)
-    allowed = allowed if possible is None else allowed & possible
-    save_array(layout.tiles / "allowed", area, np.where(valid, allowed, np.int32(0)))
+    allowed = allowed if possible is None else intersect(allowed, possible)
+    save_array(layout.tiles / "allowed", area, allowed.but_nothing(~valid).numbered_in(sets))
     save_array(layout.tiles / "windows", area, np.where(valid, window_index(height, width, windows), np.int32(-1)))
     splits = [split] * len(windows)
     if split == "tags":

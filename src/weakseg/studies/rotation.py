@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from weakseg.core.classes import IGNORE, Mask
 from weakseg.core.config import save_yaml
@@ -35,6 +36,8 @@ from weakseg.stages.pseudo import choose_on_holdout, mask_of
 from weakseg.stages.segment import open_sources, save_segmenter, train_segmenter
 from weakseg.training.segmenter import load_segmenter
 
+Floats = npt.NDArray[np.floating]
+Bools = npt.NDArray[np.bool_]
 ROTATED: Final = tuple(source for source in SOURCES if source not in (ORACLE, "boxes"))
 """Sources that can be trained in a fold: the oracle is no choice, and boxes need a stage of their own."""
 
@@ -155,7 +158,7 @@ def trained(fold: Fold, source: Source) -> Segmenter:
 def maps_of_n1(rotation: Rotation, *, tagged: bool) -> dict[str, ScoreMaps]:
     """Maps of every N1 area, each block from the task (i) network that never saw it; kept beside the folds."""
     name = "own" if tagged else "own_untagged"
-    found: dict[str, ScoreMaps] = {}
+    found: dict[str, tuple[Floats, Bools]] = {}
     folder = rotation.folds[0].place.parent / name
     missing = [area for area in rotation.base.pixel_areas() if not (folder / f"{area}.npz").is_file()]
     for fold in rotation.folds if missing else ():
@@ -165,12 +168,12 @@ def maps_of_n1(rotation: Rotation, *, tagged: bool) -> dict[str, ScoreMaps]:
             if part.start == part.stop:
                 continue
             maps = network_scores(fold.context, model, area, tagged=tagged)[0]
-            if area not in found:
-                found[area] = ScoreMaps(np.zeros_like(maps.scores), np.zeros_like(maps.present))
-            found[area].scores[:, :, part] = maps.scores[:, :, part]
-            found[area] = ScoreMaps(found[area].scores, found[area].present | maps.present)
-    for area, maps in found.items():
-        save_scores(folder / f"{area}.npz", maps)
+            planes = maps.dense()
+            together = found.setdefault(area, (np.zeros_like(planes), np.zeros_like(maps.present)))
+            together[0][:, :, part] = planes[:, :, part]
+            np.logical_or(together[1], maps.present, out=together[1])
+    for area, (planes, present) in found.items():
+        save_scores(folder / f"{area}.npz", ScoreMaps.of(planes, present))
     return {area: load_scores(folder / f"{area}.npz") for area in rotation.base.pixel_areas()}
 
 
@@ -181,7 +184,7 @@ def count_blocks(
     base, classes, truths = rotation.base, len(rotation.base.scheme), rotation.truths()
     found: list[dict[str, Confusion]] = [{} for _ in rotation.folds]
     for area, truth in truths.items():
-        winner = with_experts(base, own[area], area, weights).scores.argmax(0).astype(np.uint8)
+        winner = with_experts(base, own[area], area, weights).winners().astype(np.uint8)
         for tables, fold in zip(found, rotation.folds, strict=True):
             part = np.s_[:, fold.columns[area]]
             if (truth[part] != IGNORE).any():

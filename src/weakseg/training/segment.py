@@ -35,6 +35,7 @@ from weakseg.methods.selftrain import (
     no_targets,
     share_loss,
 )
+from weakseg.networks.class_sets import AllowedBatch
 from weakseg.networks.losses import consistency_loss, cross_entropy, presence_loss, tag_loss
 from weakseg.training.fit import Batch, StepLoss, TrainState
 from weakseg.training.seeds import step_generator
@@ -208,11 +209,12 @@ def _consistency_step(
     masked: bool,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     options, augment, weak = params.consistency, params.segment.augment, batch["weak"]
-    shares = expected_shares(weak["allowed"], typical) if typical is not None else None
+    allowed = AllowedBatch(weak["allowed"], weak["sets"])
+    shares = expected_shares(allowed, typical) if typical is not None else None
     if ramp > 0:
         targets = _teach(state, weak, preprocessing, options, shares if options.align else None)
     else:
-        targets = no_targets(weak["allowed"], weak["windows"])
+        targets = no_targets(allowed, weak["windows"])
     if masked:  # strong views teach shapes against colours, and colours are half of what masks of short trainings teach
         view = jitter_colour(weak["image"], augment.colour, generator, preprocessing.bands)
         taught = behind_mask(targets, weak["mask"])
@@ -265,7 +267,7 @@ def _teach(
         teacher.train()
     return make_targets(
         probabilities,
-        weak["allowed"],
+        AllowedBatch(weak["allowed"], weak["sets"]),
         weak["windows"],
         confidence=options.confidence,
         adaptive=options.adaptive,

@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.bit_sets import allowed_of, bits_of
 from torch.utils.data import DataLoader
 
+from weakseg.core.class_sets import EVERY_CLASS, Allowed, SetTable
 from weakseg.core.classes import IGNORE
 from weakseg.data.areas import Area
 from weakseg.data.crops.dataset import Crop, Pool, StepDataset, _cut, _start, _turn, draw_crop, stack_crops
 from weakseg.data.crops.sampler import build_sampler
 from weakseg.labels.tags import window_grid, window_index
+from weakseg.networks.class_sets import AllowedBatch
 
 SIDE, CLASSES, CELL = 60, 5, 12
 
@@ -24,7 +27,7 @@ def coordinate_area(height: int = SIDE, width: int = SIDE) -> Area:
     image = np.stack([4 * rows, 4 * columns, 0 * rows], -1).astype(np.uint8)
     mask = (rows // 4 + 15 * (columns // 4)).astype(np.uint8)
     mask[mask == IGNORE] = 0
-    allowed = (1 + rows // 4 + 100 * (columns // 4)).astype(np.int32)
+    allowed = allowed_of(1 + rows // 4 + 100 * (columns // 4), 11)  # sets of their own for each block
     grid = window_grid(height, width, CELL)
     windows = window_index(height, width, grid)
     tags = np.random.default_rng(0).random((len(grid), CLASSES)) < 0.5
@@ -49,7 +52,8 @@ def test_arrays_stay_aligned_under_zoom_flip_and_turn(scale: tuple[float, float]
     for seed in range(40):
         crop = draw_crop(pool_of(area, scale=scale), np.random.default_rng(seed))
         rows, columns = (crop.image[..., band].astype(float) / 4 for band in (0, 1))
-        from_allowed_row, from_allowed_column = (crop.allowed - 1) % 100, (crop.allowed - 1) // 100
+        block = bits_of(Allowed(crop.allowed, crop.sets)) - 1
+        from_allowed_row, from_allowed_column = block % 100, block // 100
         off = 1.5 if scale == (1.0, 1.0) else 2.2  # 1.5 px from the block's centre, half a pixel of zoom, rounding
         assert np.abs(from_allowed_row * 4 + 1.5 - rows).max() <= off
         assert np.abs(from_allowed_column * 4 + 1.5 - columns).max() <= off
@@ -95,7 +99,7 @@ def test_area_smaller_than_the_crop_is_mirrored_and_its_labels_are_not() -> None
     assert np.array_equal(crop.image[20:32, :24], area.image[19:7:-1])
     assert (crop.mask[20:] == IGNORE).all()
     assert (crop.mask[:, 24:] == IGNORE).all()
-    assert (crop.allowed[20:] == 2**CLASSES - 1).all()
+    assert (crop.allowed[20:] == EVERY_CLASS).all()
     assert (crop.windows[20:] == -1).all()
 
 
@@ -103,7 +107,7 @@ def test_area_without_labels_allows_everything() -> None:
     area = Area(np.zeros((40, 40, 3), np.uint8))
     crop = draw_crop(pool_of(area), np.random.default_rng(0))
     assert (crop.mask == IGNORE).all()
-    assert (crop.allowed == 31).all()
+    assert (crop.allowed == EVERY_CLASS).all()
     assert (crop.windows == -1).all()
     assert crop.tags.shape == (0, 5)
 
@@ -120,7 +124,12 @@ def test_start_contains_the_pixel_and_stays_inside() -> None:
 def test_all_eight_turns_occur_and_none_else() -> None:
     base = np.arange(9).reshape(3, 3)
     crop = Crop(
-        np.stack([base] * 3, -1).astype(np.uint8), base.astype(np.uint8), base.astype(np.int32), base, np.eye(3) > 0
+        np.stack([base] * 3, -1).astype(np.uint8),
+        base.astype(np.uint8),
+        base.astype(np.int32),
+        base,
+        np.eye(3) > 0,
+        np.eye(3) > 0,
     )
     seen = set()
     for seed in range(80):
@@ -183,19 +192,22 @@ def test_ranks_split_the_batch() -> None:
     pools = {"pixel": pool_of(coordinate_area(), count=4)}
     whole = StepDataset(pools, seed=0, steps=2)[1]["pixel"]
     parts = [StepDataset(pools, seed=0, steps=2, rank=rank, world=2)[1]["pixel"] for rank in range(2)]
-    for name in ("image", "mask", "allowed"):
+    for name in ("image", "mask"):
         assert torch.equal(torch.stack([parts[0][name], parts[1][name]], 1).flatten(0, 1), whole[name])
     assert sum(len(part["tags"]) for part in parts) == len(whole["tags"])
 
 
 def test_stacked_windows_index_the_joined_tags() -> None:
     blank = np.zeros((2, 2), np.uint8)
-    image, allowed = np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.int32)
-    one = Crop(image, blank, allowed, np.array([[0, 1], [-1, 0]], np.int32), np.array([[1, 0], [0, 1]], bool))
-    two = Crop(image, blank, allowed, np.array([[-1, 0], [0, 0]], np.int32), np.array([[1, 1]], bool))
+    image, allowed = np.zeros((2, 2, 3), np.uint8), np.full((2, 2), 2, np.int32)
+    sets, other = (SetTable(2, [np.array(one)]).sets for one in ([True, False], [False, True]))
+    one = Crop(image, blank, allowed, np.array([[0, 1], [-1, 0]], np.int32), np.array([[1, 0], [0, 1]], bool), sets)
+    two = Crop(image, blank, allowed, np.array([[-1, 0], [0, 0]], np.int32), np.array([[1, 1]], bool), other)
     batch = stack_crops([one, two])
     assert batch["windows"].tolist() == [[[0, 1], [-1, 0]], [[-1, 2], [2, 2]]]
     assert batch["tags"].tolist() == [[True, False], [False, True], [True, True]]
+    channels = AllowedBatch(batch["allowed"], batch["sets"]).channels()  # number 2 of either crop's own sets
+    assert channels[:, :, 0, 0].tolist() == [[True, False], [False, True]]
 
 
 def equal(one: dict[str, dict[str, torch.Tensor]], two: dict[str, dict[str, torch.Tensor]]) -> bool:
@@ -205,13 +217,12 @@ def equal(one: dict[str, dict[str, torch.Tensor]], two: dict[str, dict[str, torc
 def test_crops_of_areas_without_masks_are_drawn_where_there_are_data() -> None:
     """The left half allows no class; without it the draws are those of an area that knows nothing of tags."""
     image = np.zeros((SIDE, SIDE, 3), np.uint8)
-    allowed = np.full((SIDE, SIDE), 7, np.int32)
-    allowed[:, :30] = 0
+    allowed = Allowed.everywhere(SIDE, SIDE, 3).but_nothing(np.broadcast_to(np.arange(SIDE) < 30, (SIDE, SIDE)))
     collared, free = pool_of(Area(image, allowed=allowed), crop=16), pool_of(Area(image), crop=16)
     shares = [(draw_crop(collared, np.random.default_rng(seed)).allowed != 0).mean() for seed in range(60)]
     assert min(shares) >= 0.25
     assert min((draw_crop(free, np.random.default_rng(seed)).allowed != 0).mean() for seed in range(60)) == 1.0
-    everywhere = pool_of(Area(coordinate_area().image, allowed=np.full((SIDE, SIDE), 7, np.int32)), crop=16)
+    everywhere = pool_of(Area(coordinate_area().image, allowed=Allowed.everywhere(SIDE, SIDE, 3)), crop=16)
     plain = pool_of(Area(coordinate_area().image), crop=16)
     for seed in range(20):
         one, other = (draw_crop(pool, np.random.default_rng(seed)) for pool in (everywhere, plain))

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from weakseg.core.classes import IGNORE, Mask, every_class
+from weakseg.core.class_sets import EVERY_CLASS, Allowed, SetTable
+from weakseg.core.classes import IGNORE, Mask
 from weakseg.core.errors import ParamsError
 from weakseg.data.areas import Area, Image
 from weakseg.data.crops.sampler import CropSampler
@@ -53,20 +54,24 @@ class Pool:
 
 
 class Crop(NamedTuple):
-    """One training crop, all arrays of side ``crop``; ``tags`` are those of the tag crops that lie fully inside."""
+    """One training crop, all arrays of side ``crop``; ``tags`` are those of the tag crops that lie fully inside.
+
+    ``allowed`` holds rows of ``sets``, which is the area's own table.
+    """
 
     image: Image
     mask: Mask
     allowed: npt.NDArray[np.int32]
     windows: npt.NDArray[np.int32]
     tags: npt.NDArray[np.bool_]
+    sets: npt.NDArray[np.bool_]
 
 
 class StepDataset(Dataset[dict[str, dict[str, Tensor]]]):
-    """Item ``step`` is the whole batch of that step: ``{pool: {image, mask, allowed, windows, tags}}``.
+    """Item ``step`` is the whole batch of that step: ``{pool: {image, mask, allowed, sets, windows, tags}}``.
 
     ``image`` (B, K, S, S) in the areas' own dtype; ``mask`` int64 (B, S, S), 255 unlabelled; ``allowed`` int32
-    (B, S, S) class bits; ``windows`` int64 (B, S, S), rows of ``tags`` bool (W, C), or -1.
+    (B, S, S), rows of ``sets`` bool (N, C); ``windows`` int64 (B, S, S), rows of ``tags`` bool (W, C), or -1.
     """
 
     def __init__(self, pools: dict[str, Pool], *, seed: int, steps: int, rank: int = 0, world: int = 1) -> None:
@@ -92,15 +97,16 @@ class StepDataset(Dataset[dict[str, dict[str, Tensor]]]):
 
 
 def stack_crops(crops: Sequence[Crop]) -> dict[str, Tensor]:
-    """Crops -> one dictionary of tensors; tag-crop numbers are shifted so that they index the joined ``tags``."""
-    windows, shift = [], 0
+    """Crops -> one dictionary of tensors; numbers of tag crops and of sets index the joined ``tags`` and ``sets``."""
+    windows, shift, table = [], 0, SetTable(crops[0].sets.shape[1])
     for crop in crops:
         windows.append(np.where(crop.windows >= 0, crop.windows + shift, -1).astype(np.int64))
         shift += len(crop.tags)
     return {
         "image": torch.from_numpy(np.stack([crop.image for crop in crops])).permute(0, 3, 1, 2).contiguous(),
         "mask": torch.from_numpy(np.stack([crop.mask for crop in crops]).astype(np.int64)),
-        "allowed": torch.from_numpy(np.stack([crop.allowed for crop in crops])),
+        "allowed": torch.from_numpy(np.stack([Allowed(one.allowed, one.sets).numbered_in(table) for one in crops])),
+        "sets": torch.from_numpy(table.sets),
         "windows": torch.from_numpy(np.stack(windows)),
         "tags": torch.from_numpy(np.concatenate([crop.tags for crop in crops])),
     }
@@ -128,7 +134,7 @@ def _taught(area: Area, here: tuple[slice, slice]) -> npt.NDArray[np.bool_] | No
     """Pixels of a cut that are labelled; without a mask those where some class is allowed, None where all are."""
     if area.mask is not None:
         return np.asarray(area.mask[here] != IGNORE)
-    return None if area.allowed is None else np.asarray(area.allowed[here] != 0)
+    return None if area.allowed is None else ~area.allowed[here].nothing
 
 
 def _start(pixel: int, side: int, length: int, rng: np.random.Generator) -> int:
@@ -141,7 +147,7 @@ def _cut(area: Area, top: int, left: int, side: int, crop: int, classes: int) ->
     height, width = area.image.shape[:2]
     here = (slice(top, min(top + side, height)), slice(left, min(left + side, width)))
     lower, right = side - (here[0].stop - top), side - (here[1].stop - left)
-    every, tags = every_class(classes), np.zeros((0, classes), bool)
+    tags, sets = np.zeros((0, classes), bool), SetTable(classes).sets if area.allowed is None else area.allowed.sets
     windows = None
     if area.windows is not None and area.tags is not None and area.window_pixels is not None:
         windows, whole = windows_inside(np.asarray(area.windows[here]), area.window_pixels)
@@ -149,9 +155,12 @@ def _cut(area: Area, top: int, left: int, side: int, crop: int, classes: int) ->
     return Crop(
         _fit(area.image[here], lower, right, crop, None),
         _fit(area.mask[here] if area.mask is not None else None, lower, right, crop, IGNORE, np.uint8),
-        _fit(area.allowed[here] if area.allowed is not None else None, lower, right, crop, every, np.int32),
+        _fit(
+            area.allowed.numbers[here] if area.allowed is not None else None, lower, right, crop, EVERY_CLASS, np.int32
+        ),
         _fit(windows, lower, right, crop, -1, np.int32),
         tags,
+        sets,
     )
 
 
@@ -182,4 +191,4 @@ def _turn(crop: Crop, rng: np.random.Generator) -> Crop:
         turned = np.rot90(array, turns)
         return np.ascontiguousarray(turned[:, ::-1] if flip else turned)
 
-    return Crop(turn(crop.image), turn(crop.mask), turn(crop.allowed), turn(crop.windows), crop.tags)
+    return Crop(turn(crop.image), turn(crop.mask), turn(crop.allowed), turn(crop.windows), crop.tags, crop.sets)

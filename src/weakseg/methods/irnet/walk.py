@@ -179,7 +179,7 @@ def walk_area(
     area's size; without a background, classes compete by their largest score. Absent classes stay zero.
 
     Args:
-        maps: scores (C, H, W).
+        maps: scores of H x W px.
         boundary: (ceil(H / 4), ceil(W / 4)) float in [0, 1], on the device that shall do the work.
         options: see :class:`Walk`. max_drift: octaves (1 is double or half).
 
@@ -196,27 +196,25 @@ def walk_area(
             expected=f"{grid} probabilities",
             cure="rerun the boundary map for this area",
         )
-    present = np.flatnonzero(maps.present)
-    if not present.size:
+    if not maps.present.any():
         return maps, measure_drift(
             maps.present, boundary.new_zeros((0, *grid)), boundary.new_zeros((0, *grid)), max_drift
         )
-    before = reduce_to_grid(maps, present, boundary.device)
+    before = reduce_to_grid(maps, boundary.device)
     after = normalise_walked(walk_tiled(before, boundary.float(), options), before, options.normalise)
     drift = measure_drift(maps.present, before, after, max_drift)
     if drift.fell_back:
         return maps, drift
     scores = np.zeros(maps.scores.shape, np.float32)
-    for index, walked in zip(present, after, strict=True):
+    for index, walked in enumerate(after):
         scores[index] = enlarge(walked, height, width).clamp_(0, 1).cpu().numpy()
     return ScoreMaps(scores, maps.present), drift
 
 
-def reduce_to_grid(maps: ScoreMaps, present: np.ndarray[tuple[int], np.dtype[np.intp]], device: torch.device) -> Tensor:
-    """Mean of each 4x4 px cell, of what there is of it at the rim: (C, H, W) -> (len(present), h, w) float32."""
+def reduce_to_grid(maps: ScoreMaps, device: torch.device) -> Tensor:
+    """Mean of each 4x4 px cell, of what there is of it at the rim: (P, H, W) -> (P, h, w) float32."""
     planes = [
-        F.avg_pool2d(torch.from_numpy(maps.scores[index].astype(np.float32))[None], STRIDE, ceil_mode=True)
-        for index in present
+        F.avg_pool2d(torch.from_numpy(plane.astype(np.float32))[None], STRIDE, ceil_mode=True) for plane in maps.scores
     ]
     return torch.cat(planes).to(device)
 

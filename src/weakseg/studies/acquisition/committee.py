@@ -121,7 +121,7 @@ def _expert(folder: Path, scale: float, classes: int) -> Predict:
 
     @lru_cache(1)
     def scores_of(area: str) -> Maps:
-        return np.asarray(load_scores(folder / f"{area}.npz").scores, np.float32)
+        return np.asarray(load_scores(folder / f"{area}.npz").dense(), np.float32)
 
     def predict(area: str, window: Window, image: Image) -> Maps:
         height, width = image.shape[:2]

@@ -1,0 +1,121 @@
+"""Which classes may occur at each pixel: an index raster into a table of sets, alike for five classes and for hundreds.
+
+A raster of numbers costs four bytes a pixel, however many classes there are; the table has a row per different set.
+Row 0 is the empty set (no class fits: no image data, or tags that contradict each other), row 1 that of all classes (no
+tag). Layer 0: no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from weakseg.core.errors import DataError
+
+NO_CLASS: Final = 0
+EVERY_CLASS: Final = 1
+
+Bools = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[np.int32]
+
+
+class SetTable:
+    """Sets of ``classes`` classes, numbered as they come; 0 is the empty one and 1 that of all classes."""
+
+    def __init__(self, classes: int, sets: Iterable[Bools] = ()) -> None:
+        self.classes = classes
+        self._numbers: dict[bytes, int] = {}
+        self._sets: list[Bools] = []
+        for one in (np.zeros(classes, bool), np.ones(classes, bool), *sets):
+            self.number(one)
+
+    def number(self, one: Bools) -> int:
+        """The number of a set bool (C,), a new one where it is new."""
+        if one.shape != (self.classes,):
+            raise DataError(f"a set {one.shape}", expected=f"({self.classes},)", cure="use the tags of this scheme")
+        key = one.tobytes()
+        if key not in self._numbers:
+            self._numbers[key] = len(self._sets)
+            self._sets.append(one.copy())
+        return self._numbers[key]
+
+    def __getitem__(self, number: int) -> Bools:
+        return self._sets[number]
+
+    @property
+    def sets(self) -> Bools:
+        """All sets so far, bool (S, C)."""
+        return np.array(self._sets, bool).reshape(-1, self.classes)
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Which classes may occur at each pixel of an area, or of a part of it.
+
+    Attributes:
+        numbers: int32 (H, W), rows of ``sets``.
+        sets: bool (S, C), S >= 2, see :class:`SetTable`.
+    """
+
+    numbers: Numbers
+    sets: Bools
+
+    @classmethod
+    def everywhere(cls, height: int, width: int, classes: int) -> Allowed:
+        """Every class at each of height x width px."""
+        return cls(np.full((height, width), EVERY_CLASS, np.int32), SetTable(classes).sets)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(H, W)."""
+        return self.numbers.shape
+
+    @property
+    def nothing(self) -> Bools:
+        """Pixels that no class fits, bool (H, W)."""
+        return np.asarray(self.numbers == NO_CLASS)
+
+    @property
+    def classes(self) -> npt.NDArray[np.intp]:
+        """The classes that may occur somewhere, rising."""
+        return np.flatnonzero(self.sets[np.unique(self.numbers)].any(0))
+
+    def __getitem__(self, here: Any) -> Allowed:
+        return Allowed(self.numbers[here], self.sets)
+
+    def planes(self, classes: npt.NDArray[np.integer] | None = None) -> Bools:
+        """bool (C, H, W), or of some classes alone, in the order given; none is set where no class fits."""
+        chosen = self.sets if classes is None else self.sets[:, classes]
+        return np.ascontiguousarray(np.moveaxis(chosen[self.numbers], -1, 0))
+
+    def but_nothing(self, ignored: Bools) -> Allowed:
+        """The same with no class at some pixels, bool (H, W)."""
+        return Allowed(np.where(ignored, np.int32(NO_CLASS), self.numbers), self.sets)
+
+    def without_tags(self) -> Allowed:
+        """Every class wherever any may occur."""
+        return Allowed(np.where(self.nothing, np.int32(NO_CLASS), np.int32(EVERY_CLASS)), self.sets)
+
+    def numbered_in(self, table: SetTable) -> Numbers:
+        """The numbers int32 (H, W) in a table that more areas share."""
+        used, inverse = np.unique(self.numbers, return_inverse=True)
+        renumber = np.array([table.number(one) for one in self.sets[used]], np.int32)
+        return renumber[inverse].reshape(self.shape)
+
+
+def intersect(one: Allowed, other: Allowed) -> Allowed:
+    """What both allow, pixel by pixel."""
+    if one.shape != other.shape or one.sets.shape[1] != other.sets.shape[1]:
+        raise DataError(
+            f"allowed classes of {one.shape} and {other.shape} px", expected="one area and scheme", cure="rerun tiles"
+        )
+    pairs, inverse = np.unique(one.numbers.astype(np.int64) * len(other.sets) + other.numbers, return_inverse=True)
+    first, second = np.divmod(pairs, len(other.sets))
+    both = one.sets[first] & other.sets[second]
+    table = SetTable(one.sets.shape[1])
+    renumber = np.array([table.number(each) for each in both], np.int32)
+    return Allowed(renumber[inverse].reshape(one.shape), table.sets)
