@@ -23,22 +23,19 @@ MODULE = '''"""Constant scores of every class that the tags allow."""
 
 import numpy as np
 
-from tests.bit_sets import bits_of
 from weakseg.core.methods import ConstantParams
 from weakseg.methods.scores import ScoreMaps
 
 
 def constant_scores(planes: np.ndarray, params: ConstantParams) -> ScoreMaps:
     """``params.level`` where a class (C, H, W) may be."""
-    return ScoreMaps((planes * params.level).astype(np.float32), planes.any((1, 2)))
+    return ScoreMaps.of((planes * params.level).astype(np.float32))
 '''
 STAGE = '''"""Stage constant."""
 
 from pathlib import Path
 
-import numpy as np
-
-from weakseg.data.store import open_allowed, open_array
+from weakseg.data.store import open_allowed
 from weakseg.methods.constant import constant_scores
 from weakseg.methods.fusion import silence_ignored
 from weakseg.methods.scores import save_scores
@@ -50,8 +47,8 @@ def run(root: Path) -> None:
     context = open_context(root)
     with tracked(context, "constant", context.params.constant):
         for area in context.pixel_areas() + context.tag_areas():
-            allowed = bits_of(open_allowed(context.layout.tiles, area))
-            maps = constant_scores(allowed_planes(allowed, len(context.scheme)), context.params.constant)
+            allowed = open_allowed(context.layout.tiles, area)
+            maps = constant_scores(allowed.planes(), context.params.constant)
             save_scores(context.layout.scores("constant") / f"{area}.npz", silence_ignored(maps, allowed))
 '''
 SECTION = '''class ConstantParams(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +37,16 @@ class TagCrops:
 
     def select(self, *, split: str | None = None, area: str | None = None) -> TagCrops:
         """The rows of one split and / or one area."""
-        keep = np.array(
-            [(split in (None, s)) and (area in (None, a)) for s, a in zip(self.splits, self.areas, strict=True)], bool
-        )
-        return self.take(np.flatnonzero(keep))
+        rows = range(len(self.ids)) if area is None else self._rows.get(area, [])
+        return self.take(np.array([row for row in rows if split in (None, self.splits[row])], np.intp))
+
+    @cached_property
+    def _rows(self) -> dict[str, list[int]]:
+        """Rows by area: of 100,000 areas each is asked for its own."""
+        found: dict[str, list[int]] = {}
+        for row, area in enumerate(self.areas):
+            found.setdefault(area, []).append(row)
+        return found
 
     def take(self, index: npt.NDArray[np.integer]) -> TagCrops:
         """The rows numbered by ``index`` (n,), in its order."""
@@ -103,4 +110,5 @@ def _parse(column: pd.Series[str], names: tuple[str, ...], path: Path) -> npt.ND
         lists = {text: split_names(text, names) for text in column.unique()}
     except DataError as error:
         raise DataError(f"{path}: {error.found}", expected=error.expected, cure="rerun tiles") from error
-    return np.array([[name in lists[text] for name in names] for text in column], bool).reshape(-1, len(names))
+    rows = {text: np.array([name in lists[text] for name in names], bool) for text in lists}
+    return np.array([rows[text] for text in column], bool).reshape(-1, len(names))

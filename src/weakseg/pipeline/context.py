@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ class Context:
     params: Params
     machine: Machine
 
-    @property
+    @cached_property
     def scheme(self) -> ClassScheme:
         """The class scheme that the tiles stage copied, so that later stages depend on out/tiles alone."""
         return load_classes(self.layout.tiles / "classes.yaml")
@@ -44,7 +45,11 @@ class Context:
         return load_bands(self.layout.tiles)
 
     def crops(self) -> TagCrops:
-        """The tile table."""
+        """The tile table; read once, for stages ask area by area."""
+        return self._crops
+
+    @cached_property
+    def _crops(self) -> TagCrops:
         return load_manifest(self.layout.tiles / "manifest.csv", self.scheme.names)
 
     def pixel_areas(self) -> list[str]:

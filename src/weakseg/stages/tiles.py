@@ -27,6 +27,7 @@ from weakseg.labels.box_table import BoxTable, allowed_by_boxes, boxes_from_mask
 from weakseg.labels.contradictions import describe_contradictions
 from weakseg.labels.tag_table import raster_sizes, read_tags
 from weakseg.labels.tags import (
+    TagWindow,
     allowed_raster,
     tag_arrays,
     tags_from_mask,
@@ -156,12 +157,17 @@ def _csv_tags(layout: Layout, params: TilesParams, scheme: ClassScheme) -> dict[
     """Tags of the user's CSV per area of N1 and N2; the file may name every area of data/images, and no other."""
     names, sizes = [*params.areas.pixel, *params.areas.tags], raw_sizes(layout)
     rows = read_tags(layout.tags_csv, scheme, sizes)
-    tags = {}
+    tags: dict[str, Tags] = {}
+    by_area: dict[str, list[TagWindow]] = {}
+    for row in rows:
+        by_area.setdefault(row.area, []).append(row)
     for area in names:
-        mine = [row for row in rows if row.area == area]
+        mine = by_area.get(area, [])
         windows = [_scale_window(row.window, params.scale, sizes[area]) for row in mine]
         tags[area] = (windows, *tag_arrays(mine, scheme))
-    if said := describe_contradictions([row for row in rows if row.area in params.areas.tags], sizes, scheme):
+    if said := describe_contradictions(
+        [row for area in params.areas.tags for row in by_area.get(area, [])], sizes, scheme
+    ):
         print(f"weakseg: {layout.tags_csv}: {said}", file=sys.stderr, flush=True)
     return tags
 
