@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from weakseg.core.class_sets import Allowed, SetTable
+from weakseg.data.store import SETS, open_array, save_array
 from weakseg.networks.class_sets import AllowedBatch
 
 
@@ -28,3 +31,11 @@ def batch_of(bits: torch.Tensor, classes: int) -> AllowedBatch:
     """Bits (B, H, W) -> the same for a batch."""
     found = allowed_of(bits.numpy().reshape(-1, bits.shape[-1]), classes)
     return AllowedBatch(torch.from_numpy(found.numbers).reshape(bits.shape), torch.from_numpy(found.sets))
+
+
+def save_bits(tiles: Path, area: str, bits: npt.ArrayLike) -> None:
+    """Put these sets in the place of those that the tiles stage wrote for an area."""
+    sets = np.array(open_array(tiles, SETS))
+    table = SetTable(sets.shape[1], sets)
+    save_array(tiles / "allowed", area, allowed_of(bits, sets.shape[1]).numbered_in(table))
+    save_array(tiles, SETS, table.sets)

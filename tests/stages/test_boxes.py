@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from tests.bit_sets import bits_of
+from tests.bit_sets import bits_of, save_bits
 from typer.testing import CliRunner
 
 from weakseg.cli import app
 from weakseg.core.classes import IGNORE, ISPRS
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.core.layout import Layout
-from weakseg.data.store import open_allowed, save_array
+from weakseg.data.store import open_allowed
 from weakseg.labels.box_files import read_boxes
 from weakseg.methods.scores import ScoreMaps, load_scores, save_scores
 from weakseg.raster.open import RasterInfo, read_image, write_raster
@@ -77,7 +77,7 @@ def test_tiles_writes_boxes_of_n1_and_n2_from_masks(done: Layout, paint: Callabl
 
 def test_boxes_on_top_of_the_teacher(done: Layout, paint: Callable[[int], Any]) -> None:
     for seed, area in ((0, "p1"), (2, "t1")):
-        scores = load_scores(done.scores("boxes") / f"{area}.npz").scores
+        scores = load_scores(done.scores("boxes") / f"{area}.npz").dense()
         truth = paint(seed)[1]
         car = truth == CAR
         assert scores.sum(0) == pytest.approx(np.ones((64, 64)), abs=2e-3)
@@ -183,9 +183,9 @@ def test_boxes_lose_against_tags(workspace: Path) -> None:
     here = (slice(row, row + height), slice(column, column + width))
     allowed = bits_of(open_allowed(layout.tiles, "t1"))
     allowed[here] &= ~np.int32(1 << CAR)  # a tag that contradicts the box
-    save_array(layout.tiles / "allowed", "t1", allowed)
+    save_bits(layout.tiles, "t1", allowed)
     run(workspace, "boxes")
-    scores = load_scores(layout.scores("boxes") / "t1.npz").scores
+    scores = load_scores(layout.scores("boxes") / "t1.npz").dense()
     assert not scores[CAR][here].any()
     assert json.loads(layout.report("boxes").read_text())["contradicted"] == 1
 
@@ -197,7 +197,7 @@ def test_no_classes_no_boxes(workspace: Path) -> None:
     run(workspace, "boxes")
     report = json.loads(Layout(workspace).report("boxes").read_text())
     assert (report["boxes"], report["per_class"], report["areas_searched_n2"]) == (0, {}, 0)
-    scores = load_scores(Layout(workspace).scores("boxes") / "t1.npz").scores
+    scores = load_scores(Layout(workspace).scores("boxes") / "t1.npz").dense()
     road = bits_of(open_allowed(Layout(workspace).tiles, "t1")) & 1 == 1
     assert (scores.argmax(0)[road] == 0).all()
 

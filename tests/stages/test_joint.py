@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from tests.bit_sets import bits_of
+from tests.bit_sets import bits_of, save_bits
 
 from weakseg.core.classes import IGNORE
 from weakseg.core.errors import StageError
@@ -47,7 +47,7 @@ def draw_experts(layout: Layout, seed: int = 0) -> None:
         for area in list_areas(layout.tiles, "pixel", "tags"):
             planes = open_allowed(layout.tiles, area).planes()
             scores = (planes * rng.random(planes.shape)).astype(np.float32)
-            save_scores(layout.scores(expert) / f"{area}.npz", ScoreMaps(scores, planes.any((1, 2))))
+            save_scores(layout.scores(expert) / f"{area}.npz", ScoreMaps.of(scores, planes.any((1, 2))))
 
 
 def weights_of(layout: Layout, source: str, folder: str = ".") -> dict[str, torch.Tensor]:
@@ -188,7 +188,7 @@ def test_untagged_reads_no_tag(copy: Layout, done: Layout) -> None:
     """Other tags, the same network: bit for bit."""
     for area in list_areas(copy.tiles, "tags"):
         allowed = bits_of(open_allowed(copy.tiles, area))
-        save_array(copy.tiles / "allowed", area, np.where(allowed == 0, 0, 1).astype(np.int32))
+        save_bits(copy.tiles, area, np.where(allowed == 0, 0, 1))
         save_array(copy.tiles / "windows", area, np.full(allowed.shape, -1, np.int32))
     run(copy.root, "choice", "untagged")
     run(copy.root, "segment", "untagged")

@@ -209,7 +209,7 @@ def test_no_method_says_anything_about_the_collar(collared: Layout) -> None:
         run(collared.root, stage, source)
     for method in METHODS:
         for area in ("p2", "t2"):
-            scores = load_scores(collared.scores(method) / f"{area}.npz").scores
+            scores = load_scores(collared.scores(method) / f"{area}.npz").dense()
             assert not scores[:, COLLAR].any(), method
             assert scores[:, ~COLLAR].any(), method
         assert (np.array(open_array(collared.pseudo(method), "t2"))[COLLAR] == IGNORE).all(), method

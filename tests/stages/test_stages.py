@@ -224,7 +224,7 @@ def test_teacher_is_held_to_the_tags(done: Layout) -> None:
     for area in ("p1", "p2", "t1", "t2"):
         maps, allowed = load_scores(done.scores("teacher") / f"{area}.npz"), bits_of(open_allowed(done.tiles, area))
         forbidden = (allowed[None] >> np.arange(5)[:, None, None]) & 1 == 0
-        assert not maps.scores[forbidden].any()
+        assert not maps.dense()[forbidden].any()
         assert maps.scores.sum(0) == pytest.approx(np.ones((64, 64)), abs=2e-3)
 
 
@@ -251,7 +251,7 @@ def test_pseudo_masks_and_their_audit(done: Layout) -> None:
     sweep = pd.read_csv(done.reports / "sweeps" / "teacher.csv")
     assert len(sweep) == 4
     maps = {area: load_scores(done.scores("teacher") / f"{area}.npz") for area in masks}
-    allowed = {area: bits_of(open_allowed(done.tiles, area)) for area in masks}
+    allowed = {area: open_allowed(done.tiles, area) for area in masks}
     for row in sweep.itertuples():
         guess = {a: pseudo_mask(maps[a], allowed[a], min_score=row.min_score, min_margin=row.min_margin) for a in masks}
         both = {area: (truth[area] != IGNORE) & (guess[area] != IGNORE) for area in masks}

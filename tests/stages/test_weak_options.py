@@ -39,7 +39,7 @@ def tiled(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Pa
     for area in AREAS:
         planes = open_allowed(layout.tiles, area).planes()
         scores = (planes * rng.random(planes.shape)).astype(np.float32)
-        save_scores(layout.scores("cam") / f"{area}.npz", ScoreMaps(scores, np.asarray(planes.any((1, 2)))))
+        save_scores(layout.scores("cam") / f"{area}.npz", ScoreMaps.of(scores, np.asarray(planes.any((1, 2)))))
     return root
 
 

@@ -59,7 +59,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Pat
             ("irnet", (np.arange(5)[:, None, None] == truth) * 1.0),
             ("single_stage", rng.random(planes.shape)),
         ):
-            maps = ScoreMaps((planes * scores).astype(np.float32), planes.any((1, 2)))
+            maps = ScoreMaps.of((planes * scores).astype(np.float32), planes.any((1, 2)))
             save_scores(layout.scores(name) / f"{area}.npz", maps)
     return root
 
