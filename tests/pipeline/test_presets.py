@@ -23,7 +23,7 @@ def write(path: Path, text: str) -> str:
 
 
 def test_there_are_presets() -> None:
-    assert presets() == ["base", "demo", "dubai", "dubai_encdec", "dubai_gpu", "vaihingen"]
+    assert presets() == ["base", "demo", "dubai", "dubai_encdec", "dubai_gpu", "irn_voc", "lid", "vaihingen"]
 
 
 @pytest.mark.parametrize("name", presets())
