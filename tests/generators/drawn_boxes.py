@@ -28,7 +28,7 @@ from tests.generators.outcomes import Outcome, crash, refusal
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import WeaksegError
 from weakseg.labels.box_files import import_boxes, read_boxes
-from weakseg.labels.box_table import BoxTable, box_bits
+from weakseg.labels.box_table import BoxTable, allowed_by_boxes
 from weakseg.raster.open import read_info
 
 SCHEME = ClassScheme(("impervious_surface", "building", "car"), ((1, 1, 1), (2, 2, 2), (3, 3, 3)))
@@ -315,9 +315,9 @@ def difference(case: BoxCase, table: BoxTable) -> str:
     for tile in case.tiles:
         mine = table.of(tile.name)
         searched = table.searched.get(tile.name, ())
-        bits = box_bits(tile.height, tile.width, mine, searched, SCHEME)
+        may = allowed_by_boxes(tile.height, tile.width, mine, searched, SCHEME).planes()
         for drawn in case.objects:
-            lost = _pixels(drawn, tile) & (bits & (1 << SCHEME.index(drawn.name)) == 0)
+            lost = _pixels(drawn, tile) & ~may[SCHEME.index(drawn.name)]
             if lost.any():
                 return f"{lost.sum()} px of a {drawn.name} are forbidden in {tile.name}"
         found = Counter((box.name, box.window) for box in mine)

@@ -133,7 +133,7 @@ def test_claims_stay_in_their_window() -> None:
     windows = np.array([(0, 0, 4, 4), (0, 4, 4, 4)], np.int64)
     found, claims = claim_missing(ScoreMaps(scores, np.ones(2, bool)), windows, np.array([[True, True], [True, False]]))
     assert claims == 1
-    assert np.argwhere(found.scores.argmax(0) == 1).tolist() == [[1, 2]]
+    assert np.argwhere(found.winners() == 1).tolist() == [[1, 2]]
 
 
 def test_shares_of_an_expert_by_hand() -> None:
