@@ -19,7 +19,7 @@ from rasterio.io import MemoryFile
 import weakseg
 from weakseg.core.classes import ISPRS
 from weakseg.core.config import load_yaml, save_yaml
-from weakseg.core.errors import StageError
+from weakseg.core.errors import ParamsError, StageError
 from weakseg.core.params import load_params
 from weakseg.pipeline.presets import build_params, load_preset
 from weakseg.pipeline.workspace import create_workspace, write_split
@@ -135,6 +135,21 @@ def test_an_old_workspace_is_renewed(tmp_path: Path) -> None:
     assert create_workspace(tmp_path, None) == f"renewed dvc.yaml of {tmp_path}"
     with pytest.raises(StageError, match=r"say --config for a new one"):
         create_workspace(tmp_path / "nothing", None)
+
+
+def test_what_is_new_since_a_workspace_was_made_is_added_and_said(tmp_path: Path) -> None:
+    """What would train otherwise than before comes as it was before: no hold-out is given back unasked."""
+    raw = load_yaml(PROJECT / "params.yaml")
+    del raw["segment"]["refit"], raw["segment"]["augment"]["drop_band"], raw["joint"]
+    save_yaml(tmp_path / "params.yaml", raw)
+    with pytest.raises(ParamsError, match=r"segment\.augment\.drop_band: Field required.*run `weakseg init`"):
+        load_params(tmp_path / "params.yaml")
+    said = create_workspace(tmp_path, None)
+    assert "new are segment.augment.drop_band: 0.0, segment.refit: False, joint: {" in said
+    found, today = (load_params(folder / "params.yaml").model_dump() for folder in (tmp_path, PROJECT))
+    assert found["segment"].pop("refit") is False
+    assert today["segment"].pop("refit") is True
+    assert found == today
 
 
 def test_a_folder_in_the_place_of_the_link_is_left_alone(tmp_path: Path) -> None:

@@ -302,8 +302,11 @@ def check_params(raw: object, origin: str) -> Params:
         return Params.model_validate(raw)
     except ValidationError as error:
         faults = "; ".join(_fault(fault["loc"], fault["msg"], fault["input"]) for fault in error.errors())
+        lacks = all(fault["type"] == "missing" for fault in error.errors())
         raise ParamsError(
-            f"{origin}: {faults}", expected="the keys and types of `weakseg init --config demo`", cure="mend it"
+            f"{origin}: {faults}",
+            expected="the keys and types of `weakseg init --config demo`",
+            cure="run `weakseg init` in the workspace: it adds what is new" if lacks else "mend it",
         ) from error
 
 

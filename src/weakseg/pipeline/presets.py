@@ -29,6 +29,8 @@ MOVED: Final = {
     "segment.consistency": "consistency",
 }
 """Paths of version 0.1 and where their values are now."""
+AS_BEFORE: Final = {"segment.refit": False}
+"""Options that were new once and whose value in the base trains otherwise than weakseg did before them."""
 
 
 def presets() -> list[str]:
@@ -104,6 +106,26 @@ def move_old(raw: Any, origin: str = "params.yaml") -> list[str]:
     if gone := drop_removed(raw, origin):
         moved.append(f"{', '.join(gone)} are gone, with the values in force")
     return moved
+
+
+def add_new(tree: Any) -> list[str]:
+    """Give a whole params file of before, in place, the options that it lacks; returns them, each with its value.
+
+    They have the base's values, or those that train as before (:data:`AS_BEFORE`).
+    """
+    return _add(tree, load_yaml(PIPELINE / f"{BASE}.yaml"), "")
+
+
+def _add(tree: Any, base: Mapping[str, Any], prefix: str) -> list[str]:
+    added = []
+    for key, value in base.items():
+        path = f"{prefix}{key}"
+        if key in tree and isinstance(value, Mapping) and _is_table(tree[key]) and path not in OPEN_TABLES:
+            added += _add(tree[key], value, f"{path}.")
+        elif key not in tree:
+            put(tree, key, AS_BEFORE.get(path, value))
+            added.append(f"{path}: {tree[key]}")
+    return added
 
 
 def moved_path(path: str) -> str:

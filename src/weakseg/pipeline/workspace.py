@@ -25,7 +25,7 @@ from weakseg.labels.box_table import BoxTable, boxes_from_mask, join_boxes, writ
 from weakseg.labels.tag_statistics import best_size, tag_statistics
 from weakseg.labels.tag_table import write_tags
 from weakseg.labels.tags import TagWindow, count_classes, tags_from_mask, to_tag_windows, window_grid
-from weakseg.pipeline.presets import PIPELINE, build_params, move_old
+from weakseg.pipeline.presets import PIPELINE, add_new, build_params, move_old
 from weakseg.raster.open import RasterInfo, read_info, read_mask, read_valid
 from weakseg.raster.partial import is_partly_labelled
 
@@ -83,6 +83,8 @@ def renew_workspace(layout: Layout) -> str:
     shared = "&" in text and bool(list(find_anchors(text)))
     tree = parse_yaml(text, str(layout.params), ParamsError) if shared else load_commented(text)
     moved = move_old(tree)
+    if added := add_new(tree):
+        moved.append(f"new are {', '.join(added)}")
     if moved or shared:
         with atomic_path(layout.params) as temporary:
             temporary.write_text(dump_yaml(tree))
