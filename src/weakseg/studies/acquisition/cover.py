@@ -34,7 +34,7 @@ def standardise(features: Floats, weights: Floats) -> Floats:
 def likeness(places: Floats, others: Floats, reach: float) -> Kernel:
     """exp(-(d / reach)^2) of the distances between places (N, D) and others (M, D): (N, M) in [0, 1]."""
     squares = (places**2).sum(1)[:, None] + (others**2).sum(1) - 2 * places @ others.T
-    return np.exp(-np.maximum(squares, 0.0) / max(reach, 1e-12) ** 2).astype(np.float32)
+    return np.asarray(np.exp(-np.maximum(squares, 0.0) / max(reach, 1e-12) ** 2), np.float32)
 
 
 def reach_of(places: Floats, neighbours: int) -> float:

@@ -100,7 +100,7 @@ def _known(
     rows: list[TagWindow] = read_tags(layout.tags_csv, scheme, sizes) if layout.tags_csv.is_file() else []
     known = {(row.area, row.window): known_states(row, scheme) for row in rows}
     for crop, by_annotator in opinions_of(read_answers(layout.answers, scheme)).items():
-        said = {name: state for name, state in decide(by_annotator).items() if state is not None}
+        said: Opinion = {name: state for name, state in decide(by_annotator).items() if state is not None}
         known[crop] = known.get(crop, {}) | said
     here = set(areas)
     return {crop: states for crop, states in known.items() if crop[0] in here}
