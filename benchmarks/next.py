@@ -186,7 +186,7 @@ class Bench:
         seen = self.see(student)
         if order == "entropy":
             return free[np.argsort(-seen.look.entropy[free], kind="stable")[:count]]
-        if order == "change":  # next without its spread
+        if order == "change":  # next without disagreement and spread
             situation = self.situation(bought)
             changes = tag_changes(seen.look, situation.asked)
             worth = as_miou(changes, seen.look.won[: len(self.crops)].sum(0))
@@ -272,7 +272,9 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--budgets", default="80,160,320")
-    parser.add_argument("--orders", default="random,entropy,next", help="also change: next without its spread")
+    parser.add_argument(
+        "--orders", default="random,entropy,next", help="also change: next without disagreement and spread"
+    )
     parser.add_argument("--steps", type=int, default=40)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,16 @@ import math
 import numpy as np
 import pytest
 
-from weakseg.studies.acquisition.change import Look, as_miou, join_looks, look_at, pixel_changes, tag_changes, take
+from weakseg.studies.acquisition.change import (
+    Look,
+    as_miou,
+    join_looks,
+    look_at,
+    pixel_changes,
+    tag_changes,
+    take,
+    weigh_disagreement,
+)
 
 
 def maps(*first: float) -> np.ndarray:
@@ -80,3 +89,11 @@ def test_looks_are_joined_and_taken_in_order() -> None:
     joined = join_looks([one_look([1.0], [0.1]), one_look([2.0], [0.2])])
     assert len(joined) == 2
     assert take(joined, np.array([1, 0])).won.tolist() == [[2.0], [1.0]]
+
+
+def test_disagreement_weighs_one_on_average_and_nothing_where_there_is_none() -> None:
+    """Of the first two the mean is 0.2; the third is labelled and counts not."""
+    among = np.array([True, True, False])
+    assert weigh_disagreement(np.array([0.1, 0.3, 5.0]), among).tolist() == pytest.approx([0.5, 1.5, 25.0])
+    assert weigh_disagreement(np.array([0.0, 1e-17, 0.0]), among).tolist() == [1.0, 1.0, 1.0]  # a committee of one
+    assert weigh_disagreement(np.array([1.0, 2.0, 3.0]), among & False).tolist() == [1.0, 1.0, 1.0]

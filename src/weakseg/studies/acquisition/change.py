@@ -10,7 +10,9 @@ Deviations:
 * Changed pixels count by class, as a share of all that the class holds. So a car counts as much as a lawn, which is
   class balance as mIoU has it.
 * How likely a class is in a crop is a committee's mean (query by committee: Seung, Opper and Sompolinsky, COLT 1992),
-  so where task (i), its students and the experts disagree both answers are likely.
+  and the change counts in proportion to the committee's disagreement (BALD: Houlsby et al., 2011). Without that, places
+  that every network finds hard in the same way come first, and where the networks are wrong about new ground that
+  loses even to entropy (measured on Dubai: docs/tagging.md).
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ Maps = npt.NDArray[np.float32]
 
 _SPECK: Final = 4  # px; smaller regions are no objects
 _TINY: Final = 1e-12
+_AGREED: Final = 1e-9  # nats below which a disagreement is rounding
 
 
 @dataclass(frozen=True)
@@ -124,3 +127,12 @@ def pixel_changes(look: Look, classes: npt.NDArray[np.bool_] | None = None) -> F
 def as_miou(changes: Floats, held: Floats) -> Floats:
     """Changed pixels (N, C) as a change of mIoU (N,), in points of 100: shares of all that each class holds (C,)."""
     return np.asarray(100 * (changes / np.maximum(held, 1.0)).mean(1))
+
+
+def weigh_disagreement(disagreement: Floats, among: npt.NDArray[np.bool_]) -> Floats:
+    """Weights (N,) in proportion to the disagreement, 1 on average ``among`` some crops; 1 for all where none is.
+
+    A committee of one never disagrees.
+    """
+    mean = float(disagreement[among].mean()) if among.any() else 0.0
+    return disagreement / mean if mean > _AGREED else np.ones(len(disagreement))

@@ -11,7 +11,15 @@ import numpy.typing as npt
 
 from weakseg.labels.prices import LabelPrices
 from weakseg.labels.tags import Window
-from weakseg.studies.acquisition.change import Floats, Look, as_miou, pixel_changes, tag_changes, take
+from weakseg.studies.acquisition.change import (
+    Floats,
+    Look,
+    as_miou,
+    pixel_changes,
+    tag_changes,
+    take,
+    weigh_disagreement,
+)
 from weakseg.studies.acquisition.cover import Kernel, choose, likeness, reach_of, standardise
 from weakseg.studies.acquisition.looks import Seen
 from weakseg.studies.acquisition.places import Places
@@ -91,13 +99,17 @@ class Scorer:
         inside = [self.seen.look.won[crops].sum(0) for crops in self.places.images.values()]
         return np.asarray(np.sum(inside, 0)) if inside else np.zeros(len(self.names))
 
+    def _weights(self) -> Floats:
+        """How much each place counts by the committee's disagreement, 1 on average where nothing is labelled."""
+        return weigh_disagreement(self.seen.look.disagreement, ~(self.places.tagged | self.places.drawn))
+
     def _tags(self, features: Floats, reach: float, count: int) -> list[Suggestion]:
         places, look = self.places, self.seen.look
         open_ = np.flatnonzero(places.asked.any(1))
         if not len(open_):
             return []
         changes = tag_changes(look, places.asked)
-        worth = as_miou(changes, self.held())
+        worth = as_miou(changes, self.held()) * self._weights()
         alike, reps, factor = _reader(features, open_, reach)
         covered = _covered(features, reps, np.flatnonzero(places.tagged | places.drawn), reach)
         seconds = np.array([self.prices.crop_seconds(int(places.asked[i].sum())) for i in open_])
@@ -129,7 +141,7 @@ class Scorer:
         done = np.flatnonzero(known[:, classes].all(1))
         covered = _covered(features, reps, done, reach)
         seconds = np.array([self._image_seconds(kind, area) for area in open_])
-        worth = as_miou(changes, self.held())[reps] * factor
+        worth = (as_miou(changes, self.held()) * self._weights())[reps] * factor
         items = [places.images[area] for area in open_]
         chosen, gains = choose(items, worth, alike, covered, seconds, count=count)
         found = []
