@@ -140,6 +140,35 @@ def test_the_flat_export_has_one_choice_as_text_and_several_as_an_object() -> No
     ]
 
 
+def test_the_flat_export_of_our_own_tasks_as_the_sdk_writes_it() -> None:
+    """What the converter of label-studio-sdk 2.1.2 makes of tasks by `weakseg data tags --to label-studio`."""
+    window = {"area": "t1", "row": 3, "column": 17, "height": 29, "width": 31, "area_height": 64, "area_width": 64}
+    flat = {
+        "id": 2,
+        "classes": "tree",
+        "unsure": "car",
+        "annotator": "ana@x.org",
+        "annotation_id": 11,
+        "lead_time": 3.5,
+    }
+    (mark,) = read_label_studio(FILE, [{"image": "/data/local-files/?d=chips/x.png", **window, **flat}]).rows
+    assert (mark.present, mark.unsure, mark.annotator) == (("tree",), ("car",), "ana@x.org")
+    assert (mark.area, mark.window, mark.raster) == ("t1", (3, 17, 29, 31), (64, 64))
+    box = {
+        "x": 0.0,
+        "y": 0.0,
+        "width": 25.0,
+        "height": 25.0,
+        "rotation": 0,
+        "original_width": 64,
+        "original_height": 64,
+    }
+    scene = {"image": "t1.png", "area": "t1", "id": 1, "crop": [box, box], "annotation_id": 10}
+    for classes in ("car", [{**box, "choices": ["tree", "car"]}, "tree"], {**box, "choices": ["tree"]}):
+        with pytest.raises(DataError, match="JSON_MIN of rectangles, .*; expected an export as JSON"):
+            read_label_studio(FILE, [{**scene, "classes": classes}])
+
+
 def test_two_controls_are_told_apart_by_their_name() -> None:
     rows = [task(annotation(choices("tree", control="cover"), choices("good", control="quality")))]
     with pytest.raises(DataError, match=r"choices of the controls cover, quality; .*--field cover"):

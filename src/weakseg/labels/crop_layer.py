@@ -164,7 +164,8 @@ def attributes_of(file: Path) -> list[dict[str, Any]]:
     if file.suffix.lower() not in VECTOR_SUFFIXES:
         content = read_json(file)
         features = content.get("features") if isinstance(content, dict) else None
-        rows = [row.get("properties") for row in features or () if isinstance(row, dict)]
+        listed = features if isinstance(features, list) else []
+        rows = [row.get("properties") for row in listed if isinstance(row, dict)]
         return [row for row in rows if isinstance(row, dict)]
     from pyogrio import list_layers, raw
     from pyogrio.errors import DataLayerError, DataSourceError
@@ -184,14 +185,14 @@ def attributes_of(file: Path) -> list[dict[str, Any]]:
 
 
 def _state(place: str, key: str, word: Any) -> bool | None:
-    if word not in WORDS:
+    if not isinstance(word, str) or word not in WORDS:
         raise DataError(f"{place}: {key} {word!r}", expected="yes, no, unknown or empty", cure="mend it")
     return WORDS[word]
 
 
 def _window(place: str, row: Mapping[str, Any]) -> tuple[int, int, int, int]:
     numbers = [row[name] for name in WINDOW]
-    if not all(isinstance(number, int | float) and number == int(number) for number in numbers):
+    if not all(isinstance(number, int) or (isinstance(number, float) and number.is_integer()) for number in numbers):
         raise DataError(f"{place}: window {numbers}", expected="four whole numbers", cure="leave these columns alone")
     top, left, height, width = (int(number) for number in numbers)
     return top, left, height, width

@@ -32,7 +32,7 @@ def read_cvat(file: Path) -> Marks:
         else:
             with zipfile.ZipFile(file) as archive, archive.open(_member(file, archive)) as stream:
                 reader.read(stream)
-    except (OSError, zipfile.BadZipFile, expat.ExpatError, RuntimeError, NotImplementedError) as error:
+    except (OSError, zipfile.BadZipFile, expat.ExpatError, RuntimeError, ValueError, LookupError) as error:
         raise DataError(
             f"{file}: not CVAT's XML ({' '.join(str(error).split())})",
             expected="an export as CVAT for images 1.1",

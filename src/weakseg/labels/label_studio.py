@@ -15,6 +15,7 @@ from typing import Any, Final
 from weakseg.core.errors import DataError
 from weakseg.labels.marks import Mark, Marks, texts
 
+CLASSES: Final = "classes"
 UNSURE: Final = "unsure"
 WINDOW: Final = ("row", "column", "height", "width")
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
@@ -210,8 +211,14 @@ def _crop(file: Path, place: str, data: Mapping[str, Any]) -> Object:
 
 def _minimal(file: Path, tasks: list[Object], field: str | None) -> Iterator[tuple[Object, dict[str, tuple[str, ...]]]]:
     """The same of JSON_MIN, where one choice is a text and several are ``{"choices": [...]}``."""
+    if any(_has_rectangle(value) for task in tasks for value in task.values()):
+        raise DataError(
+            f"{file}: JSON_MIN of rectangles, in which a single choice is no longer tied to its rectangle",
+            expected="an export as JSON",
+            cure="export again in that format",
+        )
     named = {key for task in tasks for key, value in task.items() if isinstance(value, dict) and "choices" in value}
-    controls = {*named, "choice", UNSURE, *([field] if field else [])}
+    controls = {*named, "choice", CLASSES, UNSURE, *([field] if field else [])}
     for number, task in enumerate(tasks):
         place = f"task {task.get('id', number)}"
         chosen: dict[str, tuple[str, ...]] = {}
@@ -224,3 +231,8 @@ def _minimal(file: Path, tasks: list[Object], field: str | None) -> Iterator[tup
         data = {key: value for key, value in task.items() if key not in controls}
         work = _work({**task, "completed_by": task.get("annotator")})
         yield {"place": place, "picture": _picture(file, place, data), **_crop(file, place, data), **work}, chosen
+
+
+def _has_rectangle(value: Any) -> bool:
+    parts = value if isinstance(value, list) else [value]
+    return any(isinstance(part, dict) and set(_SIDES) <= set(part) for part in parts)

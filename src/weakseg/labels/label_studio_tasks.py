@@ -9,10 +9,9 @@ from typing import Any, Final
 from weakseg.core.classes import ClassScheme
 from weakseg.labels.answers import Crop
 from weakseg.labels.crop_layer import CropRow
-from weakseg.labels.label_studio import UNSURE, WINDOW
+from weakseg.labels.label_studio import CLASSES, UNSURE, WINDOW
 from weakseg.labels.tags import Window
 
-CLASSES: Final = "classes"
 _LIKELY: Final = 0.5  # a guess from which on a class is marked
 _IMAGE: Final = "image"
 _KEYS: Final = "123456789qwertyuiopasdfghjkl"

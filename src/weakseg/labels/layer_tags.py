@@ -91,7 +91,8 @@ def layer_kinds(file: Path, names: ClassMap, field: str | None) -> tuple[str, ..
 def _has_osm_ids(file: Path) -> bool:
     if file.suffix.lower() in VECTOR_SUFFIXES:
         return False
-    features = read_json(file).get("features")
+    content = read_json(file)
+    features = content.get("features") if isinstance(content, dict) else None
     first = features[0] if isinstance(features, list) and features else {}
     return isinstance(first, dict) and is_osm({}, first.get("id"))
 

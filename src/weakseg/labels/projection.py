@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any, Final
 
@@ -11,6 +12,8 @@ import numpy.typing as npt
 from weakseg.core.errors import DataError
 from weakseg.raster.open import RasterInfo
 
+_OGC: Final = re.compile(r"https?://www\.opengis\.net/def/crs/")
+_FILE: Final = re.compile(r"[./~\\]|[A-Za-z]:[/\\]|file:|/vsi", re.IGNORECASE)
 Shapes = npt.NDArray[np.object_]
 PIECE: Final = 500.0, 0.005  # m, degrees: sides are moved in such pieces, whose curve is less than 1 cm from its chord
 
@@ -94,10 +97,16 @@ def _mend(shapes: Shapes) -> Shapes:
 
 @lru_cache(maxsize=64)
 def crs_of(text: str) -> Any:
+    """The CRS that a text names; DataError where GDAL knows none.
+
+    A link is refused unless it is OGC's name of a CRS: GDAL would fetch it, and a file that comes from outside says it.
+    """
     from rasterio.crs import CRS
     from rasterio.errors import CRSError
 
     try:
+        if ("://" in text and not _OGC.match(text)) or _FILE.match(text):
+            raise CRSError("a link, or a file")
         return CRS.from_user_input(text)
     except CRSError as error:
         raise DataError(

@@ -52,7 +52,8 @@ def read_via(file: Path, content: Mapping[str, Any], field: str | None = None) -
     for key, image in images.items():
         value = image["file_attributes"].get(name)
         chosen = _chosen(f"{file}: {key}", name, value, marks)
-        marks.notes["region(s)"] += len(image.get("regions") or ())
+        regions = image.get("regions")
+        marks.notes["region(s)"] += len(regions) if isinstance(regions, list | dict) else 0
         if not chosen:
             marks.notes["picture(s) with nothing marked"] += 1
             continue
@@ -71,7 +72,12 @@ def _is_image(image: Any) -> bool:
 def _attribute(file: Path, content: Mapping[str, Any], images: Mapping[str, Any], field: str | None) -> str:
     about = content.get("_via_attributes")
     named = about.get("file") if isinstance(about, dict) else None
-    found = dict.fromkeys([*(named or ()), *(key for image in images.values() for key in image["file_attributes"])])
+    found = dict.fromkeys(
+        [
+            *(named if isinstance(named, dict) else ()),
+            *(key for image in images.values() for key in image["file_attributes"]),
+        ]
+    )
     if field in found and field is not None:
         return field
     if len(found) == 1 and field is None:
