@@ -165,7 +165,7 @@ def test_the_flat_export_of_our_own_tasks_as_the_sdk_writes_it() -> None:
     }
     scene = {"image": "t1.png", "area": "t1", "id": 1, "crop": [box, box], "annotation_id": 10}
     for classes in ("car", [{**box, "choices": ["tree", "car"]}, "tree"], {**box, "choices": ["tree"]}):
-        with pytest.raises(DataError, match="JSON_MIN of rectangles, .*; expected an export as JSON"):
+        with pytest.raises(DataError, match=r"JSON_MIN of rectangles, .*; expected an export as JSON"):
             read_label_studio(FILE, [{**scene, "classes": classes}])
 
 

@@ -78,6 +78,10 @@ def import_(
         bool, typer.Option("--nodata-is-class", help="Read nodata values of masks like others.")
     ] = False,
     unlabelled: Annotated[bool, typer.Option("--allow-unlabelled", help="Take images without a mask too.")] = False,
+    partly: Annotated[
+        bool,
+        typer.Option("--partly-labelled", help="255 in masks: nobody has looked, not: no class."),
+    ] = False,
     replace: Annotated[bool, typer.Option(help="Replace data that is there.")] = False,
     image_pattern: Annotated[
         str | None, typer.Option(help="Which part of an image's name is the area's, e.g. 'IMG_{area}_v2'.")
@@ -119,6 +123,7 @@ def import_(
         lossy_masks=lossy_masks,
         nodata_is_class=nodata_is_class,
         allow_unlabelled=unlabelled,
+        partly_labelled=partly,
         replace=replace,
         image_pattern=image_pattern,
         label_pattern=label_pattern,

@@ -17,7 +17,7 @@ from weakseg.core.classes import IGNORE, ISPRS
 from weakseg.core.errors import DataError, ImportProblems, WeaksegError
 from weakseg.data.importing.drawn import import_drawn
 from weakseg.raster.open import RasterInfo, read_image, read_info, read_mask, write_raster
-from weakseg.raster.partial import is_partly_labelled
+from weakseg.raster.partial import PARTLY, is_partly_labelled
 
 PLACE = (0.5, 0.0, 400_000.0, 0.0, -0.5, 5_000_000.0)
 UTM = CRS.from_epsg(32632).to_wkt()
@@ -139,3 +139,21 @@ def test_an_order_of_classes_is_typed_with_commas(placed: Path) -> None:
     assert (mask_of(placed, "t1")[:9, :9] == CAR).all()
     result = CliRunner().invoke(app, [*words, "--replace", "--on-top", "lorry"])
     assert isinstance(result.exception, WeaksegError)
+
+
+@pytest.mark.parametrize("said", ["by the file", "by the option", "by nobody"])
+def test_an_import_of_masks_of_part_of_an_area_keeps_that(workspace: Path, tmp_path: Path, said: str) -> None:
+    """By a layer drawn in another workspace, whose file says so, or by an option for files of other programs."""
+    labels = tmp_path / "labels"
+    mask = np.full((64, 64), IGNORE, np.uint8)
+    mask[:9, :9] = TREE
+    tags = PARTLY if said == "by the file" else None
+    write_raster(labels / "p1.tif", mask, colours=ISPRS, tags=tags)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "p1.tif").write_bytes((workspace / "data" / "images" / "p1.tif").read_bytes())
+    words = ["data", "import", str(tmp_path / "images"), str(labels)]
+    option = ["--partly-labelled"] if said == "by the option" else []
+    CliRunner().invoke(app, ["--root", str(tmp_path / "new"), *words, *option], catch_exceptions=False)
+    target = tmp_path / "new" / "data" / "labels" / "p1.tif"
+    assert is_partly_labelled(target) is (said != "by nobody")
+    assert np.array_equal(read_mask(target, ISPRS), mask)

@@ -36,6 +36,7 @@ from weakseg.raster.band_names import BandChoice
 from weakseg.raster.mask_readings import Holds, describe_codes, ignored_objects, mixed_readings
 from weakseg.raster.masks import MaskOptions
 from weakseg.raster.open import RasterInfo, read_info, read_label, write_raster
+from weakseg.raster.partial import PARTLY, is_partly_labelled
 
 Pixels = npt.NDArray[Any]
 
@@ -76,6 +77,7 @@ class _Settings:
     limits: Limits
     resample: bool
     dry: bool
+    partly: bool
 
 
 @dataclass
@@ -86,6 +88,7 @@ class _Tally:
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     blank: dict[str, int] = field(default_factory=dict)
     turned: list[str] = field(default_factory=list)
+    partly: set[str] = field(default_factory=set)
     resampled: list[str] = field(default_factory=list)
     previews: list[Preview] = field(default_factory=list)
     readings: dict[Holds, str] = field(default_factory=dict)
@@ -116,6 +119,7 @@ def import_dataset(
     lossy_masks: bool = False,
     nodata_is_class: bool = False,
     allow_unlabelled: bool = False,
+    partly_labelled: bool = False,
     replace: bool = False,
     image_pattern: str | None = None,
     label_pattern: str | None = None,
@@ -145,6 +149,8 @@ def import_dataset(
         lossy_masks: take labels whose compression changes values, if each value is still one of the scheme.
         nodata_is_class: values that a label's header calls nodata are values like others.
         allow_unlabelled: accept images without a label, for areas whose tags come from a table.
+        partly_labelled: 255 in labels is where nobody has looked, not what is of no class (``raster.partial``); labels
+            that say so themselves need no option.
         replace: give up the images, labels and classes.yaml that ``target`` has; its tags stay.
         image_pattern, label_pattern: which files of the sources count and which part of their names is the area's
             (``name_patterns``); by default all, and the name without endings and prefixes such as ``_mask``.
@@ -175,7 +181,7 @@ def import_dataset(
         plan = plan_bands(files, choice, problems, beside=heights.choice if heights else None)
         if portal is not None and not problems:
             portal.check(plan.dtypes)
-        settings = _Settings(classes or ISPRS, plan, heights, masks, limits, resample, dry_run)
+        settings = _Settings(classes or ISPRS, plan, heights, masks, limits, resample, dry_run, partly_labelled)
         tally.meter = None if plan.pictures else BandMeter(plan.bands)
         models = _list_models(heights, [pair.area for pair in pairs], limits, problems)
         with Progress(console=Console(stderr=True), disable=not progress) as bar:
@@ -264,6 +270,8 @@ def _import_pair(
         label = read_label(path, settings.classes, settings.masks, max_pixels=settings.limits.pixels)
         if label.holds is not None:
             tally.readings.setdefault(label.holds, path.name)
+        if settings.partly or is_partly_labelled(path):
+            tally.partly.add(pair.area)
         return label.mask
 
     scratch = staging / "scratch"
@@ -289,7 +297,8 @@ def _import_pair(
         tally.lacking[pair.area] = lacking
     if not settings.dry:
         names = () if settings.plan.pictures else settings.plan.bands.names
-        _stage(staging / "data", pair.area, image.pixels, image.valid, aligned, info, settings.classes, names)
+        tags = PARTLY if pair.area in tally.partly else None
+        _stage(staging / "data", pair.area, image.pixels, image.valid, aligned, info, settings.classes, names, tags)
     mask = aligned.get("labels")
     tally.sizes[pair.area] = (info.height, info.width)
     if image.valid is not None:
@@ -312,6 +321,7 @@ def _stage(
     info: RasterInfo,
     classes: ClassScheme,
     names: Sequence[str],
+    tags: Mapping[str, str] | None,
 ) -> None:
     """Write an area. ``valid`` alone says where the image has data: a nodata value may be one of other bands."""
     image_info = dataclasses.replace(info, nodata=None)
@@ -319,7 +329,7 @@ def _stage(
     label_info = dataclasses.replace(info, nodata=IGNORE)
     for kind, mask in masks.items():
         if mask is not None:
-            write_raster(folder / kind / f"{area}.tif", mask, label_info, colours=classes, compress=True)
+            write_raster(folder / kind / f"{area}.tif", mask, label_info, colours=classes, compress=True, tags=tags)
 
 
 def _load(entry: Entry, read: Callable[[Path], Pixels], scratch: Path, limits: Limits, problems: list[str]) -> _Loaded:
