@@ -23,6 +23,7 @@ from weakseg.core.errors import DataError, ImportProblems, ParamsError
 from weakseg.labels.tag_table import raster_sizes, read_tags, write_tags
 from weakseg.labels.tags import TagWindow
 from weakseg.raster.open import RasterInfo, read_image, read_window, write_raster
+from weakseg.tagging import handing_out
 
 OTHERS = ("impervious_surface", "building", "low_vegetation")
 TAGS = [
@@ -251,3 +252,31 @@ def test_crops_without_an_object_beside_a_background_come_back_too(workspace: Pa
         file = Path(write(workspace, [submit(task) for task in json.loads(file.read_text())]))
     say(workspace, str(file))
     assert read_tags(table, scheme, raster_sizes(workspace / "data" / "images")) == kept
+
+
+class Oracle:
+    """Guesses the same of every crop."""
+
+    digest, fault = "0123456789abcdef", ""
+
+    def guess(self, crops: list[Any], *, patience: float) -> list[dict[str, float]]:
+        assert patience > 0
+        return [{"tree": 0.9, "car": 0.5, "building": 0.1} for _ in crops]
+
+
+def test_a_model_guesses_where_nothing_is_known_and_says_how_sure_it_is(
+    tagged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handing_out, "open_guesser", lambda *_: (Oracle(), Path("out/checkpoints/pixel/seed0.pt")))
+    order = write(tagged, "area,row,column,height,width\nt2,48,48,16,16\nt1,0,0,16,16\n", "next.csv")
+    how = ["--order", order, "--model", "out/checkpoints/pixel/seed0.pt"]
+    say(tagged, "--to", "label-studio", *how, str(tagged / "tasks.json"))
+    guessed, known = (task["predictions"][0] for task in json.loads((tagged / "tasks.json").read_text()))
+    assert (guessed["model_version"], guessed["score"]) == ("pixel/seed0.pt 0123456789ab", 0.7667)
+    assert guessed["result"][0]["value"]["choices"] == ["tree", "car"]
+    assert (known["model_version"], known["result"][0]["value"]["choices"]) == ("tags.csv", ["tree", "car"])
+    assert "score" not in known
+    say(tagged, "--to", "qgis", *how, str(tagged / "crops.gpkg"))
+    with closing(sqlite3.connect(tagged / "crops.gpkg")) as base:
+        found = base.execute("SELECT is_tree, guess FROM crops_px").fetchall()
+    assert found == [(None, "tree 0.90, car 0.50"), ("yes", None)]
