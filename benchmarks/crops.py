@@ -35,7 +35,7 @@ def mask() -> np.ndarray:
     return np.random.default_rng(1).integers(0, 5, (SIDE, SIDE)).astype(np.uint8)
 
 
-def ours(case: str, crops: int, folder: Path) -> float:
+def ours(case: str, crops: int, folder: Path, zoom: tuple[float, float] = (0.7, 1.4)) -> float:
     """Crops per second of StepDataset, its areas memory-mapped."""
     from weakseg.data.areas import Area
     from weakseg.data.crops.dataset import Pool, StepDataset
@@ -47,12 +47,17 @@ def ours(case: str, crops: int, folder: Path) -> float:
     area = Area(open_array(folder, "image"), open_array(folder, "mask"))
     sampler = build_sampler([(SIDE, SIDE)], [area.mask], favoured=None, probability=0.0, seed=0)
     steps = crops // BATCH
-    dataset = StepDataset({"pixel": Pool([area], sampler, BATCH, CROP, (0.7, 1.4), 5)}, seed=0, steps=steps)
+    dataset = StepDataset({"pixel": Pool([area], sampler, BATCH, CROP, zoom, 5)}, seed=0, steps=steps)
     dataset[0]
     began = time.process_time()
     for step in range(steps):
         dataset[step]
     return steps * BATCH / (time.process_time() - began)
+
+
+def unzoomed(case: str, crops: int, folder: Path) -> float:
+    """The same without zoom, as the peer draws them."""
+    return ours(case, crops, folder, (1.0, 1.0))
 
 
 def peers(case: str, crops: int, folder: Path) -> float:
@@ -82,6 +87,9 @@ def peers(case: str, crops: int, folder: Path) -> float:
     return crops / (time.process_time() - began)
 
 
+HOW = {"ours": ours, "unzoomed": unzoomed, "peers": peers}
+
+
 def measure(how: str, case: str, crops: int, *, python: str = sys.executable, tree: str = "") -> float:
     """The rate that a process of its own finds."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"} | ({"PYTHONPATH": tree} if tree else {})
@@ -97,12 +105,12 @@ def main() -> None:
     parser.add_argument("--peer-python", help="a Python with torchgeo")
     parser.add_argument("--crops", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--inside", choices=("ours", "peers"))
+    parser.add_argument("--inside", choices=("ours", "unzoomed", "peers"))
     parser.add_argument("--case", choices=tuple(CASES))
     options = parser.parse_args()
     if options.inside:
         with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps({"ours": ours, "peers": peers}[options.inside](options.case, options.crops, Path(folder))))
+            print(json.dumps(HOW[options.inside](options.case, options.crops, Path(folder))))
         return
     best: dict[tuple[str, str], float] = {}
     for _ in range(options.repeats):
@@ -115,6 +123,7 @@ def main() -> None:
                 best[case, name] = max(best.get((case, name), 0.0), found)
     if options.peer_python:
         for case in CASES:
+            best[case, "weakseg, unzoomed"] = measure("unzoomed", case, options.crops)
             best[case, "torchgeo"] = measure("peers", case, options.crops // 10, python=options.peer_python)
     for (case, name), rate in best.items():
         print(f"| crops of {CROP} px, {case}, {name} | {rate:.0f} per second of CPU |")
