@@ -23,7 +23,7 @@ _LOADING: Final = 20.0  # seconds that a guess waits for its network; the page d
 _TEXT: Final = 200  # letters of a name, an id or a key
 
 Text = Annotated[str, Field(min_length=1, max_length=_TEXT)]
-Names = Annotated[list[Text], Field(max_length=31)]
+Names = Annotated[list[Text], Field(max_length=255)]
 
 
 class _Request(BaseModel):
@@ -55,7 +55,7 @@ class OneAnswer(_Request):
     absent: Names
     unsure: Names
     seconds: float
-    guess: Annotated[dict[Text, float], Field(max_length=31)] = {}
+    guess: Annotated[dict[Text, float], Field(max_length=255)] = {}
 
 
 class AnswersRequest(PageRequest):
