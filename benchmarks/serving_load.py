@@ -150,7 +150,10 @@ def main() -> None:
                 time.sleep(0.1)
         finally:
             server.terminate()
-            server.wait(30)
+            try:
+                server.wait(120)
+            except subprocess.TimeoutExpired:  # on a machine that others keep busy
+                server.kill()
     statuses: Counter[str] = sum((client.statuses for client in clients), Counter())
     kinds = {kind: [client for client in clients if client.kind == kind] for kind in ("map", "tiles", "page")}
     times = {name: np.array([s for c in some for s in c.seconds]) for name, some in kinds.items()}
