@@ -223,7 +223,7 @@ class Bench:
     def point(self, order: str, bought: Index, record: Record) -> Segmenter | None:
         """Train a student on what was bought, and measure it."""
         classes, names = len(self.scheme), self.scheme.names
-        masks = {name: self.held(name, bought).scores.astype(np.float32) for name in self.n2}
+        masks = {name: self.held(name, bought).dense().astype(np.float32) for name in self.n2}
         student = self.train(masks) if self.steps else None
         found = np.zeros((2, classes, classes), np.int64)
         for name, truth in self.truth.items() if student is not None else ():

@@ -75,7 +75,9 @@ def look_at(maps: Maps) -> Look:
     return Look(
         pixels=np.array([float(mean.shape[1])]),
         won=np.bincount(winners, minlength=len(mean)).astype(np.float64)[None],
-        presence=np.mean([presence(member, (0, 0, *maps.shape[2:])) for member in heard], 0, np.float64)[None],
+        presence=np.stack([presence(m, (0, 0, *maps.shape[2:])) for m in heard])
+        .astype(np.float64)
+        .mean(0, keepdims=True),
         doubt=(2 * mean * (1 - mean)).sum(1)[None],
         objects=_objects(winners.reshape(maps.shape[2:]), len(mean))[None],
         disagreement=np.array([max(0.0, entropy - float(_entropy(members).mean()))]),

@@ -114,7 +114,7 @@ def pool(grid: Grid, window: Window) -> Floats:
 def _overlap(cells: int, cell: float, start: float, stop: float) -> Floats:
     """How much of each cell lies between start and stop, px."""
     edges = np.arange(cells + 1) * cell
-    return np.maximum(0.0, np.minimum(edges[1:], stop) - np.maximum(edges[:-1], start))
+    return np.asarray(np.maximum(0.0, np.minimum(edges[1:], stop) - np.maximum(edges[:-1], start)), np.float64)
 
 
 def encode_image(model: Segmenter, image: Image, machine: Machine) -> tuple[Grid, Floats]:

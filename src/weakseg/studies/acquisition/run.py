@@ -105,6 +105,8 @@ def _with_data(layout: Layout, places: Places) -> npt.NDArray[np.bool_]:
     found = np.ones(len(places.crops), bool)
     for area, frame, inside in blocks_of(places.crops, places.sizes.__getitem__):
         valid = read_valid(find_image(layout.images, area), window=frame)
-        for index, (row, column, height, width) in inside.items() if valid is not None else ():
+        if valid is None:
+            continue
+        for index, (row, column, height, width) in inside.items():
             found[index] = valid[row : row + height, column : column + width].any()
     return found
