@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,9 +117,9 @@ def test_a_model_may_look_at_all_flips_and_turns(tmp_path: Path, monkeypatch: py
     seen: list[tuple[object, object]] = []
     real = model.load_predictor
 
-    def load(file: Path, views: Sequence[View], machine: Machine, *, scales: Sequence[float]) -> model.Predictor:
-        seen.append((views, scales))
-        return real(file, views, machine, scales=scales)
+    def load(file: Path, views: Sequence[View], machine: Machine, **options: Any) -> model.Predictor:
+        seen.append((views, options["scales"]))
+        return real(file, views, machine, **options)
 
     monkeypatch.setattr(model, "load_predictor", load)
     file = model_file(tmp_path / "m.pt")

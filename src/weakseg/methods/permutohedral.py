@@ -61,7 +61,7 @@ def _compiled(function: Callable[P, R]) -> Callable[P, R]:
 @_compiled
 def _find(
     keys: npt.NDArray[np.uint64], slots: npt.NDArray[np.int32], shift: np.uint64, key: np.uint64
-) -> tuple[int, int]:
+) -> tuple[np.int32, np.int64]:
     """(vertex or 0, slot) of a key in the open hash table ``slots``, whose size is 2 ** (64 - shift)."""
     slot = np.int64(key >> shift)
     while slots[slot] > 0 and keys[slots[slot]] != key:
@@ -81,7 +81,7 @@ def _enclose(point: Floats, scale: Floats, corner: Floats, rank: npt.NDArray[np.
         place[j] = total - np.float32(j) * step
         total += step
     place[0] = total
-    excess = 0
+    excess = np.int64(0)
     for i in range(d + 1):
         nearest = np.float32(np.rint(down * place[i]))
         corner[i] = nearest * up

@@ -83,7 +83,7 @@ def write_onnx(network: ExportNet, target: Path | BytesIO) -> None:
         torch.onnx.export(
             network,
             (network.zeros(*TRACED),),
-            target,
+            target,  # type: ignore[arg-type]  # a stream is taken too; the stub says paths alone
             dynamo=False,
             opset_version=OPSET,
             input_names=["image"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -40,7 +40,9 @@ def run(root: Path) -> None:
         machine.wait()
         if not machine.is_main:
             return
-        report = choice.describe(names, tried) if choice else {"refined_by": dict.fromkeys(names, asked)}
+        report: dict[str, Any] = {"refined_by": dict.fromkeys(names, asked)}
+        if choice:
+            report = choice.describe(names, tried)
         write_report(context.layout.report("crf"), report)
         log.log_metrics({"areas": float(len(areas)), "workers": float(_workers(context))})
         log.log_metrics({f"n1/{key}": report[key] for key in ("miou_before", "miou") if key in report})

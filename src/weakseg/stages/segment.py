@@ -81,12 +81,12 @@ def run(root: Path, source: Source) -> None:
 
 def check_missing(context: Context) -> None:
     """Refuse (StageError) areas that lack a band where training never leaves one out."""
-    lacking, areas = context.bands.missing, context.params.tiles.areas
-    used = [area for area in (*areas.pixel, *areas.tags, *areas.validation) if lacking.get(area)]
-    if used and context.params.segment.augment.drop_band == 0:
-        more = f" ({len(used)} areas lack some)" if len(used) > 1 else ""
+    lacking = context.bands.missing
+    if lacking and context.params.segment.augment.drop_band == 0:
+        area, names = next(iter(lacking.items()))
+        more = f" ({len(lacking)} areas lack some)" if len(lacking) > 1 else ""
         raise StageError(
-            f"{used[0]} lacks {', '.join(lacking[used[0]])}{more}",
+            f"{area} lacks {', '.join(names)}{more}",
             expected="segment.augment.drop_band above 0, so that a network learns to do without",
             cure="set it, for instance to 0.3, or take these areas out of tiles.areas",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -98,11 +99,16 @@ def run(root: Path) -> None:
 
 
 def measured_bands(layout: Layout, params: TilesParams) -> Bands:
-    """The bands of data/bands.yaml with the statistics of N1, of its pixels as they are in data/images."""
-    bands = load_bands(layout.data)
+    """The bands of data/bands.yaml with the statistics of N1, and what the areas of the split lack of them.
+
+    Statistics are of the pixels as they are in data/images.
+    """
+    bands, split = load_bands(layout.data), params.areas
     if bands == PLAIN:
         return bands
-    files = [(area, find_raster(layout.images, area)) for area in params.areas.pixel]
+    used = (*split.pixel, *split.tags, *split.validation)
+    bands = replace(bands, missing={area: bands.missing[area] for area in used if area in bands.missing})
+    files = [(area, find_raster(layout.images, area)) for area in split.pixel]
     return measure_bands(bands, ((area, read_bands(file, bands), read_valid(file)) for area, file in files))
 
 
