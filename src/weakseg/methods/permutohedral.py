@@ -145,7 +145,7 @@ def _build(
             found, slot = _find(keys, slots, np.uint64(64 - bits), key)
             if found == 0:
                 filled += 1
-                found = filled
+                found = np.int32(filled)
                 keys[filled], slots[slot] = key, filled
                 if 2 * filled > len(slots):
                     bits += 1
