@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from io import BytesIO
 from typing import Any, Final, Literal, get_args
@@ -119,7 +120,8 @@ class Runner:
         self._run, self.choice = self._own_run, self._own
         if not self._candidates or (self._wanted == "auto" and pixels * self._passes < WORTH):
             return self.choice
-        images, wrong = windows(), []
+        images = windows()
+        wrong: list[str] = []
         if not len(images):  # nothing to compare on, nothing to predict
             return self.choice
         with torch.inference_mode():
@@ -127,7 +129,7 @@ class Runner:
         for engine in self._candidates:
             found, reason = self._tried(engine, images, expected)
             if found is not None and found.equal:
-                self._run = lambda x, index, engine=engine: self._plain(engine, index)(x)
+                self._run = partial(self._through, engine)
                 self.choice = replace(found, passed_over=tuple(wrong))
                 return self.choice
             wrong.append(f"{engine}: {reason}")
@@ -176,6 +178,9 @@ class Runner:
         same = float((found.argmax(1) == expected.argmax(1)).float().mean())
         choice = Choice(engine, self._precision, difference, same, len(images))
         return choice, f"differs by {difference:.1e}, {same:.3%} same class"
+
+    def _through(self, engine: Engine, images: Tensor, index: bool) -> Sequence[Tensor]:
+        return self._plain(engine, index)(images)
 
     def _plain(self, engine: Engine, index: bool) -> Plain:
         if (engine, index) not in self._built:

@@ -124,16 +124,10 @@ def test_experts_vote_where_their_scores_say_something(trained: Path, tmp_path: 
     root = tmp_path / "expert"
     shutil.copytree(trained, root)
     layout = Layout(root)
-<<<<<<< HEAD
     scores = np.zeros((5, 64, 64), np.float32)
     scores[4] = 0.7
     save_scores(layout.scores("irnet") / "t1.npz", ScoreMaps.of(scores))
     save_scores(layout.scores("irnet") / "t2.npz", ScoreMaps.of(scores * 0))
-=======
-    cars = np.full((1, 64, 64), 0.7, np.float32)
-    save_scores(layout.scores("irnet") / "t1.npz", ScoreMaps(cars, np.array([False] * 4 + [True])))
-    save_scores(layout.scores("irnet") / "t2.npz", ScoreMaps(cars[:0], np.zeros(5, bool)))
->>>>>>> a1bb09e (Experts' maps in next's test as they are stored now; a type)
     before, after = suggest_next(trained, count=32), suggest_next(root, count=32)
     assert after.asked == (*before.asked, "irnet")
     reasons = [{(one.area, one.window): one.reason for one in found.found["tags"]} for found in (before, after)]
