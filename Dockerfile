@@ -6,7 +6,7 @@
 # docker run --rm -p 8080:8080 -e MLFLOW_TRACKING_URI=http://SERVER:5000 weakseg:serve     the champion, at /invocations
 ARG PYTHON=3.11
 
-# ---- builder: has the compiler that the dense CRF needs; nothing of it but /opt/venv is kept -------------------------
+# ---- builder: has the compiler that pydensecrf needs below Python 3.13; nothing of it but /opt/venv is kept ------------
 FROM python:${PYTHON}-slim-bookworm AS builder
 ARG DEVICE=cuda
 ARG UV=0.13.8
@@ -30,7 +30,7 @@ RUN set -eu; \
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
 RUN uv pip install --no-deps --no-build-isolation -e .
-RUN /opt/venv/bin/python -c "import pydensecrf.densecrf, torch, rasterio, cv2"
+RUN /opt/venv/bin/python -c "import torch, rasterio, cv2; from weakseg.methods.crf import crf_library; print(crf_library())"
 
 # ---- train: the pipeline and every command ---------------------------------------------------------------------------
 FROM python:${PYTHON}-slim-bookworm AS train

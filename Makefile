@@ -1,5 +1,5 @@
 # `make demo` and `make test` are the only two commands a newcomer needs: both install everything first.
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 UV := .tools/bin/uv
 RUN := $(UV) run --no-project
 export OMP_NUM_THREADS := 1
