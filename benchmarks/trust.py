@@ -249,7 +249,7 @@ def draw_maps(path: Path, subject: Subject, images: list[tuple[str, Image]]) -> 
         for name, colour in pairs
     ]
     figure.legend(handles=classes, loc="outside lower center", ncols=len(classes), frameon=False)
-    figure.savefig(path, dpi=90, pil_kwargs={"quality": 85})
+    figure.savefig(path, dpi=90, pil_kwargs={"quality": 75})
     plt.close(figure)
 
 

@@ -7,6 +7,7 @@ import pytest
 from scripts.choose_agreement import compare, refiner_table, runs_table, threshold_row, weights_row
 
 from weakseg.core.errors import DataError
+from weakseg.methods.refinement import Changes
 
 CHOICE = {
     "chosen": "teacher",
@@ -52,7 +53,7 @@ def test_refiners_by_hand() -> None:
     n1, n2 = np.zeros((8, 2, 3, 3), np.int64), np.zeros((8, 2, 3, 3), np.int64)
     n1[:, 0, 0, 0], n1[:, 0, 1, 0], n1[:, 1, 1, 1] = 80, 20, 80
     n2[:, 0, 0, 0], n2[:, 1, 1, 0], n2[:, 1, 1, 1] = 100, 20, 80
-    lines = refiner_table("crf", n1, n2, ("crf",), ("a", "b")).splitlines()
+    lines = refiner_table("crf", Changes.of(n1), Changes.of(n2), ("crf",), ("a", "b")).splitlines()
     assert lines[0] == "| crf | a | b | mean |"
     assert lines[2] == "| crf for all | +0.200, -0.167 | +0.200, -0.200 | +0.200, -0.183 |"
     assert lines[3] == "| each class its own | crf: +0.200, -0.167 | crf: +0.200, -0.200 | +0.200, -0.183 |"

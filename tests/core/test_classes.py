@@ -64,7 +64,7 @@ def test_unknown_colour_names_count_and_place() -> None:
         (("a", "a"), ((0, 0, 0), (1, 1, 1)), ()),
         (("a", "b"), ((0, 0, 0), (0, 0, 0)), ()),
         (("a",), ((0, 0, 0),), (("x", (0, 0, 0)),)),
-        (tuple(f"c{i}" for i in range(32)), tuple((i, 0, 0) for i in range(32)), ()),
+        (tuple(f"c{i}" for i in range(256)), tuple((i % 256, i // 255, 0) for i in range(256)), ()),
     ],
 )
 def test_bad_schemes_are_refused(names: tuple, colours: tuple, ignored: tuple) -> None:
@@ -72,8 +72,8 @@ def test_bad_schemes_are_refused(names: tuple, colours: tuple, ignored: tuple) -
         ClassScheme(names, colours, ignored)
 
 
-def test_thirty_one_classes_fit() -> None:
-    assert len(ClassScheme(tuple(f"c{i}" for i in range(31)), tuple((i, 0, 0) for i in range(31)))) == 31
+def test_as_many_classes_fit_as_a_mask_can_hold() -> None:
+    assert len(ClassScheme(tuple(f"c{i}" for i in range(255)), tuple((i, 0, 0) for i in range(255)))) == 255
 
 
 def test_save_and_load(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from weakseg.core.errors import DataError
 from weakseg.core.files import atomic_path
 from weakseg.data.areas import open_area
 from weakseg.data.manifest import TagCrops
-from weakseg.data.store import fingerprint, list_areas, open_array, save_areas, save_array
+from weakseg.data.store import SETS, fingerprint, list_areas, open_array, save_areas, save_array
 
 
 def test_array_round_trip_is_a_read_only_map(tmp_path: Path) -> None:
@@ -79,7 +79,8 @@ def test_fingerprint_sees_contents_and_names(tmp_path: Path) -> None:
 def test_open_area_brings_its_own_tags(tmp_path: Path) -> None:
     windows = np.array([[0, 0, 1], [0, 0, -1]], np.int32)
     save_array(tmp_path / "images", "b", np.zeros((2, 3, 3), np.uint8))
-    save_array(tmp_path / "allowed", "b", np.full((2, 3), 3, np.int32))
+    save_array(tmp_path / "allowed", "b", np.full((2, 3), 1, np.uint8))
+    save_array(tmp_path, SETS, np.array([(0, 0), (1, 1)], bool))
     save_array(tmp_path / "windows", "b", windows)
     crops = TagCrops(
         ("a_0_0", "b_0_0", "b_0_2"),

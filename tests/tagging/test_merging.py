@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from tests.bit_sets import bits_of
 from tests.tagging.test_server import Client
 from typer.testing import CliRunner, Result
 
 from weakseg.cli import app
 from weakseg.core.classes import ISPRS
 from weakseg.core.errors import DataError
+from weakseg.data.store import open_allowed
 from weakseg.labels.tag_table import raster_sizes, read_tags
 from weakseg.raster.open import read_mask, write_raster
 from weakseg.tagging.merging import describe_agreement, merge_tags
@@ -188,5 +190,5 @@ def test_from_images_alone_to_a_table_that_the_tiles_stage_reads(workspace: Path
     found = run(mine, "stage", "tiles")
     assert found.exit_code == 0, (found.output, found.exception)
     truth = read_mask(workspace / "data" / "labels" / "t1.tif", ISPRS)[16:32, 16:32]
-    allowed = np.load(mine / "out" / "tiles" / "allowed" / "t1.npy")[20, 20]
+    allowed = bits_of(open_allowed(mine / "out" / "tiles", "t1"))[20, 20]
     assert allowed == sum(1 << int(index) for index in np.unique(truth) if index < 5)
