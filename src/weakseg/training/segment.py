@@ -72,7 +72,7 @@ def build_pools(
     gives = ENTRIES[source].gives
     if gives in ("masks", *SELF_TAUGHT) and len(weak) > 0:
         begins = 0 if gives in SELF_TAUGHT else round(students.start * shared.optimiser.steps)
-        later = _pool(shared, weak, favoured, students.batch, seed, len(scheme))
+        later = _pool(shared, weak, favoured, students.batch, seed, len(scheme), pseudo=True)
         pools["weak"] = replace(later, begins=begins)
     return pools
 
@@ -84,6 +84,8 @@ def _pool(
     count: int,
     seed: int,
     classes: int,
+    *,
+    pseudo: bool = False,
 ) -> Pool:
     sizes = [(area.image.shape[0], area.image.shape[1]) for area in areas]
     sampler = build_sampler(
@@ -93,6 +95,7 @@ def _pool(
         probability=params.favour.probability,
         seed=seed,
         hints=[_tagged_pixels(area, favoured) for area in areas],
+        pseudo=pseudo,
     )
     return Pool(areas, sampler, count, params.crop, params.augment.scale, classes)
 

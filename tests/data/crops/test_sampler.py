@@ -71,6 +71,16 @@ def test_plain_draws_of_an_area_labelled_in_part_contain_a_label() -> None:
     assert not any(favoured for *_, favoured in draws)
 
 
+def test_plain_draws_of_pseudo_masks_are_even_however_little_they_label() -> None:
+    """What trained on N2 before areas labelled in part were known draws the same crops as before."""
+    sparse = np.full((100, 100), IGNORE, np.uint8)
+    sparse[40:50, 60:70] = 1
+    sampler = build_sampler([(100, 100)], [sparse], favoured=None, probability=0.0, seed=0, pseudo=True)
+    assert not sampler.labelled
+    draws = [sampler.draw(np.random.default_rng(seed))[1:3] for seed in range(200)]
+    assert sum(sparse[place] == 1 for place in draws) < 20
+
+
 def test_areas_without_labels_among_areas_labelled_in_part_are_never_drawn() -> None:
     sparse, blank = np.full((10, 10), IGNORE, np.uint8), np.full((10, 10), IGNORE, np.uint8)
     sparse[3, 4] = 0

@@ -54,6 +54,7 @@ def build_sampler(
     probability: float,
     seed: int,
     hints: Sequence[Mask | None] | None = None,
+    pseudo: bool = False,
 ) -> CropSampler:
     """Sampler over areas of these sizes; areas with a mask count by their labelled pixels, others by all pixels.
 
@@ -63,6 +64,8 @@ def build_sampler(
             tagged with it.
         probability: share of favoured crops, 0..1.
         seed: of the subsample of favoured pixels.
+        pseudo: masks are pseudo-masks. Where they are unsure there is something to learn all the same, from tags and
+            agreement, so their plain draws are even, however little they label.
     """
     pixels = np.array(
         [
@@ -73,7 +76,8 @@ def build_sampler(
     shown = [mask if mask is not None else hint for mask, hint in zip(masks, hints or [None] * len(masks), strict=True)]
     places = [_positions(mask, favoured, seed, i) for i, mask in enumerate(shown) if mask is not None]
     filled = [place for place in places if len(place)] if favoured is not None and probability > 0 else []
-    sparse = [i for i, mask in enumerate(masks) if mask is not None and 0 < pixels[i] < SPARSE * mask.size]
+    drawn = [] if pseudo else [(i, mask) for i, mask in enumerate(masks) if mask is not None]
+    sparse = [i for i, mask in drawn if 0 < pixels[i] < SPARSE * mask.size]
     return CropSampler(
         shares=pixels / pixels.sum() if pixels.sum() else np.full(len(pixels), 1 / len(pixels)),
         sizes=tuple(sizes),
