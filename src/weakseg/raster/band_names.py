@@ -111,6 +111,12 @@ def name_bands(path: Path | str, facts: BandFacts, choice: BandChoice) -> list[t
     count = len(facts.dtypes)
     if choice.names:
         return _by_user(path, facts, choice)
+    if not choice.numbers and (torn := [band for band in facts.alpha if facts.names[band - 1] in KNOWN]):
+        raise DataError(
+            f"{path}: band {torn[0]} is {facts.names[torn[0] - 1]} by its description and alpha by its flag",
+            expected="one of the two",
+            cure="name all bands, e.g. --bands red,green,blue,nir, or give the numbers of those that are none",
+        )
     numbers = choice.numbers or tuple(band for band in range(1, count + 1) if band not in facts.alpha)
     if any(not 1 <= number <= count for number in numbers):
         raise DataError(
@@ -232,8 +238,8 @@ def _places(path: Path | str, facts: BandFacts, choice: BandChoice, names: Seque
             )
         return dict(zip(names, choice.numbers, strict=True))
     named = {name: number for number, name in enumerate(facts.names, 1) if name in names}
-    if named and len(named) == sum(name in names for name in facts.names):
-        return {str(name): number for name, number in named.items()}
+    if facts.described or (named and len(named) == sum(name in names for name in facts.names)):
+        return {str(name): number for name, number in named.items()}  # none of them: these are other bands, in no order
     own = [number for number in range(1, len(facts.dtypes) + 1) if number not in facts.alpha]
     own = own if len(own) == len(names) else list(range(1, len(facts.dtypes) + 1))
     return dict(zip(names, own, strict=True)) if len(own) == len(names) else {}

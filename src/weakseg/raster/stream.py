@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from weakseg.core.bands import PLAIN, Bands
 from weakseg.core.errors import DataError, ParamsError
-from weakseg.raster.band_names import BandChoice, bands_for, facts_of
+from weakseg.raster.band_names import KNOWN, BandChoice, bands_for, facts_of
 from weakseg.raster.formats import RASTER_SUFFIXES, raster_driver, reason_of, refuse_foreign, unreadable
 from weakseg.raster.georeference import distance_of, place_of
 from weakseg.raster.heights import BESIDE, HeightFiles, read_heights
@@ -264,10 +264,12 @@ def inspect_source(
 
 
 def _plain_numbers(path: Path, file: DatasetReader, choice: BandChoice, wanted: Bands) -> tuple[int, ...] | None:
-    """Numbers of three bands of 8 bits, by the names of the model where the user gives names."""
-    if not choice.names:
-        return choice.numbers or None
-    return bands_for(path, facts_of(file, str(path)), choice, wanted)
+    """Numbers of three 8-bit bands: by names or numbers of the user, else by the file's names if the model has some."""
+    facts = facts_of(file, str(path))
+    by_file = facts.described and not choice.numbers and set(wanted.names) <= set(KNOWN)
+    if choice.names or by_file:
+        return bands_for(path, facts, choice, wanted)
+    return choice.numbers or None
 
 
 def _deep_source(
