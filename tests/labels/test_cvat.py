@@ -60,6 +60,17 @@ def test_tags_come_with_the_assignee_and_the_labels_that_were_offered(tmp_path: 
     }
 
 
+def test_a_class_that_was_drawn_but_not_ticked_is_unknown_and_one_that_can_be_drawn_alone_was_not_offered(
+    tmp_path: Path,
+) -> None:
+    """Else the car in the box would be written as absent."""
+    body = f"<meta>{TASK.format(id=3, who='ana')}</meta>{IMAGES}"
+    assert [mark.unsure for mark in read_cvat(write(tmp_path, body)).rows] == [(), ("car",)]
+    drawable = body.replace("<color>#ff0000</color><type>tag</type>", "<color>#ff0000</color><type>rectangle</type>")
+    found = read_cvat(write(tmp_path, drawable))
+    assert (found.offered, [mark.unsure for mark in found.rows]) == (("tree",), [(), ()])
+
+
 def test_a_project_names_the_assignee_of_each_task(tmp_path: Path) -> None:
     tasks = "<tasks>" + TASK.format(id=3, who="ana") + TASK.format(id=4, who="ben") + "</tasks>"
     file = write(tmp_path, f"<meta><project><id>1</id><name>p</name>{tasks}</project></meta>{IMAGES}")

@@ -61,6 +61,7 @@ class _Reader:
         self._text = ""
         self._image: Mapping[str, str] = {}
         self._tags: list[Mapping[str, str]] = []
+        self._drawn: list[str] = []
         self._labels: list[str] = []
         self._task: dict[str, str] = {}
         self._people: dict[str, str] = {}
@@ -105,11 +106,12 @@ class _Reader:
         if name == "task" and self._path[1:2] == ["meta"]:
             self._task = {}
         if name == "image":
-            self._image, self._tags = attributes, []
+            self._image, self._tags, self._drawn = attributes, [], []
         elif name == "tag":
             self._tags.append(attributes)
         elif name in _SHAPES:
             self._marks.notes[f"{name} shape(s)"] += 1
+            self._drawn.append(attributes.get("label", ""))
 
     def _characters(self, text: str) -> None:
         if self._path[1:2] == ["meta"] and len(self._text) < 1000:
@@ -124,6 +126,8 @@ class _Reader:
         elif inside[:1] == ["meta"]:
             if name == "name" and inside[-1:] == ["label"]:
                 self._labels.append(text)
+            elif name == "type" and inside[-1:] == ["label"] and text not in ("any", "tag") and self._labels:
+                self._labels.pop()  # it can be drawn alone, so an image without its tag says nothing of it
             elif name == "id" and inside[-1:] in (["task"], ["job"]):
                 self._task["id"] = text
             elif name == "username" and inside[-1:] == ["assignee"] and text:
@@ -145,4 +149,5 @@ class _Reader:
             tag.get("source") == "auto" for tag in self._tags
         )
         place = f"{self._marks.file}: image {image.get('id', '?')}"
-        self._marks.rows.append(Mark(place, image["name"], names, annotator=who, size=size))
+        drawn = tuple(name for name in dict.fromkeys(self._drawn) if name in self._labels and name not in names)
+        self._marks.rows.append(Mark(place, image["name"], names, unsure=drawn, annotator=who, size=size))
