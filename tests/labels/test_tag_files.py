@@ -13,7 +13,7 @@ from weakseg.core.classes import ISPRS
 from weakseg.core.errors import DataError
 from weakseg.labels.class_map import ClassMap, read_class_map
 from weakseg.labels.marks import Mark, Marks
-from weakseg.labels.tag_files import ReadTags, Unmarked, answers_of, read_marks, recognise
+from weakseg.labels.tag_files import ReadTags, Unmarked, _part, answers_of, read_marks, recognise
 
 SIZES = {"t1": (64, 80)}
 NAMES = ClassMap(ISPRS)
@@ -160,3 +160,10 @@ def test_broken_and_hostile_json_is_refused_in_a_sentence(tmp_path: Path, conten
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(DataError, match=words):
         read_marks("label-studio", tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("edges", [(0.8, 0.0, 1.3, 0.5), (-0.1, 0.0, 0.4, 0.5)], ids=["beyond", "before"])
+def test_a_rectangle_that_leaves_its_picture_is_refused_and_not_cut(edges: tuple[float, float, float, float]) -> None:
+    with pytest.raises(DataError, match="expected one inside the picture"):
+        _part((0, 0, 80, 80), edges)
+    assert _part((10, 20, 80, 80), (0.5, 0.25, 1.01, 0.75)) == (30, 60, 40, 40)  # a rounding of one px is cut

@@ -229,11 +229,17 @@ def _stated(mark: Mark, window: Window, sizes: Sizes) -> Crop:
 
 
 def _part(window: Window, edges: tuple[float, float, float, float]) -> Window:
-    """A rectangle in a picture of a window, to whole px."""
+    """A rectangle in a picture of a window, to whole px; DataError where it leaves the picture by more than one."""
     row, column, height, width = window
     left, top, right, bottom = (
         round(share * side) for share, side in zip(edges, (width, height, width, height), strict=True)
     )
+    if min(left, top, width - right, height - bottom) < -1:  # one px is how programs round
+        raise DataError(
+            f"a rectangle of rows {top} to {bottom}, columns {left} to {right} in a picture of {width}x{height} px",
+            expected="one inside the picture",
+            cure="draw it inside, or check that the picture is the one that was tagged",
+        )
     left, top, right, bottom = max(0, left), max(0, top), min(width, right), min(height, bottom)
     part = row + top, column + left, bottom - top, right - left
     check_inside(part, row + height, column + width)
