@@ -37,7 +37,7 @@ from weakseg.data.crops.augment import normalise
 from weakseg.inference.allocation import keep_buffers
 from weakseg.inference.model import load_predictor
 from weakseg.inference.options import Options
-from weakseg.inference.predict import run_predictor
+from weakseg.inference.run import run_predictor
 from weakseg.inference.scene import PLAIN
 from weakseg.raster.open import write_raster
 from weakseg.raster.stream import inspect_source

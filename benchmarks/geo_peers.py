@@ -46,7 +46,9 @@ from weakseg.core.classes import ISPRS
 from weakseg.data.crops.augment import normalise
 from weakseg.data.windows import cover_windows
 from weakseg.inference.allocation import keep_buffers
-from weakseg.inference.predict import Options, Predictor, run_predictor
+from weakseg.inference.model import Predictor
+from weakseg.inference.options import Options
+from weakseg.inference.run import run_predictor
 from weakseg.networks.build import build_segmenter
 from weakseg.networks.portable import ExportNet
 from weakseg.raster.stream import inspect_source

@@ -59,7 +59,7 @@ def child(source: Path, target: Path, model: str, scale: float, overlap: float) 
     from weakseg.inference.allocation import keep_buffers
     from weakseg.inference.model import Predictor, load_predictor
     from weakseg.inference.options import Options
-    from weakseg.inference.predict import run_predictor
+    from weakseg.inference.run import run_predictor
     from weakseg.inference.scene import PLAIN
     from weakseg.raster.stream import inspect_source
     from weakseg.training.machine import Machine

@@ -14,7 +14,7 @@ from tests.inference.test_predict import ROTATED, SMALL, UTM, linear, picture, p
 
 from weakseg.core.classes import IGNORE
 from weakseg.core.errors import DataError, ParamsError
-from weakseg.inference.predict import run_predictor
+from weakseg.inference.run import run_predictor
 from weakseg.raster.stream import inspect_source, stretch_values
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from weakseg.inference.model import load_predictor
 from weakseg.inference.options import GsdPolicy, Options
-from weakseg.inference.predict import Summary, run_predictor
+from weakseg.inference.run import Summary, run_predictor
 from weakseg.inference.scene import ONE_SCALE, PLAIN, View
 from weakseg.raster.stream import inspect_source
 from weakseg.training.machine import Machine

@@ -20,7 +20,7 @@ from weakseg.inference import engine as engines
 from weakseg.inference.engine import Choice, Runner, open_onnxruntime, open_openvino, openvino_settings
 from weakseg.inference.model import load_predictor
 from weakseg.inference.options import Options
-from weakseg.inference.predict import run_predictor
+from weakseg.inference.run import run_predictor
 from weakseg.inference.scene import DIHEDRAL, PLAIN
 from weakseg.raster.open import write_raster
 from weakseg.raster.stream import inspect_source

@@ -21,7 +21,7 @@ from tests.inference.test_predict import CPU, UTM, linear, model_file, picture, 
 from weakseg.core.classes import IGNORE
 from weakseg.inference import sweep as sweeping
 from weakseg.inference.options import Options
-from weakseg.inference.predict import run_predictor
+from weakseg.inference.run import run_predictor
 from weakseg.raster import bands as spool
 from weakseg.raster.stream import BLOCK, inspect_source
 
@@ -31,7 +31,7 @@ from pathlib import Path
 import torch
 from weakseg.core.classes import ISPRS
 from weakseg.raster import stream as streaming
-from weakseg.inference.predict import run_predictor
+from weakseg.inference.run import run_predictor
 from weakseg.inference.options import Options
 from weakseg.inference.model import Predictor
 torch.set_num_threads(1)

@@ -20,7 +20,7 @@ from weakseg.evaluation.applicability import fit_applicability
 from weakseg.inference.encode import KINDS, encode_maps
 from weakseg.inference.model import Predictor, load_predictor
 from weakseg.inference.options import Options
-from weakseg.inference.predict import predict_layers, run_predictor
+from weakseg.inference.run import predict_layers, run_predictor
 from weakseg.inference.scene import DIHEDRAL, PLAIN, View
 from weakseg.raster.stream import inspect_source
 from weakseg.training.segmenter import load_segmenter

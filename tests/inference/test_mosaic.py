@@ -17,7 +17,8 @@ from tests.inference.test_predict import linear, model_file, picture, predictor,
 import weakseg.raster.mosaic
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.inference.options import Options
-from weakseg.inference.predict import predict_layers, predict_mosaic, run_predictor
+from weakseg.inference.predict import predict_mosaic
+from weakseg.inference.run import predict_layers, run_predictor
 from weakseg.maps.scenes import cut_scenes
 from weakseg.raster.mosaic import Mosaic, plan_mosaic
 from weakseg.raster.stream import inspect_source, open_reader

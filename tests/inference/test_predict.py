@@ -26,7 +26,8 @@ from weakseg.data.crops.augment import IMAGENET
 from weakseg.inference.encode import back_to_raster, encode_maps, in_bands
 from weakseg.inference.model import Predictor, load_predictor
 from weakseg.inference.options import Options, check_options, choose_scale
-from weakseg.inference.predict import predict_rasters, run_predictor
+from weakseg.inference.predict import predict_rasters
+from weakseg.inference.run import run_predictor
 from weakseg.inference.scene import DIHEDRAL, PLAIN, predict_scene
 from weakseg.inference.sweep import Piece, WindowSweep, plan_grid
 from weakseg.networks.build import build_segmenter

@@ -32,7 +32,7 @@ from weakseg.core.classes import ISPRS
 from weakseg.core.errors import DataError
 from weakseg.inference.model import Predictor
 from weakseg.inference.options import Options
-from weakseg.inference.predict import run_predictor
+from weakseg.inference.run import run_predictor
 from weakseg.maps.mercator import NoTileError, tile_bounds
 from weakseg.raster.stream import inspect_source
 from weakseg.serving.application import make_application

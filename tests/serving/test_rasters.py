@@ -20,7 +20,7 @@ from weakseg.core.classes import ISPRS
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.inference.model import Predictor
 from weakseg.inference.options import Options
-from weakseg.inference.predict import run_predictor
+from weakseg.inference.run import run_predictor
 from weakseg.raster.pyramid import NoTileError
 from weakseg.raster.stream import inspect_source
 from weakseg.serving.rasters import MOST_OPEN, Rasters

@@ -33,7 +33,8 @@ from torch import Tensor
 from weakseg.core.classes import IGNORE, ISPRS
 from weakseg.core.errors import DataError, ParamsError, TrackingError
 from weakseg.inference.model import Predictor
-from weakseg.inference.predict import Options, run_predictor
+from weakseg.inference.options import Options
+from weakseg.inference.run import run_predictor
 from weakseg.raster.stream import inspect_source
 from weakseg.registry.pyfunc import save_pyfunc
 from weakseg.serving.request_guard import guard_requests, in_mlflow_server, shorten

@@ -1,72 +1,29 @@
-"""From a model to a map: rasters of any size, window by window from the file, in bounded memory, resumable.
-
-The windows, their weights and their order are those of ``inference.predict_scene``, so a map equals what the evaluation
-sees. A reading thread, the network and a writing thread overlap. Finished bands of rows are kept beside the target in
-``.<name>.part/`` until the map is whole; a run that was killed goes on with the first missing band.
-"""
+"""The doors to a map: ``weakseg.predict`` for one image, a file or an array; the command's for rasters and mosaics."""
 
 from __future__ import annotations
 
-import hashlib
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal, overload
+from typing import Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from weakseg.core.classes import IGNORE, ClassScheme
-from weakseg.core.errors import DataError, ParamsError
-from weakseg.inference.encode import KINDS, LIMIT, Kind, back_to_raster, encode_maps, in_bands
-from weakseg.inference.engine import LOOK, Choice, Wanted
+from weakseg.core.classes import IGNORE
+from weakseg.core.errors import ParamsError
+from weakseg.inference.encode import KINDS
+from weakseg.inference.engine import Wanted
 from weakseg.inference.model import Predictor, load_predictor
-from weakseg.inference.mosaic import MosaicSweep
-from weakseg.inference.options import GsdPolicy, Options, check_options, choose_scale
+from weakseg.inference.options import GsdPolicy, Options
+from weakseg.inference.run import Summary, predict_layers, run_predictor
 from weakseg.inference.scene import ONE_SCALE, PLAIN, View
-from weakseg.inference.sweep import Grid, WindowSweep, plan_grid
 from weakseg.raster.band_names import BandChoice
-from weakseg.raster.bands import Spool, remove_leftovers
 from weakseg.raster.heights import HeightFiles, find_heights
 from weakseg.raster.listing import list_sources
 from weakseg.raster.mosaic import Mosaic, plan_mosaic
-from weakseg.raster.stream import BLOCK, Pixels, Source, inspect_source, open_reader, raster_tags
+from weakseg.raster.stream import Pixels, Source, inspect_source
 from weakseg.raster.uploads import encode_pixels, open_upload
-from weakseg.raster.write import write_bands
 from weakseg.training.machine import Machine
-
-_IDENTITY: Final = "WEAKSEG_IDENTITY"  # metadata tags of a finished map
-_UNLIKE: Final = "WEAKSEG_UNLIKE"
-_ENGINE: Final = "WEAKSEG_ENGINE"  # what ran the network and, where it was compared with torch, how it differs
-_PARITY: Final = "WEAKSEG_PARITY"
-_SIDE: Final = 256  # px of the windows that engines are compared on
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a prediction did: the file, bands of rows taken over from a run before, windows run, seconds.
-
-    Attributes:
-        layers: files beside it.
-        unlike: share of its pixels with data, in [0, 1], that are unlike anything the model was trained on; None where
-            the model does not know.
-        engine: what ran the network; None where there was no choice.
-        lacking: bands of the model that the raster has not, in whose place stands their mean.
-    """
-
-    target: Path
-    resumed: int
-    windows: int
-    seconds: float
-    layers: tuple[Path, ...] = ()
-    unlike: float | None = None
-    engine: Choice | None = None
-    lacking: tuple[str, ...] = ()
-
 
 Probabilities = npt.NDArray[np.float32]
 Chosen = Sequence[int] | BandChoice | None
@@ -224,9 +181,7 @@ def predict_rasters(
     listed = list_sources(where, skip_unread=skip_unread, outputs=options.outputs(target))
     predictor = load_predictor(model_file, views, machine, scales=scales, engine=engine)
     beside = [find_heights(heights, path, alone=len(listed) == 1) for path in listed]
-    sources = [
-        inspect_source(path, bands, stretch, predictor.bands, files) for path, files in zip(listed, beside, strict=True)
-    ]
+    sources = _inspect(listed, beside, predictor, bands, stretch)
     single = len(sources) == 1 and Path(where) == sources[0].path
     done = []
     for source in machine.shard(sources):
@@ -263,206 +218,17 @@ def predict_mosaic(
         raise ParamsError(f"output {taken.pop()} is a scene", expected="a new file", cure="choose another name")
     predictor = load_predictor(model_file, views, machine, scales=scales, engine=engine)
     beside = [find_heights(heights, path, alone=False) for path in listed]
-    scenes = [
-        inspect_source(path, bands, stretch, predictor.bands, files) for path, files in zip(listed, beside, strict=True)
-    ]
+    scenes = _inspect(listed, beside, predictor, bands, stretch)
     mosaic = plan_mosaic(Path(where), scenes)
     return run_predictor(predictor, mosaic, target, options, gsd=gsd, quiet=machine.quiet), mosaic
 
 
-def run_predictor(
+def _inspect(
+    listed: Sequence[Path],
+    heights: Sequence[HeightFiles | None],
     predictor: Predictor,
-    source: Source,
-    target: Path,
-    options: Options,
-    *,
-    gsd: GsdPolicy = "auto",
-    quiet: bool = True,
-    watch: Callable[[int, int], None] | None = None,
-) -> Summary:
-    """Predict one raster with an open model into ``target``, and what ``options`` name beside it.
-
-    Args:
-        watch: gets the rows done and all rows after every band; what it raises ends the prediction, which a later one
-            into the same ``target`` goes on with.
-
-    Raises:
-        DataError: more of the raster than ``options.max_unlike`` is unlike what the model has seen; nothing is written.
-    """
-    began = time.monotonic()
-    grid = plan_grid(source.height, source.width, choose_scale(predictor, source, gsd))
-    check_options(predictor, source, target, options, grid)
-    kinds = _kinds(options, always=predictor.applicable)
-    sweep = _sweep_of(predictor, source, grid, options, kinds)
-    engine = settle(predictor, sweep)
-    identity = _identity(predictor, source, options, grid, engine)
-    layers = tuple(path for path in options.outputs(target) if path != target)
-    if options.resume and all(_identity_in(path) == identity for path in options.outputs(target)):
-        known = raster_tags(target).get(_UNLIKE)
-        unlike = None if known is None else float(known)
-        _refuse_unlike(source, unlike, options)
-        return Summary(target, -(-source.height // BLOCK), 0, time.monotonic() - began, layers, unlike, engine)
-    spool = Spool(target.with_name(f".{target.name}.part"), identity, source, fresh=not options.resume)
-    resumed, windows = spool.finished, 0
-    try:
-        for path in options.outputs(target):
-            remove_leftovers(path)
-        if resumed < spool.bands:
-            with _progress(source, resumed, quiet) as advance, spool.writing() as write:
-                for band in _predict_bands(predictor, sweep, kinds, resumed * BLOCK):
-                    write(band)
-                    advance(band.shape[1])
-                    if watch:
-                        watch(min(source.height, spool.finished * BLOCK), source.height)
-            windows = sweep.count
-        unlike = _unlike_share(spool, predictor.scheme, kinds)
-        if unlike is not None and unlike > options.max_unlike:
-            spool.remove()
-        _refuse_unlike(source, unlike, options)
-        tags = {_IDENTITY: identity} | ({} if unlike is None else {_UNLIKE: f"{unlike:.4f}"}) | _engine_tags(engine)
-        _write_outputs(spool, predictor.scheme, target, options, kinds, tags)
-        spool.remove()
-    finally:
-        spool.close()
-    return Summary(target, resumed, windows, time.monotonic() - began, layers, unlike, engine, source.lacking)
-
-
-def settle(predictor: Predictor, sweep: WindowSweep) -> Choice | None:
-    """Choose the engine for the windows of a raster, by some of them; None where there is no choice."""
-    if predictor.settle is None:
-        return None
-    return predictor.settle(sweep.pixels, lambda: sweep.sample(LOOK, _SIDE).to(predictor.device))
-
-
-def _engine_tags(engine: Choice | None) -> dict[str, str]:
-    if engine is None:
-        return {}
-    said = "; ".join([*engine.passed_over, engine.parity]).strip("; ")
-    return {_ENGINE: str(engine)} | ({_PARITY: said} if said else {})
-
-
-def predict_layers(predictor: Predictor, source: Source, options: Options, *, gsd: GsdPolicy = "auto") -> Pixels:
-    """The layers of a raster that fits in memory, the very pixels that :func:`run_predictor` writes; nothing on disk.
-
-    Returns:
-        uint8 (K, H, W): class indices, then the layers of ``encode.KINDS`` that ``options`` name files for; 255 in all
-        of them where the raster has no data.
-    """
-    grid = plan_grid(source.height, source.width, choose_scale(predictor, source, gsd))
-    kinds = _kinds(options)
-    sweep = _sweep_of(predictor, source, grid, options, kinds)
-    settle(predictor, sweep)
-    layers = np.concatenate(list(_predict_bands(predictor, sweep, kinds, 0)), axis=1)
-    with open_reader(source) as reader:
-        valid = reader.valid((0, 0, source.height, source.width))
-    if valid is not None:
-        layers[:, ~valid] = IGNORE
-    return layers
-
-
-def _sweep_of(predictor: Predictor, source: Source, grid: Grid, options: Options, kinds: Sequence[Kind]) -> WindowSweep:
-    sweep = MosaicSweep if isinstance(source, Mosaic) else WindowSweep
-    with_index = predictor.with_index if "applicability" in kinds else None
-    return sweep(
-        with_index or predictor.forward,
-        source,
-        grid,
-        maps=len(predictor.scheme) + (with_index is not None),
-        window=options.window,
-        overlap=options.overlap,
-        batch=options.batch,
-        device=predictor.device,
-    )
-
-
-def _kinds(options: Options, *, always: bool = False) -> tuple[Kind, ...]:
-    """The layers to make, in order; ``always`` with applicability, whether it has a file or not."""
-    wanted = options.files(Path())
-    return tuple(kind for kind in KINDS if kind in wanted or (always and kind == "applicability"))
-
-
-def _bands_of(kinds: Sequence[Kind], classes: int) -> dict[Kind, slice]:
-    """Where the layers of each kind lie among all."""
-    found, first = {}, 0
-    for kind in kinds:
-        found[kind] = slice(first, first + (classes if kind == "probabilities" else 1))
-        first = found[kind].stop
-    return found
-
-
-def _predict_bands(predictor: Predictor, sweep: WindowSweep, kinds: Sequence[Kind], start: int) -> Iterator[Pixels]:
-    classes = len(predictor.scheme)
-    encode = partial(encode_maps, kinds=kinds, classes=classes, temperatures=predictor.temperatures)
-    pieces = sweep.pieces(sweep.grid.back_rows.needs(start, start + 1)[0])
-    layers = max(place.stop for place in _bands_of(kinds, classes).values())
-    return in_bands(back_to_raster(pieces, sweep.grid, start, maps=sweep.maps, layers=layers, encode=encode), BLOCK)
-
-
-def _unlike_share(spool: Spool, scheme: ClassScheme, kinds: Sequence[Kind]) -> float | None:
-    """Share of the pixels with data whose index is above its limit; None where it is not known."""
-    if "applicability" not in kinds:
-        return None
-    places = _bands_of(kinds, len(scheme))
-    above, known = 0, 0
-    for index in range(spool.bands):
-        band = spool.read(index, max(place.stop for place in places.values()))[places["applicability"]]
-        known += int((band != IGNORE).sum())
-        above += int(((band > LIMIT) & (band != IGNORE)).sum())
-    return above / max(1, known)
-
-
-def _refuse_unlike(source: Source, unlike: float | None, options: Options) -> None:
-    if unlike is not None and unlike > options.max_unlike:
-        raise DataError(
-            f"{source.path}: {unlike:.0%} of it is unlike anything the model has seen",
-            expected=f"at most {options.max_unlike:.0%}",
-            cure="label some of it and train again, or raise --max-unlike and look at --applicability",
-        )
-
-
-def _identity(predictor: Predictor, source: Source, options: Options, grid: Grid, engine: Choice | None) -> str:
-    """A digest of everything that a map depends on; the raster by path, size and time of its last change."""
-    cut = (options.window, options.overlap, list(options.files(Path())))
-    text = repr((predictor.digest, str(engine), predictor.scale, source.state(), cut, grid.height, grid.width))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _identity_in(path: Path) -> str | None:
-    """The identity in a map that is already there."""
-    if not path.is_file():
-        return None
-    return raster_tags(path).get(_IDENTITY)
-
-
-def _write_outputs(
-    spool: Spool,
-    scheme: ClassScheme,
-    target: Path,
-    options: Options,
-    kinds: Sequence[Kind],
-    tags: dict[str, str],
-) -> None:
-    names = list(scheme.names)
-    tags = tags | {f"CLASS_{index}": name for index, name in enumerate(names)}
-    places = _bands_of(kinds, len(names))
-    count = max(place.stop for place in places.values())
-
-    def layers(kind: Kind) -> Iterator[Pixels]:
-        return (spool.read(index, count)[places[kind]] for index in range(spool.bands))
-
-    for kind, path in options.files(target).items():
-        if kind != "classes":  # the map comes last: where it is, all the others are
-            described = names if kind == "probabilities" else [kind]
-            write_bands(path, layers(kind), spool.source, names=described, unit=KINDS[kind], tags=tags)
-    write_bands(target, layers("classes"), spool.source, names=["class"], classes=scheme, tags=tags)
-
-
-@contextmanager
-def _progress(source: Source, resumed: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar over the rows of the raster; silent where the output is no terminal."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} rows"))
-    with Progress(*columns, TimeRemainingColumn(), disable=quiet or not sys.stderr.isatty(), transient=True) as bar:
-        task = bar.add_task(source.path.name, total=source.height, completed=resumed * BLOCK)
-        yield partial(bar.advance, task)
+    bands: Chosen,
+    stretch: tuple[float, float] | None,
+) -> list[Source]:
+    pairs = zip(listed, heights, strict=True)
+    return [inspect_source(path, bands, stretch, predictor.bands, files) for path, files in pairs]

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.inference.options import Options
-from weakseg.inference.predict import run_predictor
+from weakseg.inference.run import run_predictor
 from weakseg.maps.deliver import Delivery, deliver_map
 from weakseg.maps.polygons import write_polygons
 from weakseg.raster.formats import plain_driver

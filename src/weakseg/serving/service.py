@@ -20,7 +20,7 @@ from weakseg.core.errors import DataError, ParamsError
 from weakseg.inference.encode import Kind
 from weakseg.inference.model import Predictor
 from weakseg.inference.options import Options, choose_scale
-from weakseg.inference.predict import predict_layers, run_predictor
+from weakseg.inference.run import predict_layers, run_predictor
 from weakseg.raster.pictures import encode_jpeg as encode_jpeg  # with the answer goes how it is sent
 from weakseg.raster.pictures import encode_png as encode_png
 from weakseg.raster.stream import Pixels, Source, open_reader
