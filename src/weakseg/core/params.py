@@ -49,7 +49,7 @@ class TilesParams(Section):
 class NetworkParams(Section):
     """Which segmentation network, with which weights."""
 
-    name: Literal["encdec_unpool", "unet", "deeplabv3plus"]
+    name: Literal["encdec_unpool", "unet", "deeplabv3plus", "plain"]
     encoder: str  # timm name; ignored by encdec_unpool
     weights: str  # "none", "package" (offline: Lite0 to Lite2, VGG16), "torchvision", or a file
     width: Count  # channel divisor of encdec_unpool; 1 is the published size

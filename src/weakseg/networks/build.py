@@ -8,6 +8,9 @@ local weight file. Nothing but ``torchvision`` ever touches a network.
 
 from __future__ import annotations
 
+from contextlib import redirect_stdout
+from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from weakseg.data.crops.augment import IMAGENET, Preprocessing, fit_preprocessin
 from weakseg.networks.encdec_unpool import EncDecUnpool, Encoded, check_images, crop_back, pad_to_multiple
 from weakseg.networks.first_convolution import first_convolution, widen_first
 from weakseg.networks.hed_file import load_vgg16_package
+from weakseg.networks.plain_decoder import PlainNetwork
 from weakseg.networks.weights import (
     LITES,
     LoadReport,
@@ -29,11 +33,12 @@ from weakseg.networks.weights import (
     read_torchvision,
 )
 
-NETWORKS = ("encdec_unpool", "unet", "deeplabv3plus")
+NETWORKS = ("encdec_unpool", "unet", "deeplabv3plus", "plain")
 DECODER_CHANNELS = (256, 128, 64, 32, 16)  # smp's own default for its U-Net
 LITE0 = "tf_efficientnet_lite0"
 LITE0_PREPROCESSING = Preprocessing((127 / 255,) * 3, (128 / 255,) * 3)  # (x - 127) / 128, as all of them were trained
 PACKAGE = "package"
+TRANSFORMERS = ("vit_", "deit_", "eva02_")  # of one scale; timm's others have scales of their own
 VGGS = ("vgg16", "vgg16_bn")
 
 
@@ -102,7 +107,32 @@ def load_encoder_weights(net: nn.Module, name: str, weights: str) -> LoadReport 
         return _load_package(net, name)
     if weights == "torchvision":
         return load_by_name(net, read_torchvision(name), source=f"torchvision {name}")
-    return load_by_name(net, read_state(Path(weights)), source=weights)
+    return load_file(net, Path(weights))
+
+
+def load_file(net: nn.Module, path: Path) -> LoadReport:
+    """A local file into timm's ``features_only`` network: its own names, or those of the authors that timm translates.
+
+    A vision transformer's position embedding is resampled to the network's grid, as timm does.
+
+    Raises WeightsError where the file does not fit, or holds biases that the network lacks.
+    """
+    inner = net.model if isinstance(getattr(net, "model", None), nn.Module) else net
+    state = read_state(path)
+    translate = getattr(import_module(type(inner).__module__), "checkpoint_filter_fn", None)
+    if translate is None or inner is net:
+        return load_by_name(net, state, source=str(path))
+    dinov3 = "storage_tokens" in state  # the authors' names; timm drops biases that the network lacks, zero or not
+    unmatched = [name for name, bias in state.items() if dinov3 and name.endswith("qkv.bias") and bool(bias.any())]
+    with redirect_stdout(StringIO()):  # timm prints what it tries
+        translated = translate(dict(state), inner)
+    if unmatched and not any(name.endswith(("q_bias", "qkv.bias")) for name in inner.state_dict()):
+        raise WeightsError(
+            f"{path} has {len(unmatched)} biases of attention that the network lacks",
+            expected="the network that the file was made from",
+            cure="take the encoder whose name ends in _qkvb",
+        )
+    return load_by_name(inner, translated, source=str(path))
 
 
 def _load_package(net: nn.Module, name: str) -> LoadReport:
@@ -123,7 +153,9 @@ def _timm_features(name: str, output_stride: int) -> nn.Module:
     if output_stride not in (8, 16, 32):
         raise ParamsError(f"output stride {output_stride}", expected="8, 16 or 32", cure="set one of them")
     _check_timm_name(name)
-    options: dict[str, int] = {} if output_stride == 32 else {"output_stride": output_stride}
+    options: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
+    if name.startswith(TRANSFORMERS):
+        options |= {"dynamic_img_size": True}  # crops and windows of any size
     try:
         net: nn.Module = timm.create_model(name, pretrained=False, features_only=True, **options)
     except (TypeError, AssertionError, NotImplementedError, RuntimeError) as error:
@@ -188,7 +220,7 @@ class Segmenter(nn.Module):
 
     def __init__(
         self,
-        net: EncDecUnpool | SmpNetwork,
+        net: EncDecUnpool | SmpNetwork | PlainNetwork,
         *,
         classes: int,
         preprocessing: Preprocessing,
@@ -199,11 +231,19 @@ class Segmenter(nn.Module):
         self.classes = classes
         self.preprocessing = preprocessing
         self.report = report
+        self.is_frozen = False
 
     @property
     def encoder(self) -> nn.Module:
-        """The part that learns at a lower rate."""
+        """The part that learns at a lower rate, or not at all."""
         return self.net.encoder
+
+    def train(self, mode: bool = True) -> Segmenter:
+        """As any module; a frozen encoder stays in evaluation, its statistics as they are."""
+        super().train(mode)
+        if self.is_frozen:
+            self.encoder.eval()
+        return self
 
     def encode(self, x: Tensor) -> Encoded:
         """Normalised images (B, K, H, W) float, any size -> features, to be decoded once or several times."""
@@ -225,7 +265,9 @@ class Segmenter(nn.Module):
         return self.decode(self.encode(x))
 
     def parameter_groups(self, lr: float, *, encoder_factor: float = 0.5, weight_decay: float) -> list[dict[str, Any]]:
-        """Groups for a torch optimiser, see :func:`parameter_groups`."""
+        """Groups for a torch optimiser, see :func:`parameter_groups`; ``encoder_factor`` 0 freezes the encoder."""
+        self.is_frozen = encoder_factor == 0
+        self.encoder.requires_grad_(not self.is_frozen)
         return parameter_groups(self, self.encoder, lr=lr, encoder_factor=encoder_factor, weight_decay=weight_decay)
 
 
@@ -238,7 +280,7 @@ def parameter_groups(
         module: the whole network.
         encoder: the part of it that learns at ``lr * encoder_factor``; the rest learns at ``lr``.
         lr: learning rate.
-        encoder_factor: 0.5 in the published task (i).
+        encoder_factor: 0.5 in the published task (i); 0 leaves the encoder's parameters out.
         weight_decay: for weights; biases and the scales of normalisation layers (one dimension) never decay.
 
     Returns:
@@ -250,6 +292,8 @@ def parameter_groups(
     decays = {"decay": weight_decay, "plain": 0.0}
     members: dict[tuple[str, str], list[nn.Parameter]] = {(part, kind): [] for part in rates for kind in decays}
     for parameter in module.parameters():
+        if id(parameter) in inside and encoder_factor == 0:
+            continue
         part = "encoder" if id(parameter) in inside else "decoder"
         members[part, "decay" if parameter.ndim > 1 else "plain"].append(parameter)
     return [
@@ -274,18 +318,18 @@ def build_segmenter(
     """A segmentation network by name.
 
     Args:
-        name: ``encdec_unpool``, ``unet`` or ``deeplabv3plus``.
+        name: ``encdec_unpool``, ``unet``, ``deeplabv3plus``, or ``plain`` for encoders of one scale or of coarse ones.
         classes: number of classes C, at most as many as the masks have.
         encoder: timm's name; encdec_unpool has an encoder of its own and ignores it.
         weights: of the encoder, as this module says; for encdec_unpool, a VGG16 with batch norm, a file is
             torchvision's ``vgg16_bn``.
         width: channel divisor of encdec_unpool; the other two ignore it.
         dropout: encdec_unpool: channels dropped in each decoder block. unet: channels of the deepest feature (its
-            last decoder layer has too few to lose any). deeplabv3plus: values of the pyramid pooling's output, as
-            its authors do.
+            last decoder layer has too few to lose any). plain: channels of the summed features. deeplabv3plus: values
+            of the pyramid pooling's output, as its authors do.
         decoder_channels: of unet's decoder blocks, deepest first. As many as ``encoder_depth`` reach the input's
             resolution; with one or two fewer the logits are predicted at a half or a quarter of it and enlarged, which
-            is much cheaper on a CPU.
+            is much cheaper on a CPU. plain: of the sum of the features, then of each block that doubles the grid.
         encoder_depth: scales of the encoder that unet uses, 3 to 5 (stride 8 to 32); the other two ignore it. Small
             crops have nothing left for the deepest: 64 px are 2 px there, and its blocks a third of a step.
         bands: of the images, as for :func:`build_encoder`.
@@ -307,6 +351,10 @@ def build_segmenter(
         report = load_vgg(net.encoder, weights)
         widen_first(net.encoder, bands, pretrained=report is not None)
         return Segmenter(net, classes=classes, preprocessing=fit_preprocessing(IMAGENET, bands), report=report)
+    if name == "plain":
+        pyramid = build_encoder(encoder, weights=weights, bands=bands)
+        plain = PlainNetwork(pyramid, classes, channels=decoder_channels, dropout=dropout)
+        return Segmenter(plain, classes=classes, preprocessing=pyramid.preprocessing, report=pyramid.report)
     smp_net = _smp_network(name, classes, encoder, dropout=dropout, channels=decoder_channels, depth=encoder_depth)
     timm_net = smp_net.encoder.get_submodule("model")
     report = load_encoder_weights(timm_net, encoder, weights)
