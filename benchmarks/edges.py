@@ -23,13 +23,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from weakseg.methods.irnet.settings import IrnetOptions
 
 from weakseg.core.classes import IGNORE
 from weakseg.data.store import open_array, save_array
 from weakseg.evaluation.holdout import score_holdout
 from weakseg.methods.crf import RefineOptions, class_shares, dense_crf, soft_unary
 from weakseg.methods.fusion import allowed_planes, silence_ignored
-from weakseg.methods.irnet.settings import IrnetOptions
 from weakseg.methods.irnet.walk import walk_area
 from weakseg.methods.pamr import _OFFSETS, _neighbours, affinity
 from weakseg.methods.scores import ScoreMaps, load_scores, save_scores

@@ -117,7 +117,8 @@ def load_file(net: nn.Module, path: Path) -> LoadReport:
 
     Raises WeightsError where the file does not fit, or holds biases that the network lacks.
     """
-    inner = net.model if isinstance(getattr(net, "model", None), nn.Module) else net
+    wrapped = getattr(net, "model", None)  # timm's transformers stand in a wrapper
+    inner: nn.Module = wrapped if isinstance(wrapped, nn.Module) else net
     state = read_state(path)
     translate = getattr(import_module(type(inner).__module__), "checkpoint_filter_fn", None)
     if translate is None or inner is net:

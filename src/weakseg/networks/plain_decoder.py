@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -69,7 +70,7 @@ class PlainNetwork(nn.Module):
         padded, *features = encoded.features
         grid = max(feature.shape[-2:] for feature in features)
         parts = [reduce(feature) for reduce, feature in zip(self.reduce, features, strict=True)]
-        total = sum(_resize(part, (grid[0], grid[1])) for part in parts)
+        total = torch.stack([_resize(part, (grid[0], grid[1])) for part in parts]).sum(0)
         x = self.dropout(F.relu(total))
         for block in self.blocks:
             x = F.relu(block(F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)))
