@@ -65,10 +65,12 @@ def test_a_rule_that_is_none_is_refused() -> None:
         widen_first(nn.Sequential(nn.Conv2d(3, 2, 3)), named("nir"), pretrained=True, rule="noise")
 
 
-@pytest.mark.parametrize("network", ["unet", "deeplabv3plus", "encdec_unpool"])
+@pytest.mark.parametrize("network", ["unet", "deeplabv3plus", "encdec_unpool", "plain"])
 def test_networks_take_five_bands_of_any_size(network: str) -> None:
     bands = named("red", "green", "blue", "nir", "height")
     options = {"encoder": LITE0, "weights": "none", "width": 16, "dropout": 0.0}
+    if network == "plain":
+        options |= {"decoder_channels": (16, 8), "encoder": "vit_tiny_patch16_dinov3_qkvb"}
     net = build_segmenter(network, 3, bands=bands, **options).eval()  # type: ignore[arg-type]
     with torch.no_grad():
         assert net(torch.randn(1, 5, 45, 70)).shape == (1, 3, 45, 70)

@@ -12,11 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from weakseg.core.bands import PLAIN, Bands, Statistics, known_band
 from weakseg.core.errors import WeightsError
 from weakseg.data.crops.augment import IMAGENET, normalise
 from weakseg.methods.classifier import build_classifier
 from weakseg.networks import hed_file
-from weakseg.networks.build import build_encoder, build_segmenter
+from weakseg.networks.build import LITE0, build_encoder, build_segmenter
+from weakseg.networks.first_convolution import first_convolution
 from weakseg.networks.hed_file import HED_MEAN, Convolution, fold_preprocessing, load_vgg16_package, read_hed
 from weakseg.networks.identity_norms import is_waiting, settle_norms
 from weakseg.networks.weights import VGG_STAGES
@@ -135,6 +137,23 @@ def test_features_of_all_trunks_equal_the_plain_vggs(path: Path, picture: Tensor
             if not settled:
                 settle_norms(trunk, [picture.flip(3), picture])
                 assert not is_waiting(trunk)
+
+
+def test_further_bands_start_with_the_mean_of_vggs_three_kernels_and_orders_follow_names(path: Path) -> None:
+    names = ("nir", "blue", "green", "red")
+    bands = Bands(tuple(known_band(name, dtype="uint16") for name in names)).with_statistics(
+        Statistics(1000.0, 300.0, (0.0,) * 5) for _ in names
+    )
+    options = {"weights": "package", "width": 1, "dropout": 0.0}
+    for network, encoder in (("encdec_unpool", LITE0), ("unet", "vgg16_bn"), ("unet", "vgg16")):
+        plain, wide = (
+            first_convolution(build_segmenter(network, 2, encoder=encoder, bands=b, **options).encoder)  # type: ignore[arg-type]
+            for b in (PLAIN, bands)
+        )
+        kernels = plain.weight.detach()
+        expected = torch.stack([kernels.mean(1), kernels[:, 2], kernels[:, 1], kernels[:, 0]], 1)
+        assert torch.allclose(wide.weight.detach(), expected, atol=1e-6)
+        assert torch.equal(wide.state_dict()["bias"], plain.state_dict()["bias"])
 
 
 def test_zero_padding_of_another_mean_is_the_only_difference_and_small(path: Path, picture: Tensor) -> None:

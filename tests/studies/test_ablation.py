@@ -72,6 +72,7 @@ def test_rows_are_trained_once_and_leave_no_trace(workspace: Path) -> None:
     first = run_ablation(workspace, variants, [0], said.append, only=["plain"])
     both = run_ablation(workspace, variants, [0], said.append)
     assert both["rows"][0] == first["rows"][0]
+    assert first["rows"][0]["curve"] == {}  # the hold-out was trained on
     assert [line.endswith("(kept)") for line in said] == [False, True, False]
     assert 0 <= both["rows"][1]["miou"] <= 1
     assert both["rows"][1]["changes"] == {"segment.crop": 48}
@@ -96,6 +97,8 @@ def test_a_row_makes_its_masks_again_in_a_place_of_its_own(workspace: Path) -> N
     rows = [Variant("cam", "cam", {}), as_it_is, Variant("other", "cam", harder, ("cam", "pseudo@cam"))]
     plain, same, other = run_ablation(workspace, rows, [0], lambda _line: None)["rows"]
     assert same["miou"] == plain["miou"]
+    assert set(plain["curve"]) == {"2", "4"}  # mIoU on the hold-out at each report
+    assert 0 <= plain["iou_batch_mean"] <= 1
     assert other["iou"] != plain["iou"]
     assert {path: path.read_bytes() for path in sorted((workspace / "out").rglob("*.np[yz]"))} == before
     assert not list((workspace / ".weakseg" / "ablation").glob("*"))

@@ -32,6 +32,7 @@ from weakseg.stages.evaluate import measure, predict_areas
 from weakseg.stages.segment import open_sources, train_segmenter
 from weakseg.studies.apart import kept_outputs, link_inputs, link_outputs, run_unfinished, segment_inputs
 from weakseg.tracking import file_lock
+from weakseg.training.fit import FitResult
 from weakseg.training.machine import machine_from_environment
 
 
@@ -117,8 +118,8 @@ def run_ablation(
         only: names of rows to train now; the others enter where they have been trained before. None: all.
 
     Returns:
-        ``{"rows": [{name, source, changes, digest, seed, miou, iou: {class}, seconds}]}``, rows of earlier calls whose
-        params and data are still the same included.
+        ``{"rows": [{name, source, changes, digest, seed, miou, iou_batch_mean, iou: {class}, curve, seconds}]}``, rows
+        of earlier calls whose params and data are still the same included; ``curve`` is mIoU on the hold-out by step.
 
     Raises:
         ParamsError: ``only`` names a row that is not there.
@@ -219,7 +220,7 @@ def _train_and_measure(base: Context, wanted: Wanted) -> dict[str, Any]:
     started = time.monotonic()
     whole = params.segment.refit  # as what the tables report
     labelled, weak = open_sources(context, variant.source, whole=whole)
-    _, model = train_segmenter(
+    result, model = train_segmenter(
         context, variant.source, labelled, weak, seed, digest, lambda _row, _step: None, whole=whole
     )
     validation = base.layout.validation
@@ -229,7 +230,14 @@ def _train_and_measure(base: Context, wanted: Wanted) -> dict[str, Any]:
     seconds = round(time.monotonic() - started, 1)
     if not variant.stages:  # a killed process does not come here: its resume file stays
         shutil.rmtree(layout.root, ignore_errors=True)
-    return {"digest": digest, "seed": seed, "miou": scores["miou"], "iou": scores["iou"], "seconds": seconds}
+    found = {name: scores[name] for name in ("miou", "iou_batch_mean", "iou")}
+    return {"digest": digest, "seed": seed, **found, "curve": _curve(result), "seconds": seconds}
+
+
+def _curve(result: FitResult) -> dict[str, float]:
+    """mIoU on the hold-out inside N1 by step, as JSON keys; empty where a training saw the hold-out."""
+    held = [row for row in result.history if "holdout/miou" in row]
+    return {f"{row['step']:.0f}": round(row["holdout/miou"], 4) for row in held}
 
 
 def _place(base: Context, variant: Variant, params: Params, digest: str) -> Layout:
