@@ -58,7 +58,7 @@ def test_dubai_encdec_is_dubai_but_for_its_own_lines() -> None:
     assert "segment.network.name" in changed
     assert len(changed) == 15
     assert (encdec["segment.network.weights"], encdec["segment.network.width"]) == ("package", 1)
-    assert (encdec["tiles.areas.pixel"], encdec["students.batch"]) == (dubai["tiles.areas.pixel"], 8)
+    assert (encdec["tiles.areas.pixel"], encdec["segment.optimiser.steps"]) == (dubai["tiles.areas.pixel"], 300)
 
 
 @pytest.mark.parametrize(
