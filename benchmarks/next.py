@@ -1,25 +1,29 @@
 """Does `weakseg next` save labelling time? mIoU against seconds for its order, a random one, and entropy alone.
 
-    python benchmarks/next.py WORKSPACE OUT [--seeds 0,1,2] [--budgets 80,160,320] [--orders random,entropy,next]
+    python benchmarks/next.py WORKSPACE OUT [--seeds 0,1,2] [--budgets 80,160,320] [--orders random,entropy,whole,next]
 
 WORKSPACE has networks of `pixel` and `untagged` (neither knows a tag) and masks of N2, from which an annotator is
-simulated **here alone**: they answer for a crop when it is bought. Every order buys in rounds: what networks there are
-say what to tag next (task (i), untagged, and the student of the round before), the answers come, a student is trained.
+simulated **here alone**: they answer a question (is this class in this crop?) when it is bought. Every order buys in
+rounds, for the seconds that so many crops take with all their classes: `next` the questions that it asks, `whole` the
+same score with all classes of each crop asked, the others whole crops. What networks there are say what to ask next
+(task (i), untagged, and the student of the round before), the answers come, a student is trained.
 The cheapest honest student: its masks are the untagged network's map of N2 held to the tags bought (as stage teacher
 makes them), and the untagged network is trained further on N1's pixels and those masks for ``--steps``, in every round
 from the same start and with the same draws. Points are the student's mIoU on the validation areas, and that of the map
-of N2 held to the tags, in which no training is; ``--steps 0`` measures that map alone. Writes OUT/next.json and
-next.png; finished rows are kept.
+of N2 held to the tags, in which no training is; ``--steps 0`` measures that map alone. ``--look`` is what looking at a
+crop costs before its first question. Writes OUT/next.json and next.png; finished rows are kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import bisect
 import copy
+import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,13 +39,13 @@ from weakseg.data.crops.dataset import StepDataset
 from weakseg.data.store import list_areas, open_array
 from weakseg.evaluation.metrics import confusion_matrix, scores_of
 from weakseg.labels.answers import Crop
-from weakseg.labels.prices import LabelPrices, price_labels
+from weakseg.labels.prices import LabelPrices, Price, price_labels
 from weakseg.labels.tags import allowed_raster, window_grid
 from weakseg.methods.fusion import align_scores, claim_missing, constrain_scores
 from weakseg.methods.scores import ScoreMaps
 from weakseg.networks.build import Segmenter
 from weakseg.pipeline.context import open_context
-from weakseg.studies.acquisition.change import as_miou, join_looks, look_at, tag_changes
+from weakseg.studies.acquisition.change import join_looks, look_at
 from weakseg.studies.acquisition.looks import Image, Maps, Seen, encode_image, pool
 from weakseg.studies.acquisition.places import Places
 from weakseg.studies.acquisition.suggest import Scorer
@@ -51,18 +55,18 @@ from weakseg.training.seeds import seed_everything
 from weakseg.training.segment import build_pools, segmentation_step, typical_shares
 from weakseg.training.segmenter import load_segmenter
 
-Index = npt.NDArray[np.intp]
+Told = npt.NDArray[np.bool_]  # (crops, classes), the answers bought
 SURE: Final = 0.6  # of a pixel that teaches
 RATE: Final = 0.001
-NONE: Final = np.zeros(0, np.intp)
 
 
 @dataclass
 class Row:
-    """One point: an order, a seed, crops bought, and what came of them."""
+    """One point: an order, a seed, questions bought (crop * C + class), and what came of them."""
 
     order: str
     seed: int
+    budget: int
     crops: int
     seconds: float
     miou: float
@@ -77,7 +81,7 @@ Record = Callable[[Row], None]
 class Bench:
     """A workspace whose tags are still to be bought."""
 
-    def __init__(self, root: Path, seed: int, steps: int, out: Path) -> None:
+    def __init__(self, root: Path, seed: int, steps: int, out: Path, look: float) -> None:
         context = open_context(root)
         self.seed, self.steps, self.out, self.machine = seed, steps, out, context.machine
         self.scheme = context.scheme
@@ -97,7 +101,7 @@ class Bench:
         size = self.params.tiles.tag_size
         drawn = [(name, window) for name in self.n1 for window in window_grid(*self.images[name].shape[:2], size)]
         self.places: list[Crop] = [*self.crops, *drawn]
-        self.prices: LabelPrices = price_labels([], self.params.label_cost)
+        self.prices: LabelPrices = replace(price_labels([], self.params.label_cost), look=Price(look, "--look"))
         task_i, self.untagged = (
             load_segmenter(layout.checkpoints(source) / f"seed{seed}.pt")[0] for source in ("pixel", "untagged")
         )
@@ -121,11 +125,11 @@ class Bench:
         """What a network says of N1 and N2."""
         return {name: self.predict(model, self.images[name]) for name in (*self.n1, *self.n2)}
 
-    def held(self, name: str, bought: Index) -> ScoreMaps:
-        """The untagged map of an N2 area held to the tags bought."""
+    def held(self, name: str, told: Told) -> ScoreMaps:
+        """The untagged map of an N2 area held to the answers bought."""
         maps = self.base[name]
-        mine = [int(i) for i in bought if self.answers.areas[i] == name]
-        present, known = self.answers.present[mine], self.answers.known[mine]
+        mine = [int(i) for i in np.flatnonzero(told.any(1)) if self.answers.areas[i] == name]
+        present, known = self.answers.present[mine] & told[mine], self.answers.known[mine] & told[mine]
         windows = [self.crops[i][1] for i in mine]
         allowed = allowed_raster(maps.shape[1], maps.shape[2], windows, present, known)
         scores = align_scores(constrain_scores(maps, allowed), allowed, self.typical)
@@ -168,62 +172,77 @@ class Bench:
         self.first = seen if student is None else self.first
         return seen
 
-    def situation(self, bought: Index) -> Places:
+    def situation(self, told: Told) -> Places:
         """Where the workspace stands, as `weakseg next` reads it from files."""
         tagged, drawn = np.zeros((2, len(self.places)), bool)
-        tagged[bought], drawn[len(self.crops) :] = True, True
-        asked = np.repeat(~(tagged | drawn)[:, None], len(self.scheme), 1)
+        tagged[: len(told)], drawn[len(self.crops) :] = told.all(1), True
+        asked = np.zeros((len(self.places), len(self.scheme)), bool)
+        asked[: len(told)] = ~told
         images = {name: np.array([i for i, (a, _) in enumerate(self.crops) if a == name]) for name in self.n2}
         sizes = {name: (image.shape[0], image.shape[1]) for name, image in self.images.items()}
         boxed = np.repeat(drawn[:, None], len(self.scheme), 1)
         return Places(tuple(self.places), asked, tagged, drawn, boxed, images, sizes)
 
-    def pick(self, order: str, bought: Index, count: int, student: Segmenter | None) -> Index:
-        """The next crops to buy."""
-        free = np.setdiff1d(np.arange(len(self.crops)), bought)
+    def spent(self, told: Told) -> float:
+        """Seconds of the annotator."""
+        return sum(self.prices.crop_seconds(int(count)) for count in told.sum(1))
+
+    def pick(self, order: str, told: Told, count: int, student: Segmenter | None) -> Told:
+        """What is known after the next round, in which as many seconds are spent as ``count`` whole crops take."""
+        seconds = count * self.prices.crop_seconds(told.shape[1])
+        if order in ("whole", "next"):
+            return self.ask(told, seconds, self.see(student), whole=order == "whole")
+        after, free = told.copy(), np.flatnonzero(~told.any(1))
         if order == "random":
-            return np.random.default_rng([self.seed, len(bought)]).choice(free, count, replace=False)
-        seen = self.see(student)
-        if order == "entropy":
-            return free[np.argsort(-seen.look.entropy[free], kind="stable")[:count]]
-        if order == "change":  # next without disagreement and spread
-            situation = self.situation(bought)
-            changes = tag_changes(seen.look, situation.asked)
-            worth = as_miou(changes, seen.look.won[: len(self.crops)].sum(0))
-            return free[np.argsort(-worth[free], kind="stable")[:count]]
-        boxed = np.zeros(len(self.scheme), bool)
-        scorer = Scorer(self.situation(bought), seen, self.scheme.names, boxed, self.prices)
+            chosen = np.random.default_rng([self.seed, int(told.any(1).sum())]).choice(free, count, replace=False)
+        else:
+            chosen = free[np.argsort(-self.see(student).look.entropy[free], kind="stable")[:count]]
+        after[chosen] = True
+        return after
+
+    def ask(self, told: Told, seconds: float, seen: Seen, *, whole: bool) -> Told:
+        """The largest batch of `weakseg next` for these seconds; ``whole``: all classes of each of its crops."""
+        look = Price(1e6, "so dear that all is asked of what is seen") if whole else self.prices.look
+        prices = replace(self.prices, look=look)
+        scorer = Scorer(self.situation(told), seen, self.scheme.names, np.zeros(len(self.scheme), bool), prices)
         place = {crop: index for index, crop in enumerate(self.crops)}
-        return np.array([place[one.area, one.window] for one in scorer.suggest(count)["tags"]])
+
+        def after(count: int) -> Told:
+            known = told.copy()
+            for one in scorer.suggest(count)["tags"] if count else ():
+                known[place[one.area, one.window], [self.scheme.index(name) for name in one.asks]] = True
+            return known
+
+        goal, sizes = self.spent(told) + seconds, range(1, len(self.crops) + 1)
+        return after(bisect.bisect_right(sizes, goal, key=lambda count: self.spent(after(count))))
 
     def run(self, order: str, budgets: Sequence[int], kept: Sequence[dict[str, Any]], record: Record) -> None:
         """Buy in rounds, from the last one that is among the ``kept`` rows on."""
-        bought, student = NONE, None
-        for count in budgets:
-            row = next(
-                (row for row in kept if (row["order"], row["seed"], row["crops"]) == (order, self.seed, count)), None
-            )
+        told, student = np.zeros((len(self.crops), len(self.scheme)), bool), None
+        for before, budget in itertools.pairwise([0, *budgets]):
+            row = next((r for r in kept if (r["order"], r["seed"], r["budget"]) == (order, self.seed, budget)), None)
             if row is not None:
-                bought, student = np.array(row["bought"], np.intp), self.kept_student(order, count)
+                told, student = told.copy(), self.kept_student(order, budget)
+                told.flat[row["bought"]] = True
                 continue
-            bought = np.concatenate([bought, self.pick(order, bought, count - len(bought), student)])
-            student = self.point(order, bought, record)
+            told = self.pick(order, told, budget - before, student)
+            student = self.point(order, budget, told, record)
 
-    def kept_student(self, order: str, count: int) -> Segmenter | None:
+    def kept_student(self, order: str, budget: int) -> Segmenter | None:
         """A student of an earlier call."""
         if not self.steps:
             return None
         student = copy.deepcopy(self.untagged)
-        student.load_state_dict(load_checkpoint(self.student_file(order, count))["weights"])
+        student.load_state_dict(load_checkpoint(self.student_file(order, budget))["weights"])
         return student
 
-    def student_file(self, order: str, count: int) -> Path:
-        return self.out / f"{order}-{self.seed}-{count}.pt"
+    def student_file(self, order: str, budget: int) -> Path:
+        return self.out / f"{order}-{self.seed}-{budget}.pt"
 
-    def point(self, order: str, bought: Index, record: Record) -> Segmenter | None:
+    def point(self, order: str, budget: int, told: Told, record: Record) -> Segmenter | None:
         """Train a student on what was bought, and measure it."""
         classes, names = len(self.scheme), self.scheme.names
-        masks = {name: self.held(name, bought).dense().astype(np.float32) for name in self.n2}
+        masks = {name: self.held(name, told).dense().astype(np.float32) for name in self.n2}
         student = self.train(masks) if self.steps else None
         found = np.zeros((2, classes, classes), np.int64)
         for name, truth in self.truth.items() if student is not None else ():
@@ -232,11 +251,11 @@ class Bench:
         for name, truth in self.hidden.items():
             found[1] += confusion_matrix(truth, masks[name].argmax(0).astype(np.uint8), classes)
         scores, held = (scores_of(matrix, names) for matrix in found)
-        seconds = len(bought) * self.prices.crop_seconds(classes)
         if student is not None:
-            save_checkpoint(self.student_file(order, len(bought)), {"weights": student.state_dict()})
-        row = Row(order, self.seed, len(bought), seconds, scores["miou"], held["miou"], scores["iou"], bought.tolist())
-        record(row)
+            save_checkpoint(self.student_file(order, budget), {"weights": student.state_dict()})
+        crops, bought = int(told.any(1).sum()), np.flatnonzero(told).tolist()
+        place = (order, self.seed, budget, crops, self.spent(told))
+        record(Row(*place, scores["miou"], held["miou"], scores["iou"], bought))
         return student
 
 
@@ -247,17 +266,18 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    colours = {"random": "#999999", "entropy": "#e69f00", "change": "#56b4e9", "next": "#0072b2"}
+    colours = {"random": "#999999", "entropy": "#e69f00", "whole": "#56b4e9", "next": "#0072b2"}
     names = {"masks": "map of N2, held to the tags", "miou": "student, validation areas"}
     shown = {key: title for key, title in names.items() if any(row[key] == row[key] for row in rows)}
     figure, panels = plt.subplots(1, len(shown), figsize=(5 * len(shown), 4), layout="constrained", squeeze=False)
     for panel, (key, title) in zip(panels[0], shown.items(), strict=True):
         for order in dict.fromkeys(row["order"] for row in rows if row["order"] not in ("none", "all")):
             mine = [row for row in rows if row["order"] in (order, "none")]
-            spent = sorted({row["seconds"] for row in mine})
-            means = [np.mean([row[key] for row in mine if row["seconds"] == seconds]) for seconds in spent]
+            rounds = sorted({row["budget"] for row in mine})
+            of = [[row for row in mine if row["budget"] == budget] for budget in rounds]
+            means = [np.mean([[row["seconds"] / 60, row[key]] for row in each], axis=0) for each in of]
             colour = colours.get(order)
-            panel.plot([seconds / 60 for seconds in spent], means, color=colour, label=order)
+            panel.plot(*np.transpose(means), color=colour, label=order)
             panel.plot([r["seconds"] / 60 for r in mine], [r[key] for r in mine], ".", color=colour, alpha=0.4)
         panel.set(title=title, xlabel="minutes of tagging", ylabel="mIoU")
         panel.grid(alpha=0.3)
@@ -272,10 +292,9 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--budgets", default="80,160,320")
-    parser.add_argument(
-        "--orders", default="random,entropy,next", help="also change: next without disagreement and spread"
-    )
+    parser.add_argument("--orders", default="random,entropy,whole,next")
     parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--look", type=float, default=0.0, help="seconds of a crop before its first question")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / "next.json"
@@ -285,14 +304,16 @@ def main() -> None:
     def record(row: Row) -> None:
         rows.append(vars(row))
         file.write_text(json.dumps(rows))
-        print(f"{row.order} seed {row.seed}: {row.crops} crops, mIoU {row.miou:.4f}, masks {row.masks:.4f}", flush=True)
+        bought = f"{len(row.bought)} questions about {row.crops} crops, {row.seconds:.0f} s"
+        print(f"{row.order} seed {row.seed}: {bought}, mIoU {row.miou:.4f}, masks {row.masks:.4f}", flush=True)
 
     for seed in map(int, options.seeds.split(",")):
         started = time.process_time()
-        bench = Bench(options.workspace, seed, options.steps, options.out)
-        for name, bought in (("none", NONE), ("all", np.arange(len(bench.crops)))):
+        bench = Bench(options.workspace, seed, options.steps, options.out, options.look)
+        for name, known in (("none", False), ("all", True)):
             if not any(row["order"] == name and row["seed"] == seed for row in rows):
-                bench.point(name, bought, record)
+                told = np.full((len(bench.crops), len(bench.scheme)), known)
+                bench.point(name, len(told) * known, told, record)
         for order in options.orders.split(","):
             bench.run(order, [int(count) for count in options.budgets.split(",")], tuple(rows), record)
         print(f"seed {seed}: {time.process_time() - started:.0f} s of CPU", flush=True)

@@ -38,6 +38,20 @@ def test_the_median_of_the_seconds_per_class_replaces_the_assumption() -> None:
     assert prices.tag == Price(pytest.approx(0.4), "median of 24 answers of 2 annotators")
 
 
+def test_looks_are_told_from_questions_where_there_are_answers_about_few_and_many_classes() -> None:
+    """Crops of five classes take 6 s, single questions 2 s: 1 s a question, and 1 s to look."""
+    answers = [answer(i, 6.0) for i in range(20)] + [answer(i, 2.0, ["car"]) for i in range(20, 40)]
+    prices = price_labels(answers, ASSUMED)
+    assert prices.tag == Price(pytest.approx(1.0), "median of 40 answers of 1 annotator about 1 to 5 classes")
+    assert prices.look == Price(pytest.approx(1.0), "median of 40 answers of 1 annotator")
+    assert [prices.crop_seconds(count) for count in (0, 1, 5)] == pytest.approx([0.0, 2.0, 6.0])
+    slow = price_labels([answer(i, 2.0) for i in range(20)] + answers[20:], ASSUMED)  # five are as quick as one
+    assert (slow.tag.seconds, slow.look.seconds) == pytest.approx((0.1, 1.9))
+    grid = price_labels(answers[:20] + [answer(i, 0.4, ["car"]) for i in range(20, 40)], ASSUMED)
+    assert grid.look.seconds == 0.0  # cells of a grid are quicker than a fifth of a crop: no look is left over
+    assert grid.tag.seconds == pytest.approx(0.8)  # median of twenty times 1.2 and twenty times .4
+
+
 def test_coffee_beside_some_crops_does_not_count() -> None:
     answers = [answer(i, 4.0 + i / 10) for i in range(21)]  # 4.0 to 6.0 s, the median 5.0
     coffee = [answer(i, 600.0) if i > 16 else one for i, one in enumerate(answers)]

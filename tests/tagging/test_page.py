@@ -173,6 +173,30 @@ def test_a_crop_without_any_class_wants_space_twice(workspace: Path, serve: Call
     assert answers(workspace)[0].absent == ISPRS.names
 
 
+def test_only_what_would_tell_most_is_asked(workspace: Path, serve: Callable[..., Any], browser: Any) -> None:
+    order = workspace / "next.csv"
+    rows = ("t1,0,0,16,16,car", "t1,16,0,16,16,car building", "t2,0,0,16,16,tree", "t1,0,16,16,16,")
+    order.write_text("\n".join(["area,row,column,height,width,asks", *rows, ""]))
+    page = Page(browser, serve(order=order)[0])
+    unasked = "return [...document.querySelectorAll('.unasked')].map(button => button.dataset.name)"
+    assert page.text("#task") == "Is there car in the bright crop?"
+    assert page.run(unasked) == ["impervious_surface", "building", "low_vegetation", "tree"]
+    page.press(SPACE)  # no; one space is enough where nobody can have forgotten anything
+    assert page.text("#task") == "Which are in the bright crop: building, car?"
+    page.press("23" + SPACE)  # low vegetation was not asked; who sees it may say so
+    page.press("uu" + SPACE)
+    first, second, third = answers(workspace)
+    assert (first.present, first.absent, first.unsure) == ((), ("car",), ())
+    assert (second.present, second.absent, second.unsure) == (("building", "low_vegetation"), ("car",), ())
+    assert (third.present, third.absent, third.unsure) == ((), (), ("tree",))
+    assert page.text("#task") == "What is in the bright crop?"
+    assert page.run(unasked) == []
+    page.press("z")
+    assert (page.text("#task"), page.states()) == ("Is there tree in the bright crop?", "---?-")
+    assert page.run(unasked) == ["impervious_surface", "building", "low_vegetation", "car"]
+    assert page.quiet()
+
+
 def test_a_key_that_is_held_down_confirms_nothing(workspace: Path, serve: Callable[..., Any], browser: Any) -> None:
     page = Page(browser, serve()[0])
     page.press("2")

@@ -114,3 +114,15 @@ def test_crops_without_data_are_closed() -> None:
     one.close(CROPS[0])
     assert one.hand_out(ANA, 2) == [CROPS[1]]
     assert one.progress("Ana") == {"mine": 0, "done": 0, "all": 1}
+
+
+def test_a_crop_that_is_asked_about_one_class_is_done_with_it() -> None:
+    one = queue(3, asks={CROPS[0]: ("roof",), CROPS[1]: ("road",)})
+    assert one.hand_out(ANA, 9, classes=("roof",)) == [CROPS[0], CROPS[2]]  # a grid passes over what is not asked
+    assert one.progress("Ana", ("roof",)) == {"mine": 0, "done": 0, "all": 2}
+    one.release(ANA)
+    one.record(CROPS[0], "Ana", ["roof"])
+    assert one.hand_out(BEN, 9) == CROPS[1:3]
+    assert one.progress("Ana") == {"mine": 1, "done": 1, "all": 3}
+    one.record(CROPS[2], "Ana", ["roof"])  # asked about both
+    assert one.progress("Ana") == {"mine": 1, "done": 1, "all": 3}

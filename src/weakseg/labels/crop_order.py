@@ -8,12 +8,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import DataError
 from weakseg.core.files import atomic_path
 from weakseg.labels.answers import Crop
+from weakseg.labels.class_lists import split_names
 from weakseg.labels.tags import check_inside
 
 COLUMNS: Final = ("area", "row", "column", "height", "width")
+ASKS: Final = "asks"  # a further column: the classes that are asked about; all where it is empty
 _CORNERS: Final = {"row": "y", "column": "x"}  # either pair of names
 
 
@@ -31,32 +34,46 @@ def write_order(path: Path, crops: Iterable[Crop], further: Mapping[str, Iterabl
             writer.writerow([area, *window, *values])
 
 
-def read_order(path: Path, areas: Mapping[str, tuple[int, int]]) -> list[Crop]:
-    """Read a CSV of crops, in its order; ``x,y`` may stand for ``column,row``, and further columns are left alone.
+def read_order(path: Path, areas: Mapping[str, tuple[int, int]], classes: ClassScheme) -> dict[Crop, tuple[str, ...]]:
+    """Read a CSV of crops, in its order; ``x,y`` may stand for ``column,row``.
 
     Args:
         areas: height and width in px of each known area.
+        classes: of the names in the column ``asks``; all further columns are left alone.
+
+    Returns:
+        Each crop with the classes that are asked about it, in the order of ``classes``; () for all of them.
 
     Raises:
         DataError: no such file, columns missing or named both ways, and, with its line, an unknown area, numbers that
-            are none, a window outside its area, or one twice.
+            are none, a window outside its area, or one twice, or an unknown class.
     """
     if not path.is_file():
         raise DataError(f"no file {path}", expected="a CSV of crops", cure="run `weakseg next`, or check the path")
     try:
         reader = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
         names = _columns(path, reader.fieldnames or ())
-        lines = [(reader.line_num, [record[name] or "" for name in names]) for record in reader]
+        lines = [(reader.line_num, [record[name] or "" for name in names], record.get(ASKS) or "") for record in reader]
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{path} is unreadable ({error})", expected="a CSV in UTF-8", cure="write it again") from error
     crops: dict[Crop, int] = {}
-    for line, cells in lines:
+    found: dict[Crop, tuple[str, ...]] = {}
+    for line, cells, asks in lines:
         crop = _crop(f"{path}, line {line}", cells, areas)
         if crop in crops:
             again = f"{path}, line {line}: the crop of line {crops[crop]} again"
             raise DataError(again, expected="each crop once", cure="take one of the lines out")
         crops[crop] = line
-    return list(crops)
+        found[crop] = _asks(f"{path}, line {line}", asks, classes)
+    return found
+
+
+def _asks(place: str, text: str, classes: ClassScheme) -> tuple[str, ...]:
+    try:
+        names = split_names(text, classes.object_names)
+    except DataError as error:
+        raise DataError(f"{place}, {ASKS}: {error.found}", expected=error.expected, cure=error.cure) from error
+    return tuple(name for name in classes.object_names if name in names)
 
 
 def _columns(path: Path, found: Iterable[str]) -> list[str]:

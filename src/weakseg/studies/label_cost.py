@@ -108,8 +108,9 @@ def cost_hours(labels: Labels, classes: int, prices: LabelPrices) -> float:
 
 def describe_prices(prices: LabelPrices) -> str:
     """One sentence: the seconds of each kind of label, and who says so."""
+    look = f"{prices.look.seconds:.2f} s per crop and " if prices.look.seconds else ""
     return (
-        f"prices: tags {prices.tag.seconds:.2f} s per class and crop ({prices.tag.source}); boxes "
+        f"prices: tags {look}{prices.tag.seconds:.2f} s per class and crop ({prices.tag.source}); boxes "
         f"{prices.box.seconds:.1f} s each ({prices.box.source}); pixels {prices.megapixel.seconds:.0f} s per megapixel "
         f"({prices.megapixel.source})"
     )

@@ -66,7 +66,7 @@ def export_tags(root: Path, target: Path, how: HandOut) -> str:
     scheme, sizes = load_classes(layout.classes), raster_sizes(layout.images)
     rows = read_tags(layout.tags_csv, scheme, sizes) if layout.tags_csv.is_file() else []
     known = {(row.area, row.window): _states(known_states(row, scheme), scheme) for row in rows}
-    crops = read_order(how.order, sizes) if how.order is not None else list(known)
+    crops = list(read_order(how.order, sizes, scheme)) if how.order is not None else list(known)
     crops = crops or list(propose_crops(root).crops)
     guesses, model = _guess(root, [crop for crop in crops if not known.get(crop)], how.model, scheme, sizes)
     table = [CropRow(crop, known.get(crop, {}), guesses.get(crop, {})) for crop in crops]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ class Proposal:
 
     Attributes:
         known: what tags.csv knows of some of them.
+        asks: for some of them, the only classes that are asked about.
         said: one sentence on where they come from.
         sizes: height and width by area, px, of all rasters of data/images.
     """
@@ -39,6 +40,7 @@ class Proposal:
     known: Mapping[Crop, Opinion]
     sizes: Mapping[str, tuple[int, int]]
     said: str
+    asks: Mapping[Crop, tuple[str, ...]] = field(default_factory=dict)
 
 
 def propose_crops(
@@ -65,8 +67,10 @@ def propose_crops(
     rows = read_tags(layout.tags_csv, scheme, sizes) if layout.tags_csv.is_file() else []
     answers = read_answers(layout.answers, scheme)
     known = {(row.area, row.window): known_states(row, scheme) for row in rows}
+    asks: dict[Crop, tuple[str, ...]] = {}
     if order is not None:
-        crops = read_order(order, sizes)
+        ordered = read_order(order, sizes, scheme)
+        crops, asks = list(ordered), {crop: names for crop, names in ordered.items() if names}
         said = f"{len(crops)} crops of {order}"
     elif disputes:
         crops = [one.crop for one in disputes_of(opinions_of(answers))]
@@ -75,7 +79,7 @@ def propose_crops(
         crops, said = _wanted(rows, scheme, sizes, params, areas, size, {answer.crop for answer in answers})
     if not crops:
         raise nothing_to_tag(said)
-    return Proposal(tuple(crops), known, sizes, said)
+    return Proposal(tuple(crops), known, sizes, said, asks)
 
 
 def nothing_to_tag(said: str) -> DataError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from weakseg.labels.answers import Crop
@@ -20,12 +20,13 @@ Page = tuple[str, str]
 class CropQueue:
     """Hands out crops; safe to be asked from many threads.
 
-    A crop is done for a set of classes when enough annotators have said something about each of them. It is kept for
-    the page that got it until that answers, gives it back, or is silent for :data:`LEASE` seconds.
+    A crop is done for a set of classes when enough annotators have said something about each of those that are asked of
+    it. It is kept for the page that got it until that answers, gives it back, or is silent for :data:`LEASE` seconds.
 
     Args:
         crops: in the order in which they are wanted.
         classes: names of all classes.
+        asks: for some crops, the only classes that are asked about.
         overlap: share of crops, in [0, 1], that two annotators tag; which ones depends on the crop alone.
         more: annotators that a crop wants on top of those who have tagged it when the queue is made (disputes).
         clock: seconds.
@@ -37,11 +38,13 @@ class CropQueue:
         classes: Sequence[str],
         opinions: Opinions,
         *,
+        asks: Mapping[Crop, Sequence[str]] | None = None,
         overlap: float = 0.0,
         more: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.crops, self._classes, self._clock = list(crops), tuple(classes), clock
+        self._only = {crop: frozenset(names) for crop, names in (asks or {}).items()}
         self._lock = threading.Lock()
         self._asked: dict[Crop, dict[str, set[str]]] = {}
         self._leases: dict[Crop, dict[Page, float]] = {}
@@ -116,9 +119,10 @@ class CropQueue:
             if names == self._classes:
                 mine, done = len(self._whole.get(annotator, ())), len(set().union(*self._whole.values()))
             else:
-                people = [self._people(crop, names) for crop in self.crops]
+                people = [self._people(crop, names) for crop in self.crops if self._wants(crop, names)]
                 mine, done = sum(annotator in who for who in people), sum(map(bool, people))
-            return {"mine": mine, "done": done, "all": len(self.crops) - len(self._closed)}
+            wanted = sum(self._wants(crop, names) for crop in self.crops) if self._only else len(self.crops)
+            return {"mine": mine, "done": done, "all": wanted - len(self._closed)}
 
     def _count(self, crop: Crop, annotator: str) -> None:
         whole = self._whole.setdefault(annotator, set())
@@ -127,14 +131,20 @@ class CropQueue:
         else:
             whole.discard(crop)
 
+    def _wants(self, crop: Crop, names: tuple[str, ...]) -> bool:
+        """Whether any of these classes is asked of the crop."""
+        return crop not in self._only or not self._only[crop].isdisjoint(names)
+
     def _people(self, crop: Crop, names: tuple[str, ...]) -> set[str]:
-        """Who has said something about each of these classes."""
-        return {who for who, asked in self._asked.get(crop, {}).items() if asked.issuperset(names)}
+        """Who has said something about each of these classes, as far as they are asked of the crop."""
+        wanted = self._only[crop].intersection(names) if crop in self._only else names
+        return {who for who, asked in self._asked.get(crop, {}).items() if asked.issuperset(wanted)}
 
     def _finished(self, crop: Crop, annotator: str, names: tuple[str, ...]) -> bool:
         """Whether the annotator will never be asked for these classes of the crop, as things stand."""
         people = self._people(crop, names)
-        return crop in self._closed or annotator in people or len(people) >= self._wanted[crop]
+        settled = crop in self._closed or not self._wants(crop, names)
+        return settled or annotator in people or len(people) >= self._wanted[crop]
 
     def _taken(self, crop: Crop, page: Page, names: tuple[str, ...]) -> bool:
         """Whether others have, or will have, tagged it often enough; or another page of the same person has it."""

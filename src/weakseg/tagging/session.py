@@ -101,7 +101,9 @@ class TagSession:
         self._crops = {key_of(crop): crop for crop in proposal.crops}
         self._since = since
         self._opinions = opinions_of(self._answers())
-        self._queue = CropQueue(proposal.crops, scheme.object_names, self._opinions, overlap=overlap, more=disputes)
+        self._queue = CropQueue(
+            proposal.crops, scheme.object_names, self._opinions, asks=proposal.asks, overlap=overlap, more=disputes
+        )
 
     def _answers(self) -> list[TagAnswer]:
         return [answer for answer in in_force(self._file.events) if answer.time >= self._since]
@@ -153,7 +155,8 @@ class TagSession:
         described = {"key": key_of(crop), "area": area, "window": window, "frame": self.pictures.frame(crop)}
         said = self._opinions.get(crop)
         known = self.proposal.known.get(crop, {}) if said is None else said.get(annotator, {})
-        return described | {"raster": self.proposal.sizes[area], "known": known}
+        asks = self.proposal.asks.get(crop, self.scheme.object_names)
+        return described | {"raster": self.proposal.sizes[area], "known": known, "asks": asks}
 
     def keep(self, request: AnswersRequest) -> dict[str, Any]:
         """Write answers, wait until they are on disk, and say how far the annotator is."""

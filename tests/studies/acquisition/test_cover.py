@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
-from weakseg.studies.acquisition.cover import choose, likeness, reach_of, standardise
+from weakseg.studies.acquisition.cover import choose, choose_questions, likeness, reach_of, standardise
 
 
 def pick(
@@ -91,3 +92,67 @@ def test_lazy_greedy_is_greedy() -> None:
         assert gain == pytest.approx(worth[step] * seconds[step], rel=1e-5)
         covered = np.maximum(covered, alike[step])
     assert len(pick(features.tolist(), changes.tolist(), count=99)[0]) == 40
+
+
+def ask(features: list[list[float]], changes: list[list[float]], **options: Any) -> list[tuple[int, list[int], float]]:
+    places, worth = np.array(features, float), np.array(changes, float)
+    alike = likeness(places, places, 1.0)
+    settings = {"look": 0.0, "question": 1.0, "count": 99} | options
+    asked = settings.pop("asked", np.ones(worth.shape, bool))
+    return choose_questions(
+        np.array(asked, bool), worth, alike.__getitem__, settings.pop("covered", np.zeros(worth.shape)), **settings
+    )
+
+
+def test_the_telling_class_of_each_crop_is_asked_before_the_others() -> None:
+    """Crops far apart, 1 s a question: .9 (first), .8 (second), then the other class of the second before a third."""
+    features, changes = [[0.0], [10.0], [20.0]], [[0.9, 0.1], [0.7, 0.8], [0.2, 0.2]]
+    found = ask(features, changes, count=2)
+    assert [(crop, classes) for crop, classes, _ in found] == [(0, [0]), (1, [1, 0])]  # .9, .8, .7; .2 is a third crop
+    assert [gain for *_, gain in found] == pytest.approx([0.9, 1.5])
+
+
+def test_where_looking_costs_more_is_asked_of_what_is_seen() -> None:
+    """With 4 s a look: 1.0 / 5 opens the second, whose .3 / 1 comes at once; .9 / 5, then .17 / 1 before .8 / 5."""
+    features, changes = [[0.0], [10.0], [20.0]], [[0.9, 0.17], [1.0, 0.3], [0.8, 0.0]]
+    found = ask(features, changes, look=4.0)
+    assert [(crop, classes) for crop, classes, _ in found] == [(1, [0, 1]), (0, [0, 1]), (2, [0])]
+    assert ask(features, changes, look=4.0, count=2)[1][:2] == (0, [0, 1])
+
+
+def test_an_answer_covers_its_class_alone() -> None:
+    """Two equal crops: the first tells of both classes what can be told, and the second gains nothing."""
+    found = ask([[0.0], [0.0]], [[1.0, 0.0], [1.0, 0.9]])
+    assert [(crop, classes) for crop, classes, _ in found] == [(0, [0, 1]), (1, [0])]
+    assert [gain for *_, gain in found] == pytest.approx([2.9, 0.0])
+
+
+def test_what_may_not_be_asked_or_is_known_is_not() -> None:
+    found = ask([[0.0], [10.0]], [[0.9, 0.8], [0.7, 0.6]], asked=[[False, True], [False, False]])
+    assert [(crop, classes) for crop, classes, _ in found] == [(0, [1])]
+    covered = np.array([[0.9, 0.0], [0.0, 0.0]])
+    (first, classes, gain), *_ = ask([[0.0], [10.0]], [[1.0, 0.0], [0.3, 0.0]], covered=covered)
+    assert (first, classes[0]) == (1, 0)
+    assert gain == pytest.approx(0.3)
+
+
+def test_the_lazy_questions_are_the_greedy_ones() -> None:
+    rng = np.random.default_rng(3)
+    features, changes = rng.normal(size=(20, 2)), rng.random((20, 3))
+    found = ask(features.tolist(), changes.tolist(), look=0.7, count=8)
+    alike, covered, told = likeness(features, features, 1.0), np.zeros((20, 3)), np.zeros((20, 3), bool)
+    order: list[int] = []
+    while True:
+        gains = np.stack([(np.maximum(alike - covered[:, k], 0) @ changes[:, k]) for k in range(3)], axis=1)
+        rates = gains / np.where(told.any(1), 1.0, 1.7)[:, None]
+        rates[told] = -1
+        crop, index = np.unravel_index(int(rates.argmax()), rates.shape)
+        if not told[crop].any():
+            if len(order) == 8:
+                break
+            order.append(int(crop))
+        told[crop, index] = True
+        covered[:, index] = np.maximum(covered[:, index], alike[crop])
+    assert [crop for crop, *_ in found] == order
+    for crop, classes, _ in found:
+        assert sorted(classes) == np.flatnonzero(told[crop]).tolist()

@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from weakseg.cli import app
+from weakseg.core.classes import load_classes
 from weakseg.core.errors import ParamsError, StageError
 from weakseg.core.layout import Layout
 from weakseg.labels.crop_order import read_order
@@ -49,7 +50,8 @@ def test_the_order_is_what_tag_serves(trained: Path) -> None:
     found = suggest_next(trained, count=10)
     assert found.asked == ("pixel/seed0", "untagged/seed0")  # not the oracle
     file = trained / "out" / "next" / "crops.csv"
-    crops = read_order(file, raster_sizes(Layout(trained).images))
+    order = read_order(file, raster_sizes(Layout(trained).images), load_classes(Layout(trained).classes))
+    crops = list(order)
     assert crops == [(one.area, one.window) for one in found.found["tags"]]
     assert len(crops) == 10
     assert set(crops) <= set(propose_crops(trained).crops)
@@ -57,7 +59,9 @@ def test_the_order_is_what_tag_serves(trained: Path) -> None:
     gains = [one.gain for one in found.found["tags"]]
     assert gains == sorted(gains, reverse=True)
     assert min(gains) >= 0
-    assert {one.seconds for one in found.found["tags"]} == {5.0}  # five classes, 1 s each
+    assert [order[one.area, one.window] for one in found.found["tags"]] == [one.asks for one in found.found["tags"]]
+    assert [one.seconds for one in found.found["tags"]] == [len(one.asks) for one in found.found["tags"]]  # 1 s each
+    assert propose_crops(trained, order=file).asks == order
 
 
 def test_boxes_and_pixels_are_of_whole_images(trained: Path) -> None:

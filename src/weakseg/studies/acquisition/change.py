@@ -126,9 +126,14 @@ def pixel_changes(look: Look, classes: npt.NDArray[np.bool_] | None = None) -> F
     return look.doubt if classes is None else look.doubt * classes
 
 
+def in_points(changes: Floats, held: Floats) -> Floats:
+    """Changed pixels (N, C) as what each adds to mIoU, in points of 100: shares of all that each class holds (C,)."""
+    return np.asarray(100 / changes.shape[1] * changes / np.maximum(held, 1.0))
+
+
 def as_miou(changes: Floats, held: Floats) -> Floats:
-    """Changed pixels (N, C) as a change of mIoU (N,), in points of 100: shares of all that each class holds (C,)."""
-    return np.asarray(100 * (changes / np.maximum(held, 1.0)).mean(1))
+    """Changed pixels (N, C) as a change of mIoU (N,), in points of 100."""
+    return np.asarray(in_points(changes, held).sum(1))
 
 
 def weigh_disagreement(disagreement: Floats, among: npt.NDArray[np.bool_]) -> Floats:

@@ -9,13 +9,18 @@ Iyer and Bilmes, ICML 2015; costs as in Leskovec et al., KDD 2007). Distance to 
 places cover their neighbourhood), and so is spread: the second of fifty equal roofs gains nothing. It is k-center
 (CoreSet: Sener and Savarese, ICLR 2018) with a sum for the maximum, so outliers do not lead, and with every place
 weighed by what its label changes. BADGE (Ash et al., ICLR 2020) spreads gradients of the last layer for the class that
-the network takes for true; a tag is about all classes at once.
+the network takes for true; a tag is about any class.
+
+Of a crop not all classes need be asked: :func:`choose_questions` chooses classes of crops, each class with a cover of
+its own, and a second question about a crop is cheaper than the first where looking at it costs something.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -85,3 +90,98 @@ def choose(
         gains.append(-rate * float(seconds[index]))
         covered = np.maximum(covered, alike(items[index]).max(0))
     return chosen, gains
+
+
+def choose_questions(
+    asked: npt.NDArray[np.bool_],
+    changes: Floats,
+    alike: Callable[[npt.NDArray[np.intp]], Kernel],
+    covered: Floats,
+    *,
+    look: float,
+    question: float,
+    count: int,
+) -> list[tuple[int, list[int], float]]:
+    """The best questions about ``count`` crops, each a yes or no to a class of a crop, by gain per second.
+
+    Args:
+        asked: bool (N, C), what may be asked of the N crops.
+        changes: (P, C), what an answer about each class of each place changes.
+        alike: crops (n,) -> their :func:`likeness` to all P places.
+        covered: (P, C), the largest likeness to what is known already of the class, in [0, 1].
+        look: seconds of a crop before its first question; ``question``: of each, positive.
+
+    Returns:
+        (crop, classes, gain not divided by the cost), in the order in which the crops got their first question.
+    """
+    batch = _Batch(asked, changes, alike, covered.astype(np.float64), look, question)
+    heap = [entry for crop in np.flatnonzero(asked.any(1)).tolist() for entry in batch.entries(crop)]
+    heapq.heapify(heap)
+    while heap:
+        rate, crop, index, *state = heapq.heappop(heap)
+        if index in batch.classes(crop):
+            continue
+        if state != batch.state(crop, index):
+            heapq.heappush(heap, batch.entry(crop, index))
+            continue
+        opened = crop in batch.found
+        if opened and rate == 0:
+            continue  # nothing is gained by it
+        if not opened and len(batch.found) == count:
+            break
+        batch.ask(crop, index, -rate * batch.seconds(crop))
+        if not opened and look:  # its other questions are cheaper now: what waits for them in the heap is too low
+            for entry in batch.entries(crop):
+                heapq.heappush(heap, entry)
+    return [(crop, list(gains), sum(gains.values())) for crop, gains in batch.found.items()]
+
+
+_Entry = tuple[float, int, int, int, bool]
+"""Minus the gain per second, crop, class, and the state in which it was found."""
+
+
+@dataclass
+class _Batch:
+    """Questions chosen so far; arguments as of :func:`choose_questions`.
+
+    Attributes:
+        found: by crop, what each of its classes gained.
+        answers: chosen questions by class. Those about one class change what is gained by others about it alone.
+    """
+
+    asked: npt.NDArray[np.bool_]
+    changes: Floats
+    alike: Callable[[npt.NDArray[np.intp]], Kernel]
+    covered: Floats
+    look: float
+    question: float
+    found: dict[int, dict[int, float]] = field(default_factory=dict)
+    answers: Counter[int] = field(default_factory=Counter)
+
+    def classes(self, crop: int) -> Collection[int]:
+        return self.found.get(crop, {})
+
+    def seconds(self, crop: int) -> float:
+        return self.question + (0.0 if crop in self.found else self.look)
+
+    def state(self, crop: int, index: int) -> list[int | bool]:
+        return [self.answers[index], crop in self.found]
+
+    def entry(self, crop: int, index: int) -> _Entry:
+        gain = float(self.changes[:, index] @ np.maximum(self._row(crop) - self.covered[:, index], 0.0))
+        return -gain / self.seconds(crop), crop, index, self.answers[index], crop in self.found
+
+    def entries(self, crop: int) -> list[_Entry]:
+        """Of all classes that may still be asked."""
+        gains = (self.changes * np.maximum(self._row(crop)[:, None] - self.covered, 0.0)).sum(0) / self.seconds(crop)
+        left = [index for index in np.flatnonzero(self.asked[crop]).tolist() if index not in self.classes(crop)]
+        return [(-float(gains[i]), crop, i, self.answers[i], crop in self.found) for i in left]
+
+    def ask(self, crop: int, index: int, gain: float) -> None:
+        self.found.setdefault(crop, {})[index] = gain
+        self.answers[index] += 1
+        self.covered[:, index] = np.maximum(self.covered[:, index], self._row(crop))
+
+    def _row(self, crop: int) -> Kernel:
+        row: Kernel = self.alike(np.array([crop], np.intp))[0]
+        return row

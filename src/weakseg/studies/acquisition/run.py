@@ -17,7 +17,8 @@ from weakseg.core.bands import load_bands
 from weakseg.core.classes import load_classes
 from weakseg.core.layout import Layout
 from weakseg.core.params import load_params
-from weakseg.labels.crop_order import write_order
+from weakseg.labels.class_lists import join_names
+from weakseg.labels.crop_order import ASKS, write_order
 from weakseg.labels.prices import LabelPrices, read_prices
 from weakseg.raster.open import quiet_process, read_filled, read_valid
 from weakseg.studies.acquisition.committee import find_networks, gather_committee
@@ -91,7 +92,7 @@ def suggest_next(
         {
             "points": [f"{one.gain:.4g}" for one in tags],
             "seconds": [f"{one.seconds:.3g}" for one in tags],
-            "asks": [" ".join(one.asks) for one in tags],
+            ASKS: [join_names(one.asks, scheme.names) for one in tags],
             "reason": [one.reason for one in tags],
         },
     )

@@ -15,12 +15,13 @@ from weakseg.studies.acquisition.change import (
     Floats,
     Look,
     as_miou,
+    in_points,
     pixel_changes,
     tag_changes,
     take,
     weigh_disagreement,
 )
-from weakseg.studies.acquisition.cover import Kernel, choose, likeness, reach_of, standardise
+from weakseg.studies.acquisition.cover import Kernel, choose, choose_questions, likeness, reach_of, standardise
 from weakseg.studies.acquisition.looks import Seen
 from weakseg.studies.acquisition.places import Places
 
@@ -44,7 +45,7 @@ class Suggestion:
         window: px of the raster; of the whole image for boxes and pixels.
         gain: expected change of the map, in points of mIoU, beyond what those before it in the list change.
         seconds: of an annotator.
-        asks: classes about which it would tell most.
+        asks: the classes that are asked of a crop; of an image, those about which it would tell most.
         reason: for people.
     """
 
@@ -108,24 +109,33 @@ class Scorer:
         open_ = np.flatnonzero(places.asked.any(1))
         if not len(open_):
             return []
-        changes = tag_changes(look, places.asked)
-        worth = as_miou(changes, self.held()) * self._weights()
+        worth = in_points(tag_changes(look, places.asked), self.held()) * self._weights()[:, None]
         alike, reps, factor = _reader(features, open_, reach)
-        covered = _covered(features, reps, np.flatnonzero(places.tagged | places.drawn), reach)
-        seconds = np.array([self.prices.crop_seconds(int(places.asked[i].sum())) for i in open_])
-        items = [np.array([i]) for i in open_]
-        chosen, gains = choose(items, worth[reps] * factor, alike, covered, seconds, count=count)
+        labelled = np.flatnonzero(places.tagged | places.drawn)
+        covered = np.repeat(_covered(features, reps, labelled, reach)[:, None], len(self.names), 1)
+        for index, column in enumerate(covered.T):  # crops that are known in part cover the classes that are known
+            partly = np.flatnonzero(places.asked.any(1) & ~places.asked[:, index])
+            np.maximum(column, _covered(features, reps, partly, reach), out=column)
+        chosen = choose_questions(
+            places.asked,
+            worth[reps] * factor,
+            alike,
+            covered,
+            look=self.prices.look.seconds,
+            question=self.prices.tag.seconds,
+            count=count,
+        )
         split = float(np.quantile(look.disagreement[open_], _SPLIT))
         found = []
-        for number, gain in zip(chosen, gains, strict=True):
-            index = int(open_[number])
-            near = float(_covered(features, np.array([index]), np.flatnonzero(places.tagged | places.drawn), reach)[0])
-            stands = factor * float((alike(np.array([index]))[0] >= _ALIKE).sum())
-            asks = self._telling(changes[index])
+        for index, classes, gain in chosen:
+            here = np.array([index], np.intp)
+            near = float(_covered(features, here, labelled, reach)[0])
+            stands = factor * float((alike(here)[0] >= _ALIKE).sum())
+            asks = tuple(self.names[k] for k in sorted(classes))
             disagree = bool(look.disagreement[index] >= split > 0)
-            reason = self._reason(take(look, np.array([index])), asks, disagree=disagree, near=near, stands=stands)
-            area, window = places.crops[index]
-            found.append(Suggestion("tags", area, window, gain, float(seconds[number]), asks, reason))
+            reason = self._reason(take(look, here), asks, disagree=disagree, near=near, stands=stands)
+            seconds = self.prices.crop_seconds(len(asks))
+            found.append(Suggestion("tags", *places.crops[index], gain, seconds, asks, reason))
         return found
 
     def _images(self, kind: Kind, features: Floats, reach: float, count: int) -> list[Suggestion]:

@@ -175,6 +175,7 @@ function startCrop(crop, given) {
   about.classes.forEach(({name}, index) => {
     const guess = current.guess[0][name];
     const told = given ? given[0][name] : crop.known[name];
+    if (!crop.asks.includes(name) && !(given && told !== undefined)) return; // undefined: nothing is said about it
     current.states[index] = told === undefined ? !given && guess >= SURE : told;
     current.guessed[index] = told === undefined && !given && guess !== undefined;
   });
@@ -252,6 +253,16 @@ function cell(crop, index) {
   return button;
 }
 
+/** What is asked of the crop that is shown: all classes, or some that would tell most. */
+function question() {
+  const all = about.classes.map(item => item.name), asks = current ? current.crops[0].asks : all;
+  if (asks.length === all.length) return "What is in the bright crop?";
+  if (asks.length === 1) return `Is there ${spoken(asks[0])} in the bright crop?`;
+  return `Which are in the bright crop: ${asks.map(spoken).join(", ")}?`;
+}
+
+const asksAll = () => current.crops[0].asks.length === about.classes.length;
+
 function checked(state) { return state === null ? "mixed" : String(Boolean(state)); }
 
 function paint() {
@@ -260,12 +271,13 @@ function paint() {
   $("mode-crop").setAttribute("aria-checked", String(!grid));
   $("mode-grid").setAttribute("aria-checked", String(grid));
   $("unsure").setAttribute("aria-pressed", String(armed));
-  $("task").textContent = grid ? `Mark every crop with ${name} in it` : "What is in the bright crop?";
+  $("task").textContent = grid ? `Mark every crop with ${name} in it` : question();
   [...$("classes").children].forEach((button, index) => {
     const state = grid ? index === asked : current ? current.states[index] : false;
     button.setAttribute("role", grid ? "radio" : "checkbox");
     button.setAttribute("aria-checked", checked(state));
     button.classList.toggle("guessed", !grid && Boolean(current && current.guessed[index]));
+    button.classList.toggle("unasked", !grid && Boolean(current) && state === undefined);
     button.classList.toggle("last", !grid && index === last);
     const guess = !grid && current ? current.guess[0][about.classes[index].name] : undefined;
     button.querySelector(".share").textContent = guess === undefined ? "" : `guess ${Math.round(100 * guess)} %`;
@@ -313,7 +325,7 @@ function notSure() {
     current.guessed[focused] = false;
     last = null;
   } else if (armed && mode === "crop") {
-    current.states.fill(null);
+    current.states = current.states.map(state => state === undefined ? undefined : null);
     current.guessed.fill(false);
     armed = false;
     say("Not sure about the whole crop: space keeps that.");
@@ -332,7 +344,7 @@ function sorted(states, names) {
 
 async function next() {
   if (busy || !current) return;
-  if (mode === "crop" && !nothingMarked && current.states.every(state => state === false)) {
+  if (mode === "crop" && !nothingMarked && asksAll() && current.states.every(state => state === false)) {
     nothingMarked = true;
     say("Nothing is marked. Space again if none of the classes is in it; u u if you cannot tell.");
     return;
