@@ -16,6 +16,7 @@ from tests.stages.test_no_data import edit, run, slim
 from weakseg.core.classes import IGNORE, ISPRS
 from weakseg.core.errors import DataError, StageError
 from weakseg.core.layout import Layout
+from weakseg.data.holdout_blocks import labelled_holdout_column
 from weakseg.data.importing.drawn import import_drawn
 from weakseg.data.manifest import load_manifest
 from weakseg.data.store import open_allowed, open_array
@@ -24,7 +25,6 @@ from weakseg.labels.box_files import read_boxes
 from weakseg.labels.tag_table import read_tags
 from weakseg.pipeline.workspace import describe_tags, write_mask_boxes, write_mask_tags
 from weakseg.raster.open import read_mask, write_raster
-from weakseg.stages.tiles import labelled_holdout_column
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 ROAD, BUILDING, TREE, CAR = (ISPRS.index(name) for name in ("impervious_surface", "building", "tree", "car"))

@@ -27,7 +27,7 @@ from weakseg.evaluation.reports import EvaluationReport
 from weakseg.methods.pseudo import pseudo_mask
 from weakseg.methods.scores import load_scores
 from weakseg.pipeline.context import open_context
-from weakseg.stages import segment, tiles
+from weakseg.stages import segment
 from weakseg.training.checkpoints import load_checkpoint
 
 PLAN = [
@@ -173,13 +173,6 @@ def test_n2_needs_no_masks(workspace: Path) -> None:
     (workspace / "data" / "labels" / "p1.tif").unlink()
     with pytest.raises(DataError, match=r"none for area p1; expected exactly one raster"):
         run(workspace, "tiles")
-
-
-@pytest.mark.parametrize(("share", "first"), [(0.0, 64), (0.1, 48), (0.25, 48), (0.5, 32)])
-def test_holdout_column(share: float, first: int) -> None:
-    windows = [(row, column, 16, 16) for row in (0, 16) for column in (0, 16, 32, 48)]
-    assert tiles._holdout_column(windows, 64, share) == first
-    assert tiles._holdout_column([(0, 0, 64, 64)], 64, 0.5) == 64  # one column cannot be split
 
 
 # ---- segment, evaluate ----------------------------------------------------------------------------------------------

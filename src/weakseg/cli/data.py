@@ -21,12 +21,21 @@ def synth(
     context: typer.Context,
     seed: Annotated[int, typer.Option(help="Of the scenes.")] = 0,
     heights: Annotated[bool, typer.Option("--heights", help="With heights as a fourth band.")] = False,
+    objects: Annotated[
+        int | None, typer.Option(help="Instead of the scenes: small images of 12 or 200 kinds of objects, and tags.")
+    ] = None,
 ) -> None:
-    """Write the 33 procedural scenes into the workspace's data/."""
+    """Write the 33 procedural scenes, or images of objects, into the workspace's data/."""
     from weakseg.core.layout import Layout
+    from weakseg.data.scenes.objects import write_objects
     from weakseg.data.scenes.painting import write_scenes
 
     layout = Layout(context.obj)
+    if objects is not None:
+        if heights:
+            raise ParamsError("--objects and --heights", expected="one of them", cure="leave one out")
+        typer.echo(f"wrote {write_objects(layout.data, objects, seed=seed)} images of objects to {layout.data}")
+        return
     write_scenes(layout.data, seed=seed, heights=heights)
     typer.echo(f"wrote 33 scenes to {layout.data}")
 
@@ -90,6 +99,22 @@ def import_(
     resample: Annotated[
         bool, typer.Option("--resample-labels", help="Bring masks from other grids to that of their image.")
     ] = False,
+    tags: Annotated[
+        Path | None,
+        typer.Option(
+            help="Tags of whole images: a CSV image,tags; COCO; a folder of VOC or ImageNet DET XML; the images' own "
+            "folder, with a folder per class in it."
+        ),
+    ] = None,
+    tags_from: Annotated[
+        Literal["csv", "coco", "xml", "folders"] | None, typer.Option(help="Which of these, where there are several.")
+    ] = None,
+    names: Annotated[
+        Path | None, typer.Option("--map", help="YAML of `name: class` lines for the names in the tags; null: out.")
+    ] = None,
+    unmarked: Annotated[
+        Literal["absent", "unknown"] | None, typer.Option(help="What a class is that an image is not tagged with.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and draw the sheet; leave data/ as it is.")] = False,
 ) -> None:
     """Check every image and mask and bring them into the workspace's data/, or report all problems and do nothing."""
@@ -97,18 +122,22 @@ def import_(
     from weakseg.core.layout import Layout
     from weakseg.core.portals import find_portal
     from weakseg.data.importing.dataset import import_dataset
+    from weakseg.data.importing.image_tags import TagSource
+    from weakseg.labels.class_map import read_class_map
     from weakseg.raster.band_names import parse_choice
     from weakseg.report.import_sheet import draw_import_sheet
 
     if portal and bands:
         raise ParamsError("--portal and --bands", expected="one of them", cure="leave one out")
     origin = find_portal(portal) if portal else None
-    if not labels and not unlabelled:
+    if not labels and not unlabelled and tags is None:
         raise ParamsError(
             "no masks",
             expected="zips or folders of masks behind the images",
             cure="name them, or say --allow-unlabelled",
         )
+    if tags is None and (tags_from or names or unmarked):
+        raise ParamsError("--tags-from, --map or --unmarked alone", expected="--tags", cure="name it too")
     layout, scheme = Layout(context.obj), find_classes(classes) if classes else ISPRS
     report = import_dataset(
         images,
@@ -128,6 +157,7 @@ def import_(
         image_pattern=image_pattern,
         label_pattern=label_pattern,
         resample=resample,
+        tags=TagSource(tags, read_class_map(names, scheme), tags_from, unmarked) if tags else None,
         dry_run=dry_run,
     )
     typer.echo(report)

@@ -6,6 +6,7 @@ precision, tracking server) are flags or environment variables, never params. La
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,7 +30,7 @@ class Areas(Section):
     @model_validator(mode="after")
     def _disjoint(self) -> Areas:
         everything = [*self.pixel, *self.tags, *self.validation]
-        twice = sorted({name for name in everything if everything.count(name) > 1})
+        twice = sorted(name for name, count in Counter(everything).items() if count > 1)
         if twice:
             raise ValueError(f"areas named twice: {', '.join(twice)}")
         return self
@@ -40,9 +41,11 @@ class TilesParams(Section):
 
     scale: Positive  # resampling of images and masks, 0.5 halves the side
     areas: Areas
-    holdout: Annotated[float, Field(ge=0.0, le=0.5)]  # share of each N1 area, a block of whole tag columns
+    holdout: Annotated[
+        float, Field(ge=0.0, le=0.5)
+    ]  # share of each N1 area, a block of whole tag columns; of images that are one crop each, so many of them
     tag_source: Literal["masks", "csv"]  # masks: derived here; csv: data/tags/tags.csv
-    tag_size: Count  # side of a tag crop, px of the resampled area
+    tag_size: Count  # side of a tag crop, px of the resampled area; an area that is not much larger is one crop
     tag_min_share: Annotated[float, Field(ge=0.0, le=100.0)]  # percent of a crop below which a class gets no tag
 
 

@@ -12,14 +12,14 @@ import numpy.typing as npt
 from weakseg.core.class_sets import Allowed
 from weakseg.core.classes import Mask
 from weakseg.data.manifest import TagCrops
-from weakseg.data.store import SETS, open_array
+from weakseg.data.store import SETS, open_stored
 
 Image = npt.NDArray[Any]  # (H, W, K) of one of core.bands.DTYPES; of three bands as a rule uint8
 
 
 @dataclass(frozen=True)
 class Area:
-    """One area as arrays, memory maps as a rule.
+    """One area as arrays; as a rule files that are opened where they are cut (:mod:`weakseg.data.stored`).
 
     Attributes:
         image: (H, W, K), uint8 (H, W, 3) as a rule; bands.yaml has the bands and their depth.
@@ -39,19 +39,19 @@ class Area:
 
 
 def open_area(tiles: Path, name: str, *, masks: Path | None = None, crops: TagCrops | None = None) -> Area:
-    """Memory maps of one area.
+    """One area, whose arrays are opened where they are used.
 
     Args:
         tiles: folder of the tiles stage, or of the validation areas, with ``images/``.
         masks: folder of ``<area>.npy`` masks to train on or compare with, or None.
         crops: the manifest; where given, the tag rasters and tags of the area come along.
     """
-    image = open_array(tiles / "images", name)
-    mask = open_array(masks, name) if masks is not None else None
+    image = open_stored(tiles / "images", name)
+    mask = open_stored(masks, name) if masks is not None else None
     if crops is None:
         return Area(image, mask)
     mine = crops.select(area=name)
-    windows = open_array(tiles / "windows", name)
+    windows = open_stored(tiles / "windows", name)
     counts = np.bincount(windows[windows >= 0].ravel(), minlength=len(mine.ids)).astype(np.int64)
-    allowed = Allowed(open_array(tiles / "allowed", name), np.asarray(open_array(tiles, SETS)))
+    allowed = Allowed(open_stored(tiles / "allowed", name), np.asarray(open_stored(tiles, SETS)))
     return Area(image, mask, allowed, windows, mine.present, counts)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ import pandas as pd
 from weakseg.core.class_sets import Allowed
 from weakseg.core.errors import DataError
 from weakseg.core.files import atomic_path
+from weakseg.data.stored import StoredArray
 
 Array = npt.NDArray[Any]
 SETS: Final = "sets"  # of classes, of all areas together
@@ -40,9 +41,17 @@ def open_array(folder: Path, area: str) -> Array:
     return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
 
 
+def open_stored(folder: Path, area: str) -> Array:
+    """The same, opened where it is used: of any number of areas at once (:mod:`weakseg.data.stored`)."""
+    path = folder / f"{area}.npy"
+    if not path.is_file():
+        raise DataError(f"no array {path}", expected="an output of an earlier stage", cure="run `dvc repro`")
+    return cast(Array, StoredArray(path))
+
+
 def open_allowed(tiles: Path, area: str) -> Allowed:
     """Which classes the tags of an area leave at each pixel, as the tiles stage wrote it."""
-    return Allowed(np.asarray(open_array(tiles / "allowed", area)), np.asarray(open_array(tiles, SETS)))
+    return Allowed(np.asarray(open_array(tiles / "allowed", area)), np.asarray(open_stored(tiles, SETS)))
 
 
 def save_areas(folder: Path, rows: Iterable[tuple[str, str, int, int]]) -> None:

@@ -35,8 +35,8 @@ def require_blocks(tiles: Path) -> dict[str, Mask]:
     if not blocks:
         raise StageError(
             "no hold-out in N1",
-            expected="tiles.holdout above 0, and an area with labels in two columns of tag crops",
-            cure="raise tiles.holdout, label more of an area, or lower tiles.tag_size; then rerun tiles",
+            expected="tiles.holdout above 0, and an area with labels in two columns of tag crops, or several areas",
+            cure="raise tiles.holdout, label more of an area or more areas, or lower tiles.tag_size; then rerun tiles",
         )
     return blocks
 

@@ -129,6 +129,7 @@ def pixel_nodes(graph: Any) -> list[str]:
 def _crops(tiles: Path, areas: list[str], preprocessing: Preprocessing) -> Iterator[dict[str, Any]]:
     """Normalised crops of the N1 areas in turn, at random places, as the input of an exported network."""
     rng = np.random.default_rng(0)
+    areas = [name for name in areas if _first_held(tiles, name) != 0]  # an image may be held out whole
     for index in range(_CROPS):
         name = areas[index % len(areas)]
         image = open_array(tiles / "images", name)[:, : _first_held(tiles, name)]

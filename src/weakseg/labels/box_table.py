@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,7 +66,15 @@ class BoxTable:
 
     def of(self, area: str) -> tuple[Box, ...]:
         """The boxes of one area."""
-        return tuple(box for box in self.boxes if box.area == area)
+        return self._by_area.get(area, ())
+
+    @cached_property
+    def _by_area(self) -> dict[str, tuple[Box, ...]]:
+        """Of 100,000 areas each is asked for its own."""
+        found: dict[str, list[Box]] = {}
+        for box in self.boxes:
+            found.setdefault(box.area, []).append(box)
+        return {area: tuple(mine) for area, mine in found.items()}
 
     def count(self, areas: Iterable[str] | None = None) -> int:
         """Boxes that somebody has drawn: crowd regions do not count."""
@@ -74,10 +83,11 @@ class BoxTable:
 
     def select(self, areas: Iterable[str], classes: Iterable[str]) -> BoxTable:
         """The part of the table that is about these areas and classes."""
-        here, names = set(areas), set(classes)
+        asked, names = dict.fromkeys(areas), set(classes)
+        boxes = self.of(*asked) if len(asked) == 1 else tuple(box for box in self.boxes if box.area in asked)
         return BoxTable(
-            tuple(box for box in self.boxes if box.area in here and box.name in names),
-            {a: tuple(n for n in found if n in names) for a, found in self.searched.items() if a in here},
+            tuple(box for box in boxes if box.name in names),
+            {a: tuple(n for n in self.searched[a] if n in names) for a in asked if a in self.searched},
         )
 
 

@@ -36,6 +36,8 @@ _SEP: Final = re.compile(r"sep=.[ \t]*[\r\n]", re.IGNORECASE)  # a first line th
 _LISTED: Final = 50
 
 Record = dict[str, str]
+Forms = Mapping[str, Sequence[str]]
+"""Areas by their names as they may be written."""
 
 
 def write_tags(path: Path, rows: Iterable[TagWindow], classes: ClassScheme, sizes: Sizes | None = None) -> None:
@@ -82,7 +84,8 @@ def read_tags(
     path, problems = Path(path), list[str]()
     classes = classes if isinstance(classes, ClassScheme) else find_classes(str(classes))
     areas = areas if isinstance(areas, Mapping) else _sizes_in(path, areas)
-    parsed = [_parse(f"line {line}", record, classes, areas, problems) for line, record in _records(path)]
+    forms = _area_forms(areas)
+    parsed = [_parse(f"line {line}", record, classes, (areas, forms), problems) for line, record in _records(path)]
     rows = [row for row in parsed if row is not None]
     repeats = Counter((row.area, row.window) for row in rows)
     problems += [f"area {area}: window {window} {n} times" for (area, window), n in repeats.items() if n > 1]
@@ -190,10 +193,13 @@ def _columns(text: str, delimiter: str, skipped: int) -> list[str]:
     return [cell.strip().casefold() for cell in next(islice(rows, skipped, None), [])]
 
 
-def _parse(place: str, record: Record, classes: ClassScheme, areas: Sizes, problems: list[str]) -> TagWindow | None:
-    """One row, or None after noting its problems."""
+def _parse(
+    place: str, record: Record, classes: ClassScheme, known: tuple[Sizes, Forms], problems: list[str]
+) -> TagWindow | None:
+    """One row, or None after noting its problems; ``known``: the areas, and these by their forms."""
     mine: list[str] = []
-    area = _area(record["area"], areas, mine)
+    areas = known[0]
+    area = _area(record["area"], known[1], mine, hint=len(problems) < _LISTED)
     window = _numbers(WINDOW, record, mine)
     size = _numbers(SIZE, record, mine) if any(record[name] for name in SIZE) else None
     if area is not None and window is not None:
@@ -211,20 +217,30 @@ def _parse(place: str, record: Record, classes: ClassScheme, areas: Sizes, probl
     return TagWindow(area, row, column, height, width, present, unknown)
 
 
-def _area(text: str, areas: Sizes, problems: list[str]) -> str | None:
-    """The area that is named so, or whose file is; None after noting why there is none."""
+def _area_forms(areas: Sizes) -> Forms:
+    """Areas by their names with composed letters: of 100,000 rows each looks its own up."""
+    forms: dict[str, list[str]] = {}
+    for area in areas:
+        forms.setdefault(unicodedata.normalize("NFC", area), []).append(area)
+    return forms
+
+
+def _area(text: str, areas: Forms, problems: list[str], *, hint: bool) -> str | None:
+    """The area that is named so, or whose file is; None after noting why there is none, with a ``hint`` if asked."""
     file = PurePosixPath(text.replace("\\", "/"))
     stem = file.stem if file.suffix.casefold() in RASTERS else file.name
-    forms = [unicodedata.normalize("NFC", form) for form in (text, stem, area_name(stem), bare_name(stem))]
-    found = [area for area in areas if unicodedata.normalize("NFC", area) in forms]
-    if text in areas and text == file.name and file.suffix.casefold() not in RASTERS:
+    forms = dict.fromkeys(unicodedata.normalize("NFC", form) for form in (text, stem, area_name(stem), bare_name(stem)))
+    found = sorted({area for form in forms for area in areas.get(form, ())})
+    if text in found and text == file.name and file.suffix.casefold() not in RASTERS:
         found = [text]
     if len(found) == 1:
         return found[0]
     if found:
         problems.append(f"area {text!r} may mean {' or '.join(found)}")
     else:
-        choices = did_you_mean(text, list(areas)) or f" (of {', '.join(list(areas)[:5])}{', ...' * (len(areas) > 5)})"
+        names = [area for mine in areas.values() for area in mine] if hint else []
+        listed = f" (of {', '.join(names[:5])}{', ...' * (len(names) > 5)})" if names else ""
+        choices = did_you_mean(text, names) or listed
         problems.append(f"unknown area {text!r}{choices}")
     return None
 

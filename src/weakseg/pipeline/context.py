@@ -53,10 +53,14 @@ class Context:
         return load_manifest(self.layout.tiles / "manifest.csv", self.scheme.names)
 
     def pixel_areas(self) -> list[str]:
-        return list_areas(self.layout.tiles, "pixel")
+        return list(self._areas["pixel"])
 
     def tag_areas(self) -> list[str]:
-        return list_areas(self.layout.tiles, "tags")
+        return list(self._areas["tags"])
+
+    @cached_property
+    def _areas(self) -> dict[str, list[str]]:
+        return {split: list_areas(self.layout.tiles, split) for split in ("pixel", "tags")}
 
     def open_areas(self, names: list[str], *, masks: Path | None = None, tagged: bool = False) -> list[Area]:
         """Memory maps of these N1 or N2 areas; see :func:`weakseg.data.areas.open_area`."""

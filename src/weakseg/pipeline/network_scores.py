@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from weakseg.core.classes import Mask
+from weakseg.data.areas import open_area
 from weakseg.data.store import open_array
 from weakseg.evaluation.holdout import require_blocks
 from weakseg.evaluation.metrics import mean_iou
@@ -57,14 +60,30 @@ def network_scores(context: Context, model: Segmenter, area: str, *, tagged: boo
     model.to(context.machine.torch_device())
     image = np.asarray(open_array(layout.tiles / "images", area))
     allowed = allowed_classes(context, area, tagged=tagged)
-    labelled = context.open_areas(context.pixel_areas(), masks=layout.tiles / "labels")
-    typical = typical_shares(labelled, len(context.scheme), context.params.tiles.tag_size)
     maps = constrain_scores(predict(context, model, image, DIHEDRAL), allowed)
-    maps = align_scores(maps, allowed, typical.numpy())
+    maps = align_scores(maps, allowed, _typical_shares(context))
     if not tagged:
         return maps, 0
     crops = context.crops().select(area=area)
     return claim_missing(maps, crops.windows, crops.present, allowed=allowed)
+
+
+def _typical_shares(context: Context) -> npt.NDArray[np.float32]:
+    """:func:`typical_shares` of N1 without its hold-out, float32 (C,): one look at N1 serves all areas of a stage."""
+    tiles = context.layout.tiles
+    written = (tiles / "areas.csv").stat().st_mtime_ns
+    return _measured_shares(
+        tiles, written, tuple(context.pixel_areas()), len(context.scheme), context.params.tiles.tag_size
+    )
+
+
+@lru_cache(maxsize=1)
+def _measured_shares(
+    tiles: Path, written: int, areas: tuple[str, ...], classes: int, size: int
+) -> npt.NDArray[np.float32]:
+    """``written``: when the tiles were, so that tiles that are made anew are measured anew."""
+    labelled = [open_area(tiles, area, masks=tiles / "labels") for area in areas]
+    return typical_shares(labelled, classes, size).numpy()
 
 
 @dataclass(frozen=True)

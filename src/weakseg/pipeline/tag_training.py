@@ -10,7 +10,7 @@ from torch import nn
 from weakseg.core.methods import ClassifierParams, SingleStageParams
 from weakseg.data.crops.tag_dataset import TagCropDataset
 from weakseg.data.manifest import TagCrops
-from weakseg.data.store import fingerprint, open_array
+from weakseg.data.store import fingerprint, open_stored
 from weakseg.methods.classifier import balanced_crop_weights
 from weakseg.pipeline.context import Context
 from weakseg.training.fit import StepLoss, fit
@@ -36,7 +36,7 @@ def fit_on_crops(
         name: of the resume file; the other arguments are those of :func:`weakseg.training.fit.fit`.
     """
     tiles, plan = context.layout.tiles, params.optimiser
-    images = {area: open_array(tiles / "images", area) for area in sorted(set(crops.areas))}
+    images = {area: open_stored(tiles / "images", area) for area in sorted(set(crops.areas))}
     weights = balanced_crop_weights(crops.present)
     result = fit(
         model,

@@ -33,6 +33,7 @@ PACKAGE = Path(weakseg.__file__).parent
 GIT_IGNORES = "/data\n/out\n/.weakseg/\n/mlflow.db*\n/mlruns/\n/dvc_plots/\n"  # if the workspace becomes a repository
 DVC_IGNORES = "__pycache__/\n*.pyc\n"  # else every import would be a change of the code
 SUFFIXES = (".tif", ".tiff", ".png")
+_SAID = 100  # names of areas in a line
 
 
 def create_workspace(root: Path, config: str | None, seed: int | None = None) -> str:
@@ -283,17 +284,17 @@ def write_split(root: Path, counts: tuple[int, int, int], *, seed: int, every_cl
             break
     else:
         raise DataError(f"no draw of {counts[0]} areas holds every class", expected="one", cure="ask for more N1 areas")
-    drawn = [names[i] for i in order]
+    drawn, places = [names[i] for i in order], {name: place for place, name in enumerate(names)}
     ends = np.cumsum(counts)
     lists = {
-        "pixel": sorted(drawn[: ends[0]], key=names.index),
-        "tags": sorted(drawn[ends[0] : ends[1]], key=names.index) + unlabelled,
-        "validation": sorted(drawn[ends[1] : ends[2]], key=names.index),
+        "pixel": sorted(drawn[: ends[0]], key=places.__getitem__),
+        "tags": sorted(drawn[ends[0] : ends[1]], key=places.__getitem__) + unlabelled,
+        "validation": sorted(drawn[ends[1] : ends[2]], key=places.__getitem__),
     }
     changes = {f"tiles.areas.{split}": areas for split, areas in lists.items()}
-    said = [f"{split}: {' '.join(areas)}" for split, areas in lists.items()]
+    said = [f"{split}: {' '.join(areas[:_SAID])}{_more(areas)}" for split, areas in lists.items()]
     sources = (load_yaml(layout.params) or {}).get("sources", [])
-    if ORACLE in sources and not set(lists["tags"]) & set(names):
+    if ORACLE in sources and not set(lists["tags"]) & places.keys():
         changes["sources"] = [source for source in sources if source != ORACLE]
         said.append(f"no area of N2 has a mask: there is no oracle, so {ORACLE} left sources")
     text = set_values(layout.params.read_text(), changes)
@@ -301,3 +302,7 @@ def write_split(root: Path, counts: tuple[int, int, int], *, seed: int, every_cl
         temporary.write_text(text)
         load_params(temporary)
     return "\n".join(said)
+
+
+def _more(areas: list[str]) -> str:
+    return f" and {len(areas) - _SAID} more" if len(areas) > _SAID else ""

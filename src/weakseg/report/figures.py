@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from weakseg.core.classes import ClassScheme
 from weakseg.core.files import atomic_path
+from weakseg.report.many_classes import MANY
 
 Picture = npt.NDArray[np.uint8]
 GAP, CAPTION, SIDE = 6, 22, 420  # px
@@ -80,11 +81,16 @@ def _pad_right(line: Picture, width: int) -> Picture:
 
 
 def draw_confusion(path: Path, confusion: npt.NDArray[np.integer], names: Sequence[str]) -> Path:
-    """Write a confusion matrix (C, C), rows truth, as a PNG: shares of each row as colour and in percent."""
-    count, cell, left, top = len(names), 74, 170, 34
+    """Write a confusion matrix (C, C), rows truth, as a PNG: shares of each row as colour and in percent.
+
+    Of more than :data:`MANY` classes it is colours alone, at the same size.
+    """
+    count, left, top = len(names), 170, 34
+    cell = 74 if count <= MANY else max(2, MANY * 74 // count)
     shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     canvas = np.full((top + count * cell, left + count * cell, 3), 255, np.uint8)
     canvas[top:, left:] = np.kron(heat(shares), np.ones((cell, cell, 1), np.uint8))
+    names = names if count <= MANY else ()  # no room for words
     for row, name in enumerate(names):
         _write(canvas, name, (4, top + row * cell + cell // 2), (0, 0, 0))
         _write(canvas, name[:9], (left + row * cell + 4, 20), (0, 0, 0))

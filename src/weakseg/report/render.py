@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from weakseg.core.errors import StageError
 from weakseg.core.methods import ENTRIES
-from weakseg.report import charts, text
+from weakseg.report import charts, many_classes, text
 from weakseg.report.content import Page, fit_pictures
 from weakseg.report.embed import data_uri, size_of
 
@@ -38,6 +38,9 @@ def render_page(page: Page) -> str:
     small = fit_pictures(page, _PICTURES)
     html = environment.get_template("index.html").render(
         page=small,
+        many=many_classes.are_many(page.scheme.names),
+        told=_told(page),
+        confusions_of=lambda confusion: many_classes.worst_confusions(confusion, page.scheme.names),
         charts=charts,
         text=text,
         sources=ENTRIES,
@@ -58,6 +61,16 @@ def render_page(page: Page) -> str:
             cure="evaluate fewer sources, or report this fault",
         )
     return html
+
+
+def _told(page: Page) -> list[tuple[str, tuple[int, int, int]]]:
+    """Name and colour of the classes with a chart: all, or of many those in which tags make most difference."""
+    colours = dict(zip(page.scheme.names, page.scheme.colours, strict=True))
+    names: list[str] = list(colours)
+    if many_classes.are_many(names):
+        best = text.best_weak(page.rows) or page.rows[-1]
+        names = many_classes.telling_classes(page.rows[0].iou, best.iou, names)
+    return [(name, colours[name]) for name in names]
 
 
 def shares(confusion: npt.NDArray[np.int64]) -> list[list[float | None]]:

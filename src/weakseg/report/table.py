@@ -11,6 +11,7 @@ from weakseg.core.methods import ORACLE, TASK_I, UNTAGGED, label_of
 from weakseg.core.params import ReportParams
 from weakseg.evaluation.bootstrap import Interval, gap_closed, paired_bootstrap
 from weakseg.evaluation.reports import AuditReport, EvaluationReport, order_among, read_audit, read_evaluation
+from weakseg.report.many_classes import are_many
 
 
 def read_evaluations(layout: Layout, classes: Sequence[str]) -> dict[str, EvaluationReport]:
@@ -65,12 +66,13 @@ def compare(source: str, reports: Mapping[str, EvaluationReport], params: Report
 def render(rows: list[dict[str, Any]], audits: Mapping[str, AuditReport]) -> str:
     """The table as Markdown: segmentation rows, then the quality of the pseudo-masks."""
     names, objects = rows[0]["classes"], _has_background(rows)
+    columns = [] if are_many(names) else names
     head = [
         "source",
         "mIoU",
         *["mIoU objects"] * objects,
         "seeds",
-        *[name.replace("_", " ") for name in names],
+        *[name.replace("_", " ") for name in columns],
         "OA",
         "mIoU eroded",
         "gain over (i)",
@@ -81,7 +83,7 @@ def render(rows: list[dict[str, Any]], audits: Mapping[str, AuditReport]) -> str
         spread = row["spread"]
         cells = [label_of(row["source"]), _number(row["miou"]), *[_number(row["miou_objects"])] * objects]
         cells.append(f"{_number(spread.low)} to {_number(spread.high)} ({spread.count})")
-        cells += [_number(row["iou"][name]) for name in names] + [_number(row["oa"]), _number(row["miou_eroded"])]
+        cells += [_number(row["iou"][name]) for name in columns] + [_number(row["oa"]), _number(row["miou_eroded"])]
         gains = [_interval(row[name], signed=True) for name in ("gain", "gain_by_tags")]
         lines.append(_line([*cells, *gains, _percent(row["gap_closed"])]))
     text = "\n".join(lines) + "\n\nIntervals: 95 %, paired bootstrap over validation areas, seeds pooled.\n"
@@ -94,15 +96,26 @@ def render(rows: list[dict[str, Any]], audits: Mapping[str, AuditReport]) -> str
             "accuracy inside",
             "mIoU inside",
             *["mIoU objects"] * objects,
-            *[n.replace("_", " ") for n in names],
+            *[n.replace("_", " ") for n in columns],
         ]
         lines = [_line(head), _line(["---"] * len(head))]
         for name, audit in _audited(audits):
             cells = [name, *map(_number, (audit.coverage, audit.accuracy, audit.miou))]
             cells += [_number(audit.miou_objects)] * objects
-            lines.append(_line(cells + [_number(audit.iou[n]) for n in names]))
+            lines.append(_line(cells + [_number(audit.iou[n]) for n in columns]))
         text += "\n" + "\n".join(lines) + "\n"
-    return text
+    return text if columns else f"{text}\n{_by_class(rows, audits)}"
+
+
+def _by_class(rows: Sequence[Mapping[str, Any]], audits: Mapping[str, AuditReport]) -> str:
+    """IoU with a row per class and a column per source and method, for classes too many to have columns."""
+    columns = {row["source"]: row["iou"] for row in rows}
+    masks = {f"masks: {name}": audit.iou for name, audit in _audited(audits)}
+    lines = [_line(["IoU", *columns, *masks]), _line(["---"] * (1 + len(columns) + len(masks)))]
+    for name in rows[0]["classes"]:
+        values = [table[name] for table in (*columns.values(), *masks.values())]
+        lines.append(_line([name.replace("_", " "), *map(_number, values)]))
+    return "\n".join(lines) + "\n"
 
 
 def _has_background(rows: Sequence[Mapping[str, Any]]) -> bool:

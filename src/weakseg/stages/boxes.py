@@ -87,9 +87,10 @@ def _inside(plane: npt.NDArray[np.bool_], window: tuple[int, int, int, int]) -> 
 
 def _holdout_overlap(context: Context, area: str, maps: ScoreMaps) -> list[tuple[int, int]] | None:
     """Per class: pixels that filled boxes and truth share, and that either has, on the hold-out block of an N1 area."""
-    if area not in context.pixel_areas():
+    tiles = context.layout.tiles
+    if not (tiles / "holdout" / f"{area}.npy").is_file():  # N2
         return None
-    truth = np.asarray(open_array(context.layout.tiles / "holdout", area))
+    truth = np.asarray(open_array(tiles / "holdout", area))
     scored = truth != IGNORE
     pairs = []
     for index in range(len(context.scheme)):

@@ -15,7 +15,7 @@ from weakseg.data.areas import Area
 from weakseg.data.crops.augment import jitter_colour, normalise
 from weakseg.data.crops.dataset import Pool, StepDataset
 from weakseg.data.crops.sampler import CropSampler
-from weakseg.data.store import fingerprint, open_allowed, open_array, save_array
+from weakseg.data.store import fingerprint, open_allowed, open_array, open_stored, save_array
 from weakseg.data.windows import cover_windows
 from weakseg.evaluation.holdout import BLOCKS, require_blocks, truth_for
 from weakseg.methods.background import (
@@ -86,14 +86,14 @@ def run(root: Path) -> None:
 
 def confident_areas(context: Context, names: list[str]) -> list[Area]:
     """Areas with confident labels of the crf scores; N1 too gets tag-made labels, not its truth."""
-    layout = context.layout
+    layout, pixel = context.layout, set(context.pixel_areas())
     areas = []
     for name in names:
         mask = confident_mask(context, name)
-        held = open_array(layout.tiles / "holdout", name) if name in context.pixel_areas() else None
+        held = open_array(layout.tiles / "holdout", name) if name in pixel else None
         if held is not None:
             mask[np.asarray(held) != IGNORE] = IGNORE
-        areas.append(Area(open_array(layout.tiles / "images", name), mask))
+        areas.append(Area(open_stored(layout.tiles / "images", name), mask))
     return areas
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from weakseg.core.layout import Layout
 from weakseg.data.areas import Area
-from weakseg.data.store import fingerprint, open_array
+from weakseg.data.store import fingerprint, open_stored
 from weakseg.methods.scores import save_scores
 from weakseg.networks.build import Segmenter
 from weakseg.pipeline.context import Context, open_context, tracked
@@ -62,7 +62,7 @@ def train_student(context: Context, number: int) -> Segmenter:
     chosen = choose_on_holdout(context, scores)
     labelled = context.open_areas(context.pixel_areas(), masks=layout.tiles / "labels")
     weak = [
-        Area(open_array(layout.tiles / "images", area), mask_of(context, scores, area, chosen))
+        Area(open_stored(layout.tiles / "images", area), mask_of(context, scores, area, chosen))
         for area in context.tag_areas()
     ]
     identity = f"{fingerprint(layout.tiles, scores)} round {number}"

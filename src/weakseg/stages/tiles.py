@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from weakseg.core.methods import ENTRIES, SOURCES, BoxesParams
 from weakseg.core.params import TilesParams
 from weakseg.data.areas import Image
 from weakseg.data.band_statistics import measure_bands
+from weakseg.data.holdout_blocks import HoldoutBlocks, labelled_holdout_column
 from weakseg.data.manifest import TagCrops, save_manifest
 from weakseg.data.store import SETS, save_areas, save_array
 from weakseg.labels.box_files import read_boxes
@@ -63,7 +63,7 @@ def run(root: Path) -> None:
         sizes: list[tuple[str, str, int, int]] = []
         tables: list[TagCrops] = []
         boxes: list[BoxTable] = []
-        sets = SetTable(len(scheme))
+        sets, blocks = SetTable(len(scheme)), HoldoutBlocks(params.holdout)
         csv = _csv_tags(layout, params, scheme) if params.tag_source == "csv" else {}
         drawn = _drawn_boxes(layout, params, box_params, scheme)
         for split in ("pixel", "tags"):
@@ -77,7 +77,9 @@ def run(root: Path) -> None:
                 tags = _tags_of(area, mask, valid, csv, params, scheme, always_from_mask=own, partly=partly)
                 boxes.append(_boxes_of(area, mask, None if own else drawn, box_params, scheme, partly=partly))
                 possible = _possible(boxes[-1], area, mask.shape, box_params, scheme)
-                tables.append(_save_tags(layout, area, valid, tags, split, params, mask, possible, sets, partly=partly))
+                tables.append(
+                    _save_tags(layout, area, valid, tags, split, params, mask, possible, sets, blocks, partly=partly)
+                )
         for area in params.areas.validation:
             image, mask, _ = load_pair(layout, area, scheme, params.scale, labelled=True, bands=bands)
             save_array(layout.validation / "images", area, image)
@@ -270,6 +272,7 @@ def _save_tags(
     mask: Mask,
     possible: Allowed | None,
     sets: SetTable,
+    blocks: HoldoutBlocks,
     *,
     partly: bool,
 ) -> TagCrops:
@@ -289,9 +292,7 @@ def _save_tags(
     if split == "tags":
         save_array(layout.hidden, area, mask)
     else:
-        first = _holdout_column(windows, width, params.holdout)
-        if partly:
-            first = labelled_holdout_column(windows, mask, params.holdout)
+        first = labelled_holdout_column(windows, mask, params.holdout) if partly else blocks.first(windows, width)
         train, held = mask.copy(), mask.copy()
         train[:, first:] = IGNORE
         held[:, :first] = IGNORE
@@ -302,30 +303,6 @@ def _save_tags(
     ids = tuple(f"{area}_{row}_{column}" for row, column, _, _ in windows)
     table = np.array(windows, np.int64).reshape(-1, 4)
     return TagCrops(ids, (area,) * len(windows), tuple(splits), table, present, known)
-
-
-def _holdout_column(windows: list[tuple[int, int, int, int]], width: int, share: float) -> int:
-    """First column of the hold-out block: the right-most columns of tag crops, so that no crop straddles its edge."""
-    starts = sorted({column for _, column, _, _ in windows})
-    if share <= 0 or len(starts) < 2:
-        return width
-    count = max(1, round(len(starts) * share))
-    return starts[len(starts) - count]
-
-
-def labelled_holdout_column(windows: Sequence[tuple[int, int, int, int]], mask: Mask, share: float) -> int:
-    """The same of a mask of part of an area: the block comes nearest to a share of the labelled px.
-
-    There are labels on both sides of it; where no column of tag crops has some, the area has no block.
-    """
-    width = int(mask.shape[1])
-    if share <= 0:
-        return width
-    labelled = np.cumsum((mask != IGNORE).sum(0))
-    starts = sorted({column for _, column, _, _ in windows} - {0})
-    held = {start: 1 - float(labelled[start - 1]) / max(1, int(labelled[-1])) for start in starts}
-    inside = [start for start in held if 0 < held[start] < 1]
-    return min(inside, key=lambda start: abs(held[start] - share), default=width)
 
 
 def join_crops(tables: list[TagCrops]) -> TagCrops:

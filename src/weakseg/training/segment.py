@@ -105,7 +105,7 @@ def _tagged_pixels(area: Area, favoured: int | None) -> Mask | None:
     if favoured is None or area.mask is not None or area.windows is None or area.tags is None:
         return None
     tagged = np.append(area.tags[:, favoured], False)  # the last entry serves number -1
-    return np.where(tagged[area.windows], favoured, IGNORE).astype(np.uint8)
+    return np.where(tagged[np.asarray(area.windows)], favoured, IGNORE).astype(np.uint8)
 
 
 def typical_shares(areas: Sequence[Area], classes: int, size: int) -> Tensor:

@@ -7,6 +7,7 @@ at the end, so that a target is never half-written.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,17 +26,26 @@ from weakseg.data.importing.alignment import align_label
 from weakseg.data.importing.archives import Entry, Limits, Listing, list_source, local_file
 from weakseg.data.importing.height_pairing import HeightSource, height_files, list_heights
 from weakseg.data.importing.image_bands import BandPlan, HeightChoice, plan_bands, rank_ranges
+from weakseg.data.importing.image_tags import ImageTags, TagSource, choose_format, merge_copies, tags_of_images
 from weakseg.data.importing.name_patterns import NamePattern
 from weakseg.data.importing.outcome import ImportReport
 from weakseg.data.importing.pairing import Pair, choose_entries, pair_up
 from weakseg.data.importing.previews import Preview, choose_previews, make_preview
-from weakseg.data.importing.publishing import check_target, publish, scratch_folder, staging_folder
+from weakseg.data.importing.publishing import (
+    TAGS,
+    check_no_tags,
+    check_target,
+    publish,
+    scratch_folder,
+    staging_folder,
+)
 from weakseg.labels.box_table import check_kept_boxes
-from weakseg.labels.tag_table import check_kept_tags, raster_sizes
+from weakseg.labels.image_tags import TagFormat
+from weakseg.labels.tag_table import check_kept_tags, raster_sizes, write_tags
 from weakseg.raster.band_names import BandChoice
 from weakseg.raster.mask_readings import Holds, describe_codes, ignored_objects, mixed_readings
 from weakseg.raster.masks import MaskOptions
-from weakseg.raster.open import RasterInfo, read_info, read_label, write_raster
+from weakseg.raster.open import RasterInfo, read_info, read_label, read_picture, write_raster
 from weakseg.raster.partial import PARTLY, is_partly_labelled
 
 Pixels = npt.NDArray[Any]
@@ -97,6 +107,29 @@ class _Tally:
 
 
 @dataclass(frozen=True)
+class _Collected:
+    """The pairs, the files that no pair uses, and which tags there are, see ``image_tags``."""
+
+    pairs: list[Pair]
+    unused: tuple[str, ...] = ()
+    chosen: tuple[TagFormat, list[Path]] | None = None
+    copies: Mapping[str, list[str]] = field(default_factory=dict)
+
+    def read_tags(self, tags: TagSource | None, allow_unlabelled: bool, problems: list[str]) -> ImageTags:
+        if tags is None or self.chosen is None:
+            return ImageTags({})
+        return tags_of_images(
+            tags,
+            self.chosen,
+            {pair.area: pair.image for pair in self.pairs},
+            self.copies,
+            masked={pair.area for pair in self.pairs if pair.label is not None},
+            allow_untagged=allow_unlabelled,
+            problems=problems,
+        )
+
+
+@dataclass(frozen=True)
 class _Loaded:
     entry: Entry
     info: RasterInfo | None
@@ -124,6 +157,7 @@ def import_dataset(
     image_pattern: str | None = None,
     label_pattern: str | None = None,
     resample: bool = False,
+    tags: TagSource | None = None,
     dry_run: bool = False,
     limits: Limits | None = None,
     progress: bool = True,
@@ -155,6 +189,8 @@ def import_dataset(
         image_pattern, label_pattern: which files of the sources count and which part of their names is the area's
             (``name_patterns``); by default all, and the name without endings and prefixes such as ``_mask``.
         resample: bring labels from other grids to that of their image (``alignment``) instead of refusing them.
+        tags: where the tags of the images stand, each of which is one tag crop then: ``tags/tags.csv`` is written too.
+            An image needs a label or tags, unless ``allow_unlabelled``.
         dry_run: check everything and write nothing.
         limits: guards against decompression bombs.
         progress: show a progress bar on stderr.
@@ -173,7 +209,10 @@ def import_dataset(
     besides = [source for source in (heights and heights.surface, heights and heights.terrain) if source]
     check_target([images, *labels, *besides], target, may_replace=replace)
     patterns = [NamePattern(text) if text else None for text in (image_pattern, label_pattern)]
-    pairs, unused, problems = _collect(images, labels, limits, patterns, allow_unlabelled)
+    if tags is not None:
+        check_no_tags(target)
+    found, problems = _collect(images, labels, limits, patterns, allow_unlabelled, tags)
+    pairs, tagged = found.pairs, found.read_tags(tags, allow_unlabelled, problems)
     shown = choose_previews([pair.area for pair in pairs])
     tally = _Tally(np.zeros(256, np.int64))
     with scratch_folder() if dry_run else staging_folder(target) as staging:
@@ -193,12 +232,14 @@ def import_dataset(
         if problems:
             raise ImportProblems(problems)
         check_kept_tags(target / "tags" / "tags.csv", raster_sizes(target / "images"), tally.sizes)
-        found = _found_bands(plan, tally)
+        bands_found = _found_bands(plan, tally)
         boxes = check_kept_boxes(target / "boxes" / "boxes.json", tally.sizes)
         if not dry_run:
             settings.classes.by_index().save(staging / "data" / "classes.yaml")
-            if found is not None:
-                found.save(staging / "data" / FILE)
+            if bands_found is not None:
+                bands_found.save(staging / "data" / FILE)
+            if tags is not None:
+                write_tags(staging / "data" / TAGS, tagged.rows(tally.sizes), settings.classes, tally.sizes)
             publish(staging, target)
     names = (*settings.classes.names, "ignore")
     indices = (*range(len(settings.classes)), IGNORE)
@@ -209,14 +250,15 @@ def import_dataset(
         pixels=sum(height * width for height, width in tally.sizes.values()),
         class_pixels=tuple((name, int(tally.counts[index])) for name, index in zip(names, indices, strict=True)),
         codes=describe_codes(tally.readings, settings.classes),
-        unused=unused,
+        unused=found.unused,
         blank=tuple(tally.blank.items()),
         turned=tuple(tally.turned),
         resampled=tuple(tally.resampled),
-        previews=tuple(_shown(preview, found) for preview in tally.previews),
-        bands=found,
+        previews=tuple(_shown(preview, bands_found) for preview in tally.previews),
+        bands=bands_found,
         portal=str(portal or ""),
         boxes=boxes,
+        tags=tagged.describe(settings.classes) if tags is not None else (),
     )
 
 
@@ -226,8 +268,9 @@ def _collect(
     limits: Limits,
     patterns: Sequence[NamePattern | None],
     allow_unlabelled: bool,
-) -> tuple[list[Pair], tuple[str, ...], list[str]]:
-    """The pairs, the files that no pair uses, and the problems so far."""
+    tags: TagSource | None,
+) -> tuple[_Collected, list[str]]:
+    """What the sources hold, and the problems so far."""
     sources: dict[Path, Listing] = {source: list_source(source, limits) for source in [images, *labels]}
     for_images, for_labels = patterns
     image_entries = choose_entries(sources[images].rasters, "image", for_images)
@@ -235,9 +278,15 @@ def _collect(
         entry for source in labels for entry in choose_entries(sources[source].rasters, "label", for_labels)
     ]
     problems = [problem for listing in sources.values() for problem in listing.problems]
+    chosen, copies, singles = None, {}, image_entries
+    if tags is not None and not problems:
+        chosen = choose_format(tags, images, image_entries)
+        if chosen[0] == "folders":
+            singles, copies = merge_copies(image_entries, problems)
     # a source that cannot be listed would make every file of the others look lonely
+    alone = allow_unlabelled or tags is not None
     pairs, lonely = pair_up(
-        image_entries, label_entries, allow_unlabelled=allow_unlabelled, image_name=for_images, label_name=for_labels
+        singles, label_entries, allow_unlabelled=alone, image_name=for_images, label_name=for_labels
     )
     both = sorted(str(entry) for entry in set(image_entries) & set(label_entries))
     if both:
@@ -246,12 +295,13 @@ def _collect(
             expected="images and labels in sources of their own",
             cure="put them into two folders",
         )
-        return [], (), [*problems, str(twice)]
+        return _Collected([]), [*problems, str(twice)]
     problems += lonely if all(listing.rasters for listing in sources.values()) else []
     used = {*image_entries, *label_entries}
     unused = [str(entry) for listing in sources.values() for entry in listing.rasters if entry not in used]
-    unused += [name for listing in sources.values() for name in listing.unused]
-    return pairs, tuple(sorted(unused)), problems
+    read = {str(file) for file in chosen[1]} if chosen is not None else set()
+    unused += [name for listing in sources.values() for name in listing.unused if name not in read]
+    return _Collected(pairs, tuple(sorted(unused)), chosen, copies), problems
 
 
 def _import_pair(
@@ -351,6 +401,14 @@ def _load_image(entry: Entry, settings: _Settings, scratch: Path, problems: list
     refused = str(entry) in settings.plan.refused
     try:
         with local_file(entry, scratch) as path:
+            if settings.plan.pictures and not refused:
+                with contextlib.suppress(DataError):  # what is wrong with it is said below
+                    return _Loaded(
+                        entry,
+                        *read_picture(
+                            path, bands=settings.plan.choice.numbers or None, max_pixels=settings.limits.pixels
+                        ),
+                    )
             info = read_info(path, max_pixels=settings.limits.pixels)
             if not refused:
                 pixels, valid, lacking = settings.plan.read(path, settings.limits.pixels)

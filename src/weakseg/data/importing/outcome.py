@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from weakseg.core.bands import Bands
 from weakseg.data.importing.previews import Preview
+
+_NAMED: Final = 40  # areas in a line
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class ImportReport:
         previews: of some areas, small, as they were taken.
         bands: of the images, None for three of 8 bits without names.
         portal: a sentence about where they come from.
+        tags: lines about the tags of the images, where they came along.
         boxes: a sentence where boxes that were there fit the new rasters no more.
     """
 
@@ -43,12 +47,14 @@ class ImportReport:
     boxes: str = ""
     bands: Bands | None = None
     portal: str = ""
+    tags: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """For people: what came in, the share of each class, and what was left out."""
         total = max(sum(count for _, count in self.class_pixels), 1)
         shares = ", ".join(f"{name} {count / total:.1%}" for name, count in self.class_pixels)
         lines = [f"{len(self.areas)} areas, {self.pixels:,} px", f"masks: {shares}"]
+        lines += self.tags
         if self.portal:
             lines.append(self.portal)
         if self.bands is not None:
@@ -65,7 +71,8 @@ class ImportReport:
         if self.resampled:
             lines.append(f"{len(self.resampled)} labels resampled to their images, the first: {self.resampled[0]}")
         if self.unlabelled:
-            lines.append(f"without a label: {', '.join(self.unlabelled)}")
+            rest = f" and {len(self.unlabelled) - _NAMED} more" if len(self.unlabelled) > _NAMED else ""
+            lines.append(f"without a label: {', '.join(self.unlabelled[:_NAMED])}{rest}")
         if self.unused:
             lines.append(f"{len(self.unused)} files not used, the first: {self.unused[0]}")
         if self.boxes:

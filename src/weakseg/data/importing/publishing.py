@@ -13,6 +13,7 @@ from typing import Final
 from weakseg.core.errors import DataError
 
 _OWNED: Final = ("images", "labels", "labels_eroded", "classes.yaml", "bands.yaml")
+TAGS: Final = "tags/tags.csv"  # of an import that brings tags along; others leave it alone
 
 
 def check_target(sources: Sequence[Path], target: Path, *, may_replace: bool) -> None:
@@ -32,6 +33,14 @@ def check_target(sources: Sequence[Path], target: Path, *, may_replace: bool) ->
                 expected="sources outside the target, which an import replaces",
                 cure="move the source, or choose another target",
             )
+
+
+def check_no_tags(target: Path) -> None:
+    """Refuse (DataError) a target whose tags an import with tags would replace: people may have made them."""
+    if (target / TAGS).is_file():
+        raise DataError(
+            f"{target / TAGS} is there", expected="no tags yet", cure="move it away, or import without --tags"
+        )
 
 
 @contextmanager
@@ -67,7 +76,9 @@ def publish(staging: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     moves: list[tuple[Path, Path]] = []
     try:
-        for name in _OWNED:
+        for name in (*_OWNED, *([TAGS] if (staging / "data" / TAGS).exists() else [])):
+            for folder in (old, target):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
             for origin, goal in ((target / name, old / name), (staging / "data" / name, target / name)):
                 if origin.exists():
                     moves.append((origin, goal))

@@ -100,7 +100,7 @@ def make_scene(seed: int, area: str, *, size: tuple[int, int] | None = None) -> 
     layout = dice.pick(tuple(LAYOUTS))
     canvas = Canvas(np.zeros((*shape, 3)), np.full(shape, GRASS, np.uint8), np.zeros(shape), _look(dice), dice)
     lay_out(canvas, layout)
-    image = _expose(canvas)
+    image = expose(canvas)
     inner = slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN)
     heights = np.ascontiguousarray(draw_heights(canvas.height, seed, number)[inner])
     return Scene(area, np.ascontiguousarray(image[inner]), np.ascontiguousarray(canvas.mask[inner]), heights)
@@ -114,8 +114,8 @@ def write_scenes(folder: Path, *, seed: int, areas: Sequence[str] = AREAS, heigh
     for area in areas:
         scene = make_scene(seed, area)
         image = np.dstack([scene.image.astype(np.float32), scene.heights]) if heights else scene.image
-        _write_tiff(folder / "images" / f"{area}.tif", image)
-        _write_tiff(folder / "labels" / f"{area}.tif", scene.colours)
+        write_tiff(folder / "images" / f"{area}.tif", image)
+        write_tiff(folder / "labels" / f"{area}.tif", scene.colours)
     with atomic_path(folder / "classes.yaml") as path:
         ISPRS.save(path)
     (folder / FILE).unlink(missing_ok=True)
@@ -166,7 +166,7 @@ def _blend(first: Tone, second: Tone, share: float) -> Tone:
     return red, green, blue
 
 
-def _expose(canvas: Canvas) -> npt.NDArray[np.uint8]:
+def expose(canvas: Canvas) -> npt.NDArray[np.uint8]:
     """Albedo to uint8 image (H, W, 3): shadows, uneven light, blur, gain, curve and haze per band, noise."""
     dice, look = canvas.dice, canvas.look
     dark = cast_shadows(canvas.height, look.sun, look.reach)
@@ -186,7 +186,7 @@ def _expose(canvas: Canvas) -> npt.NDArray[np.uint8]:
     return image
 
 
-def _write_tiff(path: Path, image: npt.NDArray[Any]) -> None:
+def write_tiff(path: Path, image: npt.NDArray[Any]) -> None:
     """Write uint8 (H, W, 3), or float32 (H, W, 4), as an uncompressed TIFF without georeference.
 
     Uncompressed, because compressors give other bytes from one release to the next and the data hash vouches for
