@@ -15,29 +15,12 @@ export DVC_NO_ANALYTICS := 1
 
 .PHONY: demo results demo_seeds test slow check docs install dubai dubai_encdec dubai_gpu clean
 
-# Two branches side by side, one thread each, beat one pipeline of two threads; twice, so that neither waits long for the
-# other. -s: each branch runs its own stages alone, in this order (two `dvc repro` that check one common stage block each
-# other); the last `dvc repro` does what is left.
-REPRO = $(RUN) dvc --wait-for-lock repro -s
-TRAINED = segment@$(1) evaluate@$(1)
-AUDITED = pseudo@$(1) audit@$(1)
-define both
-	$(REPRO) $(1) & $(REPRO) $(2); here=$$?; wait $$! && exit $$here
-endef
-FROM_TAGS = classifier cam crf irnet single_stage experts $(foreach m,cam crf irnet single_stage,$(call AUDITED,$(m))) \
-	$(call TRAINED,full)
-FROM_PIXELS = $(call TRAINED,pixel) teacher $(call AUDITED,teacher) choice@untagged $(call TRAINED,untagged)
-JOINT = choice@joint $(call TRAINED,joint)
-OTHERS = fused boxes $(call AUDITED,fused) $(call AUDITED,boxes)
-
+# two stages of one thread each side by side beat one stage of two threads
 demo: export WEAKSEG_THREADS ?= 1
 demo: export WEAKSEG_PIPELINE_RUN := demo-$(shell date +%s)
 demo: install  ## the embedded scenes through the whole pipeline; results in reports/results.md
 	$(RUN) python -m weakseg data ensure
-	$(REPRO) code settings tiles
-	$(call both,$(FROM_TAGS),$(FROM_PIXELS))
-	$(call both,$(JOINT),$(OTHERS))
-	$(RUN) dvc repro
+	$(RUN) python -m weakseg repro --jobs 2
 	@cat reports/results.md
 
 results: install  ## keep what make demo found, for git; write the tables of README.md and docs/results.md

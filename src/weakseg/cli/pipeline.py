@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 import weakseg
+from weakseg.core.errors import ParamsError
 from weakseg.stages import PER_SOURCE, STAGES, check_stage, run_stage
 
 app = typer.Typer()
@@ -31,6 +32,10 @@ def stage(
 ) -> None:
     """Run one pipeline stage, as dvc.yaml does; WEAKSEG_LAUNCH is a launcher to do it with, such as torchrun."""
     check_stage(name, source)
+    if "WEAKSEG_REPRO" in os.environ:
+        from weakseg.pipeline.repro.leash import follow_leader
+
+        follow_leader(context.obj)
     if name in ONE_PROCESS:
         from weakseg.training.machine import machine_from_environment
 
@@ -57,3 +62,30 @@ def init(
     from weakseg.pipeline.workspace import create_workspace
 
     typer.echo(create_workspace(context.obj, config, seed))
+
+
+@app.command()
+def repro(
+    context: typer.Context,
+    targets: Annotated[list[str] | None, typer.Argument(help="Stages, as `dvc repro` takes them; none: all.")] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Stages that run at once.")] = 2,
+    cluster: Annotated[
+        str | None, typer.Option(help="Run each stage as a job: slurm, or local (submitit's processes).")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="Of the cluster's jobs, as NAME=VALUE: slurm_partition=gpu. May be repeated."),
+    ] = None,
+) -> None:
+    """What `dvc repro` does, with ready stages side by side; DVC's cache and dvc.lock stay true, whatever is killed."""
+    from weakseg.pipeline.repro import repro as bring_up_to_date
+
+    pairs = dict(_pair(one) for one in option or [])
+    bring_up_to_date(context.obj, targets or (), jobs=jobs, cluster=cluster, options=pairs, say=typer.echo)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ParamsError(f"--option {text}", expected="NAME=VALUE", cure="such as --option slurm_partition=gpu")
+    return name, value
