@@ -29,6 +29,10 @@ def stage(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help=" | ".join(STAGES))],
     source: Annotated[str | None, typer.Argument(help="Source of labels, for " + ", ".join(PER_SOURCE))] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="Do part 2/3 of the areas and stop; join/3 ends the stage once all parts are done."),
+    ] = None,
 ) -> None:
     """Run one pipeline stage, as dvc.yaml does; WEAKSEG_LAUNCH is a launcher to do it with, such as torchrun."""
     check_stage(name, source)
@@ -41,9 +45,32 @@ def stage(
 
         if not machine_from_environment().is_main:
             return
-    elif (launcher := _launcher()) and name not in QUICK and "RANK" not in os.environ:
+    elif (launcher := _launcher()) and shard is None and name not in QUICK and "RANK" not in os.environ:
         os.execvp(launcher[0], [*launcher, "-m", "weakseg", *sys.argv[1:]])
-    run_stage(context.obj, name, source)
+    if shard is None:
+        run_stage(context.obj, name, source)
+    else:
+        _run_part(context.obj, name, source, shard)
+
+
+def _run_part(root: Path, name: str, source: str | None, text: str) -> None:
+    from weakseg.tracking.lineage import stage_inputs
+    from weakseg.training.shards import ShardDoneError, forget, parse_shard, shard_folder
+
+    (part, parts), whole = parse_shard(text, name), f"{name}@{source}" if source else name
+    folder = shard_folder(root, whole, stage_inputs(root, whole), parts)
+    os.environ["WEAKSEG_SHARD"] = f"{part} {parts} {folder}"
+    if part:
+        os.environ["WEAKSEG_TRACKING"] = "off"  # the one that joins reports the run
+    try:
+        run_stage(root, name, source)
+    except ShardDoneError as done:
+        typer.echo(f"{whole}: {done}")
+        return
+    if part == 0:
+        forget(folder)
+    else:
+        typer.echo(f"{whole}: all parts are done; --shard join/{parts} ends the stage")
 
 
 def _launcher() -> list[str]:

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from weakseg.core.class_sets import Allowed
 from weakseg.core.classes import IGNORE, ClassScheme, Mask
 from weakseg.evaluation.metrics import Confusion, confusion_matrix, mean_iou
 from weakseg.methods.pseudo import pseudo_mask
 from weakseg.methods.scores import ScoreMaps
+
+if TYPE_CHECKING:  # thresholds and audits start without torch
+    from torch import Tensor
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating]
@@ -106,6 +107,8 @@ def background_first(labels: Tensor, background: int | None) -> Tensor:
     """Labels (integer, 255 = ignore) with the background as class 0 and the objects behind it, in their order."""
     if background in (None, 0):
         return labels
+    import torch
+
     moved = torch.where((labels < background) & (labels != IGNORE), labels + 1, labels)
     return torch.where(labels == background, 0, moved)
 

@@ -23,6 +23,7 @@ from weakseg.networks.encdec_unpool import EncDecUnpool, Encoded, check_images, 
 from weakseg.networks.first_convolution import first_convolution, widen_first
 from weakseg.networks.hed_file import load_vgg16_package
 from weakseg.networks.plain_decoder import PlainNetwork
+from weakseg.networks.timm_import import import_timm
 from weakseg.networks.weights import (
     LITES,
     LoadReport,
@@ -91,7 +92,7 @@ def build_encoder(name: str, *, weights: str, output_stride: int = 32, bands: Ba
 
 def preprocessing_of(name: str) -> Preprocessing:
     """The input statistics of a timm encoder, by its name alone; never asks a network."""
-    import timm
+    timm = import_timm()
 
     if name in LITES:
         return LITE0_PREPROCESSING
@@ -149,7 +150,7 @@ def _load_package(net: nn.Module, name: str) -> LoadReport:
 
 
 def _timm_features(name: str, output_stride: int) -> nn.Module:
-    import timm
+    timm = import_timm()
 
     if output_stride not in (8, 16, 32):
         raise ParamsError(f"output stride {output_stride}", expected="8, 16 or 32", cure="set one of them")
@@ -165,7 +166,7 @@ def _timm_features(name: str, output_stride: int) -> nn.Module:
 
 
 def _check_timm_name(name: str) -> None:
-    import timm
+    timm = import_timm()
 
     if not timm.is_model(name):
         raise ParamsError(
@@ -377,6 +378,7 @@ def load_vgg(trunk: nn.Module, weights: str) -> LoadReport | None:
 def _smp_network(
     name: str, classes: int, encoder: str, *, dropout: float, channels: tuple[int, ...], depth: int
 ) -> SmpNetwork:
+    import_timm()  # without torch's compiler, as smp would import it
     import segmentation_models_pytorch as smp
 
     _check_timm_name(encoder)

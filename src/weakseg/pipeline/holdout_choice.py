@@ -10,8 +10,8 @@ import numpy as np
 from weakseg.core.class_sets import Allowed
 from weakseg.core.classes import Mask
 from weakseg.data.store import open_allowed
-from weakseg.evaluation.holdout import held_parts, score_holdout
-from weakseg.evaluation.metrics import Confusion, confusion_matrix
+from weakseg.evaluation.holdout import held_parts
+from weakseg.evaluation.metrics import Confusion, confusion_matrix, scores_of
 from weakseg.methods.background import POWERS, Part, best_power, try_powers
 from weakseg.methods.fusion import fuse, silence_ignored
 from weakseg.methods.pseudo import Thresholds, choose_thresholds, count_areas
@@ -27,11 +27,21 @@ def allowed_classes(context: Context, area: str, *, tagged: bool = True) -> Allo
 
 def with_experts(context: Context, maps: ScoreMaps, area: str, weights: Sequence[float]) -> ScoreMaps:
     """A network's maps of an area times those of ``fused.experts`` to their weights; no weights: the maps alone."""
-    if not weights:
-        return maps
-    experts = [load_scores(context.layout.scores(name) / f"{area}.npz") for name in context.params.fused.experts]
+    return next(under_each(context, maps, area, [weights])) if weights else maps
+
+
+def under_each(
+    context: Context, maps: ScoreMaps, area: str, candidates: Sequence[Sequence[float]]
+) -> Iterator[ScoreMaps]:
+    """:func:`with_experts` for each of some weights; the experts' maps are unpacked once for all of them."""
+    names = context.params.fused.experts
+    used = [any(weights[place] > 0 for weights in candidates) for place in range(len(names))]
+    files = [context.layout.scores(name) / f"{area}.npz" for name in names]
+    silent = ScoreMaps(np.zeros((0, *maps.scores.shape[1:]), np.float32), np.zeros_like(maps.present))
+    experts = [load_scores(file) if wanted else silent for file, wanted in zip(files, used, strict=True)]
     allowed = allowed_classes(context, area)
-    return silence_ignored(fuse(maps, experts, weights, allowed), allowed)
+    for weights in candidates:
+        yield silence_ignored(fuse(maps, experts, weights, allowed), allowed)
 
 
 def candidate_weights(context: Context) -> list[tuple[float, ...]]:
@@ -40,27 +50,31 @@ def candidate_weights(context: Context) -> list[tuple[float, ...]]:
     return list(itertools.product(params.weights, repeat=len(params.experts)))
 
 
-def holdout_miou(context: Context, maps_of: Callable[[str], ScoreMaps], weights: tuple[float, ...]) -> float:
-    """mIoU of the fused winners on the hold-out blocks of N1; ``maps_of`` gives a network's maps of an area."""
-    return score_holdout(
-        context.layout.tiles,
-        context.scheme.names,
-        lambda area, part: with_experts(context, maps_of(area), area, weights).winners()[:, part],
-    )["miou"]
+def holdout_mious(
+    context: Context, maps_of: Callable[[str], ScoreMaps], candidates: Sequence[tuple[float, ...]]
+) -> dict[tuple[float, ...], float]:
+    """mIoU of the fused winners on the hold-out blocks of N1, by weights; ``maps_of`` gives a network's maps."""
+    names = context.scheme.names
+    tables = {one: np.zeros((len(names), len(names)), np.int64) for one in candidates}
+    for area, part, truth in held_parts(context.layout.tiles) if candidates else ():
+        for one, maps in zip(candidates, under_each(context, maps_of(area), area, candidates), strict=True):
+            tables[one] += confusion_matrix(truth, maps.winners()[:, part].astype(np.uint8), len(names))
+    return {one: scores_of(table, names)["miou"] for one, table in tables.items()}
 
 
 def count_winners(
-    context: Context, own: Mapping[str, ScoreMaps], truths: Mapping[str, Mask], weights: tuple[float, ...]
-) -> dict[str, Confusion]:
-    """Confusion (C, C) of the fused winners by area, where ``truths`` uint8 (H, W) are not 255."""
-    return {
-        area: confusion_matrix(
-            truth,
-            with_experts(context, own[area], area, weights).winners().astype(np.uint8),
-            len(context.scheme),
-        )
-        for area, truth in truths.items()
-    }
+    context: Context,
+    own: Mapping[str, ScoreMaps],
+    truths: Mapping[str, Mask],
+    candidates: Sequence[tuple[float, ...]],
+) -> dict[tuple[float, ...], Confusion]:
+    """Confusion (C, C) of the fused winners by weights, where ``truths`` uint8 (H, W) by area are not 255."""
+    classes = len(context.scheme)
+    tables: dict[tuple[float, ...], Confusion] = {one: np.zeros((classes, classes), np.int64) for one in candidates}
+    for area, truth in truths.items() if candidates else ():
+        for one, maps in zip(candidates, under_each(context, own[area], area, candidates), strict=True):
+            tables[one] = tables[one] + confusion_matrix(truth, maps.winners().astype(np.uint8), classes)
+    return tables
 
 
 def choose_power(context: Context, maps_of: Callable[[str], ScoreMaps], powers: Sequence[float] = POWERS) -> float:

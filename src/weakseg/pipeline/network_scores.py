@@ -131,7 +131,7 @@ def choose_by(
         own: their maps of N1 areas. truths: uint8 (H, W) by area, 255 where a network has seen it.
         candidates: weights of the experts to choose among; none: no experts.
     """
-    tables = {one: np.sum([*count_winners(context, own, truths, one).values()], axis=0) for one in candidates}
+    tables = count_winners(context, own, truths, candidates)
     weights = best_weights({one: float(mean_iou(table)) for one, table in tables.items()}) if candidates else ()
     found = choose_on_holdout(
         context,

@@ -141,15 +141,15 @@ def predict_areas(
     """Class index maps uint8 (H, W) of all areas, and how reliable their confidence is; every pixel is predicted."""
     machine = context.machine
     model.to(machine.torch_device())
-    maps, found = [], []
+    found: list[tuple[Mask, tuple[Reliability, ...]]] = []
     for name in machine.shard(list(areas)):
         probabilities = predict_probabilities(context, model, np.asarray(areas[name].image), params)
-        maps.append(np.asarray(probabilities.argmax(0), np.uint8))
+        classes = np.asarray(probabilities.argmax(0), np.uint8)
         spoken = [probabilities, calibrate(probabilities, temperatures)] if temperatures else [probabilities]
         truth = np.asarray(areas[name].mask)
-        found.append(tuple(reliability_of(each.max(0), maps[-1], truth) for each in spoken))
-    predictions = dict(zip(areas, machine.gather(maps), strict=True))
-    return predictions, dict(zip(areas, machine.gather(found), strict=True))
+        found.append((classes, tuple(reliability_of(each.max(0), classes, truth) for each in spoken)))
+    by_area = dict(zip(areas, machine.gather(found), strict=True))
+    return {name: one[0] for name, one in by_area.items()}, {name: one[1] for name, one in by_area.items()}
 
 
 def calibration_errors(found: Calibrations) -> dict[str, float]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from weakseg.methods.scores import ScoreMaps, load_scores, save_scores
 from weakseg.pipeline.context import open_context, tracked, write_report
-from weakseg.pipeline.holdout_choice import best_weights, candidate_weights, holdout_miou, with_experts
+from weakseg.pipeline.holdout_choice import best_weights, candidate_weights, holdout_mious, with_experts
 
 
 def run(root: Path) -> None:
@@ -19,7 +19,7 @@ def run(root: Path) -> None:
 
     with tracked(context, "fused", params) as log:
         tried = machine.shard(candidate_weights(context))
-        table = dict(machine.gather([(weights, holdout_miou(context, teacher, weights)) for weights in tried]))
+        table = dict(machine.gather(list(holdout_mious(context, teacher, tried).items())))
         best = best_weights(table)
         for area in machine.shard(context.pixel_areas() + context.tag_areas()):
             save_scores(

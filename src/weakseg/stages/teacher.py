@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from weakseg.core.errors import StageError
 from weakseg.core.layout import Layout
 from weakseg.data.areas import Area
 from weakseg.data.store import fingerprint, open_stored
@@ -15,12 +16,15 @@ from weakseg.pipeline.network_scores import network_scores
 from weakseg.stages.pseudo import choose_on_holdout, mask_of
 from weakseg.stages.segment import choosing_network, save_segmenter, train_segmenter
 from weakseg.training.segmenter import load_segmenter
+from weakseg.training.shards import Shard
 
 
 def run(root: Path) -> None:
     """Write out/scores/teacher/<area>.npz; the scores of earlier rounds lie under rounds/<number>/."""
     context = open_context(root)
     layout, params, machine = context.layout, context.params.teacher, context.machine
+    if params.rounds > 1 and isinstance(machine, Shard):
+        raise StageError("teacher with --shard and rounds", expected="one round", cure="run it whole or by torchrun")
     areas = context.pixel_areas() + context.tag_areas()
     rounds = layout.networks("teacher")
     rounds.mkdir(parents=True, exist_ok=True)

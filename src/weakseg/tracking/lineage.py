@@ -63,6 +63,11 @@ def _input(entry: Mapping[str, Any]) -> Input | None:
     return Input(entry["path"], digest, int(entry.get("size", 0)), int(entry.get("nfiles", 1))) if digest else None
 
 
+def stage_inputs(root: Path, stage: str) -> list[Path]:
+    """Files and folders that a stage (``segment@pixel``) reads, as dvc.yaml names them."""
+    return [root / path for path in _dependencies(root, stage)]
+
+
 def _dependencies(root: Path, stage: str) -> list[str]:
     """Paths of ``deps``, with the ``${...}`` of DVC's templates filled in: from a ``foreach``, or from params.yaml."""
     name, _, key = stage.partition(" ")[0].partition("@")  # behind a blank: one seed of the stage

@@ -11,8 +11,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from weakseg.core.errors import ParamsError, StageError
@@ -195,7 +196,7 @@ def machine_from_environment() -> Machine:
     precision = os.environ.get("WEAKSEG_PRECISION", "auto")
     if precision not in PRECISIONS:
         raise ParamsError(f"WEAKSEG_PRECISION={precision}", expected=" | ".join(PRECISIONS), cure="mend the variable")
-    return Machine(
+    machine = Machine(
         device=os.environ.get("WEAKSEG_DEVICE", "auto"),
         precision=precision,
         workers=_count("WEAKSEG_WORKERS", 0),
@@ -206,6 +207,13 @@ def machine_from_environment() -> Machine:
         local_rank=_count("LOCAL_RANK", 0),
         local_world=max(1, _count("LOCAL_WORLD_SIZE", 1)),
     )
+    if not (told := os.environ.get("WEAKSEG_SHARD")):
+        return machine
+    from weakseg.training.shards import Shard
+
+    part, parts, folder = told.split(" ", 2)  # as `weakseg stage --shard` writes it
+    facts = {one.name: getattr(machine, one.name) for one in fields(machine)}
+    return Shard(**facts, part=int(part), parts=int(parts), folder=Path(folder))
 
 
 def _count(name: str, otherwise: int) -> int:
