@@ -13,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo results demo_seeds test slow check docs install dubai dubai_encdec dubai_gpu clean
+.PHONY: demo results demo_seeds test slow bench check docs install dubai dubai_encdec dubai_gpu clean
 
 # two stages of one thread each side by side beat one stage of two threads
 demo: export WEAKSEG_THREADS ?= 1
@@ -32,6 +32,9 @@ test: install  ## the default test suite
 
 slow: install  ## tests that start servers, or train: minutes
 	$(RUN) pytest -n 2 -m slow
+
+bench: install  ## benchmarks that need no GPU, in a quarter of an hour; rows for benchmarks/README.md
+	$(RUN) python benchmarks/run_all.py
 
 check: install  ## what CI checks beside the tests
 	$(RUN) ruff check src tests benchmarks scripts

@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from weakseg.core.errors import StageError
 from weakseg.pipeline.repro import repro
 from weakseg.pipeline.repro.graph import Needs, read_needs
 from weakseg.pipeline.repro.leash import LOCK, alone, hold
-from weakseg.pipeline.repro.one_stage import BEFORE, Record, open_repo
+from weakseg.pipeline.repro.one_stage import COPY, Record, open_repo
 from weakseg.pipeline.repro.order import run_in_order, way_to_the_end
 
 DIAMOND: Needs = {
@@ -217,7 +218,7 @@ def test_kills_leave_what_an_undisturbed_run_makes(project: Path, undisturbed: d
     repro(project, jobs=2, say=lambda line: None)
     assert read_lock(project) == undisturbed
     assert "up to date" in dvc(project, "status")
-    assert not (project / BEFORE).exists()
+    assert not (project / COPY).exists()
 
 
 def test_a_stage_ends_with_the_command_that_began_it(project: Path) -> None:
@@ -256,20 +257,24 @@ def test_one_start_at_a_time(tmp_path: Path) -> None:
         assert (tmp_path / LOCK).exists()
 
 
-def test_a_lock_file_that_was_cut_off_is_mended(project: Path, undisturbed: dict[str, Any]) -> None:
-    repro(project, jobs=2, say=lambda line: None)
-    whole = (project / "dvc.lock").read_bytes()
-    for part in (b"", whole[: len(whole) // 2], whole[: whole.index(b"md5")], b"schema: '2.0'\nstages:\n  a:\n    - ]"):
-        (project / BEFORE).write_bytes(whole)
-        (project / "dvc.lock").write_bytes(part)
-        assert {record.outcome for record in repro(project, jobs=2, say=lambda line: None)} == {"unchanged"}
-        assert (project / "dvc.lock").read_bytes() == whole
-        assert not (project / BEFORE).exists()
-    old = yaml.safe_load(whole)
-    del old["stages"]["f"]
-    (project / BEFORE).write_text(yaml.safe_dump(old))  # of a kill after which DVC alone has gone on
-    open_repo(project)
-    assert read_lock(project) == undisturbed
+def test_no_reader_meets_half_a_lock_file(project: Path) -> None:
+    """Stages read dvc.lock while other ones are recorded, and a kill may come at any time."""
+    (project / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    seen, ended = list[int](), threading.Event()
+
+    def read() -> None:
+        while not ended.is_set():
+            seen.append(len(read_lock(project)))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        repro(project, jobs=2, say=lambda line: None)
+    finally:
+        ended.set()
+        reader.join()
+    assert seen == sorted(seen)
+    assert len(seen) > len(GRAPH)
 
 
 def test_half_a_table_of_readers_is_removed(project: Path) -> None:

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from weakseg.core.config import parse_yaml
-from weakseg.core.errors import DataError, StageError
-from weakseg.core.files import atomic_path
+from weakseg.core.errors import StageError
 from weakseg.pipeline.repro.leash import LEADER
 
 Outcome = Literal["ran", "cached", "unchanged", "failed"]
 QUEUE: Final = Path(".weakseg") / "repro.queue"
-BEFORE: Final = Path(".weakseg") / "dvc.lock.before"  # there while DVC writes dvc.lock, which it does in place
+COPY: Final = Path(".weakseg") / "dvc.lock"
 
 
 @dataclass(frozen=True)
@@ -46,17 +44,14 @@ class Record:
 
 
 def open_repo(root: Path) -> Any:
-    """DVC's view of a workspace, which waits for DVC's lock; a dvc.lock that a kill has cut off is mended first."""
+    """DVC's view of a workspace, which waits for DVC's lock."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     try:
-        repo = Repo(str(root), _wait_for_lock=True)
+        return Repo(str(root), _wait_for_lock=True)
     except DvcException as error:
         raise StageError(f"no DVC in {root} ({error})", expected="a workspace", cure="see `weakseg init`") from error
-    with repo.lock:
-        _mend_lock_file(root)
-    return repo
 
 
 class _QueuedLock:
@@ -122,17 +117,31 @@ def reproduce(repo: Any, address: str) -> Record:
 
 def _reproduce(repo: Any, address: str) -> Outcome:
     root = Path(repo.root_dir)
-    (stage,) = repo.stage.collect(address)
     if type(repo.lock).__name__ == "Lock":  # not on file systems for which DVC was told to use hard links
         repo.lock = _QueuedLock(repo.lock, root / QUEUE)
     with repo.lock:
+        stage = next(one for one in repo.index.stages if one.addressing == address)
         if not stage.reproduce():
             return "unchanged"
-        _mend_lock_file(root)
-        _keep_lock_file(root)
-        stage.dump(update_pipeline=False)
-        (root / BEFORE).unlink()
+        _record(repo, stage)
     return "ran"
+
+
+def _record(repo: Any, stage: Any) -> None:
+    """Write a stage's entry into dvc.lock at one blow: DVC writes it in place, where a kill or a reader meets half."""
+    from dvc.dvcfile import Lockfile
+    from dvc.stage import PipelineStage
+
+    if not isinstance(stage, PipelineStage):  # data.dvc has a file of its own
+        stage.dump()
+        return
+    lock, copy = Path(repo.root_dir) / "dvc.lock", Path(repo.root_dir) / COPY
+    if lock.exists():
+        shutil.copyfile(lock, copy)
+    else:
+        copy.unlink(missing_ok=True)
+    Lockfile(repo, str(copy)).dump_stages([stage])
+    os.replace(copy, lock)
 
 
 def _cpu() -> tuple[float, float]:
@@ -142,31 +151,3 @@ def _cpu() -> tuple[float, float]:
     used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     own, children = (one.ru_utime + one.ru_stime for one in used)
     return own, children
-
-
-def _keep_lock_file(root: Path) -> None:
-    with atomic_path(root / BEFORE) as temporary:
-        if (root / "dvc.lock").exists():
-            shutil.copyfile(root / "dvc.lock", temporary)
-        else:
-            temporary.touch()
-
-
-def _mend_lock_file(root: Path) -> None:
-    """Take dvc.lock back to what it was, if somebody was killed while writing it and it has lost entries by that."""
-    before, lock = root / BEFORE, root / "dvc.lock"
-    if not before.exists():
-        return
-    if not _stages(before) <= _stages(lock):
-        with atomic_path(lock) as temporary:
-            shutil.copyfile(before, temporary)
-    before.unlink()
-
-
-def _stages(lock: Path) -> set[str]:
-    """Names in a dvc.lock; none where it is no YAML any more."""
-    try:
-        tree = parse_yaml(lock.read_text(), str(lock), DataError)
-    except (DataError, OSError, UnicodeDecodeError):
-        return set()
-    return set(tree.get("stages") or {}) if isinstance(tree, dict) else set()
