@@ -62,7 +62,7 @@ def _is_compile_supported(device: str) -> Any:
 @contextmanager
 def _disabled_later() -> Iterator[None]:
     """``torch.compiler.disable`` as a decorator that takes effect when its function is first called."""
-    real = torch.compiler.disable
+    real: Any = torch.compiler.disable
 
     def disable(function: Callable[..., Any] | None = None, **options: Any) -> Callable[..., Any]:
         if function is None:
@@ -74,7 +74,7 @@ def _disabled_later() -> Iterator[None]:
 
         return call
 
-    torch.compiler.disable = disable
+    torch.compiler.disable = disable  # type: ignore[assignment]
     try:
         yield
     finally:
