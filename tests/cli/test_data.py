@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from weakseg.cli import app
 from weakseg.core.params import load_params
+from weakseg.data.scenes import objects
 from weakseg.raster.open import write_raster
 
 PROJECT = Path(__file__).parents[2]
@@ -120,3 +121,36 @@ def test_params_survive_a_split(workspace: Path) -> None:
     before["tiles"]["areas"] = after["tiles"]["areas"]
     assert after == before
     assert [len(after["tiles"]["areas"][split]) for split in ("pixel", "tags", "validation")] == [2, 2, 1]
+
+
+def test_images_come_in_with_a_table_of_tags(tmp_path: Path) -> None:
+    classes = tmp_path / "classes.yaml"
+    rest = "classes: [{name: cat, colour: [1, 2, 3]}, {name: rest, colour: [0, 0, 0]}]\nbackground: rest\n"
+    classes.write_text(rest)
+    for seed, (name, shape) in enumerate({"a": (9, 14, 3), "b": (20, 6, 3)}.items()):
+        write_raster(
+            tmp_path / "s" / f"{name}.png", np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+        )
+    (tmp_path / "tags.csv").write_text("image,tags\na.png,Katze\nb.png,rest\n")
+    (tmp_path / "names.yaml").write_text("Katze: cat\n")
+    words = ("data", "import", str(tmp_path / "s"), "--classes", str(classes))
+    result = CliRunner().invoke(app, ["--root", str(tmp_path / "ws"), *words, "--unmarked", "absent"])
+    assert "--unmarked" not in str(result.exception).split(";")[1]
+    said = invoke(tmp_path / "ws", *words, "--tags", str(tmp_path / "tags.csv"), "--map", str(tmp_path / "names.yaml"))
+    assert "tags of 2 images: cat 1, rest 1\n" in said
+    table = (tmp_path / "ws" / "data" / "tags" / "tags.csv").read_text().splitlines()
+    assert table[1:] == ["a,0,0,9,14,cat,,9,14", "b,0,0,20,6,rest,,20,6"]
+
+
+def test_options_of_tags_need_tags(tmp_path: Path) -> None:
+    words = ("data", "import", str(tmp_path), "--allow-unlabelled", "--tags-from", "csv")
+    result = CliRunner().invoke(app, ["--root", str(tmp_path), *words])
+    assert "--tags-from, --map or --unmarked alone; expected --tags" in str(result.exception)
+
+
+def test_objects_are_written_instead_of_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(objects.SETS, 12, 5)
+    assert "wrote 5 images of objects" in invoke(tmp_path, "data", "synth", "--objects", "12")
+    assert len(list((tmp_path / "data" / "images").iterdir())) == 5
+    result = CliRunner().invoke(app, ["--root", str(tmp_path), "data", "synth", "--objects", "7"])
+    assert "7 kinds of objects; expected 12 or 200" in str(result.exception)
