@@ -6,10 +6,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
+from pydantic import ValidationError
 from tests.report.conftest import make_page, make_row
 from tests.report.test_table import evaluated
 
 from weakseg.core.classes import ClassScheme
+from weakseg.evaluation.metrics import to_json
+from weakseg.evaluation.reports import AreaScores
 from weakseg.report import table
 from weakseg.report.figures import draw_confusion
 from weakseg.report.many_classes import CONFUSED, MANY, TOLD, telling_classes, worst_confusions
@@ -77,3 +81,17 @@ def test_the_page_stays_readable() -> None:
     assert html.count("<th>taken for</th>") == 1  # a table of pairs, not 40,000 cells
     assert "<details><summary>All 200 classes</summary>" in html
     assert html.count("<td") < 3000
+
+
+def test_a_report_of_many_classes_keeps_the_cells_that_are_not_empty() -> None:
+    """Three wrong cells of 40,000 take three lines, and come back as the same matrix."""
+    matrix = np.zeros((200, 200), np.int64)
+    matrix[3, 3], matrix[3, 7], matrix[199, 0] = 50, 4, 2
+    area = AreaScores.model_validate({"confusion": matrix})
+    written = to_json(area.model_dump())["confusion"]  # type: ignore[index,call-overload]
+    assert written == {"classes": 200, "cells": [[3, 3, 50], [3, 7, 4], [199, 0, 2]]}
+    np.testing.assert_array_equal(AreaScores.model_validate({"confusion": written}).confusion, matrix)
+    few = AreaScores.model_validate({"confusion": [[1, 2], [3, 4]]})
+    assert to_json(few.model_dump())["confusion"] == [[1, 2], [3, 4]]  # type: ignore[index,call-overload]
+    with pytest.raises(ValidationError, match="cells of a confusion matrix lie inside it"):
+        AreaScores.model_validate({"confusion": {"classes": 2, "cells": [[2, 0, 1]]}})

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from weakseg.core.errors import DataError
-from weakseg.evaluation.metrics import Confusion, Floats, check_confusion, class_iou, mean_iou, ratio
+from weakseg.evaluation.metrics import (
+    Confusion,
+    Floats,
+    check_confusion,
+    class_counts,
+    iou_of_counts,
+    mean_known,
+    ratio,
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ def paired_bootstrap(
         draws: bootstrap draws.  seed: of the draws.  level: of the interval, in (0, 1).
     """
     pooled = _draw_pooled([baseline, candidate], len(names), draws, seed)
-    miou, iou = np.diff(mean_iou(pooled), axis=0)[0], np.diff(class_iou(pooled), axis=0)[0]
+    miou, iou = np.diff(mean_known(pooled), axis=0)[0], np.diff(pooled, axis=0)[0]
     several = len(baseline) > 1
     by_class = {name: _interval(iou[:, index], level, several) for index, name in enumerate(names)}
     return Comparison(_interval(miou, level, several), by_class)
@@ -68,9 +76,9 @@ def bootstrap(
 ) -> Comparison:
     """mIoU and class IoUs of one set of predictions, with intervals; arguments as for :func:`paired_bootstrap`."""
     pooled = _draw_pooled([run], len(names), draws, seed)[0]
-    iou, several = class_iou(pooled), len(run) > 1
-    by_class = {name: _interval(iou[:, index], level, several) for index, name in enumerate(names)}
-    return Comparison(_interval(mean_iou(pooled), level, several), by_class)
+    several = len(run) > 1
+    by_class = {name: _interval(pooled[:, index], level, several) for index, name in enumerate(names)}
+    return Comparison(_interval(mean_known(pooled), level, several), by_class)
 
 
 def gap_closed(
@@ -90,14 +98,14 @@ def gap_closed(
     reported as ``undefined``; if they are more than ``1 - level`` of all, the gap itself is not established and the
     limits are NaN. Arguments as for :func:`paired_bootstrap`.
     """
-    pooled = mean_iou(_draw_pooled([task_i, task_ii, oracle], len(names), draws, seed))
+    pooled = mean_known(_draw_pooled([task_i, task_ii, oracle], len(names), draws, seed))
     gap = pooled[2] - pooled[0]
     shares = ratio(pooled[1] - pooled[0], np.where(gap > 0, gap, 0.0))
     return _interval(shares, level, len(task_i) > 1 and float(np.isnan(shares[1:]).mean()) <= 1 - level)
 
 
 def _draw_pooled(runs: Sequence[Mapping[str, Confusion]], classes: int, draws: int, seed: int) -> Floats:
-    """Pooled matrices (runs, 1 + draws, C, C); number 0 pools every area once, the others redraw the areas."""
+    """Pooled IoU (runs, 1 + draws, C) by class; number 0 pools every area once, the others redraw the areas."""
     areas = sorted(runs[0])
     odd = sorted({area for run in runs for area in set(run) ^ set(areas)})
     if not areas or odd or draws < 1:
@@ -111,9 +119,9 @@ def _draw_pooled(runs: Sequence[Mapping[str, Confusion]], classes: int, draws: i
             check_confusion(run[area], classes)
     picks = np.random.default_rng(seed).multinomial(len(areas), np.full(len(areas), 1 / len(areas)), size=draws)
     times = np.concatenate([np.ones((1, len(areas))), picks])
-    matrices = np.array([[run[area] for area in areas] for run in runs], np.float64)
-    pooled: Floats = np.einsum("da,racp->rdcp", times, matrices, optimize=True)
-    return pooled
+    counts = np.array([[class_counts(run[area]) for area in areas] for run in runs])
+    pooled: Floats = np.einsum("da,rakc->rdkc", times, counts, optimize=True)  # whole numbers: exact
+    return iou_of_counts(pooled)
 
 
 def _interval(values: Floats, level: float, established: bool) -> Interval:

@@ -119,7 +119,20 @@ def _joint_histogram(truth: Mask, prediction: Mask) -> Confusion:
 
 def class_iou(confusion: npt.NDArray[np.number]) -> Floats:
     """IoU = TP / (TP + FP + FN) per class, (..., C, C) -> float64 (..., C); NaN for a class in neither mask."""
-    hits, truth, predicted = _marginals(confusion)
+    return iou_of_counts(class_counts(confusion))
+
+
+def class_counts(confusion: npt.NDArray[np.number]) -> Floats:
+    """Right, true and predicted px per class, (..., C, C) -> float64 (..., 3, C): all that an IoU is made of.
+
+    They add up as matrices do, and a hundred classes take a hundredth of the room.
+    """
+    return np.stack(_marginals(confusion), axis=-2)
+
+
+def iou_of_counts(counts: Floats) -> Floats:
+    """:func:`class_iou` from :func:`class_counts`, (..., 3, C) -> float64 (..., C)."""
+    hits, truth, predicted = np.moveaxis(counts, -2, 0)
     return ratio(hits, truth + predicted - hits)
 
 
@@ -131,7 +144,7 @@ def class_f1(confusion: npt.NDArray[np.number]) -> Floats:
 
 def mean_iou(confusion: npt.NDArray[np.number]) -> Floats:
     """Plain mean of :func:`class_iou` over the classes that have one, (..., C, C) -> float64 (...)."""
-    return _mean(class_iou(confusion))
+    return mean_known(class_iou(confusion))
 
 
 def scores_of(confusion: Confusion, names: Sequence[str]) -> Scores:
@@ -154,10 +167,10 @@ def scores_of(confusion: Confusion, names: Sequence[str]) -> Scores:
     chance = ratio((truth * predicted).sum(), total * total)
     kappa = ratio(accuracy - chance, 1.0 - chance)
     return Scores(
-        miou=float(_mean(iou)),
+        miou=float(mean_known(iou)),
         iou={name: float(value) for name, value in zip(names, iou, strict=True)},
         f1={name: float(value) for name, value in zip(names, f1, strict=True)},
-        mf1=float(_mean(f1)),
+        mf1=float(mean_known(f1)),
         oa=float(accuracy),
         kappa=float(kappa),
     )
@@ -169,7 +182,7 @@ def miou_objects(iou: Mapping[str, float], background: str) -> float:
     A background covers most of an image and is mostly right, so that a mean with it flatters.
     """
     objects = np.array([value for name, value in iou.items() if name != background], np.float64)
-    return float(_mean(objects)) if background else math.nan
+    return float(mean_known(objects)) if background else math.nan
 
 
 def score(truth: Mask, prediction: npt.NDArray[np.integer], classes: ClassScheme | Sequence[str]) -> MapScores:
@@ -209,7 +222,7 @@ def ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Floats:
     return np.asarray(part, np.float64) / np.where(divisor == 0, np.nan, divisor)
 
 
-def _mean(values: Floats) -> Floats:
+def mean_known(values: Floats) -> Floats:
     """Mean over the last axis without NaN; NaN where nothing is left."""
     defined = ~np.isnan(values)
     return ratio(np.where(defined, values, 0.0).sum(-1), defined.sum(-1))
@@ -258,8 +271,8 @@ def iou_batch_mean(
     counts = [confusion_matrix(*piece, len(names)) for pair in pairs for piece in _cut_tiles(*pair, tile)]
     starts = range(0, len(counts), batch)
     batches = np.array([np.sum(counts[start : start + batch], axis=0) for start in starts], np.int64)
-    per_class = _mean(class_iou(batches.reshape(-1, len(names), len(names))).T)
-    return float(_mean(per_class)), {name: float(value) for name, value in zip(names, per_class, strict=True)}
+    per_class = mean_known(class_iou(batches.reshape(-1, len(names), len(names))).T)
+    return float(mean_known(per_class)), {name: float(value) for name, value in zip(names, per_class, strict=True)}
 
 
 def _cut_tiles(

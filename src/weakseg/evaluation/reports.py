@@ -13,11 +13,20 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Self, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
 
 from weakseg.core.errors import DataError, StageError
 from weakseg.evaluation.metrics import Confusion, Spread, class_iou
 
+DENSE: Final = 24  # classes up to which a report holds whole matrices
 _SAME: Final[Any] = {"rtol": 0, "atol": 1e-9, "equal_nan": True}  # an IoU in a report and the one its matrix gives
 
 
@@ -26,10 +35,28 @@ def _number(value: Any) -> Any:
 
 
 def _matrix(value: Any) -> Confusion:
-    counts = np.asarray(value)
+    counts = _dense(value) if isinstance(value, dict) else np.asarray(value)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.dtype.kind not in "iu" or (counts < 0).any():
         raise ValueError("a confusion matrix is square and holds whole numbers, 0 or more")
     return counts.astype(np.int64)
+
+
+def _dense(value: dict[str, Any]) -> Confusion:
+    """What :func:`_written` made of a matrix of many classes."""
+    count, cells = value["classes"], np.asarray(value["cells"], np.int64).reshape(-1, 3)
+    if not isinstance(count, int) or (cells < 0).any() or (cells[:, :2] >= count).any():
+        raise ValueError("cells of a confusion matrix lie inside it and hold whole numbers, 0 or more")
+    counts = np.zeros((count, count), np.int64)
+    counts[cells[:, 0], cells[:, 1]] = cells[:, 2]
+    return counts
+
+
+def _written(counts: Confusion) -> Any:
+    """A matrix for JSON: of many classes the cells that are not 0, as (row, column, px); there are few in one area."""
+    if len(counts) <= DENSE:
+        return counts
+    rows, columns = np.nonzero(counts)
+    return {"classes": len(counts), "cells": np.stack([rows, columns, counts[rows, columns]], 1).tolist()}
 
 
 def _spread(value: Any) -> Any:
@@ -37,7 +64,7 @@ def _spread(value: Any) -> Any:
 
 
 Number = Annotated[float, BeforeValidator(_number)]  # null in a file is NaN: undefined
-Matrix = Annotated[Confusion, PlainValidator(_matrix)]
+Matrix = Annotated[Confusion, PlainValidator(_matrix), PlainSerializer(_written)]
 
 
 Model = TypeVar("Model", bound=BaseModel)
