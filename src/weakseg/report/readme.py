@@ -28,7 +28,7 @@ RUNS: Final = (
     ("dubai72", "Dubai aerial set, 72 real images, U-Net with pretrained Lite0 (`make dubai`)"),
     ("demo_sources", "Embedded scenes, every source, three seeds; version 0.2, `segment.refit: false`"),
     ("dubai72_sources", "Dubai, every source, three seeds; version 0.2, `segment.refit: false`"),
-    ("dubai72_encdec", "The same images, EncDecUnpool at an eighth of its width, from scratch (`make dubai_encdec`)"),
+    ("dubai72_encdec", "The same images, EncDecUnpool at an eighth of its width, from scratch (an earlier preset)"),
     ("dubai72_gpu", "The same images at full resolution, EncDecUnpool at full width, one GPU (`make dubai_gpu`)"),
 )
 
