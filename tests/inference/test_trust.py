@@ -13,6 +13,8 @@ from weakseg.core.classes import IGNORE
 from weakseg.core.params import NetworkParams
 from weakseg.data.store import save_areas, save_array
 from weakseg.evaluation.applicability import PROTOTYPES
+from weakseg.evaluation.calibration import fit_temperatures
+from weakseg.inference import trust
 from weakseg.inference.trust import describe_trust, measure_applicability, measure_temperatures
 from weakseg.networks.build import Segmenter
 from weakseg.training.machine import Machine
@@ -106,3 +108,27 @@ def test_both_entries_of_a_model_file(tmp_path: Path, model: Segmenter) -> None:
     found = describe_trust(model, tiles, predict=says(2 / 3), machine=CPU)  # type: ignore[arg-type]
     assert set(found) == {"temperatures", "applicability"}
     assert found["applicability"]["prototypes"].dtype == torch.float16
+
+
+def test_a_sample_of_many_pixels_is_the_one_of_all_of_them_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Area by area the same pixels, in the same order, as drawn from all hold-out blocks put together."""
+    tiles = make_tiles(tmp_path, {"p1": "pixel", "p2": "pixel"})
+
+    def predict(image: np.ndarray) -> np.ndarray:
+        first = image[..., 0].astype(np.float32) / 512 + 0.25
+        return np.stack([first, 1 - first])
+
+    pieces, truths = [], []
+    for area in ("p1", "p2"):
+        image, truth = (np.load(tiles / folder / f"{area}.npy") for folder in ("images", "holdout"))
+        known = truth != IGNORE
+        pieces.append(predict(image)[:, known])
+        truths.append(truth[known])
+    probabilities, labels = np.concatenate(pieces, 1), np.concatenate(truths)
+    drawn = np.random.default_rng(0).choice(len(labels), 900, replace=False)
+    monkeypatch.setattr(trust, "_PIXELS", 900)
+    assert measure_temperatures(tiles, predict) == list(fit_temperatures(probabilities[:, drawn], labels[drawn]))
+    monkeypatch.setattr(trust, "_PIXELS", len(labels))
+    assert measure_temperatures(tiles, predict) == list(fit_temperatures(probabilities, labels))

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from weakseg.core.classes import IGNORE
 from weakseg.data.crops.augment import normalise
 from weakseg.data.store import list_areas, open_array
 from weakseg.data.windows import cover_windows
@@ -38,19 +39,23 @@ def measure_temperatures(tiles: Path, predict: Predict) -> list[float] | None:
         tiles: output of the tiles stage.
         predict: of a network that was not trained on the blocks.
     """
-    if not held_blocks(tiles):
+    blocks = held_blocks(tiles)
+    if not blocks:
         return None
-    pieces, truths = [], []
+    total = sum(int(np.count_nonzero(truth != IGNORE)) for truth in blocks.values())
+    drawn = np.random.default_rng(0).choice(total, _PIXELS, replace=False) if total > _PIXELS else np.arange(total)
+    rising = np.sort(drawn)  # the px of hundreds of images and classes at once would fill the memory
+    pieces, truths, seen = [], [], 0
     for area, part, truth in held_parts(tiles):
+        known = truth != IGNORE
+        count = int(known.sum())
+        mine = rising[np.searchsorted(rising, seen) : np.searchsorted(rising, seen + count)] - seen
+        seen += count
         maps = predict(np.asarray(open_array(tiles / "images", area)[:, part]))
-        known = truth != 255
-        pieces.append(maps[:, known])
-        truths.append(truth[known])
-    probabilities, labels = np.concatenate(pieces, 1), np.concatenate(truths)
-    if len(labels) > _PIXELS:
-        drawn = np.random.default_rng(0).choice(len(labels), _PIXELS, replace=False)
-        probabilities, labels = probabilities[:, drawn], labels[drawn]
-    return list(fit_temperatures(probabilities, labels))
+        pieces.append(maps[:, known][:, mine])
+        truths.append(truth[known][mine])
+    order = np.searchsorted(rising, drawn)
+    return list(fit_temperatures(np.concatenate(pieces, 1)[:, order], np.concatenate(truths)[order]))
 
 
 def measure_applicability(model: Segmenter, tiles: Path, machine: Machine) -> Applicability | None:
