@@ -278,7 +278,8 @@ def _collect(
         entry for source in labels for entry in choose_entries(sources[source].rasters, "label", for_labels)
     ]
     problems = [problem for listing in sources.values() for problem in listing.problems]
-    chosen, copies, singles = None, {}, image_entries
+    chosen, singles = None, image_entries
+    copies: dict[str, list[str]] = {}
     if tags is not None and not problems:
         chosen = choose_format(tags, images, image_entries)
         if chosen[0] == "folders":

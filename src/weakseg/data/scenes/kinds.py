@@ -146,9 +146,9 @@ def _marks(pattern: str, u: Plane, v: Plane, rim: Plane, a: float, b: float, dra
     if pattern == "water":
         return np.where(rim < 1.5, 1.35, 1.0) + 0.04 * np.where(np.floor((u + 0.4 * v) / 2.5) % 2 > 0, 1.0, -1.0)
     if pattern == "lid":
-        near = np.sqrt(u * u + v * v)
+        hub = np.where(np.sqrt(u * u + v * v) < 0.12 * a, -0.1, 0.0)
         ladder = np.where((np.abs(v) < 0.8) & (u > 0), -0.15, 0.0)
-        return np.where(rim < 1.3, 0.8, 1.0) + ladder - 0.1 * (near < 0.12 * a)
+        return np.where(rim < 1.3, 0.8, 1.0) + ladder + hub
     if pattern == "glass":
         glass = (np.abs(u - 0.28 * a) < 0.13 * a) | (np.abs(u + 0.58 * a) < 0.1 * a)
         return np.where(glass & (np.abs(v) < b - 1.0), 0.45, 1.0)

@@ -107,7 +107,8 @@ def write_objects(folder: Path, count: int, *, seed: int) -> int:
         write_tiff(folder / "labels" / f"{name}.tif", scheme.to_colours(made.mask))
         here = [scheme.names[index] for index in np.unique(made.mask)]
         objects = tuple(one for one in here if one != REST)
-        rows.append(TagWindow(name, 0, 0, *made.mask.shape, objects or (REST,)))
+        height, width = made.mask.shape
+        rows.append(TagWindow(name, 0, 0, height, width, objects or (REST,)))
     write_tags(folder / "tags" / "tags.csv", rows, scheme)
     with atomic_path(folder / "classes.yaml") as path:
         scheme.save(path)
