@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import platform
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -299,3 +300,23 @@ def test_promotions_that_race_on_two_machines_wait_for_each_other(
     assert champion(there, "far") == versions[0]
     assert [model.name for model in connect(here).search_registered_models() if model.name.endswith(".lock")] == []
     assert not promotion_log(there).exists()
+
+
+def test_the_lock_of_a_killed_promotion_is_taken_over(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a process of this computer; that of another one stays, for nobody here knows whether it is at work."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
+    monkeypatch.setattr(registry, "PATIENCE", 0.0)
+    one, _ = rising(root, "locked", 2)
+    client = connect(root)
+    held = {
+        True: f"a on {platform.node()} since now, process 1 born 5",
+        False: "a on elsewhere since now, process 1 born 5",
+    }
+    for here, holder in held.items():
+        client.create_registered_model("locked.lock", description=holder)
+        if not here:
+            with pytest.raises(TrackingError, match=r"holds locked\.lock.*a on elsewhere since now"):
+                rollback(root, "locked")
+            client.delete_registered_model("locked.lock")
+        else:
+            assert rollback(root, "locked").version == one

@@ -18,6 +18,7 @@ from weakseg.cli.runs import app as runs
 from weakseg.cli.studies import app as studies
 from weakseg.cli.tagging import app as tagging
 from weakseg.core.errors import WeaksegError
+from weakseg.core.refusals import refusal_of
 
 app = typer.Typer(
     help="Land-cover maps from a few pixel-labelled aerial images and many that carry only cheap tags.",
@@ -43,10 +44,15 @@ for group in (pipeline, data, tagging, labels, reports, studies, models, runs):
 
 
 def main() -> None:
-    """Entry point: a WeaksegError is one line on stderr and exit code 1."""
+    """Entry point: a WeaksegError, and what the machine refuses, is one line on stderr and exit code 1."""
     os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("WEAKSEG_THREADS", "1"))
     try:
         app()
     except WeaksegError as error:
         typer.echo(f"weakseg: {error}", err=True)
+        sys.exit(1)
+    except Exception as error:
+        if (told := refusal_of(error)) is None:
+            raise
+        typer.echo(f"weakseg: {told}", err=True)
         sys.exit(1)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from weakseg.core.errors import DataError, ParamsError, WeaksegError
+from weakseg.core.files import write_text
 
 
 def load_yaml(path: Path, error: type[WeaksegError] = DataError) -> Any:
@@ -40,8 +41,8 @@ def dump_yaml(content: Any) -> str:
 
 
 def save_yaml(path: Path, content: Any) -> None:
-    """Write :func:`dump_yaml` of ``content``."""
-    path.write_text(dump_yaml(content), encoding="utf-8")
+    """Write :func:`dump_yaml` of ``content``, whole or not at all."""
+    write_text(path, dump_yaml(content))
 
 
 def load_commented(text: str) -> Any:

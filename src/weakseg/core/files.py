@@ -2,19 +2,63 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import os
+import platform
+import re
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
+
+_NODE: Final = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+_TEMPORARY: Final = re.compile(r"\.(?P<node>[0-9a-f]{6})-(?P<process>\d+)-\d+-")
+_A_DAY: Final = 86400.0
+_NUMBERS: Final = itertools.count()
+_SWEPT: Final[set[tuple[int, Path]]] = set()  # folders, by process: a fork has swept nothing
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` with the same suffix; it replaces ``path`` only if the block ends well."""
+    """A temporary path beside ``path`` with the same suffix; it replaces ``path`` only if the block ends well.
+
+    Every process, thread and computer has temporary names of its own. What killed ones left in the folder is deleted
+    before this process writes there for the first time: a folder of results is compared as a whole.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{path.stem}.tmp{path.suffix}")
+    _sweep(path.parent.absolute())
+    temporary = path.with_name(f".{_NODE}-{os.getpid()}-{next(_NUMBERS)}-{path.stem}.tmp{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8 whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _sweep(folder: Path) -> None:
+    """Delete temporary files of dead processes; of other computers, those that are a day old."""
+    if (os.getpid(), folder) in _SWEPT:
+        return
+    _SWEPT.add((os.getpid(), folder))
+    for file in folder.glob(".*.tmp*"):
+        name = _TEMPORARY.match(file.name)
+        if name is not None:
+            with suppress(OSError):
+                if _is_left(file, name["node"], int(name["process"])):
+                    file.unlink(missing_ok=True)
+
+
+def _is_left(file: Path, node: str, process: int) -> bool:
+    import psutil  # type: ignore[import-untyped]
+
+    if node != _NODE:
+        return time.time() - file.stat().st_mtime > _A_DAY
+    return not psutil.pid_exists(process)

@@ -27,6 +27,7 @@ from weakseg.labels.marks import Mark, Marks, read_json
 from weakseg.labels.opinions import Opinion
 from weakseg.labels.projection import crs_of, project, to_ground
 from weakseg.raster.open import RasterInfo
+from weakseg.raster.whole import vector_errors
 
 LAYER: Final = "crops"
 PLACELESS: Final = "crops_px"
@@ -65,7 +66,7 @@ def write_crop_layer(path: Path, rows: Sequence[CropRow], areas: Mapping[str, Ra
         )
     there = [row for row in rows if areas[row.crop[0]].crs is not None]
     nowhere = [row for row in rows if areas[row.crop[0]].crs is None]
-    with atomic_path(path) as temporary:
+    with vector_errors(path), atomic_path(path) as temporary:
         for layer, mine in ((LAYER, there), (PLACELESS, nowhere)):
             if mine:
                 _write(temporary, layer, mine, areas, scheme)

@@ -9,9 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from weakseg.core.files import atomic_path
-from weakseg.raster.formats import unwritable
 from weakseg.raster.stream import gdal_settings, open_raster
+from weakseg.raster.whole import whole_raster
 
 _LAYOUT: Final = {
     **{"COMPRESS": "DEFLATE", "LEVEL": "6", "BLOCKSIZE": "512", "BIGTIFF": "IF_SAFER"},
@@ -29,15 +28,11 @@ def write_cog(source: Path, target: Path, *, classes: bool) -> None:
     Raises:
         DataError: the disk does not take it.
     """
-    from rasterio.errors import RasterioError
     from rasterio.shutil import copy
 
     resampling = "MODE" if classes else "AVERAGE"
-    try:
-        with atomic_path(target) as temporary, gdal_settings(sidecars=False):
-            copy(source.absolute(), temporary.absolute(), driver="COG", OVERVIEW_RESAMPLING=resampling, **_LAYOUT)
-    except (RasterioError, OSError) as error:
-        raise unwritable(target, error) from error
+    with whole_raster(target) as temporary, gdal_settings(sidecars=False):
+        copy(source.absolute(), temporary.absolute(), driver="COG", OVERVIEW_RESAMPLING=resampling, **_LAYOUT)
 
 
 def is_cog(path: Path) -> bool:

@@ -10,9 +10,9 @@ from weakseg.core.classes import IGNORE, ClassScheme
 from weakseg.core.errors import DataError
 from weakseg.core.files import atomic_path
 from weakseg.maps.legend import add_categories, read_legend
-from weakseg.raster.formats import unwritable
 from weakseg.raster.mosaic import Mosaic, Scene
 from weakseg.raster.stream import BLOCK, gdal_settings, open_raster
+from weakseg.raster.whole import whole_raster
 
 
 def cut_scenes(raster: Path, mosaic: Mosaic, folder: Path) -> list[Path]:
@@ -37,7 +37,6 @@ def cut_scenes(raster: Path, mosaic: Mosaic, folder: Path) -> list[Path]:
 
 def _cut(file: Any, scene: Scene, target: Path) -> Path:
     import rasterio
-    from rasterio.errors import RasterioError
     from rasterio.windows import Window
     from rasterio.windows import transform as part_of
 
@@ -46,21 +45,18 @@ def _cut(file: Any, scene: Scene, target: Path) -> Path:
     layout = {"driver": "GTiff", "count": 1, "dtype": "uint8", "nodata": IGNORE, "height": height, "width": width}
     layout |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "deflate", "BIGTIFF": "IF_SAFER"}
     layout |= {"crs": file.crs, "transform": part_of(whole, file.transform)}
-    try:
-        with (
-            atomic_path(target) as temporary,
-            gdal_settings(sidecars=False),
-            rasterio.open(temporary.absolute(), "w", **layout) as out,
-        ):
-            for row in range(0, height, 4 * BLOCK):
-                rows = min(4 * BLOCK, height - row)
-                values = file.read(1, window=Window(scene.column, scene.row + row, width, rows))
-                out.write(values, 1, window=Window(0, row, width, rows))
-            out.descriptions = file.descriptions
-            out.update_tags(**{key: text for key, text in file.tags().items() if key.startswith("CLASS_")})
-            out.write_colormap(1, file.colormap(1))
-    except (RasterioError, OSError) as error:
-        raise unwritable(target, error) from error
+    with (
+        whole_raster(target) as temporary,
+        gdal_settings(sidecars=False),
+        rasterio.open(temporary.absolute(), "w", **layout) as out,
+    ):
+        for row in range(0, height, 4 * BLOCK):
+            rows = min(4 * BLOCK, height - row)
+            values = file.read(1, window=Window(scene.column, scene.row + row, width, rows))
+            out.write(values, 1, window=Window(0, row, width, rows))
+        out.descriptions = file.descriptions
+        out.update_tags(**{key: text for key, text in file.tags().items() if key.startswith("CLASS_")})
+        out.write_colormap(1, file.colormap(1))
     return target
 
 

@@ -19,6 +19,7 @@ from weakseg.core.errors import DataError, ParamsError
 from weakseg.core.files import atomic_path
 from weakseg.maps.polygon_style import add_style
 from weakseg.raster.formats import reason_of
+from weakseg.raster.whole import vector_errors
 
 LAYER: Final = "classes"
 SUFFIXES: Final = (".gpkg", ".parquet", ".geoparquet", ".fgb", ".geojson", ".json")
@@ -95,7 +96,7 @@ def polygon_file(
     """
     check_suffix(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}-") as folder:
+    with vector_errors(target), tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}-") as folder:
         spool = PolygonFile(Path(folder) / "spool.gpkg", columns, crs)
         yield spool
         if not spool.rows:

@@ -13,10 +13,10 @@ import numpy as np
 
 from weakseg.core.classes import IGNORE
 from weakseg.core.errors import DataError, ParamsError
-from weakseg.core.files import atomic_path
 from weakseg.maps.vector_files import only_layer
 from weakseg.raster.formats import reason_of, unwritable
 from weakseg.raster.stream import BLOCK, gdal_settings
+from weakseg.raster.whole import whole_raster
 
 if TYPE_CHECKING:
     from rasterio import Affine
@@ -187,7 +187,7 @@ def _write(warped: WarpedVRT, file: DatasetReader, target: Path, shapes: list[An
     layout: dict[str, Any] = {"driver": "GTiff", "dtype": "uint8", "count": file.count, "nodata": IGNORE}
     layout |= {"crs": warped.crs, "transform": warped.transform, "width": warped.width, "height": warped.height}
     layout |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "deflate", "BIGTIFF": "IF_SAFER"}
-    with atomic_path(target) as temporary, rasterio.open(temporary.absolute(), "w", **layout) as out:
+    with whole_raster(target) as temporary, rasterio.open(temporary.absolute(), "w", **layout) as out:
         for row in range(0, warped.height, _ROWS):
             window = Window(0, row, warped.width, min(_ROWS, warped.height - row))
             values = warped.read(window=window)

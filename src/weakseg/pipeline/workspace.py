@@ -15,7 +15,7 @@ import weakseg
 from weakseg.core.classes import load_classes
 from weakseg.core.config import dump_yaml, find_anchors, load_commented, load_yaml, parse_yaml, set_values
 from weakseg.core.errors import DataError, ParamsError, StageError
-from weakseg.core.files import atomic_path
+from weakseg.core.files import atomic_path, write_text
 from weakseg.core.layout import Layout
 from weakseg.core.methods import ORACLE
 from weakseg.core.params import load_params
@@ -57,7 +57,7 @@ def create_workspace(root: Path, config: str | None, seed: int | None = None) ->
         raise StageError(f"{layout.params} is there", expected="a new workspace", cure="choose another --root")
     text, said = build_params(config, seed)
     root.mkdir(parents=True, exist_ok=True)
-    layout.params.write_text(text)
+    write_text(layout.params, text)
     if not (root / ".gitignore").exists():
         (root / ".gitignore").write_text(GIT_IGNORES)
     _write_pipeline(root)

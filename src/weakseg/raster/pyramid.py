@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 
 from weakseg.core.errors import DataError
-from weakseg.core.files import atomic_path
-from weakseg.raster.formats import reason_of, unreadable, unwritable
+from weakseg.raster.formats import reason_of, unreadable
 from weakseg.raster.open import Window
 from weakseg.raster.stream import Pixels, Source, gdal_settings, open_raster, open_reader
+from weakseg.raster.whole import whole_raster
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -93,27 +93,23 @@ class Pyramid:
         """Read all of the raster once, in windows, for what is seen from far; ``watch`` gets the tiles done and all."""
         import rasterio
         from rasterio.enums import ColorInterp, Resampling
-        from rasterio.errors import RasterioError
 
         height, width = (-(-side >> NEAR) for side in (self.source.height, self.source.width))
         layout = {"driver": "GTiff", "count": 4, "dtype": "uint8", "height": height, "width": width, "tiled": True}
         layout |= {"compress": "deflate", "zlevel": 1, "BIGTIFF": "IF_SAFER", "photometric": "RGB", "alpha": "YES"}
         places = list(itertools.product(range(0, height, TILE), range(0, width, TILE)))
-        try:
-            with (
-                atomic_path(self.preview) as temporary,
-                gdal_settings(sidecars=False),
-                rasterio.open(temporary, "w+", **layout) as file,
-            ):
-                file.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
-                for done, (top, left) in enumerate(places):
-                    watch(done, len(places))
-                    part = self.tile(NEAR, left // TILE, top // TILE)
-                    box = rasterio.windows.Window(left, top, part.shape[1], part.shape[0])
-                    file.write(np.moveaxis(part, -1, 0), window=box)
-                file.build_overviews([1 << level for level in range(1, self.levels - NEAR)], Resampling.average)
-        except (RasterioError, OSError) as error:
-            raise unwritable(self.preview, error) from error
+        with (
+            whole_raster(self.preview) as temporary,
+            gdal_settings(sidecars=False),
+            rasterio.open(temporary, "w+", **layout) as file,
+        ):
+            file.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+            for done, (top, left) in enumerate(places):
+                watch(done, len(places))
+                part = self.tile(NEAR, left // TILE, top // TILE)
+                box = rasterio.windows.Window(left, top, part.shape[1], part.shape[0])
+                file.write(np.moveaxis(part, -1, 0), window=box)
+            file.build_overviews([1 << level for level in range(1, self.levels - NEAR)], Resampling.average)
         watch(len(places), len(places))
 
     def _near(self, window: Window, factor: int) -> Pixels:

@@ -13,7 +13,9 @@ import contextlib
 import getpass
 import json
 import math
+import os
 import platform
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from weakseg.core.errors import ParamsError, StageError, TrackingError
+from weakseg.core.processes import birth_of, is_at_work
 from weakseg.tracking import connect, mlflow_errors, provenance
 
 ALIASES = ("challenger", "champion")
@@ -331,18 +334,46 @@ def _log(root: Path, action: str, name: str, outcome: Promotion) -> None:
 def _one_at_a_time(client: Any, name: str) -> Iterator[Any]:
     """Hold ``<name>.lock`` in the registry. Making a model of a given name succeeds once, whoever asks."""
     lock, deadline = f"{_plain(name)}.lock", time.monotonic() + PATIENCE
-    while not _create_model(client, lock, f"{_user()} on {platform.node()} since {_time()}"):
-        if time.monotonic() > deadline:
+    me = f"{_user()} on {platform.node()} since {_time()}, process {os.getpid()} born {birth_of():.0f}"
+    while not _create_model(client, lock, me):
+        holder = _holder(client, lock)
+        if _is_dead(holder):
+            _delete_model(client, lock)
+        elif time.monotonic() > deadline:
             raise TrackingError(
-                f"the registry holds {lock} for longer than {PATIENCE:.0f} s",
+                f"the registry holds {lock} for longer than {PATIENCE:.0f} s ({holder})",
                 expected="no other promotion",
                 cure="if none is under way, one was killed: delete that registered model in `mlflow ui`",
             )
-        time.sleep(0.1)
+        else:
+            time.sleep(0.1)
     try:
         yield client
     finally:
         client.delete_registered_model(lock)
+
+
+def _holder(client: Any, lock: str) -> str:
+    """Who holds the lock, as that one has written; "" if it is free by now."""
+    found = client.search_registered_models(f"name = '{lock}'")
+    return str(found[0].description or "") if found else ""
+
+
+def _is_dead(holder: str) -> bool:
+    """Whether the holder was a process of this computer that is gone; of another computer nobody here knows."""
+    found = re.search(r" on (\S+) since \S+, process (\d+) born (\d+)$", holder)
+    return found is not None and found[1] == platform.node() and not is_at_work(int(found[2]), float(found[3]))
+
+
+def _delete_model(client: Any, name: str) -> None:
+    """Delete it, whoever is faster."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.delete_registered_model(name)
+    except MlflowException as problem:
+        if problem.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
 
 
 def _create_model(client: Any, name: str, description: str = "") -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import weakseg
+from weakseg.core.files import write_text
 from weakseg.core.layout import Layout
 from weakseg.pipeline.import_graph import digest, read_package
 from weakseg.stages import STAGES
@@ -13,9 +14,8 @@ from weakseg.stages import STAGES
 def run(root: Path) -> None:
     """Write out/code/<stage>.txt for every stage but this one."""
     layout = Layout(root)
-    layout.code("x").parent.mkdir(parents=True, exist_ok=True)
     for stage, text in digests(Path(weakseg.__file__).parent).items():
-        layout.code(stage).write_text(f"{text}\n")
+        write_text(layout.code(stage), f"{text}\n")
 
 
 def digests(package: Path) -> dict[str, str]:

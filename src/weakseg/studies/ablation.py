@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from weakseg.core.config import load_yaml
 from weakseg.core.errors import ParamsError
+from weakseg.core.files import write_text
 from weakseg.core.layout import Layout
 from weakseg.core.methods import MASK_MAKERS, SOURCES, WEAK_SOURCES, Source
 from weakseg.core.params import Params, with_changes
@@ -165,7 +166,7 @@ def _store(base: Context, row: dict[str, Any], wanted: Sequence[Wanted]) -> list
         ]
         known = {one.digest for one in wanted}
         write_report(file, {"rows": rows + [row for digest, row in stored.items() if digest not in known]})
-        file.with_suffix(".md").write_text(ablation_table(rows, base.scheme.names))
+        write_text(file.with_suffix(".md"), ablation_table(rows, base.scheme.names))
     return rows
 
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from weakseg.core.classes import ClassScheme, load_classes
 from weakseg.core.errors import ParamsError
+from weakseg.core.files import write_text
 from weakseg.core.layout import Layout
 from weakseg.core.methods import ENTRIES, EXPERTS, WEAK_SOURCES, recipe_of, stages_before
 from weakseg.core.params import BudgetParams, Params
@@ -150,7 +151,7 @@ def train_budget(
     if not done.is_file():
         shutil.rmtree(place.root, ignore_errors=True)
         labels = prepare_workspace(layout, place, params, budget, scheme, steps)
-        done.write_text(json.dumps(vars(labels)) + "\n")
+        write_text(done, json.dumps(vars(labels)) + "\n")
     run_unfinished(place.root, stages_of(budget.source, tagged=budget.tags > 0), done)
     head = done.read_text().splitlines()[0]
     report = read_evaluation(place.report("evaluate", budget.source))

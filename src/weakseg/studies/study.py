@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import platform
 import re
 import time
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from weakseg.core.errors import StageError, TrackingError
 from weakseg.core.params import Params, TuneParams
+from weakseg.core.processes import birth_of, is_at_work
 from weakseg.studies.space import with_values
 
 if TYPE_CHECKING:
@@ -149,10 +151,7 @@ def counted(study: Study) -> list[int]:
 
 def this_worker() -> dict[str, Any]:
     """Who runs a trial, as kept with it."""
-    import psutil  # type: ignore[import-untyped]
-
-    process = psutil.Process()
-    return {"host": platform.node(), "pid": process.pid, "born": process.create_time()}
+    return {"host": platform.node(), "pid": os.getpid(), "born": birth_of()}
 
 
 def requeue_abandoned(study: Study) -> list[int]:
@@ -181,17 +180,11 @@ def requeue_abandoned(study: Study) -> list[int]:
 
 def _is_abandoned(trial: FrozenTrial) -> bool:
     """On this host: no such process. On another: silent for an hour."""
-    import psutil
-
     worker, started = trial.user_attrs.get(WORKER), trial.datetime_start
     heard = float(trial.user_attrs.get("heard", started.timestamp() if started else 0.0))
     if worker is None or worker["host"] != platform.node():
         return time.time() - heard > (SILENCE if worker else 60.0)
-    try:
-        process = psutil.Process(worker["pid"])
-        return bool(process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - worker["born"]) > 1)
-    except psutil.Error:
-        return True
+    return not is_at_work(worker["pid"], worker["born"])
 
 
 def best_trial(study: Study, number: int | None = None) -> FrozenTrial:

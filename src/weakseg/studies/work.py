@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from weakseg.core.errors import DataError, StageError, WeaksegError
 from weakseg.core.params import Params, TuneParams
+from weakseg.core.refusals import refusal_of
 from weakseg.studies.space import baseline_values, suggest, with_values
 from weakseg.studies.study import (
     BASELINE,
@@ -257,5 +258,8 @@ def _worker(job: Job, index: int, parent_pid: int) -> None:
     os.environ.setdefault("WEAKSEG_TRACKING_WAIT", "0")  # the sender stays, because the study's run is open
     try:
         work(job, index, parent_pid=parent_pid)
-    except WeaksegError as error:
-        raise SystemExit(f"weakseg: {error}") from error
+    except Exception as error:
+        told = error if isinstance(error, WeaksegError) else refusal_of(error)
+        if told is None:
+            raise
+        raise SystemExit(f"weakseg: {told}") from error

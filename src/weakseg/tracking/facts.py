@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from weakseg.core.config import load_yaml
+from weakseg.core.processes import birth_of
 
 _STAGE_OUTPUTS = ("dvc.lock", "reports/**", "README.md")  # they change while a pipeline runs: not what we call dirty
 
@@ -94,7 +95,7 @@ def _dvc_process() -> str:
     with contextlib.suppress(psutil.Error, OSError):
         for process in psutil.Process().parents():
             if process.environ().get("DVC_STAGE") != stage:
-                return f"{platform.node()} {process.pid} {process.create_time()}"
+                return f"{platform.node()} {process.pid} {birth_of(process.pid):.0f}"
     return ""
 
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from weakseg.core.processes import is_at_work
 from weakseg.tracking.facts import spool
 
 JOURNAL, DOWN = "journal.jsonl", "down"
@@ -47,18 +48,12 @@ def is_open(folder: Path) -> bool:
     Of a process on another host (or in another container) we only see whether it wrote within the last hour; with
     system metrics on, it writes every 10 s.
     """
-    import psutil  # type: ignore[import-untyped]
-
     start = first_line(folder)
     if has_ended(folder):
         return False
     if start["host"] != platform.node():
         return time.time() - (folder / JOURNAL).stat().st_mtime < _SILENCE
-    try:
-        process = psutil.Process(start["pid"])
-        return bool(process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= start["t"] / 1000 + 1)
-    except psutil.Error:
-        return False
+    return is_at_work(start["pid"], start.get("born"))
 
 
 def has_ended(folder: Path) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from weakseg.core.errors import ParamsError
+from weakseg.core.processes import birth_of
 from weakseg.tracking.facts import (
     artifact_root,
     experiment_name,
@@ -117,6 +118,7 @@ def _open(stage: str, root: Path, tags: Mapping[str, str], parent: str | None) -
         "key": key,
         "uri": uri,
         "pid": os.getpid(),
+        "born": birth_of(),
         "host": platform.node(),
         "experiment": experiment_name(),
         "artifacts": artifact_root(root),

@@ -27,6 +27,7 @@ from weakseg.core.files import atomic_path
 from weakseg.data.scenes.elevation import draw_heights, scene_bands
 from weakseg.data.scenes.placing import LAYOUTS, lay_out
 from weakseg.data.scenes.shapes import GRASS, Canvas, Dice, Kind, Look, Plane, Tone, cast_shadows
+from weakseg.raster.whole import whole_raster
 
 AREAS: Final = tuple(
     f"area{number}"
@@ -200,7 +201,7 @@ def write_tiff(path: Path, image: npt.NDArray[Any]) -> None:
     shape = {"height": rows, "width": columns, "count": image.shape[2], "dtype": image.dtype.name}
     photometric = "RGB" if image.dtype == np.uint8 else "MINISBLACK"
     options = {"compress": "none", "photometric": photometric, "interleave": "pixel", "tiled": False, "blockysize": 16}
-    with warnings.catch_warnings(), atomic_path(path) as temporary:
+    with warnings.catch_warnings(), whole_raster(path) as temporary:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(temporary, "w", driver="GTiff", **shape, **options) as file:
             file.write(np.moveaxis(image, -1, 0))

@@ -11,6 +11,7 @@ import numpy as np
 
 from weakseg.core.files import atomic_path
 from weakseg.raster.open import RasterInfo, read_info
+from weakseg.raster.whole import vector_errors
 from weakseg.studies.acquisition.suggest import Kind, Suggestion
 from weakseg.tagging.proposals import find_image
 
@@ -27,7 +28,7 @@ def write_layers(path: Path, found: Mapping[Kind, Sequence[Suggestion]], images:
     """
     infos = {one.area: read_info(find_image(images, one.area)) for each in found.values() for one in each}
     names: list[str] = []
-    with atomic_path(path) as temporary:
+    with vector_errors(path), atomic_path(path) as temporary:
         for kind, suggestions in found.items():
             ranks = {one: rank for rank, one in enumerate(suggestions, 1)}
             placed = [crs for crs in dict.fromkeys(_crs(infos[one.area]) for one in suggestions) if crs is not None]

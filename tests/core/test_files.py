@@ -1,0 +1,51 @@
+"""Files are replaced whole or not at all, and what dead processes left is cleared up."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from weakseg.core import files
+from weakseg.core.files import atomic_path, write_text
+
+
+def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "old")
+
+    def fail_halfway() -> None:
+        with atomic_path(tmp_path / "a.txt") as temporary:
+            temporary.write_text("ne")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail_halfway()
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_two_at_once_have_names_of_their_own(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "a.txt") as one, atomic_path(tmp_path / "a.txt") as two:
+        assert one != two
+        one.write_text("one")
+        two.write_text("two")
+    assert (tmp_path / "a.txt").read_text() == "one"  # the last to end
+
+
+def test_what_a_dead_process_left_is_deleted_and_all_else_stays(tmp_path: Path) -> None:
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    dead = tmp_path / f".{files._NODE}-{done.pid}-0-a.tmp.txt"
+    alive = tmp_path / f".{files._NODE}-{os.getppid()}-0-a.tmp.txt"
+    elsewhere, old = (tmp_path / f".{node}-{done.pid}-0-a.tmp.txt" for node in ("000000", "000001"))
+    theirs = tmp_path / ".notes.tmp.txt"
+    for path in (dead, alive, elsewhere, old, theirs):
+        path.write_text("half")
+    day_old = time.time() - 2 * 86400
+    os.utime(old, (day_old, day_old))
+    write_text(tmp_path / "b.txt", "b")
+    assert {path.name for path in tmp_path.iterdir()} == {alive.name, elsewhere.name, theirs.name, "b.txt"}

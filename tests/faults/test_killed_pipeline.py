@@ -1,0 +1,186 @@
+"""Whatever is done to a workspace, in any order, with kills anywhere: the last `dvc repro` is as if there were none."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from tests.faults import tally
+from tests.faults.clones import Clone, differing, make_clone, warm_up
+from tests.faults.forks import Ended, Instant
+
+TARGETS = ("evaluate@pixel", "pseudo@cam", "report")  # tiles, classifier, cam, two trainings and the table with them
+EVENTS, SECONDS = st.integers(1, 700), st.floats(0.02, 4.0)
+INSTANTS = st.one_of(EVENTS.map(lambda n: Instant(event=n)), SECONDS.map(lambda s: Instant(seconds=s)))
+DROPOUTS = (0.0, 0.3)
+
+
+def few(params: dict[str, Any]) -> None:
+    """One method and one source, trainings of four steps."""
+    from tests.faults.conftest import slim
+
+    slim(params)
+    params["methods"], params["sources"] = ["cam"], ["pixel"]
+    params["classifier"]["optimiser"]["steps"] = 2
+    params["segment"]["optimiser"]["steps"] = 4
+    params["tune"] |= {"trials": 2, "startup": 1}
+
+
+class Workshop:
+    """What all runs of the machine share: a finished workspace, a registry, and undisturbed runs to compare with."""
+
+    def __init__(self, place: Path, build: Callable[[Path], Path]) -> None:
+        warm_up()
+        self.place = place
+        self.start = make_clone(place / "home" / "start", build, few)
+        self.start.dvc("remote", "add", "-q", "-d", "folder", str(place / "remote"))
+        self.start.dvc("repro", "-q", *TARGETS)
+        self.known: dict[tuple[float, bool], dict[str, bytes]] = {(0.0, False): self.start.outputs()}
+        self.numbers = iter(range(1_000_000))
+
+    def fresh(self) -> Clone:
+        return self.start.copy(self.place / "home" / f"work{next(self.numbers)}")
+
+    def undisturbed(self, dropout: float, edited: bool) -> dict[str, bytes]:
+        """The outputs of one `dvc repro` without faults, with these params and this code."""
+        if (dropout, edited) not in self.known:
+            clone = self.fresh()
+            set_dropout(clone, dropout)
+            edit_code(clone, edited)
+            clone.dvc("repro", "-q", *TARGETS)
+            self.known[dropout, edited] = clone.outputs()
+            shutil.rmtree(clone.root)
+        return self.known[dropout, edited]
+
+
+def set_dropout(clone: Clone, value: float) -> None:
+    clone.change(lambda params: params["segment"]["network"].update(dropout=value))
+
+
+def edit_code(clone: Clone, edited: bool) -> None:
+    """A statement that changes the digests of the stages which reach this file, and no result."""
+    file = clone.root / "src" / "weakseg" / "methods" / "cam.py"
+    text = file.read_text().removesuffix("EDITED = 1\n")
+    file.write_text(text + "EDITED = 1\n" * edited)
+
+
+class Pipeline(RuleBasedStateMachine):
+    """One workspace. Every rule kills what it starts at a drawn instant; :meth:`teardown` is the last `dvc repro`."""
+
+    shop: Workshop
+    kills = 0
+
+    @initialize()
+    def begin(self) -> None:
+        self.clone, self.dropout, self.edited, self.mine, self.pushed = self.shop.fresh(), 0.0, False, 0, False
+
+    def count(self, ended: Ended, what: str) -> None:
+        if ended.killed:
+            tally.injected(f"kill of {what}")
+            self.mine += 1
+            self.faults = [*getattr(self, "faults", []), what]
+
+    @rule(instant=INSTANTS)
+    def repro(self, instant: Instant) -> None:
+        """DVC and its stage are killed together."""
+        self.count(self.clone.dvc("repro", "-q", *TARGETS, kill=instant), "`dvc repro`")
+
+    @rule(dropout=st.sampled_from(DROPOUTS))
+    def edit_a_param(self, dropout: float) -> None:
+        self.dropout = dropout
+        set_dropout(self.clone, dropout)
+
+    @rule()
+    def edit_a_code_file(self) -> None:
+        self.edited = not self.edited
+        edit_code(self.clone, self.edited)
+
+    @rule(instant=INSTANTS)
+    def push(self, instant: Instant) -> None:
+        self.count(self.clone.dvc("push", "-q", kill=instant), "`dvc push`")
+        self.pushed = True
+
+    @precondition(lambda self: self.pushed)
+    @rule(instant=INSTANTS)
+    def pull(self, instant: Instant) -> None:
+        """Of what is lost here."""
+        shutil.rmtree(self.clone.root / "out" / "tiles", ignore_errors=True)
+        self.count(self.clone.dvc("pull", "-q", "tiles", kill=instant), "`dvc pull`")
+
+    @rule(instant=INSTANTS)
+    def run_a_stage_by_hand(self, instant: Instant) -> None:
+        self.count(self.clone.stage("segment", "pixel", kill=instant), "a stage by hand")
+
+    @rule(instant=INSTANTS, resume=st.booleans())
+    def tune(self, instant: Instant, resume: bool) -> None:
+        words = ["tune", "--study", "machine", *["--resume"] * resume]
+        self.count(self.weakseg(words, instant), "`weakseg tune`")
+
+    @rule(instant=INSTANTS)
+    def predict(self, instant: Instant) -> None:
+        words = ["predict", "data/images/v1.tif", "maps/v1.tif", "--model", "out/checkpoints/pixel/seed0.pt"]
+        self.count(self.weakseg([*words, "--engine", "torch"], instant), "`weakseg predict`")
+
+    @rule(instant=INSTANTS, back=st.booleans())
+    def promote(self, instant: Instant, back: bool) -> None:
+        words = ["rollback"] if back else ["promote", "pixel"]
+        self.count(self.weakseg(words, instant), "`weakseg promote` and `rollback`")
+
+    @rule(instant=INSTANTS)
+    def import_data(self, instant: Instant) -> None:
+        """Into another folder of the workspace, from the data of this one."""
+        words = ["data", "import", "data/images", "data/labels", "--classes", "data/classes.yaml", "--target", "more"]
+        self.count(self.weakseg(words, instant), "`weakseg data import`")
+
+    def weakseg(self, words: list[str], instant: Instant) -> Ended:
+        store = f"sqlite:///{self.clone.root}/mlflow.db"
+        return self.clone.fork(lambda: command(words), instant, MLFLOW_TRACKING_URI=store)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "clone"):
+            return
+        self.clone.dvc("repro", "-q", *TARGETS)
+        wanted = self.shop.undisturbed(self.dropout, self.edited)
+        assert differing(wanted, self.clone.outputs()) == []
+        left = [path for path in self.clone.root.rglob(".*.tmp*") if "out" in path.parts or "reports" in path.parts]
+        assert left == []
+        for what in getattr(self, "faults", []):
+            tally.survived(f"kill of {what}")
+        shutil.rmtree(self.clone.root)
+
+
+def command(words: list[str]) -> None:
+    import sys
+
+    from weakseg.cli import main
+
+    sys.argv = ["weakseg", *words]
+    main()
+
+
+def run_machine(place: Path, build: Callable[[Path], Path], *, examples: int, steps: int) -> None:
+    machine = type("Killed", (Pipeline,), {"shop": Workshop(place, build)})
+    checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    chosen = settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=checks,
+    )
+    run_state_machine_as_test(machine, settings=chosen)
+
+
+@pytest.mark.faults
+def test_after_kills_anywhere_the_last_repro_is_as_if_there_had_been_none(
+    tmp_path: Path, make_workspace: Callable[[Path], Path]
+) -> None:
+    run_machine(tmp_path, make_workspace, examples=12, steps=8)
