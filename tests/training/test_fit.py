@@ -64,7 +64,7 @@ def train(
         model,
         options.pop("step_loss", loss_of),
         parameter_groups=[{"params": list(model.parameters()), "lr": plan.lr, "weight_decay": plan.weight_decay}],
-        dataset=lambda rank, world: Noise(),
+        dataset=options.pop("dataset", lambda rank, world: Noise()),
         plan=plan,
         seed=seed,
         machine=machine,
@@ -195,6 +195,29 @@ def test_infinite_loss_stops_the_run(tmp_path: Path) -> None:
 
     with pytest.raises(StageError, match="loss nan at step 3; expected a finite loss; lower the learning rate"):
         train(tmp_path, step_loss=diverge)
+
+
+class Named(Noise):
+    def describe(self, step: int) -> str:
+        return f"pixel: a{step} at row 3, column 4 (8 px)"
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_what_is_not_finite_stops_before_it_is_kept(where: str, tmp_path: Path) -> None:
+    """In step 3, whose state would be kept: that of step 2 stays, and the crops are named."""
+
+    def diverge(state: TrainState, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, logs = loss_of(state, batch)
+        weight = next(state.model.parameters())
+        infinite = (weight * 0).abs().sqrt().sum() if where == "gradient" else math.inf  # finite, with a slope of NaN
+        return (loss + infinite if state.step == 3 else loss), logs
+
+    found = "gradient of norm nan" if where == "gradient" else "loss inf"
+    with pytest.raises(StageError, match=rf"{found} at step 3, of the crops pixel: a3 at row 3, column 4 \(8 px\)"):
+        train(tmp_path, step_loss=diverge, dataset=lambda rank, world: Named())
+    state = load_checkpoint(tmp_path / "resume.pt")
+    assert state["step"] == 2
+    assert all(bool(torch.isfinite(value).all()) for value in state["model"].values())
 
 
 def test_history_is_the_mean_since_the_last_report(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ class Area:
         windows: int32 (H, W), number of the tag crop, -1 for none, or None.
         tags: bool (N, C), classes known to be present, per tag crop, or None.
         window_pixels: int64 (N,), pixels that ``windows`` gives each tag crop, or None.
+        name: of the area, for messages.
     """
 
     image: Image
@@ -36,6 +37,7 @@ class Area:
     windows: npt.NDArray[np.int32] | None = None
     tags: npt.NDArray[np.bool_] | None = None
     window_pixels: npt.NDArray[np.int64] | None = None
+    name: str = "an area"
 
 
 def open_area(tiles: Path, name: str, *, masks: Path | None = None, crops: TagCrops | None = None) -> Area:
@@ -49,9 +51,9 @@ def open_area(tiles: Path, name: str, *, masks: Path | None = None, crops: TagCr
     image = open_stored(tiles / "images", name)
     mask = open_stored(masks, name) if masks is not None else None
     if crops is None:
-        return Area(image, mask)
+        return Area(image, mask, name=name)
     mine = crops.select(area=name)
     windows = open_stored(tiles / "windows", name)
     counts = np.bincount(windows[windows >= 0].ravel(), minlength=len(mine.ids)).astype(np.int64)
     allowed = Allowed(open_stored(tiles / "allowed", name), np.asarray(open_stored(tiles, SETS)))
-    return Area(image, mask, allowed, windows, mine.present, counts)
+    return Area(image, mask, allowed, windows, mine.present, counts, name)

@@ -120,7 +120,7 @@ def _data_inside(file: Any, entries: dict[int, Entry], size: int, order: str, *,
 
 def _numbers(file: Any, entry: Entry, order: str, *, big: bool) -> npt.NDArray[np.uint64] | None:
     kind, count, field = entry
-    dtype = np.dtype(_TYPES[kind]).newbyteorder(order)
+    dtype = np.dtype(f"{order}{_TYPES[kind]}")
     length = count * dtype.itemsize
     if length > len(field):
         (place,) = struct.unpack(f"{order}{'Q' if big else 'I'}", field)

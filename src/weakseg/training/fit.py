@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
@@ -46,6 +46,13 @@ class TrainState:
 
 StepLoss = Callable[[TrainState, Batch], tuple[Tensor, dict[str, Tensor]]]
 """(state, batch) -> scalar loss with gradient, and detached scalars to log by name."""
+
+
+@runtime_checkable
+class _Describing(Protocol):
+    """Data that can say what a step is made of."""
+
+    def describe(self, step: int) -> str: ...
 
 
 @dataclass
@@ -120,7 +127,7 @@ def fit(
         report, on_report: sinks of (metrics, step), and of (network, step, metrics) to keep checkpoints.
 
     Raises:
-        StageError: the loss is not finite.
+        StageError: the loss or its gradient is not finite. The state of the last report is kept in ``resume_file``.
     """
     seed_everything(seed)
     accelerator = machine.accelerator()
@@ -163,12 +170,14 @@ def fit(
             with accelerator.autocast():
                 loss, logs = take_step(averaged, step, plan.steps, _to(batch, accelerator))
             if not torch.isfinite(loss):
-                raise StageError(
-                    f"loss {loss.item()} at step {step}", expected="a finite loss", cure="lower the learning rate"
-                )
+                raise _not_finite(f"loss {loss.item()}", step, dataset(machine.rank, machine.world))
             optimiser.zero_grad(set_to_none=True)
             accelerator.backward(loss)
-            accelerator.clip_grad_norm_(model.parameters(), CLIP)
+            norm = accelerator.clip_grad_norm_(model.parameters(), CLIP)
+            if (
+                accelerator.scaler is None and norm is not None and not torch.isfinite(norm)
+            ):  # a scaler skips such steps
+                raise _not_finite(f"gradient of norm {float(norm)}", step, dataset(machine.rank, machine.world))
             optimiser.step()
             schedule.step()
             if averaged is not None:
@@ -196,6 +205,13 @@ def fit(
     machine.agree(result.model)  # their running statistics may differ
     result.model.eval()
     return result
+
+
+def _not_finite(found: str, step: int, batches: Dataset[Batch]) -> StageError:
+    """Before it gets into the weights, with the crops that it came from where the data can tell."""
+    described = batches.describe(step) if isinstance(batches, _Describing) else ""
+    found += f" at step {step}" + (f", of the crops {described}" if described else "")
+    return StageError(found, expected="a finite loss", cure="lower the learning rate")
 
 
 def _spans(start: int, steps: int, cuts: Sequence[int]) -> list[tuple[int, int]]:

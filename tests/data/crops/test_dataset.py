@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -227,3 +229,17 @@ def test_crops_of_areas_without_masks_are_drawn_where_there_are_data() -> None:
     for seed in range(20):
         one, other = (draw_crop(pool, np.random.default_rng(seed)) for pool in (everywhere, plain))
         assert np.array_equal(one.image, other.image)
+
+
+def test_a_step_says_where_its_crops_lie() -> None:
+    """As they are drawn: the pixel at the place that is named is in the crop."""
+    pools = {"pixel": pool_of(replace(coordinate_area(), name="a1"), count=2)}
+    pools["weak"] = pool_of(coordinate_area(), count=1, begins=7)
+    data = StepDataset(pools, seed=5, steps=10)
+    places = re.findall(r"a1 at row (\d+), column (\d+) \(32 px\)", data.describe(3))
+    assert data.describe(3).startswith("pixel: a1 at row ")
+    assert len(places) == 2
+    for image, (row, column) in zip(data[3]["pixel"]["image"].numpy(), places, strict=True):
+        assert image[0].min() == 4 * int(row)
+        assert image[1].min() == 4 * int(column)
+    assert "; weak: an area at row" in data.describe(7)

@@ -95,6 +95,17 @@ class StepDataset(Dataset[dict[str, dict[str, Tensor]]]):
             batch[name] = stack_crops(crops)
         return batch
 
+    def describe(self, step: int) -> str:
+        """Where the crops of a step lie, by pool: ``pixel: area1 at row 3, column 40 (32 px)``."""
+        said = []
+        for number, (name, pool) in enumerate(self.pools.items()):
+            if step >= pool.begins:
+                mine = range(self.rank, pool.count, self.world)
+                places = [_place(pool, np.random.default_rng([self.seed, number, step, i])) for i in mine]
+                crops = [f"{area.name} at row {top}, column {left} ({side} px)" for area, top, left, side in places]
+                said.append(f"{name}: {', '.join(crops)}")
+        return "; ".join(said)
+
 
 def stack_crops(crops: Sequence[Crop]) -> dict[str, Tensor]:
     """Crops -> one dictionary of tensors; numbers of tag crops and of sets index the joined ``tags`` and ``sets``."""
@@ -114,6 +125,12 @@ def stack_crops(crops: Sequence[Crop]) -> dict[str, Tensor]:
 
 def draw_crop(pool: Pool, rng: np.random.Generator) -> Crop:
     """One crop: place, zoom, cut, flip and turn."""
+    area, top, left, side = _place(pool, rng)
+    return _turn(_cut(area, top, left, side, pool.crop, pool.classes), rng)
+
+
+def _place(pool: Pool, rng: np.random.Generator) -> tuple[Area, int, int, int]:
+    """Area, first row and column, and side of a crop before it is resized."""
     for attempt in range(TRIES):
         index, row, column, favoured = pool.sampler.draw(rng)
         area = pool.areas[index]
@@ -127,7 +144,7 @@ def draw_crop(pool: Pool, rng: np.random.Generator) -> Crop:
             break
         if np.count_nonzero(taught) >= pool.min_labelled * taught.size:
             break
-    return _turn(_cut(area, top, left, side, pool.crop, pool.classes), rng)
+    return area, top, left, side
 
 
 def _taught(area: Area, here: tuple[slice, slice]) -> npt.NDArray[np.bool_] | None:
