@@ -13,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo results demo_seeds test slow bench check docs install dubai dubai_encdec dubai_gpu clean
+.PHONY: demo results demo_seeds test slow faults soak bench check docs install dubai dubai_encdec dubai_gpu clean
 
 # two stages of one thread each side by side beat one stage of two threads
 demo: export WEAKSEG_THREADS ?= 1
@@ -35,6 +35,12 @@ slow: install  ## tests that start servers, or train: minutes
 
 bench: install  ## benchmarks that need no GPU, in a quarter of an hour; rows for benchmarks/README.md
 	$(RUN) python benchmarks/run_all.py
+
+faults: install  ## kills, full disks, bad servers: half an hour; the table of docs/reliability.md
+	$(RUN) pytest -n 0 -m faults
+
+soak: install  ## after make demo: predict, serve, tag and train in turn; make soak MINUTES=240
+	$(RUN) python benchmarks/soak.py . out/checkpoints/joint/seed0.pt --minutes $(or $(MINUTES),240)
 
 check: install  ## what CI checks beside the tests
 	$(RUN) ruff check src tests benchmarks scripts
