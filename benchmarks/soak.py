@@ -80,11 +80,13 @@ class Worker:
         self.number += 1
 
     def _predict(self) -> None:
+        from weakseg.inference.options import Options
         from weakseg.inference.predict import predict_rasters
         from weakseg.training.machine import machine_from_environment
 
         source = self.images[self.number % len(self.images)]
-        predict_rasters(self.model, str(source), self.root / "maps" / "map.tif", machine=machine_from_environment())
+        place = self.root / "maps" / "map.tif"
+        predict_rasters(self.model, str(source), place, options=Options(), machine=machine_from_environment())
 
     def _tag(self) -> None:
         from weakseg.labels.answers import TagAnswer, now
