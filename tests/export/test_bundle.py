@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +18,16 @@ import rasterio
 from PIL import Image
 from rasterio.control import GroundControlPoint
 from rasterio.rpc import RPC
+from rasterio.shutil import copy as copy_raster
 from tests.inference.one_raster import predict_raster
 from tests.inference.test_large_rasters import sparse
 from tests.inference.test_predict import CPU, ROTATED, UTM, model_file, picture, read, save
 
 from weakseg.core.classes import IGNORE
+from weakseg.export import bundle_script
 from weakseg.export.files import export_bundle
+from weakseg.raster.band_names import KNOWN
+from weakseg.raster.formats import DRIVERS
 
 UV = next(filter(None, [shutil.which("uv"), *map(str, Path(__file__).parents[2].glob(".tools/bin/uv"))]), None)
 Script = Callable[..., str]
@@ -258,3 +263,72 @@ def test_a_clean_environment_with_the_bundle_s_own_requirements(tmp_path: Path, 
     assert run.returncode == 0, run.stderr
     predict_raster(bundle.parent / "m.pt", source, tmp_path / "ours.tif", window=64, machine=CPU)
     assert_same_map(tmp_path / "alone.tif", tmp_path / "ours.tif")
+
+
+def test_the_script_knows_what_weakseg_knows() -> None:
+    """It cannot import the lists, so they stand there again."""
+    assert list(DRIVERS) == bundle_script.DRIVERS
+    assert list(KNOWN) == bundle_script.KNOWN
+
+
+def test_a_format_outside_the_list_is_refused(tmp_path: Path, script: Script) -> None:
+    copy_raster(save(tmp_path / "a.tif", picture(60, 60)), tmp_path / "a.bmp", driver="BMP")
+    with pytest.raises(SystemExit, match=r"a\.bmp is of GDAL's driver BMP: write it as a GeoTIFF"):
+        script(tmp_path / "a.bmp", tmp_path / "o.tif")
+    assert not (tmp_path / "o.tif").exists()
+
+
+def described(path: Path, names: tuple[str, ...], count: int = 0, dtype: str = "uint8") -> Any:
+    """An open raster of 4 x 4 px whose bands have these descriptions."""
+    layout = {"count": count or len(names), "width": 4, "height": 4, "dtype": dtype}
+    with rasterio.open(path, "w", driver="GTiff", **layout) as file:
+        if names:
+            file.descriptions = names
+    return rasterio.open(path)
+
+
+FOUR = [{"name": name, "dtype": "uint8", "augment": ["colour"]} for name in ("red", "green", "blue", "nir")]
+
+
+@pytest.mark.parametrize(
+    ("names", "bands", "found"),
+    [
+        (("red", "green", "blue", "nir"), [], [1, 2, 3, 4]),
+        (("NIR", "red", "Green", "blue"), [], [2, 3, 4, 1]),
+        (("nir", "red", "green", "blue"), [1, 2, 3, 4], [1, 2, 3, 4]),
+        (("nir", "red", "green", "swir1"), [], "no blue, without which"),
+        ((), [], "band 4 is alpha by its flag: --bands takes the numbers of red, green, blue, nir"),
+        ((), [1, 2, 3, 4], [1, 2, 3, 4]),
+    ],
+)
+def test_bands_are_found_by_name_and_alpha_is_none_of_them(
+    tmp_path: Path, names: tuple[str, ...], bands: list[int], found: list[int] | str
+) -> None:
+    with described(tmp_path / "a.tif", names, 4) as file:
+        if isinstance(found, str):
+            with pytest.raises(SystemExit, match=found):
+                bundle_script.check_bands(file, bands, FOUR)
+        else:
+            assert bundle_script.check_bands(file, bands, FOUR) == found
+
+
+@pytest.mark.parametrize(
+    ("names", "bands", "found"),
+    [
+        (("blue", "green", "red"), [], [3, 2, 1]),
+        (("blue", "green", "red"), [1, 2, 3], [1, 2, 3]),
+        ((), [], [1, 2, 3]),
+        (("nir", "red", "green"), [], "no bands red, green, blue by its descriptions"),
+    ],
+)
+def test_colours_are_found_by_name_too(
+    tmp_path: Path, names: tuple[str, ...], bands: list[int], found: list[int] | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle_script, "HERE", tmp_path)
+    (tmp_path / "preprocessing.json").write_text(json.dumps({"bands": {"bands": FOUR[:3]}}))
+    with described(tmp_path / "a.tif", names, 3) as file:
+        if isinstance(found, str):
+            with pytest.raises(SystemExit, match=found):
+                bundle_script.check_raster(file, bands, [], [])
+        else:
+            assert bundle_script.check_raster(file, bands, [], []) == found

@@ -59,6 +59,31 @@ def test_an_infrared_picture_is_no_picture_in_colours(tmp_path: Path) -> None:
         inspect_source(write(tmp_path / "a.tif", ("nir", "red", "green")), None, wanted=COLOURS)
 
 
+def test_alpha_is_never_the_fourth_band_of_a_model_without_a_word(tmp_path: Path) -> None:
+    """GDAL flags the fourth band of 8 bits as alpha: it may be transparency, or infrared of a file without names."""
+    path = tmp_path / "a.tif"
+    with rasterio.open(path, "w", driver="GTiff", width=4, height=3, count=4, dtype="uint8") as file:
+        file.write(np.full((4, 3, 4), 7, np.uint8))
+    wanted = Bands(tuple(known_band(name) for name in ("red", "green", "blue", "nir")))
+    with pytest.raises(DataError, match=r"band 4 is alpha by its flag.*--bands red,green,blue,nir if that is all"):
+        inspect_source(path, None, wanted=wanted)
+    assert inspect_source(path, parse_choice("red,green,blue,nir"), wanted=wanted).bands == (1, 2, 3, 4)
+    assert inspect_source(path, parse_choice("1,2,3,4"), wanted=wanted).bands == (1, 2, 3, 4)
+
+
+def test_a_band_flagged_as_alpha_that_is_no_mask_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    for value, mask in ((255, True), (0, True), (254, False)):
+        with rasterio.open(path, "w", driver="GTiff", width=4, height=3, count=4, dtype="uint8") as file:
+            file.write(np.full((4, 3, 4), 7, np.uint8))
+            file.write(np.full((3, 4), value, np.uint8), 4)
+        if mask:
+            assert inspect_source(path, None).bands == (1, 2, 3)
+        else:
+            with pytest.raises(DataError, match=r"4 band.*--bands 4,1,2"):
+                inspect_source(path, None)
+
+
 COLOURS = Bands(tuple(known_band(name, dtype=np.dtype("uint8")) for name in ("red", "green", "blue")))
 
 

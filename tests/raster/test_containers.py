@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from rasterio.shutil import copy as copy_raster
 
 from weakseg.core.errors import DataError
 from weakseg.data.importing.archives import Limits, list_source
-from weakseg.raster.formats import raster_driver
+from weakseg.raster.footprint import read_footprint
+from weakseg.raster.formats import DRIVERS, raster_driver
 from weakseg.raster.open import read_image, read_info, read_layers, read_valid
-from weakseg.raster.stream import inspect_source, open_reader
+from weakseg.raster.stream import inspect_source, open_reader, raster_gsd
 
 PIXELS = {"interleave": "pixel"}
 PLACE = rasterio.Affine(10, 0, 1_000_000, 0, -10, 6_000_000)
@@ -192,6 +194,31 @@ def test_formats_that_must_be_converted_are_one_sentence_with_the_command(
     for read in (raster_driver, lambda path: inspect_source(path, None)):
         with pytest.raises(DataError, match=rf"{kind}.*gdal_translate {name} {stem}\.tif"):
             read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "door",
+    [raster_driver, read_info, read_image, lambda path: inspect_source(path, None), raster_gsd, read_footprint],
+    ids=["driver", "import", "image", "predict", "areas", "stac"],
+)
+@pytest.mark.parametrize(("driver", "suffix"), [("HFA", ".img"), ("BMP", ".bmp"), ("PCIDSK", ".pix"), ("GIF", ".tif")])
+def test_what_gdal_would_read_but_the_list_does_not_name_is_refused_at_every_door(
+    tmp_path: Path, driver: str, suffix: str, door: Callable[[Path], object]
+) -> None:
+    source = save(tmp_path / "a.tif", picture(1 if driver == "GIF" else 3))
+    copy_raster(source, path := tmp_path / f"b{suffix}", driver=driver)
+    with rasterio.open(path) as file:
+        assert file.driver == driver
+        assert driver not in DRIVERS
+    with pytest.raises(DataError, match=r"starts with .*; expected a GeoTIFF, PNG or JPEG, or one of .*gdal_translate"):
+        door(path)
+
+
+def test_a_virtual_raster_hides_no_other_format(tmp_path: Path) -> None:
+    copy_raster(save(tmp_path / "a.tif", picture()), tmp_path / "b.bmp", driver="BMP")
+    path = virtual(tmp_path, BAND.format('<SourceFilename relativeToVRT="1">b.bmp</SourceFilename>'))
+    with pytest.raises(DataError, match=r"b\.bmp: starts with b'BM"):
+        inspect_source(path, None)
 
 
 def test_a_tiff_named_ecw_is_a_tiff(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_place_and_nodata_are_kept() -> None:
         (b"II*\x00 <VRTDataset rasterXSize='9' rasterYSize='9'></VRTDataset>", r"a\.x: cannot be opened"),
         (png(IMAGE)[:-40], r"a\.x: cannot be read \(a PNG that ends early"),
         (png(IMAGE[..., 0]), r"a\.x: 1 band\(s\); expected 3 bands"),
-        (png(np.dstack([IMAGE, IMAGE[..., 0]])), r"a\.x: 4 band\(s\); expected 3 bands"),
+        (geotiff(np.dstack([IMAGE, IMAGE[..., 0]])), r"a\.x: 4 band\(s\); expected 3 bands"),
         (geotiff(IMAGE.astype(np.uint16)), r"a\.x: dtype uint16; expected uint8"),
         (geotiff(IMAGE)[:-3000], r"a\.x: cannot be (read|opened)"),
     ],

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
-from weakseg.core.errors import ParamsError
+from weakseg.core.bands import Bands, Statistics, known_band
+from weakseg.core.errors import DataError, ParamsError
 from weakseg.core.params import load_params, with_changes
+from weakseg.data.areas import Area
 from weakseg.pipeline.presets import load_preset
 from weakseg.stages import run_stage, tiles
-from weakseg.studies.ablation import Variant, ablation_table, load_variants, run_ablation
+from weakseg.studies.ablation import Variant, ablation_table, load_variants, run_ablation, withhold
 
 PROJECT = Path(__file__).parents[2]
 
@@ -42,6 +45,14 @@ def test_the_rows_of_a_table_fit_its_preset(rows: str, preset: str, as_it_is: in
     base = load_preset(preset)
     changed = [with_changes(base, one.changes) for one in load_variants(PROJECT / "configs" / f"{rows}.yaml")]
     assert [params == base for params in changed].count(True) == as_it_is
+
+
+def test_the_rows_of_heights_measure_areas_without_them_too() -> None:
+    variants = load_variants(PROJECT / "configs" / "heights.yaml")
+    assert [one.source for one in variants] == ["pixel", "pixel", "joint", "joint"]
+    assert {one.lacking for one in variants} == {("height",)}
+    drops = [with_changes(load_preset("demo"), one.changes).segment.augment.drop_band for one in variants]
+    assert drops == [0, 0.3, 0, 0.3]
 
 
 @pytest.mark.parametrize(
@@ -148,6 +159,40 @@ def test_rows_that_are_not_chosen_keep_what_their_killed_training_made(
     assert sorted((workspace / ".weakseg" / "ablation").rglob("done.txt")) == made
     run_ablation(workspace, rows, [0], lambda _line: None)
     assert not list((workspace / ".weakseg" / "ablation").glob("*"))
+
+
+def test_areas_without_a_band_have_its_mean_there() -> None:
+    bands = Bands((known_band("red", dtype="float32"), known_band("height", dtype="float32"))).with_statistics(
+        [Statistics(1.0, 1.0, (0.0,) * 5), Statistics(2.5, 1.0, (0.0,) * 5)]
+    )
+    image = np.array([[[9, 7], [8, np.nan]]], np.float32)
+    found = withhold({"a": Area(image)}, bands, ["height"])["a"].image
+    assert found.tolist() == [[[9, 2.5], [8, 2.5]]]
+    assert image[0, 0, 1] == 7
+    with pytest.raises(DataError, match="areas that lack red; expected that they lack none but height"):
+        withhold({"a": Area(image)}, bands, ["red"])
+
+
+def test_table_of_areas_that_lack_a_band_by_hand() -> None:
+    less = {"bands": ["height"], "miou": 0.4, "iou": {"car": 0.1}}
+    rows = [
+        {"name": "plain", "source": "pixel", "seed": 0, "miou": 0.5, "iou": {"car": 0.2}},
+        {"name": "high", "source": "pixel", "seed": 0, "miou": 0.5, "iou": {"car": 0.2}, "lacking": less},
+        {
+            "name": "high",
+            "source": "pixel",
+            "seed": 1,
+            "miou": 0.6,
+            "iou": {"car": 0.4},
+            "lacking": {**less, "miou": 0.3},
+        },
+    ]
+    head, _, *lines = ablation_table(rows, ["car"]).splitlines()
+    assert head == "| what | source | mIoU | seeds | against the first | car | mIoU without height | seeds without |"
+    assert lines == [
+        "| plain | pixel | 0.500 | 0.500 to 0.500 (1) | - | 0.200 | - | - |",
+        "| high | pixel | 0.550 | 0.500 to 0.600 (2) | +0.000 | 0.300 | 0.350 | 0.300 to 0.400 |",
+    ]
 
 
 def test_table_by_hand() -> None:

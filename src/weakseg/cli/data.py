@@ -123,6 +123,7 @@ def import_(
     from weakseg.core.portals import find_portal
     from weakseg.data.importing.dataset import import_dataset
     from weakseg.data.importing.image_tags import TagSource
+    from weakseg.data.importing.products import as_rasters
     from weakseg.labels.class_map import read_class_map
     from weakseg.raster.band_names import parse_choice
     from weakseg.report.import_sheet import draw_import_sheet
@@ -139,30 +140,52 @@ def import_(
     if tags is None and (tags_from or names or unmarked):
         raise ParamsError("--tags-from, --map or --unmarked alone", expected="--tags", cure="name it too")
     layout, scheme = Layout(context.obj), find_classes(classes) if classes else ISPRS
-    report = import_dataset(
-        images,
-        labels or [],
-        layout.data,
-        classes=scheme,
-        bands=parse_choice(origin.bands if origin else bands),
-        portal=origin,
-        heights=_beside(heights, terrain, height_pattern, ground),
-        ignore_values=whole_numbers(ignore),
-        masks_hold=masks_hold,
-        lossy_masks=lossy_masks,
-        nodata_is_class=nodata_is_class,
-        allow_unlabelled=unlabelled,
-        partly_labelled=partly,
-        replace=replace,
-        image_pattern=image_pattern,
-        label_pattern=label_pattern,
-        resample=resample,
-        tags=TagSource(tags, read_class_map(names, scheme), tags_from, unmarked) if tags else None,
-        dry_run=dry_run,
-    )
+    choice = parse_choice(origin.bands if origin else bands)
+    with as_rasters(images, choice, layout.root) as rasters:
+        report = import_dataset(
+            rasters,
+            labels or [],
+            layout.data,
+            classes=scheme,
+            bands=choice,
+            portal=origin,
+            heights=_beside(heights, terrain, height_pattern, ground),
+            ignore_values=whole_numbers(ignore),
+            masks_hold=masks_hold,
+            lossy_masks=lossy_masks,
+            nodata_is_class=nodata_is_class,
+            allow_unlabelled=unlabelled,
+            partly_labelled=partly,
+            replace=replace,
+            image_pattern=image_pattern,
+            label_pattern=label_pattern,
+            resample=resample,
+            tags=TagSource(tags, read_class_map(names, scheme), tags_from, unmarked) if tags else None,
+            dry_run=dry_run,
+        )
     typer.echo(report)
     sheet = draw_import_sheet(layout.import_sheet, report.previews, scheme, areas=len(report.areas))
     typer.echo(f"{'nothing written; ' if dry_run else ''}look at {sheet}: does every mask lie on its image?")
+
+
+@app.command()
+def stack(
+    product: Annotated[Path, typer.Argument(help="A Sentinel-2 product of level 2A, NAME.SAFE.")],
+    target: Annotated[Path, typer.Argument(help="The GeoTIFF to write.")],
+    bands: Annotated[
+        str | None, typer.Option(help="Names of bands, such as blue,green,red,nir; all without it.")
+    ] = None,
+) -> None:
+    """Bring bands of 10, 20 and 60 m to one grid, in one GeoTIFF that `weakseg predict` takes."""
+    from weakseg.data.importing.products import names_of
+    from weakseg.raster.band_names import parse_choice
+    from weakseg.raster.safe import CODES, describe_layer, open_product, stack_product
+
+    names = names_of(parse_choice(bands), product) if bands else tuple(CODES)
+    found = open_product(product, names)
+    stack_product(found, target)
+    for layer in found.layers:
+        typer.echo(f"{layer.name}: {describe_layer(layer, found)}")
 
 
 def _beside(heights: Path | None, terrain: Path | None, pattern: str | None, ground: int) -> Beside | None:

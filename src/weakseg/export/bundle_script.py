@@ -2,7 +2,7 @@
 
 python predict.py IN OUT.tif [--bands 4,1,2] [--stretch LOW,HIGH] [--gsd auto] [--window 512] [--overlap 0.25]
 
-IN is any raster that rasterio opens; OUT is a GeoTIFF of class indices on the same grid, 255 where IN has no data.
+IN is a raster of a format in DRIVERS; OUT is a GeoTIFF of class indices on the same grid, 255 where IN has no data.
 IN is read window by window and OUT written row by row: memory grows with the width of the raster, not with its height.
 """
 
@@ -28,6 +28,9 @@ from rasterio.windows import Window
 HERE = Path(__file__).resolve().parent
 BLOCK = 256  # px, side of the tiles of the map
 LIMIT = 1_500_000_000  # bytes of sums under way
+DRIVERS = ["GTiff", "PNG", "JPEG", "JP2OpenJPEG", "MBTiles", "GPKG", "ENVI", "EHdr", "VRT"]
+KNOWN = ["red", "green", "blue", "nir", "coastal", "red_edge", "red_edge1", "red_edge2", "red_edge3", "nir_narrow"]
+KNOWN += ["water_vapour", "swir1", "swir2", "pan", "thermal", "height", "ndsm", "dsm", "dtm"]  # as descriptions say
 SAME = 0.05  # share by which two ground sampling distances may differ and count as the same
 
 Places = tuple[int, int, int, int]
@@ -296,10 +299,27 @@ def choose_scale(file: Any, policy: str) -> float:
     return float(scale * here / trained)
 
 
+def described_bands(file: Any, names: list[str]) -> list[int]:
+    """The numbers of bands of these names by the file's descriptions, 0 for one that it lacks; [] where it has none.
+
+    A file whose fourth band is flagged as alpha has no band for a fourth name.
+    """
+    said = ["_".join((text or "").lower().replace("-", " ").split()) for text in file.descriptions]
+    if any(text in KNOWN or text in names for text in said):
+        return [said.index(name) + 1 if name in said else 0 for name in names]
+    flagged = [band for band in file.indexes if file.colorinterp[band - 1] == ColorInterp.alpha]
+    if flagged and file.count == len(names):
+        sys.exit(
+            f"{file.name}: band {flagged[0]} is alpha by its flag: --bands takes the numbers of {', '.join(names)}"
+        )
+    return []
+
+
 def check_bands(file: Any, bands: list[int], wanted: list[dict[str, Any]]) -> list[int]:
     """The bands to read of other models than of three bands of 8 bits, 0 for one that the raster lacks."""
     names = [band["name"] for band in wanted]
-    chosen = bands or (list(range(1, len(wanted) + 1)) if file.count == len(wanted) else [])
+    chosen = bands or described_bands(file, names)
+    chosen = chosen or (list(range(1, len(wanted) + 1)) if file.count == len(wanted) else [])
     if len(chosen) != len(wanted) or not 0 <= min(chosen) <= max(chosen) <= file.count:
         sys.exit(f"{file.name} has {file.count} band(s): --bands takes the numbers of {', '.join(names)}, 0 for none")
     for number, band in zip(chosen, wanted, strict=True):
@@ -312,6 +332,11 @@ def check_bands(file: Any, bands: list[int], wanted: list[dict[str, Any]]) -> li
 
 def check_raster(file: Any, bands: list[int], stretch: list[float], wanted: list[dict[str, Any]]) -> list[int]:
     """The bands to read: three, or those of ``check_bands``."""
+    names = [band["name"] for band in model_bands()]
+    by_name = [] if bands or wanted or not set(names) <= set(KNOWN) else described_bands(file, names)
+    if not all(by_name):
+        sys.exit(f"{file.name} has no bands {', '.join(names)} by its descriptions: name them with --bands")
+    bands = bands or by_name
     chosen = bands or [1, 2, 3]
     if (turn := file.tags().get("EXIF_Orientation", "1")) not in ("0", "1"):  # GDAL tells that of JPEGs
         sys.exit(f"{file.name} is to be turned (EXIF orientation {turn}): turn it first (magick IN -auto-orient OUT)")
@@ -331,9 +356,14 @@ def check_raster(file: Any, bands: list[int], stretch: list[float], wanted: list
     return chosen
 
 
+def model_bands() -> list[dict[str, Any]]:
+    """What the model knows of its bands; [] for three without names."""
+    return list(json.loads((HERE / "preprocessing.json").read_text()).get("bands", {}).get("bands", []))
+
+
 def wanted_bands() -> list[dict[str, Any]]:
     """The model's bands, [] for three of 8 bits."""
-    bands = json.loads((HERE / "preprocessing.json").read_text()).get("bands", {}).get("bands", [])
+    bands = model_bands()
     plain = len(bands) == 3 and all(band["dtype"] == "uint8" and "colour" in band["augment"] for band in bands)
     return [] if plain else list(bands)
 
@@ -407,6 +437,10 @@ def main() -> None:
     ):
         if options.target.resolve() == Path(options.source).resolve() or options.target.suffix not in (".tif", ".tiff"):
             sys.exit(f"{options.target}: OUT is a name that ends in .tif, and not IN")
+        if file.driver not in DRIVERS:
+            sys.exit(
+                f"{file.name} is a raster of GDAL's driver {file.driver}: write it as a GeoTIFF with gdal_translate"
+            )
         wanted = wanted_bands()
         chosen = check_raster(file, [int(b) for b in options.bands], options.stretch, wanted)
         raster = Raster(file, chosen, options.stretch, wanted)

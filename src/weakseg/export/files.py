@@ -26,6 +26,7 @@ from weakseg.inference.engine import run_session
 from weakseg.inference.model import SETTINGS
 from weakseg.networks.applicability import read_applicability
 from weakseg.networks.portable import TRACED, ExportNet, quiet, write_onnx
+from weakseg.raster.formats import DRIVERS
 from weakseg.training.checkpoints import scheme_of
 
 Written = TypeVar("Written")
@@ -213,15 +214,16 @@ and gives `probabilities`, float32 (batch, {len(scheme)}, height, width).
 def _input_words(settings: dict[str, Any]) -> str:
     if "bands" not in settings or parse_bands(settings["bands"], "the model file").plain:
         return (
-            "IN is any raster that rasterio opens, with the three bands of the training images in their order; where "
-            "it has more,\nname three: `--bands 4,1,2`. Other than 8 bits per band: `--stretch LOW,HIGH`, the values "
-            "of black and white, chosen as\nfor the training images."
+            f"IN is a raster ({', '.join(DRIVERS)})\nwith the three bands of the training images in their order; where "
+            "it has more, name three: `--bands 4,1,2`.\nOther than 8 bits per band: `--stretch LOW,HIGH`, the values "
+            "of black and white, chosen as for the training images."
         )
     bands = parse_bands(settings["bands"], "the model file")
     wanted = ", ".join(f"{band.name} ({band.dtype})" for band in bands.members)
     lacking = ", ".join(band.name for band in bands.members if band.drop)
     may = f" 0 stands for a band that IN lacks, which {lacking} may be." if lacking else ""
-    return f"""IN is any raster that rasterio opens, with the bands of the training images in their order:
+    return f"""IN is a raster ({", ".join(DRIVERS)})
+with the bands of the training images, by their descriptions, else in their order:
 {wanted}. In another order: their {len(bands)} numbers from 1, `--bands 4,1,2,...`.{may}"""
 
 

@@ -7,20 +7,29 @@ interpretation says nothing here; only an alpha band is known by it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from weakseg.core.bands import COLOURS, HEIGHTS, MOST, Bands
 from weakseg.core.errors import DataError, ParamsError
+from weakseg.raster.formats import reason_of, unreadable
 from weakseg.raster.palette import read_palette
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
+    from rasterio.windows import Window
 
 SKIP: Final = "-"
-KNOWN: Final = (*COLOURS, "nir", "coastal", "red_edge", "swir1", "swir2", "pan", "thermal", *HEIGHTS)
+SOURCE_TAG: Final = "SOURCE"  # of a band of a GeoTIFF: what it was made of
+_WITH_ALPHA: Final = frozenset({"PNG", "MBTiles"})
+_AT_ONCE: Final = 1 << 24  # px
+_SENTINEL_2: Final = ("red_edge1", "red_edge2", "red_edge3", "nir_narrow", "water_vapour")
+KNOWN: Final = (
+    *(*COLOURS, "nir", "coastal", "red_edge", *_SENTINEL_2),
+    *("swir1", "swir2", "pan", "thermal", *HEIGHTS),
+)
 _ALIASES: Final[Mapping[str, str]] = {
     **{"r": "red", "g": "green", "b": "blue", "ir": "nir", "near_infrared": "nir", "nearinfrared": "nir"},
     **{"infrared": "nir", "near_infra_red": "nir", "rededge": "red_edge", "panchromatic": "pan"},
@@ -38,12 +47,16 @@ class BandFacts:
         names: of the descriptions, None where a band has none or one that is no name.
         alpha: band numbers from 1 that the file calls alpha.
         palette: its one band holds indices of colours.
+        mask: the alpha band can be nothing but a mask; see :func:`alpha_is_mask`.
+        sources: where each band came from, as whoever stacked them wrote it into the file; "" else.
     """
 
     dtypes: tuple[str, ...]
     names: tuple[str | None, ...]
     alpha: tuple[int, ...]
     palette: bool
+    mask: bool = False
+    sources: tuple[str, ...] = ()
 
     @property
     def described(self) -> bool:
@@ -89,17 +102,53 @@ def clean_name(text: str) -> str:
     return _ALIASES.get(name, name)
 
 
-def facts_of(file: DatasetReader, name: str) -> BandFacts:
-    """What an open raster says of its bands; ``name`` is for errors."""
+def facts_of(file: DatasetReader, name: str, *, look: bool = False) -> BandFacts:
+    """What an open raster says of its bands; ``name`` is for errors.
+
+    ``look``: at the pixels of an alpha band too, where it takes these to tell whether it is one.
+    """
     from rasterio.enums import ColorInterp
 
     described = [clean_name(text) if text else "" for text in file.descriptions]
+    alpha = tuple(band for band in file.indexes if file.colorinterp[band - 1] == ColorInterp.alpha)
     return BandFacts(
         tuple(file.dtypes),
         tuple(text if _NAME.fullmatch(text) else None for text in described),
-        tuple(band for band in file.indexes if file.colorinterp[band - 1] == ColorInterp.alpha),
+        alpha,
         read_palette(file, name) is not None,
+        look and alpha_is_mask(file, name, alpha),
+        tuple(str(file.tags(band).get(SOURCE_TAG, "")) for band in file.indexes),
     )
+
+
+def alpha_is_mask(file: DatasetReader, name: str, alpha: Sequence[int]) -> bool:
+    """Whether the fourth of four bands of 8 bits, flagged as alpha, is a mask and no infrared.
+
+    PNG and MBTiles have no other fourth band. GDAL flags that of every GeoTIFF so which is written without a word, so
+    that there its values decide: those of a mask are 0 and 255 alone. They are read only where the bands have no names.
+    """
+    from rasterio.errors import RasterioError
+
+    if tuple(alpha) != (4,) or file.count != 4 or set(file.dtypes) != {"uint8"}:
+        return False
+    if file.driver in _WITH_ALPHA:
+        return True
+    if file.descriptions[3]:
+        return False
+    try:
+        return all(bool((file.read(4, window=window) % 255 == 0).all()) for window in _strips(file))
+    except RasterioError as error:
+        raise unreadable(name, reason_of(error)) from error
+
+
+def _strips(file: DatasetReader) -> Iterator[Window]:
+    """Windows of all columns and some rows of blocks, small enough for memory."""
+    from rasterio.windows import Window as Box
+
+    rows = max(file.block_shapes[3][0], 1)
+    rows *= max(1, _AT_ONCE // (rows * file.width))
+    for row in range(0, file.height, rows):
+        yield Box(0, row, file.width, min(rows, file.height - row))
 
 
 def name_bands(path: Path | str, facts: BandFacts, choice: BandChoice) -> list[tuple[int, str]]:
@@ -127,7 +176,7 @@ def name_bands(path: Path | str, facts: BandFacts, choice: BandChoice) -> list[t
     if (
         len(numbers) == 3
         and {facts.dtypes[number - 1] for number in numbers} == {"uint8"}
-        and (choice.numbers or not facts.alpha)
+        and (choice.numbers or not facts.alpha or facts.mask)
     ):
         return [(number, f"band_{place}") for place, number in enumerate(numbers, 1)]
     raise ambiguous_bands(path, facts)
@@ -241,7 +290,12 @@ def _places(path: Path | str, facts: BandFacts, choice: BandChoice, names: Seque
     if facts.described or (named and len(named) == sum(name in names for name in facts.names)):
         return {str(name): number for name, number in named.items()}  # none of them: these are other bands, in no order
     own = [number for number in range(1, len(facts.dtypes) + 1) if number not in facts.alpha]
-    own = own if len(own) == len(names) else list(range(1, len(facts.dtypes) + 1))
+    if facts.alpha and len(facts.dtypes) == len(names):
+        raise DataError(
+            f"{path}: band {facts.alpha[0]} is alpha by its flag, and no band has a name",
+            expected=f"{', '.join(names)} as the model was trained on",
+            cure=f"say what they are, --bands {','.join(names)} if that is all of them in order",
+        )
     return dict(zip(names, own, strict=True)) if len(own) == len(names) else {}
 
 

@@ -60,8 +60,12 @@ def header_driver(path: Path) -> str | None:
     return None
 
 
-def check_virtual(path: Path) -> None:
-    """Refuse (DataError) a virtual raster that does anything but lay files side by side which are below its folder."""
+def check_virtual(path: Path) -> list[Path]:
+    """The files of a virtual raster.
+
+    Raises:
+        DataError: it does anything but lay files side by side which are below its folder.
+    """
 
     def refuse(found: str) -> DataError:
         return DataError(
@@ -84,8 +88,11 @@ def check_virtual(path: Path) -> None:
     folder = path.absolute().parent
     if not names:
         raise refuse("a virtual raster without files")
+    found = []
     for name, relative in names:
         place = folder / name if relative == "1" else Path(name)
         inside = place.is_absolute() and place.resolve().is_relative_to(folder.resolve())
         if not inside or not place.is_file() or place.suffix.lower() == ".vrt":
             raise refuse(f"a virtual raster of {name!r}")
+        found.append(place)
+    return found

@@ -17,6 +17,8 @@ COMPANION_SUFFIXES: Final = frozenset(  # what lies beside rasters and is none: 
     | {".ovr", ".msk", ".tab", ".txt", ".pdf", ".md", ".yaml", ".json"}
     | {".qml", ".clr"}  # styles of our own maps
 )
+DRIVERS: Final = ("GTiff", "PNG", "JPEG", "JP2OpenJPEG", "MBTiles", "GPKG", "ENVI", "EHdr", "VRT")
+"""GDAL's drivers that read what a user gives, for every door; no other is ever tried."""
 _PNG: Final = b"\x89PNG"
 _SIGNATURES: Final = {
     b"II*\x00": "GTiff",
@@ -70,7 +72,8 @@ def _container(path: Path, head: bytes) -> str | None:
     if head.startswith(_SQLITE):
         return database_driver(path)
     if head.lstrip().startswith(b"<VRT") and path.suffix.lower() == ".vrt":
-        check_virtual(path)
+        for file in dict.fromkeys(check_virtual(path)):
+            raster_driver(file)  # GDAL would open any other format there
         return "VRT"
     if any(head.startswith(magic) for magic in _SIGNATURES):
         return None

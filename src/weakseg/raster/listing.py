@@ -8,6 +8,7 @@ from typing import Final
 
 from weakseg.core.errors import DataError
 from weakseg.raster.formats import COMPANION_SUFFIXES, RASTER_SUFFIXES
+from weakseg.raster.safe import is_product
 
 _LISTED: Final = RASTER_SUFFIXES | {".vrt"}  # what a folder is searched for
 
@@ -26,6 +27,12 @@ def list_sources(where: str, *, skip_unread: bool = False, outputs: Sequence[Pat
         DataError: nothing there, files that would be left out without ``skip_unread``, or two of one name.
     """
     path = Path(where)
+    if is_product(path):
+        raise DataError(
+            f"{where}: a Sentinel-2 product, bands in files of several resolutions",
+            expected="a raster",
+            cure=f"stack the model's bands, weakseg data stack {where} {path.stem}.tif --bands blue,green,red,nir",
+        )
     if path.is_dir():
         found = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in _LISTED)
         if not skip_unread:

@@ -1,7 +1,6 @@
 """Rasters too large for memory: pixels window by window, results band of rows by band of rows.
 
-``raster.py`` opens what a workspace imports; this module also opens virtual rasters and any other format that GDAL
-reads, because the user names the file on the command line.
+What is opened is what an import takes too: the formats of ``formats.DRIVERS``, known by their bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import numpy.typing as npt
 from weakseg.core.bands import PLAIN, Bands
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.raster.band_names import KNOWN, BandChoice, bands_for, facts_of
-from weakseg.raster.formats import RASTER_SUFFIXES, raster_driver, reason_of, refuse_foreign, unreadable
+from weakseg.raster.formats import raster_driver, reason_of, unreadable
 from weakseg.raster.georeference import distance_of, place_of
 from weakseg.raster.heights import BESIDE, HeightFiles, read_heights
 from weakseg.raster.open import RasterInfo, Window
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
 Pixels = npt.NDArray[Any]  # uint8 of maps and of three bands; other images have the dtype of their bands
 IN_MEMORY: Final = Path("/vsimem")  # GDAL's name for files in memory; those here come from ``uploads``
-UPLOAD_DRIVERS: Final[Mapping[str, str | None]] = {".tif": "GTiff", ".png": "PNG", ".jpg": "JPEG"}
+UPLOAD_DRIVERS: Final[Mapping[str, str]] = {".tif": "GTiff", ".png": "PNG", ".jpg": "JPEG"}
 BLOCK: Final = 256  # px, side of the tiles of what is written; a row band is one row of tiles
 _CACHE: Final = 128 << 20  # bytes, as rasterio takes them; GDAL's own default is 5 % of the machine's memory
 
@@ -265,11 +264,11 @@ def inspect_source(
 
 def _plain_numbers(path: Path, file: DatasetReader, choice: BandChoice, wanted: Bands) -> tuple[int, ...] | None:
     """Numbers of three 8-bit bands: by names or numbers of the user, else by the file's names if the model has some."""
-    facts = facts_of(file, str(path))
+    facts = facts_of(file, str(path), look=not (choice.names or choice.numbers))
     by_file = facts.described and not choice.numbers and set(wanted.names) <= set(KNOWN)
     if choice.names or by_file:
         return bands_for(path, facts, choice, wanted)
-    return choice.numbers or None
+    return choice.numbers or ((1, 2, 3) if facts.mask else None)
 
 
 def _deep_source(
@@ -361,21 +360,13 @@ def open_file(path: Path) -> DatasetReader:
     import rasterio
     from rasterio.errors import RasterioError
 
-    # the formats of raster.py by their bytes, with its checks for cut-off files; the rest is left to GDAL
-    if path.is_relative_to(IN_MEMORY):
-        driver = UPLOAD_DRIVERS.get(path.suffix, "GTiff")
-    else:
-        known = path.suffix.lower() in RASTER_SUFFIXES or not path.is_file()
-        driver = raster_driver(path) if known else None
-        if not known:
-            with path.open("rb") as head:
-                refuse_foreign(path, head.read(16))
+    driver = UPLOAD_DRIVERS.get(path.suffix, "GTiff") if path.is_relative_to(IN_MEMORY) else raster_driver(path)
     try:
         with gdal_settings():
             return rasterio.open(path.absolute(), driver=driver)  # a relative "GTIFF_DIR:1:a.tif" would be no file
     except RasterioError as error:
         raise DataError(
             f"{path}: cannot be opened ({reason_of(error)})",
-            expected="a raster that GDAL reads",
+            expected="a whole raster",
             cure="check the file, or convert it with gdal_translate",
         ) from error

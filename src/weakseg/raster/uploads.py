@@ -69,6 +69,8 @@ def encode_pixels(pixels: Any, name: str, wanted: Bands = PLAIN) -> bytes:
     with gdal_settings(sidecars=False), MemoryFile() as memory:
         with memory.open(driver="GTiff", interleave="pixel", **layout) as file:
             file.write(np.moveaxis(image, -1, 0))
+            if not wanted.plain:
+                file.descriptions = wanted.names  # else GDAL would call a fourth band of 8 bits alpha
         content: bytes = memory.read()
         return content
 

@@ -13,10 +13,13 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
+import numpy as np
+
+from weakseg.core.bands import Bands
 from weakseg.core.config import load_yaml
 from weakseg.core.errors import ParamsError
 from weakseg.core.files import write_text
@@ -24,7 +27,7 @@ from weakseg.core.layout import Layout
 from weakseg.core.methods import MASK_MAKERS, SOURCES, WEAK_SOURCES, Source
 from weakseg.core.params import Params, with_changes
 from weakseg.core.settings import training_settings
-from weakseg.data.areas import open_area
+from weakseg.data.areas import Area, open_area
 from weakseg.data.store import fingerprint, list_areas
 from weakseg.evaluation.metrics import over_seeds
 from weakseg.pipeline.context import Context, open_context, write_report
@@ -36,6 +39,8 @@ from weakseg.tracking import file_lock
 from weakseg.training.fit import FitResult
 from weakseg.training.machine import machine_from_environment
 
+_KEYS: Final = frozenset({"name", "source", "set", "stages", "lacking"})
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -46,12 +51,14 @@ class Variant:
         changes: the params that differ from params.yaml, by path.
         stages: to run again with them before the training, in this order, ``stage`` or ``stage@source``; of all others
             the workspace's own outputs are used.
+        lacking: bands that the validation areas lack in a second measurement of the same network.
     """
 
     name: str
     source: Source
     changes: Mapping[str, Any]
     stages: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
 
 
 class Wanted(NamedTuple):
@@ -64,7 +71,7 @@ class Wanted(NamedTuple):
 
 
 def load_variants(path: Path) -> list[Variant]:
-    """Read a list of ``{name, source, set: {path: value}, stages: [stage]}``, the last two where needed.
+    """Read a list of ``{name, source, set: {path: value}, stages: [stage], lacking: [band]}``, all but two at will.
 
     Raises:
         ParamsError: no list, an unknown key, source or stage, a row without a name or one name twice.
@@ -74,15 +81,16 @@ def load_variants(path: Path) -> list[Variant]:
         raise ParamsError(f"no rows in {path}", expected="a list", cure="see configs/ablation.yaml")
     variants = []
     for row in rows:
-        if not isinstance(row, dict) or not {"name", "source"} <= set(row) <= {"name", "source", "set", "stages"}:
+        if not isinstance(row, dict) or not {"name", "source"} <= set(row) <= _KEYS:
             raise ParamsError(
-                f"{path}: row {row}", expected="name, source, set and stages", cure="see configs/ablation.yaml"
+                f"{path}: row {row}", expected="name, source, set, stages, lacking", cure="see configs/ablation.yaml"
             )
         if row["source"] not in SOURCES:
             raise ParamsError(
                 f"{path}: source {row['source']}", expected=f"one of {', '.join(SOURCES)}", cure="mend the row"
             )
-        variants.append(Variant(str(row["name"]), row["source"], row.get("set") or {}, _stages_of(path, row)))
+        lacking = tuple(str(band) for band in row.get("lacking") or ())
+        variants.append(Variant(str(row["name"]), row["source"], row.get("set") or {}, _stages_of(path, row), lacking))
     names = [variant.name for variant in variants]
     if len(set(names)) != len(names):
         raise ParamsError(f"{path}: two rows have one name", expected="each once", cure="rename one")
@@ -120,7 +128,8 @@ def run_ablation(
 
     Returns:
         ``{"rows": [{name, source, changes, digest, seed, miou, iou_batch_mean, iou: {class}, curve, seconds}]}``, rows
-        of earlier calls whose params and data are still the same included; ``curve`` is mIoU on the hold-out by step.
+        of earlier calls whose params and data are still the same included; ``curve`` is mIoU on the hold-out by step;
+        with ``lacking: {bands, miou, iou}`` where the variant has it.
 
     Raises:
         ParamsError: ``only`` names a row that is not there.
@@ -173,7 +182,9 @@ def _store(base: Context, row: dict[str, Any], wanted: Sequence[Wanted]) -> list
 def ablation_table(rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> str:
     """A Markdown table, one line per variant: mean and range over seeds, and the change against the first line."""
     names = list(dict.fromkeys(row["name"] for row in rows))
+    lacking = sorted({band for row in rows for band in row.get("lacking", {}).get("bands", ())})
     head = ["what", "source", "mIoU", "seeds", "against the first", *classes]
+    head += [f"mIoU without {', '.join(lacking)}", "seeds without"] if lacking else []
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
     first: dict[int, float] = {}
     for name in names:
@@ -190,6 +201,10 @@ def ablation_table(rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) ->
             change,
         ]
         cells += [f"{over_seeds([row['iou'][c] for row in mine]).mean:.3f}" for c in classes]
+        if lacking:
+            poorer = [row["lacking"]["miou"] for row in mine if "lacking" in row]
+            less = over_seeds(poorer) if poorer else None
+            cells += [f"{less.mean:.3f}", f"{less.low:.3f} to {less.high:.3f}"] if less else ["-", "-"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -202,6 +217,8 @@ def _digest(context: Context, variant: Variant, params: Params, seed: int) -> st
     text = f"{inputs} {variant.source} {seed} {settings} {params.evaluate.model_dump_json()}"
     if variant.stages:
         text += f" {_mask_digest(context, variant, params)}"
+    if variant.lacking:
+        text += f" lacking {variant.lacking}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -228,11 +245,23 @@ def _train_and_measure(base: Context, wanted: Wanted) -> dict[str, Any]:
     areas = {name: open_area(validation, name, masks=validation / "labels") for name in list_areas(validation)}
     predictions, _ = predict_areas(context, model, areas, params.evaluate)
     scores = measure(areas, predictions, base.scheme, params.evaluate)
-    seconds = round(time.monotonic() - started, 1)
+    row = {"digest": digest, "seed": seed, **{name: scores[name] for name in ("miou", "iou_batch_mean", "iou")}}
+    row["curve"] = _curve(result)
+    if variant.lacking:
+        poorer = withhold(areas, base.bands, variant.lacking)
+        predictions, _ = predict_areas(context, model, poorer, params.evaluate)
+        scores = measure(areas, predictions, base.scheme, params.evaluate)
+        row["lacking"] = {"bands": list(variant.lacking), "miou": scores["miou"], "iou": scores["iou"]}
+    row["seconds"] = round(time.monotonic() - started, 1)
     if not variant.stages:  # a killed process does not come here: its resume file stays
         shutil.rmtree(layout.root, ignore_errors=True)
-    found = {name: scores[name] for name in ("miou", "iou_batch_mean", "iou")}
-    return {"digest": digest, "seed": seed, **found, "curve": _curve(result), "seconds": seconds}
+    return row
+
+
+def withhold(areas: Mapping[str, Area], bands: Bands, names: Sequence[str]) -> dict[str, Area]:
+    """The areas as a network sees them that lack these bands; DataError for bands that none may lack."""
+    poorer = replace(bands, missing=dict.fromkeys(areas, tuple(names)))
+    return {name: replace(area, image=poorer.filled(np.array(area.image), name)) for name, area in areas.items()}
 
 
 def _curve(result: FitResult) -> dict[str, float]:

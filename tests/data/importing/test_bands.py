@@ -17,6 +17,7 @@ from weakseg.core.portals import find_portal
 from weakseg.data.importing.dataset import Beside, import_dataset
 from weakseg.raster.band_names import BandChoice, parse_choice
 from weakseg.raster.open import read_bands
+from weakseg.raster.stream import inspect_source
 
 SIDE = 24
 PLACE = rasterio.Affine(0.5, 0, 400_000, 0, -0.5, 5_000_000)
@@ -247,11 +248,57 @@ def test_a_portal_names_the_bands(tmp_path: Path) -> None:
         take(tmp_path, "a", bands=portal.bands, portal=portal, replace=True)
 
 
-def test_names_that_only_some_pictures_have_say_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", ["a", "b"])
+def test_names_that_only_some_pictures_have_are_asked_for(tmp_path: Path, named: str) -> None:
+    for area in ("a", "b"):
+        names = ("nir", "red", "green") if area == named else ()
+        save(tmp_path / "images" / f"{area}.tif", layers(3, "uint8"), names=names)
+    said = refused(tmp_path, "a", "b")
+    assert re.search(rf"{named}\.tif: bands nir, red, green by their descriptions, while other images have none", said)
+    assert "--bands nir,red,green, or which to read, e.g. --bands 1,2,3" in said
+    assert take(tmp_path, "a", "b", bands="nir,red,green").names == ("nir", "red", "green")
+
+
+def test_numbers_of_the_user_go_for_pictures_with_names_and_without(tmp_path: Path) -> None:
     save(tmp_path / "images" / "a.tif", layers(3, "uint8"), names=("red", "green", "blue"))
     save(tmp_path / "images" / "b.tif", layers(3, "uint8"))
-    take(tmp_path, "a", "b")
+    take(tmp_path, "a", "b", bands="1,2,3")
     assert not (tmp_path / "data" / "bands.yaml").exists()
+
+
+@pytest.mark.parametrize("driver", ["GTiff", "PNG"])
+def test_a_fourth_band_that_can_only_be_alpha_is_a_mask(tmp_path: Path, driver: str) -> None:
+    pixels = layers(4, "uint8")
+    pixels[3] = 255
+    pixels[3, :5] = 0
+    if driver == "PNG":
+        pixels[3, 6] = 128  # a PNG has no other fourth band, whatever it holds
+    path = tmp_path / "images" / f"a.{'png' if driver == 'PNG' else 'tif'}"
+    path.parent.mkdir()
+    layout = {"count": 4, "height": SIDE, "width": SIDE, "dtype": "uint8"}
+    with rasterio.open(path, "w", driver=driver, **layout) as file:
+        file.write(pixels)
+    save(tmp_path / "images" / "b.tif", pixels[:3])
+    mask = np.zeros((1, SIDE, SIDE), np.uint8)
+    mask[0, 7] = 1
+    save(tmp_path / "labels" / "a.tif", mask, crs=None, transform=None)
+    save(tmp_path / "labels" / "b.tif", mask)
+    import_dataset(tmp_path / "images", [tmp_path / "labels"], tmp_path / "data", progress=False)
+    assert not (tmp_path / "data" / "bands.yaml").exists()
+    with rasterio.open(tmp_path / "data" / "images" / "a.tif") as file:
+        np.testing.assert_array_equal(file.read(), pixels[:3])
+        np.testing.assert_array_equal(file.dataset_mask() != 0, pixels[3] != 0)
+    with rasterio.open(tmp_path / "data" / "labels" / "a.tif") as file:
+        assert (file.read(1)[:5] == 255).all()
+        assert (file.read(1)[5:] == mask[0, 5:]).all()
+    assert inspect_source(path, None).bands == (1, 2, 3)
+
+
+def test_what_a_band_was_made_of_comes_from_the_file(tmp_path: Path) -> None:
+    path = save(tmp_path / "images" / "a.tif", layers(2), names=("red", "nir"))
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(2, SOURCE="20 m, bilinear to 10 m")
+    assert [band.source for band in take(tmp_path, "a").members] == ["image, band 1", "20 m, bilinear to 10 m"]
 
 
 def test_pictures_that_all_have_names_keep_them_and_their_bytes(tmp_path: Path) -> None:

@@ -37,11 +37,15 @@ class HeightChoice:
 
 @dataclass(frozen=True)
 class FileBands:
-    """The bands of one image that are used: (number, name) in the order of its file or of the user, and its dtypes."""
+    """The bands of one image that are used: (number, name) in the order of its file or of the user, and its dtypes.
+
+    ``sources`` says what each was made of, where the file does.
+    """
 
     named: tuple[tuple[int, str], ...]
     dtypes: tuple[str, ...]
     nodata: tuple[float | None, ...]
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class BandPlan:
     def read(self, path: Path, limit: int) -> tuple[Pixels, Valid | None, tuple[str, ...]]:
         """An image (H, W, K), where it has data, and the bands that its file lacks, of which all px are 0."""
         if self.pictures:
-            numbers = self.choice.numbers or None
+            numbers = self.choice.numbers or self._without_alpha(path)
             return (
                 read_image(path, bands=numbers, max_pixels=limit),
                 read_valid(path, bands=numbers, max_pixels=limit),
@@ -94,6 +98,18 @@ class BandPlan:
             valid = np.asarray(finite if valid is None else valid & finite)
         own = self.bands.names[:-1] if self.beside else self.bands.names
         return image, valid, tuple(name for name in own if name not in places)
+
+    def _without_alpha(self, path: Path) -> tuple[int, ...] | None:
+        """The numbers of three bands beside alpha, None where there are no others.
+
+        Raises:
+            DataError: the file names its bands, where those of other images have no names.
+        """
+        with opened(path, None) as file:
+            facts = facts_of(file, str(path), look=True)
+        if facts.described and not facts.palette and not self.choice.names:
+            raise _some_described(path, [str(name) for name in facts.names if name])
+        return None if not facts.mask else (1, 2, 3)
 
     def add_heights(
         self, image: Pixels, info: RasterInfo, files: HeightFiles | None, choice: HeightChoice
@@ -140,7 +156,10 @@ def plan_bands(
         found.append((name, mine))
     pictures = all(len(mine.named) == 3 and set(mine.dtypes) == {"uint8"} for _, mine in found)
     if found and pictures and beside is None and any(_unnamed(mine) for _, mine in found):
-        problems += faults.values()  # names that only some files have say nothing of the others
+        problems += faults.values()
+        if not choice.numbers:
+            one, names = next((one, mine.named) for one, mine in found if not _unnamed(mine))
+            problems.append(str(_some_described(one, [name for _, name in names])))
         return BandPlan(PLAIN, choice, refused=frozenset(faults))
     problems += [*faults.values(), *(differences := _differences(found))]
     if faults or differences or not found:
@@ -156,7 +175,7 @@ def plan_bands(
 def file_bands(path: Path, choice: BandChoice) -> FileBands:
     """The bands of an image that are used; DataError where they may be one thing or another."""
     with opened(path, None) as file:
-        facts = facts_of(file, str(path))
+        facts = facts_of(file, str(path), look=not (choice.names or choice.numbers))
         if facts.palette:
             return FileBands(tuple((n, f"band_{n}") for n in (1, 2, 3)), ("uint8",) * 3, (None,) * 3)
         named = name_bands(path, facts, choice)
@@ -169,7 +188,7 @@ def file_bands(path: Path, choice: BandChoice) -> FileBands:
             expected=" | ".join(DTYPES),
             cure=f"convert it, e.g. gdal_translate -ot {'Float32' if 'float64' in strange else 'UInt16'}",
         )
-    return FileBands(tuple(named), dtypes, nodata)
+    return FileBands(tuple(named), dtypes, nodata, tuple(facts.sources[number - 1] for number in numbers_of(named)))
 
 
 def rank_ranges(bands: Bands, meter: BandMeter) -> Bands:
@@ -181,6 +200,14 @@ def rank_ranges(bands: Bands, meter: BandMeter) -> Bands:
     return replace(bands, members=tuple(members))
 
 
+def _some_described(name: Path | str, names: Sequence[str]) -> DataError:
+    return DataError(
+        f"{name}: bands {', '.join(names)} by their descriptions, while other images have none",
+        expected="images whose bands are all described, or none",
+        cure=f"say what the bands of all are, e.g. --bands {','.join(names)}, or which to read, e.g. --bands 1,2,3",
+    )
+
+
 def _unnamed(found: FileBands) -> bool:
     return [name for _, name in found.named] == list(PLAIN.names) and set(found.dtypes) == {"uint8"}
 
@@ -190,8 +217,9 @@ def _members(found: FileBands) -> list[Band]:
     names = [name for _, name in found.named]
     whole = set(COLOURS) <= set(names)
     members = []
-    for (number, name), dtype, nodata in zip(found.named, found.dtypes, found.nodata, strict=True):
-        band = known_band(name, dtype=dtype, source=f"image, band {number}")
+    sources = found.sources or ("",) * len(found.named)
+    for (number, name), dtype, nodata, source in zip(found.named, found.dtypes, found.nodata, sources, strict=True):
+        band = known_band(name, dtype=dtype, source=source or f"image, band {number}")
         height = name in HEIGHTS
         members.append(replace(band, nodata=nodata if height else None, drop=height or (whole and name not in COLOURS)))
     return members
