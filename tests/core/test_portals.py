@@ -23,7 +23,7 @@ def test_a_portal_names_known_bands_and_its_source(name: str) -> None:
 
 
 def test_another_name_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(ParamsError, match=r"flair \| naip"):
+    with pytest.raises(ParamsError, match=r"flair \| hessen-dop20"):
         find_portal("nowhere")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hypothesis.strategies import SearchStrategy
+from tests.generators.drawn_bands import band_cases, check_bands
 from tests.generators.drawn_boxes import box_cases, check_boxes
 from tests.generators.drawn_imports import check_import, import_cases
 from tests.generators.drawn_predictions import check_prediction, predict_cases
@@ -33,5 +34,6 @@ class Kind:
 KINDS = {
     "imports": Kind(import_cases(), check_import, 2000, 60, 0.5),
     "boxes": Kind(box_cases(), check_boxes, 500, 30, 0.8),
+    "bands": Kind(band_cases(), check_bands, 500, 20, 0.5),
     "predictions": Kind(predict_cases(), check_prediction, 300, 20, 0.8),
 }

@@ -26,7 +26,7 @@ from weakseg.inference.predict import predict, predict_mosaic, predict_rasters
 from weakseg.inference.scene import PLAIN, sweep_windows
 from weakseg.inference.sweep import plan_grid, read_network_window
 from weakseg.raster.band_names import parse_choice
-from weakseg.raster.heights import HeightFiles
+from weakseg.raster.heights import HeightFiles, find_heights
 from weakseg.raster.mosaic import plan_mosaic
 from weakseg.raster.stream import inspect_source, open_reader
 from weakseg.serving.service import MapService
@@ -142,6 +142,53 @@ def test_heights_beside_on_their_own_grid(tmp_path: Path) -> None:
     layers[4] -= 5
     found = run(model, image, tmp_path / "o2.tif", heights=HeightFiles(surface, terrain))
     assert (found == expected(model, layers)).mean() > 0.999
+
+
+def test_heights_of_a_folder_by_their_places(tmp_path: Path) -> None:
+    model = save_model(tmp_path, five(dtype="float32", nodata=None))
+    layers = pixels().astype(np.float32)
+    image = save(tmp_path / "i" / "a.tif", layers[:4].astype(np.uint16), NAMES[:4])
+    wanted = expected(model, layers)
+    for number, columns in enumerate((slice(0, 60), slice(50, 130))):  # they overlap, and agree there
+        place = PLACE @ PLACE.translation(columns.start, 0)
+        save(tmp_path / "h" / f"t{number}.tif", layers[4:, :, columns], transform=place)
+    found = run(model, image, tmp_path / "o.tif", heights=HeightFiles(tmp_path / "h"))
+    np.testing.assert_array_equal(found, wanted)
+    moved = PLACE @ PLACE.translation(100_000, 0)
+    for path in (tmp_path / "h").iterdir():
+        save(path, layers[4:], transform=moved)
+    with pytest.raises(DataError, match=r"none of 2 rasters is named a or lies where it lies"):
+        run(model, image, tmp_path / "o2.tif", heights=HeightFiles(tmp_path / "h"))
+    assert find_heights(HeightFiles(tmp_path / "h"), [image, next((tmp_path / "h").iterdir())])[0] is None
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.25], ids=["on one grid", "one scene warped"])
+def test_a_mosaic_with_heights_beside_its_scenes(tmp_path: Path, shift: float) -> None:
+    """Heights of a scene come from its own raster, by its name, whatever grid the scene is read on."""
+    model = save_model(tmp_path, five(dtype="float32", nodata=None))
+    layers = np.ones((5, 60, 90), np.float32) * np.array([700, 800, 900, 1000, 0])[:, None, None]
+    layers[4, :, :45], layers[4, :, 45:] = 300, 900
+    for name, columns, move in (("a", slice(0, 50), 0.0), ("b", slice(40, 90), shift)):
+        place = PLACE @ PLACE.translation(columns.start + move, 0)
+        save(tmp_path / "s" / f"{name}.tif", layers[:4, :, columns].astype(np.uint16), NAMES[:4], transform=place)
+        save(tmp_path / "h" / f"{name}.tif", layers[4:, :, columns], transform=place)
+    listed = sorted((tmp_path / "s").glob("*.tif"))
+    beside = find_heights(HeightFiles(tmp_path / "h"), listed)
+    wanted = load_predictor(model, PLAIN, MACHINE).bands
+    scenes = [inspect_source(path, None, None, wanted, files) for path, files in zip(listed, beside, strict=True)]
+    mosaic = plan_mosaic(tmp_path, scenes)
+    assert mosaic.lacking == ()
+    assert [scene.warped for scene in mosaic.scenes] == [False, bool(shift)]
+    with open_reader(mosaic) as reader:
+        heights = reader.pixels((0, 0, 60, 90))[..., 4]
+    assert (heights[:, 2:44] == 300).all()
+    assert (heights[:, 52:88] == 900).all()
+    where, options = str(tmp_path / "s"), {"machine": MACHINE, "options": SMALL}
+    done, _ = predict_mosaic(model, where, tmp_path / "m.tif", heights=HeightFiles(tmp_path / "h"), **options)
+    alone = predict_mosaic(model, where, tmp_path / "n.tif", **options)[1]
+    assert alone.lacking == ("height",)
+    with rasterio.open(done.target) as file:
+        assert file.width == 90 + bool(shift)
 
 
 def test_a_scaled_model_mixes_in_the_depth_of_the_bands(tmp_path: Path) -> None:

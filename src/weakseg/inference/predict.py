@@ -174,13 +174,13 @@ def predict_rasters(
 
     All rasters are checked before the first is predicted. In a folder, ``options.probabilities`` and ``confidence`` are
     folders too, and maps that are already there from the same model and options are left alone. Files of a folder that
-    are no rasters by their suffix are refused unless ``skip_unread``. ``heights`` are rasters for all of
-    them, or folders with one of the name of each. Under torchrun the processes share the rasters; each returns all
-    summaries.
+    are no rasters by their suffix are refused unless ``skip_unread``. ``heights`` are rasters for all of them, or
+    folders with one of the name of each, or of any names, by their places. Under torchrun the processes share the
+    rasters; each returns all summaries.
     """
     listed = list_sources(where, skip_unread=skip_unread, outputs=options.outputs(target))
     predictor = load_predictor(model_file, views, machine, scales=scales, engine=engine)
-    beside = [find_heights(heights, path, alone=len(listed) == 1) for path in listed]
+    beside = find_heights(heights, listed)
     sources = _inspect(listed, beside, predictor, bands, stretch)
     single = len(sources) == 1 and Path(where) == sources[0].path
     done = []
@@ -217,7 +217,7 @@ def predict_mosaic(
     if taken:
         raise ParamsError(f"output {taken.pop()} is a scene", expected="a new file", cure="choose another name")
     predictor = load_predictor(model_file, views, machine, scales=scales, engine=engine)
-    beside = [find_heights(heights, path, alone=False) for path in listed]
+    beside = find_heights(heights, listed)
     scenes = _inspect(listed, beside, predictor, bands, stretch)
     mosaic = plan_mosaic(Path(where), scenes)
     return run_predictor(predictor, mosaic, target, options, gsd=gsd, quiet=machine.quiet), mosaic

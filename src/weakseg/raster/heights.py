@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weakseg.core.errors import DataError
-from weakseg.raster.formats import RASTER_SUFFIXES, reason_of, unreadable
+from weakseg.raster.formats import FURTHER_SUFFIXES, RASTER_SUFFIXES, reason_of, unreadable
 from weakseg.raster.open import RasterInfo, opened
 from weakseg.raster.sidecars import place_of
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
 Heights = npt.NDArray[np.float32]
+Box = tuple[float, float, float, float]
+"""West, south, east, north."""
 BESIDE: Final = "height"  # name of the band that comes from rasters beside an image
 _NO_CRS: Final = 3857  # any CRS in metres does for two rasters that share one that is not known
 _LEAST, _MOST = -500.0, 9000.0  # metres; the Dead Sea's shore and Everest
@@ -25,7 +29,7 @@ _LEAST, _MOST = -500.0, 9000.0  # metres; the Dead Sea's shore and Everest
 
 @dataclass(frozen=True)
 class HeightFiles:
-    """Where the heights of an image come from.
+    """Where the heights of an image come from; a folder stands for all rasters in it, by their places on Earth.
 
     Attributes:
         surface: a surface model (DSM), or heights above ground (nDSM).
@@ -37,35 +41,105 @@ class HeightFiles:
 
     def state(self) -> list[tuple[str, int, int]]:
         """What heights depend on: the files by path, size and time of their last change."""
-        files = [path for path in (self.surface, self.terrain) if path is not None]
+        given = [path for path in (self.surface, self.terrain) if path is not None]
+        files = [file for path in given for file in rasters_of(path)]
         return [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
 
 
-def find_heights(given: HeightFiles | None, image: Path, *, alone: bool) -> HeightFiles | None:
-    """The files for one image: those given, or of folders the rasters that are named as it is; None without any.
+def rasters_of(path: Path) -> list[Path]:
+    """The rasters of a folder by name, or the file itself."""
+    if not path.is_dir():
+        return [path]
+    suffixes = RASTER_SUFFIXES | FURTHER_SUFFIXES
+    return [file for file in sorted(path.iterdir()) if file.suffix.lower() in suffixes and file.is_file()]
+
+
+def find_heights(given: HeightFiles | None, images: Sequence[Path]) -> list[HeightFiles | None]:
+    """The files for each image; None for one without any, where others have theirs.
+
+    Of a folder these are the rasters that are named as the images are; where none is, the folder itself stands for all
+    that is in it, and an image that none of them touches has none.
 
     Raises:
-        DataError: a folder without such a raster, where the image is ``alone``; of many, some may lack theirs.
+        DataError: a folder without rasters for any image, or with two of one name.
     """
     if given is None:
-        return None
-    found = [_named_like(path, image, alone=alone) for path in (given.surface, given.terrain) if path is not None]
-    if None in found:
-        return None
-    return HeightFiles(*[path for path in found if path is not None])
-
-
-def _named_like(path: Path, image: Path, *, alone: bool) -> Path | None:
-    if not path.is_dir():
-        return path
-    found = [
-        file for file in sorted(path.iterdir()) if file.stem == image.stem and file.suffix.lower() in RASTER_SUFFIXES
+        return [None] * len(images)
+    surface = _for_images(given.surface, images)
+    terrain = surface if given.terrain is None else _for_images(given.terrain, images)
+    return [
+        None if high is None or low is None else HeightFiles(high, low if given.terrain else None)
+        for high, low in zip(surface, terrain, strict=True)
     ]
-    if len(found) > 1 or (alone and not found):
+
+
+def _for_images(path: Path, images: Sequence[Path]) -> list[Path | None]:
+    if not path.is_dir():
+        return [path] * len(images)
+    rasters = rasters_of(path)
+    named: list[Path | None] = []
+    for image in images:
+        found = [file for file in rasters if file.stem == image.stem]
+        if len(found) > 1:
+            raise DataError(
+                f"{path}: {len(found)} rasters named {image.stem}",
+                expected="one",
+                cure="name the raster of heights itself",
+            )
+        named.append(found[0] if found else None)
+    if any(named):
+        return named
+    touching = [path if any(touches(file, _spot(image)) for file in rasters) else None for image in images]
+    if not any(touching):
         raise DataError(
-            f"{path}: {len(found)} rasters named {image.stem}", expected="one", cure="name the raster of heights itself"
+            f"{path}: none of {len(rasters)} rasters is named {images[0].stem} or lies where it lies",
+            expected="a raster named like the image, or rasters whose places touch it",
+            cure="name the raster of heights itself, or give them their transform and CRS",
         )
-    return found[0] if found else None
+    return touching
+
+
+def _spot(image: Path) -> RasterInfo:
+    """The size and place of an image."""
+    with opened(image, None) as file:
+        crs, transform = place_of(image, file)
+        place = tuple(transform)[:6] if transform else None
+        return RasterInfo(file.height, file.width, file.count, "", crs.to_wkt() if crs else None, place)
+
+
+def touches(path: Path, image: RasterInfo) -> bool:
+    """Whether a raster and an image share some of the Earth, by the rectangles around them; both must have a place."""
+    from rasterio.crs import CRS
+    from rasterio.errors import RasterioError
+    from rasterio.warp import transform_bounds
+
+    if image.transform is None or (there := _bounds(path, path.stat().st_mtime_ns)) is None:
+        return False
+    wkt, box = there
+    here = _box(image.transform, image.height, image.width)
+    if wkt is not None and image.crs is not None and wkt != image.crs:
+        try:
+            box = transform_bounds(CRS.from_wkt(wkt), CRS.from_wkt(image.crs), *box)
+        except RasterioError:
+            return False
+    return box[0] < here[2] and here[0] < box[2] and box[1] < here[3] and here[1] < box[3]
+
+
+@lru_cache(4096)
+def _bounds(path: Path, _changed: int) -> tuple[str | None, Box] | None:
+    """CRS and bounds of a raster with a place."""
+    with opened(path, None) as file:
+        crs, transform = place_of(path, file)
+        if transform is None:
+            return None
+        return (crs.to_wkt() if crs else None), _box(tuple(transform)[:6], file.height, file.width)
+
+
+def _box(transform: Sequence[float], height: int, width: int) -> Box:
+    a, b, c, d, e, f = transform
+    corners = [(a * x + b * y + c, d * x + e * y + f) for x in (0, width) for y in (0, height)]
+    east, north = zip(*corners, strict=True)
+    return min(east), min(north), max(east), max(north)
 
 
 def read_heights(files: HeightFiles, image: RasterInfo, *, ground: int = 0) -> Heights:
@@ -75,6 +149,7 @@ def read_heights(files: HeightFiles, image: RasterInfo, *, ground: int = 0) -> H
     is finer, else bilinear. Without a place in both, it must have the image's size.
 
     Args:
+        files: a folder stands for all rasters in it; of two that overlap the first by name counts.
         image: the header of the image.
         ground: px; above 0 the ground under a surface model is a grey opening with such a square (scipy), and what
             stands above it is returned. Buildings that are wider count as ground, and so does what a slope rises by
@@ -101,6 +176,18 @@ def above_ground(surface: Heights, side: int) -> Heights:
 
 
 def _on_grid(path: Path, image: RasterInfo) -> Heights:
+    """Of a folder, each px from the first raster that has a height there."""
+    if not path.is_dir():
+        return _one_on_grid(path, image)
+    found = np.full((image.height, image.width), np.nan, np.float32)
+    for file in rasters_of(path):
+        empty = np.isnan(found)
+        if empty.any() and touches(file, image):
+            found = np.where(empty, _one_on_grid(file, image), found)
+    return found
+
+
+def _one_on_grid(path: Path, image: RasterInfo) -> Heights:
     with opened(path, None) as file:
         if file.count != 1 or np.dtype(file.dtypes[0]).kind not in "iuf":
             raise DataError(

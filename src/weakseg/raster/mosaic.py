@@ -73,6 +73,12 @@ class Mosaic(Source):
         finally:
             reader.close()
 
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """Names of the model's bands that some scene lacks."""
+        lost = {name for scene in self.scenes for name in scene.source.lacking}
+        return tuple(name for name in self.wanted.names if name in lost)
+
     def state(self) -> tuple[Any, ...]:
         """What its pixels depend on."""
         return tuple((scene.source.state(), scene.row, scene.column, scene.warped) for scene in self.scenes)

@@ -210,6 +210,31 @@ def test_a_ground_filter_leaves_what_stands(tmp_path: Path) -> None:
     assert (image[10, 10, 3], image[2, 2, 3], (image[..., 3] > 0).sum()) == (7.5, 0.0, 36)
 
 
+UNPLACED = {"crs": None, "transform": rasterio.Affine.identity()}
+FAR = rasterio.Affine(0.5, 0, PLACE.c + 5000, 0, -0.5, PLACE.f)
+
+
+def test_rasters_of_a_folder_by_their_places(tmp_path: Path) -> None:
+    """Tiles of a surface model as agencies deliver them: an image may lie on several, and each on several images."""
+    for area, east in (("a", 0), ("b", SIDE), ("far", 10_000)):
+        place = PLACE @ PLACE.translation(east, 0)
+        save(tmp_path / "images" / f"{area}.tif", layers(3, "uint8"), transform=place)
+        save(tmp_path / "labels" / f"{area}.tif", np.zeros((1, SIDE, SIDE), np.uint8), transform=place)
+    half = SIDE // 2
+    for number, (start, stop) in enumerate(((0, half), (half, SIDE + half), (SIDE + half, 2 * SIDE))):
+        values = np.full((1, SIDE, stop - start), 10.0 * (number + 1), np.float32)
+        save(tmp_path / "dsm" / f"tile{number}.tif", values, transform=PLACE @ PLACE.translation(start, 0))
+    images, data = tmp_path / "images", tmp_path / "data"
+    import_dataset(images, [tmp_path / "labels"], data, heights=Beside(tmp_path / "dsm"), progress=False)
+    bands = load_bands(data)
+    assert bands.missing == {"far": ("height",)}
+    a, b = (read_bands(data / "images" / f"{area}.tif", bands)[..., 3] for area in ("a", "b"))
+    assert (a[:, :half] == 10).all()
+    assert (a[:, half:] == 20).all()
+    assert (b[:, :half] == 20).all()
+    assert (b[:, half:] == 30).all()
+
+
 def test_one_raster_for_all_areas_by_its_place(tmp_path: Path) -> None:
     far = rasterio.Affine(0.5, 0, PLACE.c + 5000, 0, -0.5, PLACE.f)
     save(tmp_path / "images" / "a.tif", layers(3, "uint8"))
@@ -227,8 +252,9 @@ def test_one_raster_for_all_areas_by_its_place(tmp_path: Path) -> None:
     ("name", "values", "options", "words"),
     [
         ("a", np.full((6, 6), 32767.0), {}, "heights from 32767 to 32767; expected metres"),
-        ("other", np.zeros((6, 6)), {}, "none of 1 rasters is named like an area"),
-        ("a", np.zeros((6, 6)), {"crs": None, "transform": rasterio.Affine.identity()}, "no place on Earth in both"),
+        ("other", np.zeros((6, 6)), UNPLACED, "none of 1 rasters is named like an area"),
+        ("other", np.zeros((6, 6)), {"transform": FAR}, "no value of band height in any area"),
+        ("a", np.zeros((6, 6)), UNPLACED, "no place on Earth in both"),
     ],
 )
 def test_rasters_that_are_no_heights_of_the_image_are_refused(
@@ -236,7 +262,9 @@ def test_rasters_that_are_no_heights_of_the_image_are_refused(
 ) -> None:
     save(tmp_path / "images" / "a.tif", layers(3, "uint8"))
     save(tmp_path / "dsm" / f"{name}.tif", values[None].astype("float32"), **options)
-    assert words in refused(tmp_path, "a", heights=Beside(tmp_path / "dsm"))
+    with pytest.raises((ImportProblems, DataError), match=words):
+        take(tmp_path, "a", heights=Beside(tmp_path / "dsm"))
+    assert not (tmp_path / "data" / "images").exists()
 
 
 def test_a_portal_names_the_bands(tmp_path: Path) -> None:

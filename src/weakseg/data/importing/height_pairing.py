@@ -12,6 +12,8 @@ from weakseg.data.importing.archives import Entry, Limits, list_source, local_fi
 from weakseg.data.importing.name_patterns import NamePattern
 from weakseg.data.importing.pairing import NAMINGS
 from weakseg.raster.heights import HeightFiles
+from weakseg.raster.open import opened
+from weakseg.raster.sidecars import place_of
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class HeightSource:
 
     Attributes:
         source: as the user named it, for people.
-        single: the raster that serves all areas, None where each has its own.
+        single: the raster that serves all areas, or the folder of rasters that do by their places; None where each
+            area has its own.
         entries: by area.
     """
 
@@ -36,7 +39,10 @@ class HeightSource:
 def list_heights(
     source: Path, areas: Sequence[str], limits: Limits, pattern: NamePattern | None, problems: list[str]
 ) -> HeightSource:
-    """A raster, or the rasters of a folder or zip by the areas they belong to; what is wrong goes to ``problems``."""
+    """A raster, or the rasters of a folder or zip by the areas they belong to; what is wrong goes to ``problems``.
+
+    Rasters of a folder of which none is named like an area serve all areas by their places on Earth.
+    """
     if source.is_file() and source.suffix.lower() != ".zip":
         return HeightSource(source, source, {})
     listing = list_source(source, limits)
@@ -44,17 +50,27 @@ def list_heights(
     rasters = pattern.select(listing.rasters) if pattern else list(listing.rasters)
     tries = [_by_area(rasters, naming, areas) for naming in ([pattern] if pattern else NAMINGS)]
     found = max(tries, key=len)
+    by_place = source.is_dir() and not pattern and not found
+    if rasters and by_place and all(_placed(source / entry.name) for entry in rasters):
+        return HeightSource(source, source, {})
     if rasters and not found:
         problems.append(
             str(
                 DataError(
                     f"{source}: none of {len(rasters)} rasters is named like an area, the first: {rasters[0]}",
-                    expected=f"names such as {areas[0]}" if areas else "names of areas",
+                    expected=f"names such as {areas[0]}, or a folder of rasters that all know their place on Earth"
+                    if areas
+                    else "names of areas",
                     cure="say which part of the name is the area's, --height-pattern 'dsm_{area}', or name one raster",
                 )
             )
         )
     return HeightSource(source, None, found)
+
+
+def _placed(path: Path) -> bool:
+    with opened(path, None) as file:
+        return place_of(path, file)[1] is not None
 
 
 def _by_area(rasters: Sequence[Entry], naming: object, areas: Sequence[str]) -> dict[str, Entry]:
