@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +16,26 @@ import numpy.typing as npt
 import pytest
 import rasterio
 import yaml
+from rasterio.io import MemoryFile
+from tests.serving.test_application import running
+from tests.tagging.test_server import Client
 from typer.testing import CliRunner
 
 import weakseg
 from weakseg.cli import app
 from weakseg.core.classes import ISPRS, load_classes
+from weakseg.core.errors import WeaksegError
 from weakseg.inference.model import load_predictor
 from weakseg.inference.scene import PLAIN
+from weakseg.labels.crop_order import write_order
 from weakseg.raster.open import read_mask
+from weakseg.serving.application import make_application
 from weakseg.serving.demo import make_server
+from weakseg.serving.rasters import Rasters
 from weakseg.serving.service import MapService
+from weakseg.tagging.guesses import predict_with
 from weakseg.tagging.pictures import CropPictures
+from weakseg.tagging.run import tag_server
 from weakseg.training.machine import Machine
 
 AREAS = ("p1", "p2", "t1", "t2", "v1")
@@ -68,9 +79,26 @@ def mine(tmp_path_factory: pytest.TempPathFactory, paint: Paint, tiny: Callable[
     assert "bands: red (uint16), green (uint16), blue (uint16), nir (uint16), height (uint16 m)" in said
     run(root, "data", "split", "--pixel", 2, "--tagged", 2, "--validation", 1, "--no-every-class")
     run(root, "data", "tags", "--size", 16, "--write")
-    for stage in (("tiles",), ("segment", "pixel"), ("evaluate", "pixel"), ("teacher",), ("pseudo", "teacher")):
+    stages = [("tiles",), ("classifier",), ("cam",), ("segment", "pixel"), ("teacher",), ("pseudo", "teacher")]
+    for stage in [*stages, ("segment", "full"), ("evaluate", "pixel"), ("evaluate", "full")]:
         run(root, "stage", *stage)
     return root
+
+
+def test_every_command_of_the_readme_is_among_these() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    text = re.sub(r"--root \S+ ", "", text)
+    named = set(re.findall(r"(?:^|`)weakseg ((?:data|labels|runs) \w+|\w+)", text, re.MULTILINE))
+    here = {
+        *("init", "data import", "data split", "show", "predict", "areas", "export", "runs compare"),
+        *("tag", "next", "labels suspects", "demo", "serve"),
+    }
+    assert named - {"readme"} <= here
+
+
+def test_a_workspace_of_a_preset_takes_the_images(mine: Path, tmp_path: Path) -> None:
+    run(tmp_path / "new", "init", "--config", "demo")
+    run(tmp_path / "new", "data", "import", mine.parent / "images", mine.parent / "labels", "--dry-run")
 
 
 def test_the_import_draws_its_sheet(mine: Path) -> None:
@@ -78,10 +106,89 @@ def test_the_import_draws_its_sheet(mine: Path) -> None:
     assert [band["name"] for band in yaml.safe_load((mine / "data" / "bands.yaml").read_text())["bands"]] == list(NAMES)
 
 
-def test_show_draws_a_sheet(mine: Path) -> None:
+@pytest.mark.parametrize("method", ["cam", "teacher"])
+def test_show_draws_a_sheet(mine: Path, method: str) -> None:
     area = (mine / "out" / "tiles" / "areas.csv").read_text().splitlines()[1].split(",")[0]
-    run(mine, "show", "teacher", "--area", area)
-    assert (mine / "out" / "sheets" / "teacher" / f"{area}.jpg").is_file()
+    run(mine, "show", method, "--area", area)
+    assert (mine / "out" / "sheets" / method / f"{area}.jpg").is_file()
+
+
+def test_runs_compare(mine: Path) -> None:
+    assert "building" in run(mine, "runs", "compare", "pixel", "full")
+
+
+@contextmanager
+def tag_client(root: Path) -> Iterator[Client]:
+    """The tag page's client, with the guesses of the task (i) network."""
+    model = str(root / "out" / "checkpoints" / "pixel" / "seed0.pt")
+    with tag_server(root, order=order_of(root), model=model) as (server, said):
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield Client(said.split()[0])
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def order_of(root: Path) -> Path:
+    """A list of two crops: the table has tags of all others."""
+    path = root.parent / "order.csv"
+    write_order(path, [("t1", (0, 0, 16, 16)), ("t2", (16, 16, 16, 16))])
+    return path
+
+
+def test_the_tag_page_shows_crops_and_guesses_from_all_bands(mine: Path) -> None:
+    with tag_client(mine) as client:
+        crops = client.next(2)["crops"]
+        assert client.get(f"picture?key={crops[0]['key']}")[:3] == b"\xff\xd8\xff"
+        assert client.get("overview?area=t1")[:3] == b"\xff\xd8\xff"
+        found = client.get(f"guess?keys={crops[0]['key']}")
+    assert found["fault"] == ""
+    assert set(found["guesses"][crops[0]["key"]]) == set(ISPRS.names)
+
+
+def test_guesses_find_the_bands_of_a_model_of_another_order(mine: Path, tmp_path: Path) -> None:
+    """A network of another workspace may have its bands elsewhere: they are found by name, or it is no network here."""
+    machine = Machine(device="cpu", precision="no", quiet=True)
+    predictor = load_predictor(mine / "out" / "checkpoints" / "pixel" / "seed0.pt", PLAIN, machine)
+    images = tmp_path / "images"
+    order = [4, 3, 2, 1, 0]
+    with rasterio.open(mine / "data" / "images" / "t1.tif") as file:
+        layers = file.read()
+    save(images / "t1.tif", layers[order], 2, tuple(NAMES[index] for index in order))
+    save(images / "t2.tif", layers[:4], 2, NAMES[:4])
+    whole = np.moveaxis(layers, 0, -1)
+    says = predict_with(predictor, mine / "data" / "images", machine)("t1", whole)
+    other = predict_with(predictor, images, machine)
+    np.testing.assert_array_equal(other("t1", whole[..., order]), says)
+    flat = whole.copy()
+    flat[..., 4] = predictor.bands.fill_value(4)
+    np.testing.assert_array_equal(
+        other("t2", whole[..., :4]), predict_with(predictor, mine / "data" / "images", machine)("t1", flat)
+    )
+
+
+def test_next_and_suspects(mine: Path) -> None:
+    run(mine, "next", "--count", 4, "--sources", "pixel")
+    assert (mine / "out" / "next" / "crops.csv").is_file()
+    run(mine, "labels", "suspects", "--shown", 4)
+    assert (mine / "tagging" / "suspects.csv").is_file()
+
+
+def test_the_server_maps_a_file_and_opens_a_raster_of_the_workspace(mine: Path) -> None:
+    machine = Machine(device="cpu", precision="no", quiet=True)
+    service = MapService(load_predictor(mine / "out" / "checkpoints" / "pixel" / "seed0.pt", PLAIN, machine))
+    with running(make_application(service, "m", rasters=Rasters(service, mine))) as ask:
+        status, _, body = ask("POST", "/map", (mine.parent / "images" / "v1.tif").read_bytes())
+        assert status == 200
+        with MemoryFile(body) as memory, memory.open() as file:
+            assert file.shape == (64, 64)
+        content = json.dumps({"path": "data/images/v1.tif"}).encode()
+        status, _, body = ask("POST", "/rasters", content, Content_Type="application/json")
+        assert status == 200, body
+        status, headers, _ = ask("GET", f"/rasters/{json.loads(body)['key']}/image/0/0/0")
+        assert (status, headers["content-type"]) == (200, "image/jpeg")
 
 
 def test_predict_polygons_and_areas(mine: Path, tmp_path: Path) -> None:
@@ -112,12 +219,23 @@ def test_predict_without_heights_and_with_heights_beside(mine: Path, tmp_path: P
     np.testing.assert_array_equal(maps["with"], maps["inside"])
 
 
-@pytest.mark.parametrize("to", ["onnx", "bundle"])
+@pytest.mark.parametrize("to", ["onnx", "bundle", "pt2", "torchscript"])
 def test_export(mine: Path, tmp_path: Path, to: str) -> None:
     model = mine / "out" / "checkpoints" / "pixel" / "seed0.pt"
-    target = tmp_path / ("m.onnx" if to == "onnx" else "bundle")
+    target = tmp_path / {"onnx": "m.onnx", "bundle": "bundle", "pt2": "m.pt2", "torchscript": "m.pt"}[to]
     run(mine, "export", model, target, "--to", to)
+    if to in ("pt2", "torchscript"):
+        assert target.stat().st_size > 10_000
+        return
     run(mine, "predict", "--model", target, mine.parent / "images" / "v1.tif", tmp_path / "map.tif", "--window", 48)
+
+
+def test_export_for_deepness_is_refused_in_a_sentence(mine: Path, tmp_path: Path) -> None:
+    """The plugin has pictures of 8 bits alone."""
+    with pytest.raises(WeaksegError, match="Deepness"):
+        run(
+            mine, "export", mine / "out" / "checkpoints" / "pixel" / "seed0.pt", tmp_path / "d.onnx", "--to", "deepness"
+        )
 
 
 def test_python(mine: Path) -> None:

@@ -1,7 +1,7 @@
 """``python -m tests.generators --seed 0``: draw, take in, compare, count; exit 1 where anything differs in silence.
 
-Without ``--cases`` as many as docs/reliability.md reports: 2,000 imports, 500 box files, 500 imports of other bands, 300
-predictions.
+Without ``--cases`` as many as docs/reliability.md reports: 2,000 imports, 500 box files, 500 imports of other bands,
+300 predictions.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ _FEWEST: Final = 4  # px
 _KEPT: Final = 4096
 _WINDOW: Final = 512  # px: large crops go through the network in parts
 
-Predict = Callable[[str, npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
-"""Area, and pixels of it uint8 (h, w, 3) -> probabilities float32 (C, h, w)."""
+Predict = Callable[[str, npt.NDArray[Any]], npt.NDArray[np.float32]]
+"""Area, and pixels (h, w, K) of it with the bands of its file -> probabilities float32 (C, h, w)."""
 
 
 class Guesser:
@@ -93,21 +93,42 @@ def presence(maps: npt.NDArray[np.float32], window: Window) -> npt.NDArray[np.fl
     return np.asarray(pixels[:, -count:].mean(1), np.float32)
 
 
-def predict_with(predictor: Predictor, images: Path, machine: Machine) -> Predict:
-    """How a network predicts pixels of an area, at the ground sampling distance that it was trained at."""
+def seen_by(predictor: Predictor, images: Path) -> Callable[[str, npt.NDArray[Any]], tuple[npt.NDArray[Any], float]]:
+    """How a network sees pixels of an area: its own bands in its order, and the scale of its ground sampling distance.
+
+    Takes the area and pixels (h, w, K) with the bands of the area's file in ``images``; holes, and bands that may be
+    missing and are, come out with the mean that training gave them.
+    """
     from weakseg.inference.options import choose_scale
-    from weakseg.inference.scene import sweep_windows
-    from weakseg.raster.resample import resize_image
-    from weakseg.raster.stream import inspect_source
+    from weakseg.raster.stream import Source, inspect_source
 
     @cache
-    def scale_of(area: str) -> float:
-        return choose_scale(predictor, inspect_source(find_image(images, area), None, wanted=predictor.bands), "auto")
+    def facts_of(area: str) -> tuple[Source, float]:
+        source = inspect_source(find_image(images, area), None, wanted=predictor.bands)
+        return source, choose_scale(predictor, source, "auto")
+
+    def see(area: str, image: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], float]:
+        source, scale = facts_of(area)
+        if image.shape[2] != len(source.bands) or source.bands != tuple(range(1, len(source.bands) + 1)):
+            own = np.zeros((*image.shape[:2], len(source.bands)), image.dtype)
+            for index, number in enumerate(source.bands):
+                own[..., index] = image[..., number - 1] if number else predictor.bands.fill_value(index)
+            image = own
+        return (image if predictor.bands.plain else predictor.bands.filled(image, area)), scale
+
+    return see
+
+
+def predict_with(predictor: Predictor, images: Path, machine: Machine) -> Predict:
+    """How a network predicts pixels of an area, at the ground sampling distance that it was trained at."""
+    from weakseg.inference.scene import sweep_windows
+    from weakseg.raster.resample import resize_image
+
+    see = seen_by(predictor, images)
 
     def predict(area: str, image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         height, width = image.shape[:2]
-        image = image if predictor.bands.plain else predictor.bands.filled(image, area)
-        scale = scale_of(area)
+        image, scale = see(area, image)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         seen = image if scale == 1 else resize_image(image, size, how)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,8 +20,7 @@ from weakseg.labels.tags import Window
 from weakseg.methods.scores import load_scores
 from weakseg.studies.acquisition.change import Floats
 from weakseg.studies.acquisition.looks import Grid, Image, Maps, Predict, encode_image
-from weakseg.tagging.guesses import predict_with
-from weakseg.tagging.proposals import find_image
+from weakseg.tagging.guesses import predict_with, seen_by
 from weakseg.training.machine import Machine
 
 _TINY: Final = 1e-6
@@ -88,22 +87,16 @@ def _network(say: Callable[[str, Image], Maps], order: Sequence[int]) -> Predict
 
 def _encoder(layout: Layout, file: Path, machine: Machine) -> Callable[[str, Image], tuple[Grid, Floats]]:
     from weakseg.inference.model import load_predictor
-    from weakseg.inference.options import choose_scale
     from weakseg.inference.scene import PLAIN
     from weakseg.raster.resample import resize_image
-    from weakseg.raster.stream import inspect_source
     from weakseg.training.segmenter import load_segmenter
 
     predictor, model = load_predictor(file, PLAIN, machine), load_segmenter(file)[0].to(machine.torch_device())
 
-    @cache
-    def scale_of(area: str) -> float:
-        return choose_scale(
-            predictor, inspect_source(find_image(layout.images, area), None, wanted=predictor.bands), "auto"
-        )
+    see = seen_by(predictor, layout.images)
 
     def encode(area: str, image: Image) -> tuple[Grid, Floats]:
-        scale = scale_of(area)
+        image, scale = see(area, image)
         size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         seen = image if scale == 1 else resize_image(image, size, how)
