@@ -4,9 +4,10 @@ python benchmarks/memory.py [--side 50000] [--height 0] [--model MODEL] [--scale
 
 Writes a sparse GeoTIFF, mostly nodata, with a strip of pixels over its whole width and patches of 700 px, and predicts
 it in a process of its own, file to file, with a network of 1x1 kernels and five classes, or with MODEL. ``--deep``:
-five bands of 16 bits and the U-Net of params.yaml for them, untrained. What is printed is the peak of resident memory of that process, libraries included (resource.getrusage), and the CPU time.
-Every row of windows holds its buffers over the full width whether or not there are pixels in it, so nodata saves time
-and not memory. The map is checked at the strip, a patch and a hole. Exit code 1 over 2 GB or if the map is wrong.
+five bands of 16 bits and the U-Net of params.yaml for them, untrained. What is printed is
+the peak of resident memory of that process, libraries included (resource.getrusage), and the CPU time. Every row of
+windows holds its buffers over the full width whether or not there are pixels in it, so nodata saves time and not
+memory. The map is checked at the strip, a patch and a hole. Exit code 1 over 2 GB or if the map is wrong.
 """
 
 from __future__ import annotations

@@ -273,7 +273,7 @@ def test_the_script_knows_what_weakseg_knows() -> None:
 
 def test_a_format_outside_the_list_is_refused(tmp_path: Path, script: Script) -> None:
     copy_raster(save(tmp_path / "a.tif", picture(60, 60)), tmp_path / "a.bmp", driver="BMP")
-    with pytest.raises(SystemExit, match=r"a\.bmp is of GDAL's driver BMP: write it as a GeoTIFF"):
+    with pytest.raises(SystemExit, match=r"a\.bmp is a raster of GDAL's driver BMP: write it as a GeoTIFF"):
         script(tmp_path / "a.bmp", tmp_path / "o.tif")
     assert not (tmp_path / "o.tif").exists()
 
