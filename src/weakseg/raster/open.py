@@ -102,8 +102,18 @@ def read_image(path: Path, *, bands: Sequence[int] | None = None, max_pixels: in
 def read_picture(
     path: Path, *, bands: Sequence[int] | None = None, max_pixels: int = MAX_PIXELS
 ) -> tuple[RasterInfo, Image, npt.NDArray[np.bool_] | None]:
-    """Header, :func:`read_image` and :func:`read_valid` with one opening: a third of the time for small files."""
+    """Header, :func:`read_image` and :func:`read_valid` with one opening: a third of the time for small files.
+
+    Raises:
+        DataError: those of read_image; the file describes its bands, and none are chosen.
+    """
     with opened(path, max_pixels) as file:
+        if not bands and any(file.descriptions):
+            raise DataError(
+                f"{path}: bands {', '.join(map(str, file.descriptions))} by their descriptions",
+                expected="none",
+                cure="name or choose the bands",
+            )
         return _info(path, file), _read_rgb(path, file, bands, None), _valid(path, file, bands, None)
 
 

@@ -245,7 +245,11 @@ def _train_and_measure(base: Context, wanted: Wanted) -> dict[str, Any]:
     areas = {name: open_area(validation, name, masks=validation / "labels") for name in list_areas(validation)}
     predictions, _ = predict_areas(context, model, areas, params.evaluate)
     scores = measure(areas, predictions, base.scheme, params.evaluate)
-    row: dict[str, Any] = {"digest": digest, "seed": seed, **{name: scores[name] for name in ("miou", "iou_batch_mean", "iou")}}
+    row: dict[str, Any] = {
+        "digest": digest,
+        "seed": seed,
+        **{name: scores[name] for name in ("miou", "iou_batch_mean", "iou")},
+    }
     row["curve"] = _curve(result)
     if variant.lacking:
         poorer = withhold(areas, base.bands, variant.lacking)
