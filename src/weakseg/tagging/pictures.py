@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import cv2
+import numpy as np
 import numpy.typing as npt
 
 from weakseg.core.bands import load_bands
@@ -55,8 +56,12 @@ class CropPictures:
         """(height, width, K) of a window, as a network sees it."""
         return read_bands(find_image(self._images, area), self._bands, window=window)
 
+    def shown(self, area: str, window: Window) -> npt.NDArray[np.uint8]:
+        """uint8 (height, width, 3) of a window, as people see it."""
+        return self._bands.picture(self.pixels(area, window))
+
     def _crop(self, crop: Crop) -> bytes:
-        image = self._bands.picture(self.pixels(crop[0], self.frame(crop)))
+        image = self.shown(crop[0], self.frame(crop))
         factor = _SIDE / max(image.shape[:2])
         if factor < 1:
             image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)

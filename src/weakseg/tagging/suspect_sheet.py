@@ -38,7 +38,7 @@ def describe_suspect(number: int, one: Suspect) -> str:
 
 def _framed(pictures: CropPictures, crop: Crop) -> Picture:
     frame = pictures.frame(crop)
-    image = pictures.pixels(crop[0], frame)
+    image = pictures.shown(crop[0], frame)
     factor = max(1, round(_SIDE / max(image.shape[:2])))
     image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
     row, column, height, width = crop[1]
