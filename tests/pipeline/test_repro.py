@@ -289,6 +289,15 @@ def test_half_a_table_of_readers_is_removed(project: Path) -> None:
     assert repro(project, jobs=2, say=lambda line: None)[0].outcome == "ran"
 
 
+def test_raw_data_are_added(project: Path) -> None:
+    (project / "data.txt.dvc").write_text("outs:\n- path: data.txt\n  hash: md5\n")
+    outcomes = {record.stage: record.outcome for record in repro(project, ["a"], jobs=2, say=lambda line: None)}
+    assert outcomes == {"data.txt.dvc": "added", "a": "ran"}
+    assert "md5: 8d777f385d3dfec8815d20f7496026dc" in (project / "data.txt.dvc").read_text()  # of "data"
+    outcomes = {record.stage: record.outcome for record in repro(project, ["a"], jobs=2, say=lambda line: None)}
+    assert outcomes == {"data.txt.dvc": "unchanged", "a": "unchanged"}
+
+
 def test_times_are_a_hint_alone(project: Path) -> None:
     (project / ".weakseg").mkdir(exist_ok=True)
     (project / ".weakseg/repro.json").write_text('{"a": "x"')

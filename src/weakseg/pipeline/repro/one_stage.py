@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from weakseg.core.errors import StageError
 from weakseg.pipeline.repro.leash import LEADER
 
-Outcome = Literal["ran", "cached", "unchanged", "failed"]
+Outcome = Literal["ran", "cached", "added", "unchanged", "failed"]
 QUEUE: Final = Path(".weakseg") / "repro.queue"
 COPY: Final = Path(".weakseg") / "dvc.lock"
 
@@ -24,12 +24,13 @@ class Record:
     """What became of a stage.
 
     Attributes:
-        outcome: ``ran``; ``cached``: its outputs came from DVC's run cache; ``unchanged``; ``failed``.
+        outcome: ``ran``; ``cached``: its outputs came from DVC's run cache; ``added``: raw data were; ``unchanged``;
+            ``failed``.
         wall: s. cpu: s of the stage itself. dvc_cpu: s of DVC around it. error: why it failed.
     """
 
     stage: str
-    outcome: Literal["ran", "cached", "unchanged", "failed"]
+    outcome: Outcome
     wall: float = 0.0
     cpu: float = 0.0
     dvc_cpu: float = 0.0
@@ -124,7 +125,7 @@ def _reproduce(repo: Any, address: str) -> Outcome:
         if not stage.reproduce():
             return "unchanged"
         _record(repo, stage)
-    return "ran"
+    return "ran" if stage.cmd else "added"
 
 
 def _record(repo: Any, stage: Any) -> None:
