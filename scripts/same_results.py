@@ -25,6 +25,7 @@ PLAN = (
     *(("segment", "pixel"), ("teacher", ""), ("fused", ""), ("boxes", ""), ("pseudo", "cam"), ("pseudo", "crf")),
     *(("pseudo", "irnet"), ("pseudo", "single_stage"), ("pseudo", "fused"), ("audit", "fused")),
     *(("segment", "fused"), ("segment", "consistency"), ("evaluate", "pixel"), ("evaluate", "fused")),
+    *(("experts", ""), ("choice", "joint"), ("segment", "joint"), ("choice", "untagged"), ("segment", "untagged")),
 )
 
 
@@ -48,8 +49,11 @@ def digest_run(root: Path) -> dict[str, str]:
     raw["boxes"] |= {"classes": ["building", "car"]}
     for section in ("classifier", "irnet", "single_stage"):
         raw[section]["optimiser"] |= SLIM
-    if "drop_band" not in (Path(import_module("weakseg").__file__ or "").parent / "pipeline/base.yaml").read_text():
+    base = yaml.safe_load((Path(import_module("weakseg").__file__ or "").parent / "pipeline/base.yaml").read_text())
+    if "drop_band" not in base["segment"]["augment"]:
         raw["segment"]["augment"].pop("drop_band")  # a tree of before more than three bands
+    if "tags" not in base:
+        raw.pop("tags")  # a tree of before error rates of tags
     path.write_text(yaml.safe_dump(raw, sort_keys=False))
     for stage, source in PLAN:
         module = import_module(f"weakseg.stages.{stage}")

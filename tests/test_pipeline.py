@@ -166,6 +166,7 @@ READERS: dict[str, set[str]] = {  # by the longest prefix of a value's path
     **{f"students.pseudo_weight.{source}": {f"segment@{source}"} for source in WEAK_SOURCES},
     "consistency": SELF_TAUGHT,
     "joint": MAKERS,
+    "tags": {"segment@consistency", "segment@joint"} | CHOICE,
     "evaluate": EVALUATE,
 }
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from tests.bit_sets import allowed_of
+import torch
+from tests.bit_sets import allowed_of, batch_of, bits_of
 
 from weakseg.core.class_sets import Allowed
 from weakseg.core.errors import DataError
+from weakseg.core.tag_errors import TagErrors
 from weakseg.methods.fusion import (
     EXPERT_FLOOR,
     align_scores,
@@ -15,9 +19,11 @@ from weakseg.methods.fusion import (
     constrain_scores,
     expert_shares,
     fuse,
+    possible_classes,
     silence_ignored,
 )  # fmt: skip
 from weakseg.methods.scores import ScoreMaps, check_scores
+from weakseg.methods.selftrain import align, constrain, expected_shares
 
 
 def pixels(*columns: tuple[float, ...]) -> np.ndarray:
@@ -45,6 +51,34 @@ def test_constrained_scores_by_hand() -> None:
     assert found.scores[:, 0, 1].tolist() == [0.0, 1.0]
     assert found.present.tolist() == [True, True, False]
     check_scores(found, "x")
+
+
+def test_tags_that_may_be_missing_by_hand() -> None:
+    """As in training: named classes count 1.75, 1 and 7, the others .5, 1 and a third."""
+    errors, allowed = TagErrors(0.3, 0.1, np.array([0.4, 0.7, 0.1]), np.ones(3)), bits(0b110, 0b000)
+    given = pixels((0.5, 0.3, 0.2), (0.5, 0.3, 0.2))
+    found = constrain_scores(given, allowed, errors)
+    assert found.scores[:, 0, 0] == pytest.approx([0.25 / 1.95, 0.3 / 1.95, 1.4 / 1.95], abs=1e-4)
+    assert found.scores[:, 0, 1].tolist() == [0.0, 0.0, 0.0]
+    assert bits_of(possible_classes(allowed, errors)).tolist() == [[0b111, 0b000]]
+    assert possible_classes(allowed, None) is allowed
+    wrong_only = TagErrors(0.0, 0.1, errors.tagged, errors.spoken)
+    assert bits_of(possible_classes(allowed, wrong_only)).tolist() == [[0b110, 0b000]]
+    held = constrain_scores(given, allowed, wrong_only).scores[:, 0, 0]
+    assert held == pytest.approx([0.3 / 0.7 / (0.3 / 0.7 + 2), 2 / (0.3 / 0.7 + 2)], abs=1e-4)  # .3 / .7 and .2 / .1
+
+
+@pytest.mark.parametrize("values", [(0b001, 0b001), (0b111, 0b111), (0b010, 0b000)])
+def test_shares_of_an_area_are_those_of_training(values: tuple[int, int]) -> None:
+    """One rule in two forms: raised scores are the probabilities that align gives a batch of this one area."""
+    errors, typical = TagErrors(0.3, 0.1, np.array([0.4, 0.4, 0.3]), np.ones(3)), np.array([0.6, 0.3, 0.5], np.float32)
+    given = pixels((0.7, 0.2, 0.1), (0.6, 0.3, 0.1))
+    found = align_scores(constrain_scores(given, bits(*values), errors), bits(*values), typical, errors)
+    batch = replace(batch_of(torch.tensor([[values]]), 3), errors=errors)
+    held = constrain(torch.from_numpy(given)[None], batch)
+    wanted = align(held, expected_shares(batch, torch.from_numpy(typical)), batch)[0].numpy()
+    seen = ~bits(*values).nothing
+    assert found.dense()[:, seen] == pytest.approx(wanted[:, seen], abs=1e-4)
 
 
 def test_where_no_class_is_allowed_all_scores_are_0() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from tests.bit_sets import batch_of
 
+from weakseg.core.tag_errors import TagErrors
 from weakseg.methods.selftrain import (
     Targets,
     align,
@@ -52,6 +55,30 @@ def test_constrain_by_hand() -> None:
     assert found[1, 0] == 0.0  # not merely small
     assert found[2].tolist() == pytest.approx([0.0, 0.5, 0.5])  # the network gave both nothing: still a question
     assert torch.allclose(found.sum(1), torch.ones(3))
+
+
+def test_tags_that_may_be_missing_weigh_classes() -> None:
+    """Named, .7 / q: 1.75, 1 and 7; not named, .3 / (1 - q): .5, 1 and a third; a contradiction is no constraint."""
+    errors = TagErrors(0.3, 0.1, np.array([0.4, 0.7, 0.1]), np.ones(3))
+    allowed = replace(bits(0b011, 0b001, 0b110, 0b000, 0b111), errors=errors)
+    found = constrain(pixels(*[(0.5, 0.3, 0.2)] * 5), allowed)[0, :, 0].T
+    for number, parts in enumerate([(0.875, 0.3, 0.2 / 3), (0.875, 0.3, 0.2 / 3), (0.25, 0.3, 1.4)]):
+        assert found[number].tolist() == pytest.approx([part / sum(parts) for part in parts], abs=1e-4)
+    assert found[3].tolist() == found[4].tolist() == pytest.approx([0.5, 0.3, 0.2], abs=1e-5)
+    given = pixels(*[(0.5, 0.3, 0.2)] * 5)
+    targets = make_targets(given, allowed, numbers(0, 0, 0, 0, 0), confidence=0.7, adaptive=False)
+    assert targets.label.tolist() == [[[0, 0, 2, 255, 0]]]
+    assert targets.weight.tolist() == [[[1.0, 1.0, 1.0, 0.0, 0.0]]]  # .705, .705, .718; without errors .625, 1, .6
+
+
+def test_shares_of_tags_that_may_be_wrong_by_hand() -> None:
+    """Class 0: named .4 of the crops, in .5 of them; in .875 of those that name it, in .25 of the others."""
+    errors = TagErrors(0.3, 0.1, np.array([0.4, 0.4, 0.1]), np.ones(3))
+    typical = torch.tensor([0.6, 0.3, 0.5])
+    named = expected_shares(replace(bits(0b001), errors=errors), typical)[0]
+    assert named.tolist() == pytest.approx([0.525 / 0.6, 0.075 / 0.6, 0.0], abs=1e-6)  # class 2: in none
+    unknown = expected_shares(replace(bits(0b111), errors=errors), typical)[0]
+    assert unknown.tolist() == pytest.approx([0.6 / 1.4, 0.3 / 1.4, 0.5 / 1.4], abs=1e-6)
 
 
 def test_constrain_leaves_contradictions_alone() -> None:

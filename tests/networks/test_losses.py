@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +14,9 @@ from tests.bit_sets import batch_of
 from torch import Tensor
 
 from weakseg.core.errors import DataError
+from weakseg.core.tag_errors import TagErrors
 from weakseg.networks import losses
+from weakseg.networks.class_sets import AllowedBatch
 
 
 def random_case(seed: int, classes: int = 4, ignored: float = 0.2) -> tuple[Tensor, Tensor]:
@@ -118,6 +122,25 @@ def test_tag_loss_of_single_tags_is_cross_entropy() -> None:
     assert float(losses.tag_loss(logits, batch_of(single, logits.shape[1]))) == pytest.approx(float(expected), rel=1e-5)
 
 
+def doubting(allowed: AllowedBatch) -> AllowedBatch:
+    """Three tenths of the tags are missing, a tenth of the others wrong; named in .4, .7 and .1 of the crops."""
+    return replace(allowed, errors=TagErrors(0.3, 0.1, np.array([0.4, 0.7, 0.1]), np.ones(3)))
+
+
+def test_tag_loss_of_tags_that_may_be_missing_by_hand() -> None:
+    """Classes that are not named count .3 / (1 - q): .5, 1 and a third."""
+    logits = logits_of([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [0.1, 0.6, 0.3], [0.2, 0.2, 0.6]])
+    allowed = doubting(batch_of(torch.tensor([[[0b011, 0b111, 0b001, 0b000]]], dtype=torch.int32), 3))
+    expected = (-math.log(0.5 + 0.3 + 0.2 / 3) - math.log(0.1 + 0.6 + 0.3 / 3)) / 4
+    assert float(losses.tag_loss(logits, allowed)) == pytest.approx(expected, rel=1e-5)
+    sure = torch.tensor([-1000.0, -1000.0, 1000.0]).reshape(1, 3, 1, 1).requires_grad_(True)
+    worst = losses.tag_loss(sure, doubting(batch_of(torch.tensor([[[0b011]]]), 3)))
+    worst.backward()
+    assert float(worst.detach()) == pytest.approx(math.log(3), rel=1e-4)  # bounded where hard tags have 2000
+    assert sure.grad is not None
+    assert sure.grad.abs().max() == 0  # a network that is sure is left alone
+
+
 def test_tag_loss_gradient() -> None:
     logits, _ = random_case(4)
     allowed = torch.randint(0, 16, (2, 5, 6), generator=torch.Generator().manual_seed(4), dtype=torch.int32)
@@ -156,6 +179,22 @@ def test_presence_loss_by_hand() -> None:
     tags = torch.tensor([[True, True], [False, True], [True, True]])
     expected = (-math.log(0.7) - math.log(0.6) - math.log(0.1)) / 3
     assert float(losses.presence_loss(logits, ids, tags)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_presence_loss_of_tags_that_may_be_wrong_by_hand() -> None:
+    """-log(pi + (1 - pi) / 5): a class that is nowhere costs log 5 at most and pulls no more."""
+    logits = logits_of([[0.7, 0.3], [0.4, 0.6], [0.9, 0.1]])
+    ids = torch.tensor([[[0, 0, 1]]])
+    tags = torch.tensor([[True, True], [False, True]])
+    expected = -(math.log(0.7 + 0.3 / 5) + math.log(0.6 + 0.4 / 5) + math.log(0.1 + 0.9 / 5)) / 3
+    assert float(losses.presence_loss(logits, ids, tags, chance=0.2)) == pytest.approx(expected, rel=1e-5)
+    gradient_agrees(lambda values: losses.presence_loss(values, ids, tags, chance=0.2), logits)
+    gone = torch.tensor([100.0, -100.0]).reshape(1, 2, 1, 1).requires_grad_(True)
+    value = losses.presence_loss(gone, torch.zeros(1, 1, 1, dtype=torch.int64), tags[1:], chance=0.2)
+    value.backward()
+    assert float(value.detach()) == pytest.approx(math.log(5), rel=1e-5)
+    assert gone.grad is not None
+    assert gone.grad.abs().max() < 1e-6
 
 
 def test_presence_loss_pulls_only_the_best_pixel() -> None:

@@ -23,9 +23,12 @@ from weakseg.data.store import fingerprint, list_areas, open_allowed, open_array
 from weakseg.methods.scores import ScoreMaps, save_scores
 from weakseg.pipeline.context import open_context
 from weakseg.pipeline.mask_making import MaskMaking
+from weakseg.pipeline.network_scores import network_scores, tag_errors
 from weakseg.stages import segment
+from weakseg.stages.segment import choosing_network
 from weakseg.studies.ablation import Variant, run_ablation
 from weakseg.training.checkpoints import load_checkpoint
+from weakseg.training.segmenter import load_segmenter
 
 
 def run(root: Path, stage: str, source: str = "") -> None:
@@ -250,3 +253,28 @@ def test_an_ablation_row_chooses_weights_and_thresholds_of_its_own(copy: Layout)
     assert len(made) == 1
     assert json.loads(made[0])["seed0"]["weights"] == [0.25, 0.25]
     assert copy.choices("joint").read_text() == before
+
+
+def test_stated_errors_of_tags_reach_masks_and_training(copy: Layout, done: Layout) -> None:
+    """Classes that the tags do not name may win on N2; without tags nothing is another."""
+    edit(copy.root, "tags", missing_rate=0.4, wrong_rate=0.1)
+    context = open_context(copy.root)
+    errors = tag_errors(context)
+    assert errors is not None
+    crops = [
+        crop for crop, split in zip(context.crops().present, context.crops().splits, strict=True) if split == "tags"
+    ]
+    assert errors.tagged.tolist() == pytest.approx(np.mean(crops, 0).tolist())  # of N2 alone: N1's tags are right
+    assert tag_errors(open_context(done.root)) is None
+    model, _ = load_segmenter(choosing_network(context, 0))
+    hard, _ = network_scores(context, model, "t1")
+    soft, _ = network_scores(context, model, "t1", errors=errors)
+    forbidden = ~open_allowed(copy.tiles, "t1").planes()
+    assert not hard.dense()[forbidden].any()
+    named = errors.outside > 0
+    assert (soft.dense()[named][forbidden[named]] > 0).all()
+    for source in ("joint", "untagged"):
+        run(copy.root, "choice", source)
+        run(copy.root, "segment", source)
+    assert not equal(weights_of(copy, "joint"), weights_of(done, "joint"))
+    assert equal(weights_of(copy, "untagged"), weights_of(done, "untagged"))

@@ -92,6 +92,12 @@ class Allowed:
         chosen = self.sets if classes is None else self.sets[:, classes]
         return np.ascontiguousarray(np.moveaxis(chosen[self.numbers], -1, 0))
 
+    def widened(self, possible: Bools) -> Allowed:
+        """The same with some classes, bool (C,), allowed wherever any is."""
+        sets = self.sets | possible
+        sets[NO_CLASS] = False
+        return Allowed(self.numbers, sets)
+
     def but_nothing(self, ignored: Bools) -> Allowed:
         """The same with no class at some pixels, bool (H, W)."""
         return Allowed(np.where(ignored, np.int32(NO_CLASS), self.numbers), self.sets)

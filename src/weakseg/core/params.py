@@ -18,6 +18,7 @@ from weakseg.core.errors import ParamsError
 from weakseg.core.methods import ORACLE, WEAK_SOURCES, MethodSections, Source, WeakSource
 from weakseg.core.removed_params import find_removed
 from weakseg.core.sections import AugmentParams, Count, NotNegative, OptimiserParams, Positive, Section, Share
+from weakseg.core.tag_errors import check_rates
 
 
 class Areas(Section):
@@ -47,6 +48,24 @@ class TilesParams(Section):
     tag_source: Literal["masks", "csv"]  # masks: derived here; csv: data/tags/tags.csv
     tag_size: Count  # side of a tag crop, px of the resampled area; an area that is not much larger is one crop
     tag_min_share: Annotated[float, Field(ge=0.0, le=100.0)]  # percent of a crop below which a class gets no tag
+
+
+class TagsParams(Section):
+    """Errors of N2's tags, for the trainings that read tags themselves (consistency, joint); 0: a hard constraint.
+
+    :mod:`weakseg.core.tag_errors` has what follows from them.
+    """
+
+    missing_rate: Share  # of the classes that a crop holds the share that its tags do not name
+    wrong_rate: Share  # of the classes that a crop does not hold the share that its tags name
+
+    @model_validator(mode="after")
+    def _say_something(self) -> TagsParams:
+        try:
+            check_rates(self.missing_rate, self.wrong_rate)
+        except ParamsError as error:
+            raise ValueError(str(error)) from error
+        return self
 
 
 class NetworkParams(Section):
@@ -232,6 +251,7 @@ class Params(MethodSections):
     methods: tuple[WeakSource, ...]
     sources: tuple[Source, ...] = Field(min_length=1)
     tiles: TilesParams
+    tags: TagsParams
     pseudo: PseudoParams
     segment: SegmentParams
     students: StudentsParams

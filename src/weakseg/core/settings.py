@@ -27,6 +27,8 @@ def training_settings(params: Params, source: Source) -> dict[str, Any]:
         tiles["tag_size"] = params.tiles.tag_size
     if gives in MAKES_MASKS:
         read["joint"] = params.joint.model_dump(mode="json")
+    if gives in ("tags", "all"):
+        read["tags"] = params.tags.model_dump(mode="json")
     if gives == "all":
         read["fused"] = {"experts": list(params.fused.experts)}  # all else of the section the stage choice reads
     if gives == "masks":

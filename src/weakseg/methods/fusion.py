@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from weakseg.core.class_sets import Allowed
+from weakseg.core.class_sets import EVERY_CLASS, Allowed
 from weakseg.core.errors import DataError
+from weakseg.core.tag_errors import TagErrors
 from weakseg.methods.scores import ScoreMaps
 
 Floats = npt.NDArray[np.float32]
@@ -23,13 +24,21 @@ def silence_ignored(maps: ScoreMaps, allowed: Allowed) -> ScoreMaps:
     return maps.but_silent(allowed.nothing)
 
 
-def constrain_scores(probabilities: Floats, allowed: Allowed) -> ScoreMaps:
+def possible_classes(allowed: Allowed, errors: TagErrors | None) -> Allowed:
+    """The classes that may occur at each pixel, where tags of stated errors forbid none that may be missing."""
+    return allowed if errors is None else allowed.widened(errors.outside > 0)
+
+
+def constrain_scores(probabilities: Floats, allowed: Allowed, errors: TagErrors | None = None) -> ScoreMaps:
     """Probabilities (C, H, W) with classes that no tag allows set to zero and the rest renormalised.
 
-    Where no class is allowed all are zero.
+    Where no class is allowed all are zero. With stated errors of the tags these classes are weighed down instead
+    (:mod:`weakseg.core.tag_errors`, 1).
     """
-    classes = allowed.classes
-    planes = allowed.planes(classes)
+    classes = possible_classes(allowed, errors).classes
+    planes: npt.NDArray[np.bool_] | Floats = allowed.planes(classes)
+    if errors is not None:
+        planes = _weighed(allowed, classes, errors.inside, errors.outside)
     kept = (probabilities[classes] + 1e-6) * planes
     total = kept.sum(0, keepdims=True)
     scores = (kept / np.where(total > 0, total, 1)).astype(np.float32)
@@ -59,20 +68,42 @@ def normalise_in_crops(maps: ScoreMaps, windows: npt.NDArray[np.int64], present:
     return ScoreMaps(scores, maps.present)
 
 
-def align_scores(maps: ScoreMaps, allowed: Allowed, typical: npt.NDArray[np.float32]) -> ScoreMaps:
+def align_scores(
+    maps: ScoreMaps, allowed: Allowed, typical: npt.NDArray[np.float32], errors: TagErrors | None = None
+) -> ScoreMaps:
     """Constrained probabilities of one area with under-represented classes raised to the share their tags let expect.
 
-    The whole-area form of :func:`weakseg.methods.selftrain.align`; ``typical`` (C,) as there. Pixels where no class is
-    allowed count nowhere.
+    The whole-area form of :func:`weakseg.methods.selftrain.align`; ``typical`` (C,) as there, and ``errors`` as in
+    :func:`weakseg.methods.selftrain.expected_shares`. Pixels where no class is allowed count nowhere.
     """
-    classes, here = allowed.classes, ~allowed.nothing
-    parts, scores = allowed.planes(classes) * typical[classes, None, None], maps.over(classes)
+    classes, here = possible_classes(allowed, errors).classes, ~allowed.nothing
+    parts, scores = _presence(allowed, errors, classes) * typical[classes, None, None], maps.over(classes)
     total = parts.sum(0, keepdims=True)
     expected = _mean_over(parts / np.where(total > 0, total, 1), here)
     factor = np.clip(expected / np.maximum(_mean_over(scores, here), 1e-6), 1.0, ALIGN_LIMIT)
     raised = scores * factor[:, None, None]
     total = raised.sum(0, keepdims=True)
     return _of_classes((raised / np.where(total > 0, total, 1)).astype(np.float32), classes, maps)
+
+
+def _presence(
+    allowed: Allowed, errors: TagErrors | None, classes: npt.NDArray[np.intp]
+) -> npt.NDArray[np.bool_] | Floats:
+    """Chance that each of some classes is in the tag crop of a pixel, (P, H, W): 1 or 0 but for stated errors."""
+    if errors is None:
+        return allowed.planes(classes)
+    return _weighed(allowed, classes, errors.present_if_named, errors.present_if_not)
+
+
+def _weighed(
+    allowed: Allowed, classes: npt.NDArray[np.intp], inside: npt.NDArray[np.float64], outside: npt.NDArray[np.float64]
+) -> Floats:
+    """Numbers (C,) of classes in the set of a pixel and outside, (P, H, W): 1 where all fit, 0 where none does."""
+    here, there = (one[classes, None, None] for one in (inside, outside))
+    found = np.where(allowed.planes(classes), here, there).astype(np.float32)
+    found[:, allowed.numbers == EVERY_CLASS] = 1.0
+    found[:, allowed.nothing] = 0.0
+    return found
 
 
 def _of_classes(scores: Floats, classes: npt.NDArray[np.intp], like: ScoreMaps) -> ScoreMaps:
@@ -92,6 +123,7 @@ def claim_missing(
     present: npt.NDArray[np.bool_],
     *,
     allowed: Allowed | None = None,
+    floor: float = CLAIM_FLOOR,
 ) -> tuple[ScoreMaps, int]:
     """Let every tagged class win somewhere in its tag crop: it takes its best pixels from their winners.
 
@@ -99,6 +131,7 @@ def claim_missing(
         maps: tag-constrained probabilities of one area.
         windows: int (N, 4) tag crops; present: bool (N, C) their tags.
         allowed: of H x W px; pixels where no class is allowed are won and claimed by none. None: there are none such.
+        floor: probability below which even the best pixel is not believed.
 
     Returns:
         New maps, in which at the claimed pixels the class and the former winner have swapped their probabilities (so
@@ -120,7 +153,7 @@ def claim_missing(
             plane = np.where(taken, 0, part[index].ravel())
             count = max(1, round(CLAIM_SHARE * np.count_nonzero(winners >= 0)))
             best = np.argpartition(plane, -count)[-count:]
-            best = best[plane[best] >= CLAIM_FLOOR]
+            best = best[plane[best] >= floor]
             if len(best):
                 rows, columns = np.divmod(best, width)
                 former = winners[rows, columns]

@@ -20,9 +20,10 @@ from weakseg.networks.class_sets import AllowedBatch
 def constrain(probabilities: Tensor, allowed: AllowedBatch) -> Tensor:
     """Probabilities (B, C, H, W) with classes outside ``allowed`` set to zero and the rest renormalised.
 
-    Where a network gives all allowed classes (near) zero, they share the pixel equally: it stays uncertain.
+    Where a network gives all allowed classes (near) zero, they share the pixel equally: it stays uncertain. With stated
+    errors of the tags a class outside is weighed down instead (:mod:`weakseg.core.tag_errors`, 1).
     """
-    channels = allowed.or_every()
+    channels = allowed.evidence()
     kept = probabilities * channels + 1e-6 * channels
     return kept / kept.sum(1, keepdim=True)
 
@@ -50,12 +51,13 @@ def expected_shares(allowed: AllowedBatch, typical: Tensor) -> Tensor:
     """Class shares (B, C) that the tags let expect in each crop: what a tagged class typically covers, split per pixel.
 
     Pixels where no class is allowed (no image data, contradicting tags) count nowhere; a crop of these alone has zeros.
+    With stated errors of the tags each class counts with the chance that it is in the crop.
 
     Args:
         allowed: of (B, H, W) px.
         typical: (C,), mean share of a tag crop that the class covers where it is present, measured on N1.
     """
-    channels = allowed.or_every()
+    channels = allowed.presence()
     parts = channels * typical.to(channels.device).view(1, -1, 1, 1)
     return _crop_means(parts / parts.sum(1, keepdim=True), allowed)
 

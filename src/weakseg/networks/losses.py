@@ -5,6 +5,8 @@ Where a batch holds nothing that a loss can use, the loss is 0 and still part of
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -93,18 +95,28 @@ def tag_loss(logits: Tensor, allowed: AllowedBatch) -> Tensor:
     This is cross-entropy with a set of candidate classes as target. A pixel where every class is allowed (no tag) adds
     exactly 0 and no gradient; so does one where none is (a crop that holds only clutter): nothing can be learnt there.
 
+    With stated errors of the tags it is the likelihood of the tags under the network's pixel, up to a constant:
+    ``-log sum_c p_c w_c``, w_c = 1 for classes that the tags name or know nothing of and ``min(1, d / (1 - q_c))`` for
+    those that they do not name (:mod:`weakseg.core.tag_errors`, 1). It is bounded by -log of the least w_c.
+
     Args:
         logits: (B, C, H, W).
         allowed: of (B, H, W) px and C classes.
     """
     _check_pixels(logits, allowed.numbers, "allowed")
-    values, possible = logits.float(), allowed.or_every()
-    within = values.masked_fill(~possible, float("-inf")).logsumexp(dim=1)
+    values, weights = logits.float(), allowed.evidence()
+    possible = values.masked_fill(weights == 0, float("-inf"))
+    if allowed.errors is not None:
+        possible = possible + weights.clamp(max=1.0).log()
+    within = possible.logsumexp(dim=1)
     return (values.logsumexp(dim=1) - within).mean()
 
 
-def presence_loss(logits: Tensor, window_ids: Tensor, tags: Tensor) -> Tensor:
-    """Each tagged class must win somewhere in its tag window: -log of its largest probability there.
+def presence_loss(logits: Tensor, window_ids: Tensor, tags: Tensor, *, chance: float = 0.0) -> Tensor:
+    """Each tagged class must win somewhere in its tag window: -log of its largest probability pi there.
+
+    Where tags may be wrong, ``-log(pi + (1 - pi) chance)``: the likelihood of the tag up to a constant, bounded by -log
+    of ``chance``, so that a class that is nowhere to be seen is given up (:mod:`weakseg.core.tag_errors`, 3).
 
     Mean over the tagged (window, class) pairs whose window has pixels in the batch. Only hand in windows that the crop
     holds whole, or nearly so: of a window cut by the crop nobody knows on which side of the cut the class lies
@@ -114,6 +126,7 @@ def presence_loss(logits: Tensor, window_ids: Tensor, tags: Tensor) -> Tensor:
         logits: (B, C, H, W).
         window_ids: int64 or int32 (B, H, W), 0..W-1 counted over the whole batch, or -1 = no window here.
         tags: bool (W, C), True = the class is known to be present; absent and unknown are both False.
+        chance: in [0, 1), how likely tags name a class that is not there, over how likely they name one that is.
     """
     _check_pixels(logits, window_ids, "window ids")
     windows, classes = tags.shape
@@ -130,6 +143,8 @@ def presence_loss(logits: Tensor, window_ids: Tensor, tags: Tensor) -> Tensor:
     empty = log_p.new_zeros(classes, windows)
     best = empty.scatter_reduce(1, ids.expand(classes, -1), log_p, reduce="amax", include_self=False)
     seen = torch.zeros(windows, dtype=torch.bool, device=ids.device).index_fill(0, ids, True)
+    if chance > 0:
+        best = torch.logaddexp(best + math.log1p(-chance), best.new_tensor(math.log(chance)))
     pairs = tags.T & seen
     return _safe_mean(-(best * pairs).sum(), pairs.sum())
 

@@ -9,11 +9,12 @@ import numpy as np
 
 from weakseg.core.class_sets import Allowed
 from weakseg.core.classes import Mask
+from weakseg.core.tag_errors import TagErrors
 from weakseg.data.store import open_allowed
 from weakseg.evaluation.holdout import held_parts
 from weakseg.evaluation.metrics import Confusion, confusion_matrix, scores_of
 from weakseg.methods.background import POWERS, Part, best_power, try_powers
-from weakseg.methods.fusion import fuse, silence_ignored
+from weakseg.methods.fusion import fuse, possible_classes, silence_ignored
 from weakseg.methods.pseudo import Thresholds, choose_thresholds, count_areas
 from weakseg.methods.scores import ScoreMaps, load_scores
 from weakseg.pipeline.context import Context
@@ -25,13 +26,19 @@ def allowed_classes(context: Context, area: str, *, tagged: bool = True) -> Allo
     return allowed if tagged else allowed.without_tags()
 
 
-def with_experts(context: Context, maps: ScoreMaps, area: str, weights: Sequence[float]) -> ScoreMaps:
+def with_experts(
+    context: Context, maps: ScoreMaps, area: str, weights: Sequence[float], errors: TagErrors | None = None
+) -> ScoreMaps:
     """A network's maps of an area times those of ``fused.experts`` to their weights; no weights: the maps alone."""
-    return next(under_each(context, maps, area, [weights])) if weights else maps
+    return next(under_each(context, maps, area, [weights], errors)) if weights else maps
 
 
 def under_each(
-    context: Context, maps: ScoreMaps, area: str, candidates: Sequence[Sequence[float]]
+    context: Context,
+    maps: ScoreMaps,
+    area: str,
+    candidates: Sequence[Sequence[float]],
+    errors: TagErrors | None = None,
 ) -> Iterator[ScoreMaps]:
     """:func:`with_experts` for each of some weights; the experts' maps are unpacked once for all of them."""
     names = context.params.fused.experts
@@ -39,7 +46,7 @@ def under_each(
     files = [context.layout.scores(name) / f"{area}.npz" for name in names]
     silent = ScoreMaps(np.zeros((0, *maps.scores.shape[1:]), np.float32), np.zeros_like(maps.present))
     experts = [load_scores(file) if wanted else silent for file, wanted in zip(files, used, strict=True)]
-    allowed = allowed_classes(context, area)
+    allowed = possible_classes(allowed_classes(context, area), errors)
     for weights in candidates:
         yield silence_ignored(fuse(maps, experts, weights, allowed), allowed)
 
@@ -67,12 +74,13 @@ def count_winners(
     own: Mapping[str, ScoreMaps],
     truths: Mapping[str, Mask],
     candidates: Sequence[tuple[float, ...]],
+    errors: TagErrors | None = None,
 ) -> dict[tuple[float, ...], Confusion]:
     """Confusion (C, C) of the fused winners by weights, where ``truths`` uint8 (H, W) by area are not 255."""
     classes = len(context.scheme)
     tables: dict[tuple[float, ...], Confusion] = {one: np.zeros((classes, classes), np.int64) for one in candidates}
     for area, truth in truths.items() if candidates else ():
-        for one, maps in zip(candidates, under_each(context, own[area], area, candidates), strict=True):
+        for one, maps in zip(candidates, under_each(context, own[area], area, candidates, errors), strict=True):
             tables[one] = tables[one] + confusion_matrix(truth, maps.winners().astype(np.uint8), classes)
     return tables
 

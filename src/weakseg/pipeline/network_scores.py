@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from weakseg.core.classes import Mask
+from weakseg.core.tag_errors import TagErrors, estimate_tag_errors
 from weakseg.data.areas import open_area
 from weakseg.data.store import open_array
 from weakseg.evaluation.holdout import require_blocks
 from weakseg.evaluation.metrics import mean_iou
 from weakseg.inference.scene import DIHEDRAL, View, predict_scene
-from weakseg.methods.fusion import align_scores, claim_missing, constrain_scores
+from weakseg.methods.fusion import CLAIM_FLOOR, align_scores, claim_missing, constrain_scores, possible_classes
 from weakseg.methods.pseudo import pseudo_mask
 from weakseg.methods.scores import ScoreMaps
 from weakseg.networks.build import Segmenter
@@ -51,21 +52,35 @@ def predict(
     )
 
 
-def network_scores(context: Context, model: Segmenter, area: str, *, tagged: bool = True) -> tuple[ScoreMaps, int]:
+def tag_errors(context: Context) -> TagErrors | None:
+    """The errors of N2's tags that the section tags states, None where it states none."""
+    rates = context.params.tags
+    if rates.missing_rate == rates.wrong_rate == 0:
+        return None
+    crops = context.crops()
+    weak = crops.take(np.flatnonzero(np.array(crops.splits) == "tags"))
+    return estimate_tag_errors(rates.missing_rate, rates.wrong_rate, weak.present, weak.known)
+
+
+def network_scores(
+    context: Context, model: Segmenter, area: str, *, tagged: bool = True, errors: TagErrors | None = None
+) -> tuple[ScoreMaps, int]:
     """Probabilities of one area, held to its tags, its shares aligned, and how many missing classes claimed pixels.
 
     Without ``tagged`` no tag is read: every class is allowed, shares are those that N1 lets expect, nothing is claimed.
+    With ``errors`` the tags are evidence; a class claims pixels only where its tag is rather right than wrong.
     """
     layout = context.layout
     model.to(context.machine.torch_device())
     image = np.asarray(open_array(layout.tiles / "images", area))
     allowed = allowed_classes(context, area, tagged=tagged)
-    maps = constrain_scores(predict(context, model, image, DIHEDRAL), allowed)
-    maps = align_scores(maps, allowed, _typical_shares(context))
+    maps = constrain_scores(predict(context, model, image, DIHEDRAL), allowed, errors)
+    maps = align_scores(maps, allowed, _typical_shares(context), errors)
     if not tagged:
         return maps, 0
     crops = context.crops().select(area=area)
-    return claim_missing(maps, crops.windows, crops.present, allowed=allowed)
+    floor = CLAIM_FLOOR if errors is None else max(CLAIM_FLOOR, errors.chance / (1 + errors.chance))
+    return claim_missing(maps, crops.windows, crops.present, allowed=allowed, floor=floor)
 
 
 def _typical_shares(context: Context) -> npt.NDArray[np.float32]:
@@ -113,8 +128,10 @@ class Choice:
 def choose(context: Context, model: Segmenter, *, tagged: bool) -> Choice:
     """Weights and thresholds for masks of this network, which must not have trained on the hold-out."""
     blocks = require_blocks(context.layout.tiles)
-    own = {area: network_scores(context, model, area, tagged=tagged)[0] for area in blocks}
-    return choose_by(context, own, blocks, tagged=tagged, candidates=candidate_weights(context) if tagged else ())
+    errors = tag_errors(context) if tagged else None
+    own = {area: network_scores(context, model, area, tagged=tagged, errors=errors)[0] for area in blocks}
+    candidates = candidate_weights(context) if tagged else ()
+    return choose_by(context, own, blocks, tagged=tagged, candidates=candidates, errors=errors)
 
 
 def choose_by(
@@ -124,6 +141,7 @@ def choose_by(
     *,
     tagged: bool,
     candidates: Sequence[tuple[float, ...]],
+    errors: TagErrors | None = None,
 ) -> Choice:
     """Weights and thresholds for masks of the networks behind ``own``.
 
@@ -131,12 +149,16 @@ def choose_by(
         own: their maps of N1 areas. truths: uint8 (H, W) by area, 255 where a network has seen it.
         candidates: weights of the experts to choose among; none: no experts.
     """
-    tables = count_winners(context, own, truths, candidates)
+    tables = count_winners(context, own, truths, candidates, errors)
     weights = best_weights({one: float(mean_iou(table)) for one, table in tables.items()}) if candidates else ()
     found = choose_on_holdout(
         context,
         (
-            (with_experts(context, own[area], area, weights), allowed_classes(context, area, tagged=tagged), truth)
+            (
+                with_experts(context, own[area], area, weights, errors),
+                possible_classes(allowed_classes(context, area, tagged=tagged), errors),
+                truth,
+            )
             for area, truth in truths.items()
         ),
     )
@@ -145,7 +167,8 @@ def choose_by(
 
 def make_mask(context: Context, model: Segmenter, area: str, choice: Choice) -> Mask:
     """The mask uint8 (H, W) of an area that this network and the experts agree to under a choice, 255 where unsure."""
-    maps, _ = network_scores(context, model, area, tagged=choice.tagged)
-    maps = with_experts(context, maps, area, choice.weights)
-    allowed = allowed_classes(context, area, tagged=choice.tagged)
+    errors = tag_errors(context) if choice.tagged else None
+    maps, _ = network_scores(context, model, area, tagged=choice.tagged, errors=errors)
+    maps = with_experts(context, maps, area, choice.weights, errors)
+    allowed = possible_classes(allowed_classes(context, area, tagged=choice.tagged), errors)
     return pseudo_mask(maps, allowed, min_score=choice.min_score, min_margin=choice.min_margin)

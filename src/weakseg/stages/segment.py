@@ -29,7 +29,7 @@ from weakseg.networks.build import Segmenter
 from weakseg.pipeline.context import Context, open_context, tracked, write_report
 from weakseg.pipeline.holdout_choice import allowed_classes
 from weakseg.pipeline.mask_making import MaskMaking
-from weakseg.pipeline.network_scores import predict
+from weakseg.pipeline.network_scores import predict, tag_errors
 from weakseg.raster.gsd import load_gsd
 from weakseg.training.checkpoints import describe_model, load_checkpoint, save_checkpoint
 from weakseg.training.fit import FitResult, fit
@@ -238,6 +238,7 @@ def train_segmenter(
     model = segmenter_of(params.network, len(scheme), context.bands)
     self_taught, size = ENTRIES[source].gives in SELF_TAUGHT, context.params.tiles.tag_size
     typical = typical_shares(labelled, len(scheme), size) if self_taught else None
+    errors = tag_errors(context) if ENTRIES[source].gives in ("tags", "all") else None
     plan = params.optimiser
     resume = context.layout.out / "resume" / f"segment-{source}-{seed}{'-whole' * whole}.pt"
     training = f"{identity} seed {seed}" + " whole" * whole
@@ -267,7 +268,7 @@ def train_segmenter(
 
     result = fit(
         model,
-        segmentation_step(source, context.params, scheme, model.preprocessing, seed, typical=typical),
+        segmentation_step(source, context.params, scheme, model.preprocessing, seed, typical=typical, errors=errors),
         parameter_groups=model.parameter_groups(
             plan.lr, encoder_factor=plan.encoder_factor, weight_decay=plan.weight_decay
         ),

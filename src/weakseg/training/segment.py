@@ -21,6 +21,7 @@ from torch import Tensor
 from weakseg.core.classes import IGNORE, ClassScheme, Mask
 from weakseg.core.methods import ENTRIES, MAKES_MASKS, SELF_TAUGHT, Source
 from weakseg.core.params import ConsistencyParams, Params, SegmentAugmentParams, SegmentParams
+from weakseg.core.tag_errors import TagErrors
 from weakseg.data.areas import Area
 from weakseg.data.crops.augment import Preprocessing, blur, drop_bands, jitter_colour, normalise
 from weakseg.data.crops.dataset import Pool
@@ -147,10 +148,12 @@ def segmentation_step(
     seed: int,
     *,
     typical: Tensor | None = None,
+    errors: TagErrors | None = None,
 ) -> StepLoss:
     """The step of :func:`weakseg.training.fit.fit` for this source of labels.
 
     ``typical``: (C,) of :func:`typical_shares`, which consistency needs for its shares; None leaves them out.
+    ``errors``: of the tags, where consistency and joint shall not take them for certain.
     """
     shared, students = params.segment, params.students
     weights = class_weights(shared.class_weights, scheme)
@@ -169,7 +172,17 @@ def segmentation_step(
         if ENTRIES[source].gives in SELF_TAUGHT:
             masked = ENTRIES[source].gives in MAKES_MASKS
             return _consistency_step(
-                state, batch, images, pixel_loss, params, preprocessing, generator, ramp, typical, masked=masked
+                state,
+                batch,
+                images,
+                pixel_loss,
+                params,
+                preprocessing,
+                generator,
+                ramp,
+                typical,
+                masked=masked,
+                errors=errors,
             )
         weak = view_crops(batch["weak"]["image"], preprocessing, shared.augment, generator)
         logits = state.model(torch.cat([images, weak])).float()
@@ -210,12 +223,13 @@ def _consistency_step(
     typical: Tensor | None,
     *,
     masked: bool,
+    errors: TagErrors | None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     options, augment, weak = params.consistency, params.segment.augment, batch["weak"]
-    allowed = AllowedBatch(weak["allowed"], weak["sets"])
+    allowed = AllowedBatch(weak["allowed"], weak["sets"], errors)
     shares = expected_shares(allowed, typical) if typical is not None else None
     if ramp > 0:
-        targets = _teach(state, weak, preprocessing, options, shares if options.align else None)
+        targets = _teach(state, weak, allowed, preprocessing, options, shares if options.align else None)
     else:
         targets = no_targets(allowed, weak["windows"])
     if masked:  # strong views teach shapes against colours, and colours are half of what masks of short trainings teach
@@ -231,7 +245,8 @@ def _consistency_step(
     loss, guess = pixel_loss(logits[: len(images)], batch["pixel"]["mask"]), logits[len(images) :]
     consistent = consistency_loss(guess, taught.label, taught.weight)
     tagged = tag_loss(guess, taught.allowed)
-    presence = presence_loss(guess, taught.windows, weak["tags"])
+    chance = errors.chance if errors is not None else 0.0
+    presence = presence_loss(guess, taught.windows, weak["tags"], chance=chance)
     shared = torch.zeros((), device=logits.device)
     if typical is not None and options.share_weight > 0:
         shared = share_loss(guess, taught.allowed, expected_shares(taught.allowed, typical))
@@ -256,6 +271,7 @@ def _consistency_step(
 def _teach(
     state: TrainState,
     weak: dict[str, Tensor],
+    allowed: AllowedBatch,
     preprocessing: Preprocessing,
     options: ConsistencyParams,
     shares: Tensor | None,
@@ -270,7 +286,7 @@ def _teach(
         teacher.train()
     return make_targets(
         probabilities,
-        AllowedBatch(weak["allowed"], weak["sets"]),
+        allowed,
         weak["windows"],
         confidence=options.confidence,
         adaptive=options.adaptive,
