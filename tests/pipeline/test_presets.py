@@ -23,7 +23,10 @@ def write(path: Path, text: str) -> str:
 
 
 def test_there_are_presets() -> None:
-    assert presets() == ["base", "demo", "dubai", "dubai_encdec", "dubai_gpu", "irn_voc", "lid", "vaihingen"]
+    assert presets() == [
+        *("base", "demo", "dubai", "dubai_building", "dubai_encdec", "dubai_gpu", "dubai_water", "irn_voc", "lid"),
+        "vaihingen",
+    ]
 
 
 @pytest.mark.parametrize("name", presets())
