@@ -145,11 +145,9 @@ def differing(one: Mapping[str, bytes], two: Mapping[str, bytes]) -> list[str]:
 
 def warm_up() -> None:
     """Import here what the forks need, so that none of them has to."""
-    import dvc.cli
-    import dvc.commands.repro
-    import dvc.repo
-    import dvc.stage.run  # noqa: F401
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
+    import weakseg.inference.predict
     import weakseg.registry.promotion
     import weakseg.studies
     import weakseg.studies.objective  # noqa: F401

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,8 @@ from weakseg.training.checkpoints import save_checkpoint
 Writer = Callable[[Path, int], None]
 """(target, version) -> the file; versions 0 and 1 differ."""
 
+_HELD = tempfile.TemporaryDirectory(prefix="weakseg-sources-")
+SOURCES = _HELD.name  # what maps are made of, on another disk
 ROOMS = 8  # drawn per writer, beside one page less than enough
 
 
@@ -43,11 +46,11 @@ def noise(version: int, *shape: int) -> Any:
 
 
 def write_map(target: Path, version: int) -> None:
-    raster = Path(f"{target.parent.parent}/source-{version}.tif")
+    raster = Path(f"{SOURCES}/source-{version}.tif")
     if not raster.exists():
         write_raster(raster, noise(version, 300, 300, 3))
     write_bands(
-        target, [noise(version, 1, 256, 300), noise(version, 1, 44, 300)], inspect_source(raster), names=["class"]
+        target, [noise(version, 1, 256, 300), noise(version, 1, 44, 300)], inspect_source(raster, None), names=["class"]
     )
 
 
@@ -56,7 +59,7 @@ def write_text_file(target: Path, version: int) -> None:
 
 
 def write_cog_file(target: Path, version: int) -> None:
-    raster = Path(f"{target.parent.parent}/cog-{version}.tif")
+    raster = Path(f"{SOURCES}/cog-{version}.tif")
     if not raster.exists():
         write_raster(raster, noise(version, 600, 600))
     write_cog(raster, target, classes=True)
@@ -64,7 +67,7 @@ def write_cog_file(target: Path, version: int) -> None:
 
 def write_vector(target: Path, version: int) -> None:
     """Polygons of a map in metres, whose classes are in blocks of 3 px."""
-    raster = Path(f"{target.parent.parent}/map-{version}.tif")
+    raster = Path(f"{SOURCES}/map-{version}.tif")
     if not raster.exists():
         import rasterio
 

@@ -15,10 +15,16 @@ from tests.faults import tally
 from tests.faults.clones import Clone, differing, make_clone, warm_up
 from tests.faults.forks import Ended, Instant
 
+from weakseg.core.classes import ISPRS
+from weakseg.labels.answer_file import AnswerFile, read_answers
+from weakseg.labels.answers import TagAnswer, now
+
 TARGETS = ("evaluate@pixel", "pseudo@cam", "report")  # tiles, classifier, cam, two trainings and the table with them
 EVENTS, SECONDS = st.integers(1, 700), st.floats(0.02, 4.0)
 INSTANTS = st.one_of(EVENTS.map(lambda n: Instant(event=n)), SECONDS.map(lambda s: Instant(seconds=s)))
 DROPOUTS = (0.0, 0.3)
+MODEL = "out/checkpoints/pixel/seed0.pt"
+PREDICT = ["predict", "data/images/v1.tif", "maps/v1.tif", "--model", MODEL, "--engine", "torch"]
 
 
 def few(params: dict[str, Any]) -> None:
@@ -41,8 +47,16 @@ class Workshop:
         self.start = make_clone(place / "home" / "start", build, few)
         self.start.dvc("remote", "add", "-q", "-d", "folder", str(place / "remote"))
         self.start.dvc("repro", "-q", *TARGETS)
+        self.start.fork(lambda: command(["promote", "pixel"]), **store_of(self.start))  # makes the database, once
         self.known: dict[tuple[float, bool], dict[str, bytes]] = {(0.0, False): self.start.outputs()}
+        self.maps: dict[float, bytes] = {}
+        self.draw_map(self.start, 0.0)
         self.numbers = iter(range(1_000_000))
+
+    def draw_map(self, clone: Clone, dropout: float) -> None:
+        clone.fork(lambda: command(PREDICT))
+        self.maps[dropout] = (clone.root / "maps" / "v1.tif").read_bytes()
+        shutil.rmtree(clone.root / "maps")
 
     def fresh(self) -> Clone:
         return self.start.copy(self.place / "home" / f"work{next(self.numbers)}")
@@ -55,6 +69,7 @@ class Workshop:
             edit_code(clone, edited)
             clone.dvc("repro", "-q", *TARGETS)
             self.known[dropout, edited] = clone.outputs()
+            self.draw_map(clone, dropout)
             shutil.rmtree(clone.root)
         return self.known[dropout, edited]
 
@@ -124,8 +139,7 @@ class Pipeline(RuleBasedStateMachine):
 
     @rule(instant=INSTANTS)
     def predict(self, instant: Instant) -> None:
-        words = ["predict", "data/images/v1.tif", "maps/v1.tif", "--model", "out/checkpoints/pixel/seed0.pt"]
-        self.count(self.weakseg([*words, "--engine", "torch"], instant), "`weakseg predict`")
+        self.count(self.weakseg(PREDICT, instant), "`weakseg predict`")
 
     @rule(instant=INSTANTS, back=st.booleans())
     def promote(self, instant: Instant, back: bool) -> None:
@@ -134,25 +148,53 @@ class Pipeline(RuleBasedStateMachine):
 
     @rule(instant=INSTANTS)
     def import_data(self, instant: Instant) -> None:
-        """Into another folder of the workspace, from the data of this one."""
-        words = ["data", "import", "data/images", "data/labels", "--classes", "data/classes.yaml", "--target", "more"]
+        """Into a workspace inside, from the data of this one; what is there is whole."""
+        words = ["--root", "more", "data", "import", "data/images", "data/labels", "--classes", "data/classes.yaml"]
         self.count(self.weakseg(words, instant), "`weakseg data import`")
+        for folder in (self.clone.root / "more" / "data").glob("*"):
+            if folder.is_dir() and not folder.name.startswith("."):
+                assert len(list(folder.iterdir())) == len(list((self.clone.root / "data" / folder.name).iterdir()))
+
+    @rule(instant=INSTANTS, count=st.integers(1, 400))
+    def tag(self, instant: Instant, count: int) -> None:
+        """Answers that were confirmed are in the file."""
+        root, first = self.clone.root, next(self.shop.numbers) * 1000
+        ended = self.clone.fork(lambda: answer_crops(root, first, count), instant)
+        self.count(ended, "`weakseg tag`")
+        file = root / "tagging" / "answers.jsonl"
+        kept = [one.id for one in read_answers(file, ISPRS)]
+        confirmed = [line for line in ended.said.split("\n")[:-1] if line.isdigit()]
+        assert set(confirmed) <= set(kept)
 
     def weakseg(self, words: list[str], instant: Instant) -> Ended:
-        store = f"sqlite:///{self.clone.root}/mlflow.db"
-        return self.clone.fork(lambda: command(words), instant, MLFLOW_TRACKING_URI=store)
+        return self.clone.fork(lambda: command(words), instant, **store_of(self.clone))
 
     def teardown(self) -> None:
         if not hasattr(self, "clone"):
             return
         self.clone.dvc("repro", "-q", *TARGETS)
+        self.clone.fork(lambda: command(PREDICT))
         wanted = self.shop.undisturbed(self.dropout, self.edited)
         assert differing(wanted, self.clone.outputs()) == []
+        assert (self.clone.root / "maps" / "v1.tif").read_bytes() == self.shop.maps[self.dropout]
         left = [path for path in self.clone.root.rglob(".*.tmp*") if "out" in path.parts or "reports" in path.parts]
         assert left == []
         for what in getattr(self, "faults", []):
             tally.survived(f"kill of {what}")
         shutil.rmtree(self.clone.root)
+
+
+def store_of(clone: Clone) -> dict[str, str]:
+    return {"MLFLOW_TRACKING_URI": f"sqlite:///{clone.root}/mlflow.db"}
+
+
+def answer_crops(root: Path, first: int, count: int) -> None:
+    """Add answers one by one, and confirm each on standard output."""
+    with AnswerFile(root / "tagging" / "answers.jsonl", ISPRS) as file:
+        for number in range(first, first + count):
+            said = (ISPRS.names[:1], ISPRS.names[1:2], ())
+            file.add([TagAnswer(str(number), "t1", (0, 0, 16, 16), (64, 64), *said, "ann", now(), 1.0)])
+            print(number, flush=True)
 
 
 def command(words: list[str]) -> None:
@@ -183,4 +225,4 @@ def run_machine(place: Path, build: Callable[[Path], Path], *, examples: int, st
 def test_after_kills_anywhere_the_last_repro_is_as_if_there_had_been_none(
     tmp_path: Path, make_workspace: Callable[[Path], Path]
 ) -> None:
-    run_machine(tmp_path, make_workspace, examples=12, steps=8)
+    run_machine(tmp_path, make_workspace, examples=8, steps=10)
