@@ -46,7 +46,7 @@ class Workshop:
         self.place = place
         self.start = make_clone(place / "home" / "start", build, few)
         self.start.dvc("remote", "add", "-q", "-d", "folder", str(place / "remote"))
-        self.start.dvc("repro", "-q", *TARGETS)
+        self.start.dvc("repro", *TARGETS)
         self.start.fork(lambda: command(["promote", "pixel"]), **store_of(self.start))  # makes the database, once
         self.known: dict[tuple[float, bool], dict[str, bytes]] = {(0.0, False): self.start.outputs()}
         self.maps: dict[float, bytes] = {}
@@ -67,7 +67,7 @@ class Workshop:
             clone = self.fresh()
             set_dropout(clone, dropout)
             edit_code(clone, edited)
-            clone.dvc("repro", "-q", *TARGETS)
+            clone.dvc("repro", *TARGETS)
             self.known[dropout, edited] = clone.outputs()
             self.draw_map(clone, dropout)
             shutil.rmtree(clone.root)
@@ -104,7 +104,7 @@ class Pipeline(RuleBasedStateMachine):
     @rule(instant=INSTANTS)
     def repro(self, instant: Instant) -> None:
         """DVC and its stage are killed together."""
-        self.count(self.clone.dvc("repro", "-q", *TARGETS, kill=instant), "`dvc repro`")
+        self.count(self.clone.dvc("repro", *TARGETS, kill=instant), "`dvc repro`")
 
     @rule(dropout=st.sampled_from(DROPOUTS))
     def edit_a_param(self, dropout: float) -> None:
@@ -172,7 +172,7 @@ class Pipeline(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "clone"):
             return
-        self.clone.dvc("repro", "-q", *TARGETS)
+        self.clone.dvc("repro", *TARGETS)
         self.clone.fork(lambda: command(PREDICT))
         wanted = self.shop.undisturbed(self.dropout, self.edited)
         assert differing(wanted, self.clone.outputs()) == []

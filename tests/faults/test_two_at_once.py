@@ -39,12 +39,12 @@ def test_two_repro(clone: Clone) -> None:
     """DVC itself says who is there; with --wait-for-lock the second waits."""
     whole = clone.outputs()
     remove(clone.root, ["out/tiles", "out/scores/cam"])
-    for words in (["repro", "-q", "cam"], ["--wait-for-lock", "repro", "-q", "cam"]):
+    for words in (["repro", "cam"], ["--wait-for-lock", "repro", "cam"]):
         ended = together(clone, *[lambda words=words: run_dvc(clone.root, words)] * 2)
         assert min(one.code for one in ended) == 0, ended
         for one in ended:
             assert one.code == 0 or "lock" in one.said, one.said
-    clone.dvc("repro", "-q", "cam")
+    clone.dvc("repro", "cam")
     assert differing(whole, clone.outputs()) == []
     tally.injected("two at once", 2)
     tally.survived("two at once", 2)

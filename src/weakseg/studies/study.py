@@ -46,8 +46,8 @@ def open_storage(root: Path, url: str | None) -> BaseStorage:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if url is not None:
-        with _database_errors(url):
-            return RDBStorage(url)
+        with database_errors(url):
+            return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})  # a server may restart in a night
     file = journal_of(root)
     file.parent.mkdir(parents=True, exist_ok=True)
     (file.parent / ".gitignore").write_text("*\n")
@@ -57,18 +57,21 @@ def open_storage(root: Path, url: str | None) -> BaseStorage:
 
 
 @contextlib.contextmanager
-def _database_errors(url: str) -> Iterator[None]:
+def database_errors(url: str) -> Iterator[None]:
+    """What a database of studies, at ``url``, refuses, as a TrackingError."""
+    from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
     shown = re.sub(r"//[^/@]*@", "//", url)
     try:
         yield
-    except (SQLAlchemyError, ImportError) as problem:
+    except (SQLAlchemyError, StorageInternalError, ImportError) as problem:
+        problem = problem.__cause__ if isinstance(problem.__cause__, SQLAlchemyError) else problem
         wrong = isinstance(problem, ArgumentError | ImportError)
         raise TrackingError(
             f"Optuna storage {shown}: {str(problem).splitlines()[0][:140]}",
             expected="a database URL like postgresql+psycopg://user@host/name" if wrong else "a database that answers",
-            cure="mend --storage, or install its driver" if wrong else "start it",
+            cure="mend --storage, or install its driver" if wrong else "start it, and go on with --resume",
         ) from problem
 
 

@@ -7,6 +7,7 @@ with several, the order in which trials end decides what TPE sees.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -26,6 +27,7 @@ from weakseg.studies.study import (
     best_trial,
     counted,
     create_study,
+    database_errors,
     load_study,
     make_pruner,
     make_sampler,
@@ -111,10 +113,11 @@ def tune(
         requeue_abandoned(found)
         if BASELINE not in found.user_attrs:
             work(job, 0, only_baseline=True)
-        if workers == 1:
-            work(job, 0)
-        else:
-            _supervise(job, found, workers)
+        with database_errors(storage) if storage else contextlib.nullcontext():
+            if workers == 1:
+                work(job, 0)
+            else:
+                _supervise(job, found, workers)
         best = best_trial(found)
         run.set_tags({"best_trial": str(best.number)})
         run.log_metrics({f"best/{name}": value for name, value in best.user_attrs["metrics"].items()})
@@ -257,7 +260,8 @@ def _worker(job: Job, index: int, parent_pid: int) -> None:
     """The body of a worker process; a WeaksegError is one line, as on the command line."""
     os.environ.setdefault("WEAKSEG_TRACKING_WAIT", "0")  # the sender stays, because the study's run is open
     try:
-        work(job, index, parent_pid=parent_pid)
+        with database_errors(job.storage) if job.storage else contextlib.nullcontext():
+            work(job, index, parent_pid=parent_pid)
     except Exception as error:
         told = error if isinstance(error, WeaksegError) else refusal_of(error)
         if told is None:
