@@ -29,6 +29,7 @@ USER = 65534  # nobody: PostgreSQL does not run as root
 
 def slow_bowl(params: Params, report: Report) -> Metrics:
     """A trial of half a second with reports; at module level, because workers are fresh processes."""
+    Path(os.environ["FAULTS_BEGUN"]).touch()
     metrics = {"miou": 0.8 - (params.segment.network.dropout - 0.5) ** 2, "iou/car": 0.5}
     for step in range(1, 6):
         time.sleep(0.1)
@@ -93,7 +94,12 @@ def test_a_database_that_restarts(database: Database, tmp_path: Path, monkeypatc
     )  # fmt: skip
     ended = threading.Event()
 
+    begun = tmp_path / "begun"
+    monkeypatch.setenv("FAULTS_BEGUN", str(begun))
+
     def disturb() -> None:
+        while not begun.exists() and not ended.wait(0.1):
+            pass
         for mode in ("fast", "immediate", "fast")[:RESTARTS]:
             if ended.wait(4):
                 return
