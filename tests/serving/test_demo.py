@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tests.serving.test_service import geotiff
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -101,7 +102,7 @@ def test_the_model_is_described_and_the_page_is_locked_to_this_server(server: An
     ("body", "status", "words"),
     [
         (b"garbage", 400, "scene.png: starts with b'garb'; expected a GeoTIFF, PNG or JPEG"),
-        (png(np.zeros((9, 9, 4), np.uint8)), 400, "scene.png: 4 band(s); expected 3 bands"),
+        (geotiff(np.ones((9, 9, 4), np.uint8)), 400, "scene.png: 4 band(s); expected 3 bands"),
         (png(picture())[:-20], 400, "scene.png: cannot be read (a PNG that ends early"),
         (png(np.zeros((200, 101, 3), np.uint8)), 413, "scene.png: 200 x 101 px; expected at most 20000 px"),
         (bytes(50_001), 413, "scene.png: 0.0477 MiB; expected at most 0.0477 MiB"),

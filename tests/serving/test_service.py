@@ -241,7 +241,7 @@ def test_the_input_example_is_a_request(server: int, folder: Path) -> None:
 BAD: dict[str, tuple[Any, int, str]] = {
     "garbage": (rows({"file": b64(b"garbage")}), 400, "image 0: starts with b'garb'; expected a GeoTIFF, PNG or JPEG"),
     "cut off": (rows({"file": b64(encode_png(IMAGE)[:900])}), 400, "image 0: cannot be read (a PNG that ends early"),
-    "four bands": (rows({"file": b64(encode_png(np.zeros((9, 9, 4), np.uint8)))}), 400, "image 0: 4 band(s)"),
+    "four bands": (rows({"file": b64(geotiff(np.ones((9, 9, 4), np.uint8)))}), 400, "image 0: 4 band(s)"),
     "one band": (rows({"pixels": np.zeros((9, 9, 1), int).tolist()}), 400, "image 0: 1 band(s); expected 3 bands"),
     "no base64": ({"inputs": {"file": ["@@@"]}}, 400, "image 0: file is neither bytes nor base64 (3 characters)"),
     "a number": ({"inputs": {"file": [1e12]}}, 400, "row 0 with neither file nor pixels"),
