@@ -106,6 +106,7 @@ def start(
     """Begin ``work``; ``event``: kill its group before the n-th event of its first process, unless 0."""
     place = folder.parent / f"fork-{os.getpid()}-{next(_numbers)}"
     log, count = place.with_suffix(".log"), place.with_suffix(".count")
+    log.touch()  # a kill may come before the child is that far
     began = time.monotonic()
     pid = os.fork()
     if pid == 0:
