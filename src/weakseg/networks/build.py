@@ -23,7 +23,7 @@ from weakseg.networks.encdec_unpool import EncDecUnpool, Encoded, check_images, 
 from weakseg.networks.first_convolution import first_convolution, widen_first
 from weakseg.networks.hed_file import load_vgg16_package
 from weakseg.networks.plain_decoder import PlainNetwork
-from weakseg.networks.timm_import import import_timm
+from weakseg.networks.timm_import import NothingDrawnOnMeta, import_timm
 from weakseg.networks.weights import (
     LITES,
     LoadReport,
@@ -387,9 +387,11 @@ def _smp_network(
     try:
         if name == "unet":
             blocks = _blocks(channels, depth)
-            net = smp.Unet(**common, encoder_depth=depth, decoder_channels=blocks)
+            with NothingDrawnOnMeta():
+                net = smp.Unet(**common, encoder_depth=depth, decoder_channels=blocks)
             return SmpNetwork(_shorten(net, channels, classes), stride=stride, dropout=dropout)
-        net = smp.DeepLabV3Plus(**common, encoder_output_stride=stride, decoder_aspp_dropout=dropout)
+        with NothingDrawnOnMeta():
+            net = smp.DeepLabV3Plus(**common, encoder_output_stride=stride, decoder_aspp_dropout=dropout)
     except (TypeError, ValueError, AssertionError, NotImplementedError, RuntimeError) as error:
         raise _no_pyramid(encoder, stride) from error
     return SmpNetwork(net, stride=stride, dropout=0.0)

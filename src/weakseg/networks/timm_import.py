@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any, Final
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 COMPILER: Final = "torch._dynamo"
 PARTS: Final = (COMPILER, f"{COMPILER}.utils")
@@ -29,6 +30,24 @@ def import_timm() -> Any:
         with _disabled_later():
             _try("timm")
     return importlib.import_module("timm")
+
+
+class NothingDrawnOnMeta(TorchFunctionMode):
+    """While it is entered, tensors without values (device ``meta``) are not initialised; all others are, as ever.
+
+    segmentation-models-pytorch makes a network on ``meta`` to look at its shape; to draw no values for it torch imports
+    its compiler.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        named = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            tensor = named["tensor"] if "tensor" in named else args[0]
+            if tensor.is_meta:
+                return tensor
+        return func(*args, **named)
 
 
 def _try(name: str) -> None:
