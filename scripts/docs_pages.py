@@ -16,7 +16,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "weakseg"
-SCRIPTS = ("__main__", "bundle_script")  # run, not imported
+SCRIPTS = ("__main__",)  # run, not imported
 # what pages may link to, besides each other
 OUTSIDE = (
     "*.md",

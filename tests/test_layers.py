@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import weakseg
+from weakseg.core.import_graph import Package, reach
 
 PACKAGE = Path(weakseg.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -19,7 +20,6 @@ FOLDERS = (  # a file imports only from its own folder and from those before it
     *("maps", "export", "serving", "tracking", "registry", "pipeline", "report", "tagging", "stages", "studies", "cli"),
 )
 SCRIPTS = {  # run by path, never imported by us: what they need is there when they run
-    "export.bundle_script",  # travels alone with an exported model
     "serving.registered_model",  # MLflow runs it to make and to load a registered model
 }
 TORCH_IN_DATA = {"data.crops.augment", "data.crops.dataset", "data.crops.tag_dataset"}
@@ -104,6 +104,14 @@ def test_pixels_need_no_torch(name: str) -> None:
         assert not TORCH_IN_DATA & own_imports(name)
 
 
+def test_what_turns_a_raster_into_a_map_needs_no_torch() -> None:
+    """A bundle carries all that its program reaches: it must not grow by a framework unnoticed."""
+    found = {name.removeprefix("weakseg.") for name in reach(Package(PACKAGE), "weakseg.export.bundled")} - {"weakseg"}
+    assert {"inference.run", "inference.mosaic", "raster.stream", "raster.write"} <= found
+    used = set().union(*(outside_imports(name, at_import=False) for name in found))
+    assert not used & {"torch", "accelerate", "mlflow", "dvc", "typer", "pydantic", "rich", "pandas"}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_heavy_packages_wait_for_their_function(name: str) -> None:
     if name in SCRIPTS:
@@ -116,14 +124,7 @@ def test_heavy_packages_wait_for_their_function(name: str) -> None:
 def test_outside_packages_have_a_home() -> None:
     """Rasters are opened in raster/, accelerate belongs to training, the CRF library to methods/crf."""
     homes = {
-        "rasterio": (
-            "raster.",
-            "labels.",
-            "data.importing.",
-            "data.scenes.",
-            "maps.",
-            "export.bundle_script",
-        ),
+        "rasterio": ("raster.", "labels.", "data.importing.", "data.scenes.", "maps."),
         "pydensecrf": ("methods.crf",),
         "numba": ("methods.permutohedral",),
         "accelerate": ("training.",),

@@ -27,7 +27,6 @@ CARRIED = (
         "serving/page/layers.js",
         "tagging/page/tag.html",
         "tagging/page/tag.js",
-        "export/bundle_script.py",
         "serving/registered_model.py",
     ),
 )

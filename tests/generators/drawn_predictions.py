@@ -2,13 +2,19 @@
 
 The class of a px is red >= 128, plus 2 where green >= 128, plus 4 where blue >= 128, as a person sees the px; 255 where
 there is no image data. ``predict_rasters`` runs as ``weakseg predict`` calls it, but for the opening of the model file.
+What a bundle of the same network makes of the rasters is the same, byte for byte or word for word.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Final
 from unittest import mock
 
 import numpy as np
@@ -22,13 +28,15 @@ from rasterio.transform import from_gcps
 from tests.generators.drawn_images import LOSSY, WRITERS, ImageSpec, images, placeless
 from tests.generators.drawn_places import same_crs, same_transform
 from tests.generators.outcomes import Outcome, crash, refusal
-from torch import Tensor
+from torch import Tensor, nn
 
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import WeaksegError
+from weakseg.export.bundled import main
 from weakseg.inference.model import Predictor
 from weakseg.inference.options import Options
 from weakseg.inference.predict import predict_rasters
+from weakseg.networks.portable import write_onnx
 from weakseg.training.machine import machine_from_environment
 
 SCHEME = ClassScheme(tuple("abcdefgh"), tuple((i, 9, 9) for i in range(8)))
@@ -129,7 +137,8 @@ def check_prediction(case: PredictCase) -> Outcome:
         try:
             _predict(case, folder, Path(name) / "out")
         except WeaksegError as error:
-            return refusal(error)
+            told = _predict_alone(case, folder, Path(name))
+            return refusal(error) if told == str(error) else Outcome("silent", f"{error}, but of a bundle: {told}")
         except Exception as error:  # whatever it is, it is no sentence
             return crash(error)
         if case.stray:
@@ -142,25 +151,82 @@ def check_prediction(case: PredictCase) -> Outcome:
                 )
             if different:
                 return Outcome("silent", different)
-        return Outcome("equal")
+        told = _predict_alone(case, folder, Path(name))
+        maps = {path.name: path.read_bytes() for path in _maps(Path(name) / "out")}
+        same = not told and maps == {path.name: path.read_bytes() for path in _maps(Path(name) / "alone" / "out")}
+        return Outcome("equal") if same else Outcome("silent", f"a bundle gives another map {told}")
+
+
+def _maps(out: Path) -> list[Path]:
+    """The map, or those of a folder."""
+    return sorted(out.iterdir()) if out.is_dir() else [out.with_suffix(".tif")]
+
+
+def _sampling(case: PredictCase) -> float | None:
+    """The ground sampling distance that the model was trained at."""
+    known = case.sampled and len({ground_distance(image) for image in case.images}) == 1
+    return ground_distance(case.images[0]) if known else None
+
+
+def _where(case: PredictCase, folder: Path) -> Path:
+    return {
+        "file": folder / f"{case.names[0]}{case.images[0].suffix}",
+        "folder": folder,
+        "pattern": folder / "*.[tTpPjJ]*[fFgG]",
+    }[case.where]
+
+
+class _Bright(nn.Module):
+    """:func:`forward` in what ONNX has, as ``write_onnx`` takes networks."""
+
+    outputs: Final = ["probabilities"]
+
+    def zeros(self, *size: int) -> Tensor:
+        return torch.zeros(size[0], 3, *size[1:])
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        bright = (pixels >= 128).float()
+        channels = [(1 - bright[:, i], bright[:, i]) for i in range(3)]
+        return torch.stack([channels[0][k & 1] * channels[1][k >> 1 & 1] * channels[2][k >> 2] for k in range(8)], 1)
+
+
+@cache
+def _onnx() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        write_onnx(_Bright(), Path(folder) / "m.onnx")  # type: ignore[arg-type]
+        return (Path(folder) / "m.onnx").read_bytes()
+
+
+def _predict_alone(case: PredictCase, folder: Path, work: Path) -> str:
+    """Map the rasters into ``work/alone`` by a bundle's program; what it refuses them with, "" where it takes them."""
+    bundle, spec = work / "bundle", case.images[0]
+    bundle.mkdir()
+    (bundle / "model.onnx").write_bytes(_onnx())
+    (bundle / "classes.json").write_text(json.dumps(SCHEME.by_index().to_table()))
+    plain = {"mean": [0.0] * 3, "std": [1 / 255] * 3, "scale": 1.0, "gsd": _sampling(case)}
+    (bundle / "preprocessing.json").write_text(json.dumps(plain))
+    out = work / "alone" / ("out.tif" if case.where == "file" else "out")
+    words = [str(_where(case, folder)), str(out), "--window", "16", "--batch", "2", "--threads", "1"]
+    words += ["--bands", ",".join(map(str, spec.bands))] if spec.bands else []
+    words += ["--stretch", ",".join(map(str, spec.stretch))] if spec.stretch else []
+    with contextlib.redirect_stdout(None):
+        try:
+            main(bundle, words)
+        except SystemExit as error:
+            return str(error.code)
+    return ""
 
 
 def _predict(case: PredictCase, folder: Path, out: Path) -> None:
-    spec = case.images[0]
-    gsd = ground_distance(spec) if case.sampled and len({ground_distance(i) for i in case.images}) == 1 else None
-    predictor = Predictor(forward, SCHEME, 1.0, gsd, torch.device("cpu"), "drawn")
-    where = {
-        "file": folder / f"{case.names[0]}{spec.suffix}",
-        "folder": folder,
-        "pattern": folder / "*.[tTpPjJ]*[fFgG]",
-    }
+    spec, digest = case.images[0], hashlib.blake2b(_onnx(), digest_size=16).hexdigest()
+    predictor = Predictor(forward, SCHEME, 1.0, _sampling(case), torch.device("cpu"), digest)
     with mock.patch("weakseg.inference.predict.load_predictor", return_value=predictor):
         predict_rasters(
             Path("drawn.pt"),
-            str(where[case.where]),
+            str(_where(case, folder)),
             out.with_suffix(".tif") if case.where == "file" else out,
             bands=spec.bands,
-            stretch=spec.stretch,
+            stretch=(float(spec.stretch[0]), float(spec.stretch[1])) if spec.stretch else None,
             machine=machine_from_environment(),
             options=Options(window=16, batch=2),
         )

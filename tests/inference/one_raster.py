@@ -30,4 +30,4 @@ def predict_raster(
     """Predict one raster into a GeoTIFF; ``options`` are those of :class:`Options`."""
     predictor = load_predictor(model_file, views, machine, scales=scales)
     opened = inspect_source(source, bands, stretch)
-    return run_predictor(predictor, opened, target, Options(**options), gsd=gsd, quiet=machine.quiet)
+    return run_predictor(predictor, opened, target, Options(**options), gsd=gsd)

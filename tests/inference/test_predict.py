@@ -89,7 +89,8 @@ def sweep(source: Path, forward: Callable[[Tensor], Tensor], **options: float) -
     info = inspect_source(source, None)
     settings = {"window": 64, "overlap": 0.25, "batch": 3, **options}
     grid = plan_grid(info.height, info.width, settings.pop("scale", 1.0))
-    return WindowSweep(forward, info, grid, maps=5, device=torch.device("cpu"), **settings)  # type: ignore[arg-type]
+    network = predictor(forward).network()
+    return WindowSweep(network, info, grid, maps=5, **settings)  # type: ignore[arg-type]
 
 
 def join(pieces: Iterable[Piece], classes: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from weakseg.cli.numbers import whole_numbers
 from weakseg.core.errors import ParamsError
+from weakseg.core.numbers import whole_numbers
 
 if TYPE_CHECKING:
     from weakseg.data.importing.dataset import Beside

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from weakseg.cli.numbers import decimals, whole_numbers
 from weakseg.core.errors import ParamsError
+from weakseg.core.numbers import decimals, whole_numbers
 
 if TYPE_CHECKING:
     from weakseg.inference.engine import Choice
@@ -129,40 +129,30 @@ def predict(
     from weakseg.inference.allocation import keep_buffers
     from weakseg.inference.options import Options
     from weakseg.inference.predict import predict_mosaic, predict_rasters
+    from weakseg.inference.rasters import parse_reading
     from weakseg.inference.scene import DIHEDRAL, PLAIN
     from weakseg.maps.deliver import Delivery, deliver_map
     from weakseg.maps.scenes import cut_scenes
-    from weakseg.raster.band_names import parse_choice
-    from weakseg.raster.heights import HeightFiles
+    from weakseg.raster.listing import is_several
     from weakseg.registry.addresses import find_model
     from weakseg.training.machine import machine_from_environment
 
-    several = Path(where).is_dir() or (any(mark in where for mark in "*?[") and not Path(where).exists())
+    several = is_several(where, mosaic=mosaic)
     if polygons and several and not mosaic:
         raise ParamsError("--polygons with several rasters", expected="one raster or --mosaic", cure="add --mosaic")
-    if mosaic and not several:
-        raise ParamsError("--mosaic with one raster", expected="a folder or quoted pattern", cure="leave it away")
     machine = machine_from_environment()
     machine = machine if precision is None else machine.at_precision(precision)
     options = Options(
         window, overlap, batch, probabilities, confidence, resume, entropy, margin, applicability, max_unlike
     )
     views = DIHEDRAL if all_views else PLAIN
-    if terrain and not heights:
-        raise ParamsError("--terrain alone", expected="--heights, which it is taken off", cure="name them too")
-    low_high = decimals(stretch)
-    if stretch is not None and len(low_high) != 2:
-        raise ParamsError(f"--stretch {stretch}", expected="two numbers", cure="write for instance 0,2047")
+    reading = parse_reading(bands, stretch, heights, terrain, gsd, skip_unread)
     keep_buffers()
     model_file = find_model(context.obj, model)
     shared: dict[str, Any] = {
         "views": views,
         "scales": decimals(scales),
-        "bands": parse_choice(bands),
-        "heights": HeightFiles(heights, terrain) if heights else None,
-        "stretch": (low_high[0], low_high[1]) if low_high else None,
-        "gsd": gsd,
-        "skip_unread": skip_unread,
+        **vars(reading),
         "machine": machine,
         "engine": engine,
     }

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from weakseg.cli.numbers import whole_numbers
 from weakseg.core.errors import ParamsError
+from weakseg.core.numbers import whole_numbers
 
 if TYPE_CHECKING:
     from weakseg.studies.choose import Candidate

@@ -22,8 +22,10 @@ from weakseg.core.bands import parse_bands
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import DataError, ParamsError, WeightsError
 from weakseg.core.files import atomic_path
-from weakseg.inference.engine import run_session
+from weakseg.core.import_graph import Package, reach
+from weakseg.inference.engine import session_plain
 from weakseg.inference.model import SETTINGS
+from weakseg.inference.onnx_file import open_session
 from weakseg.networks.applicability import read_applicability
 from weakseg.networks.portable import TRACED, ExportNet, quiet, write_onnx
 from weakseg.raster.formats import DRIVERS
@@ -33,7 +35,22 @@ Written = TypeVar("Written")
 
 PARITY: Final = 1e-4  # largest difference of a probability that counts as the same network
 _CHECKED: Final = ((1, 64, 64), (3, 33, 129), (1, 5, 7))
-_REQUIREMENTS: Final = "numpy>=2.2\nonnxruntime>=1.22\nrasterio>=1.4.3\n"
+_REQUIREMENTS: Final = "numpy>=2.2\nonnxruntime>=1.22\nopencv-python-headless>=4.11\nrasterio>=1.4.3\nscipy>=1.15\n"
+_PACKAGE: Final = Path(__file__).parents[1]
+_PROGRAM: Final = "weakseg.export.bundled"
+_SCRIPT: Final = f'''"""Land-cover maps by the model beside this script; `python predict.py --help` says how."""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "modules"))  # copies of weakseg's modules, before any weakseg that is installed
+
+from {_PROGRAM} import main  # noqa: E402
+
+if __name__ == "__main__":
+    main(HERE)
+'''
 
 
 def export_onnx(model_file: Path, target: Path, *, applicability: bool = False) -> float:
@@ -45,16 +62,11 @@ def export_onnx(model_file: Path, target: Path, *, applicability: bool = False) 
         WeightsError: the exported network differs by more than 1e-4.
         ParamsError: the extra ``export`` is not installed, or the model has no ``applicability``.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ParamsError("no onnxruntime", expected="the extra export", cure="install weakseg[export]") from error
     network, scheme, content = open_network(model_file, applicability)
     with atomic_path(target) as temporary:
         write_onnx(network, temporary)
         add_properties(temporary, {SETTINGS: settings_text(scheme, content)})
-        session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
-        return check_parity(target, network, run_session(session))
+        return check_parity(target, network, session_plain(open_session(temporary, 0)))
 
 
 def export_torchscript(model_file: Path, target: Path, *, applicability: bool = False) -> float:
@@ -76,8 +88,9 @@ def export_bundle(
 ) -> Any:
     """Write a folder with the model, its classes and preprocessing, a script, requirements and INSTRUCTIONS.md.
 
-    The folder needs neither weakseg nor torch. One that is there is replaced if it is a bundle, else refused. ``write``
-    makes its ``model.onnx``, and what it says is returned.
+    The folder needs neither weakseg nor torch: ``modules`` holds copies of what the script reaches of this package, in
+    a folder of their own so that ``import weakseg`` beside the script does not find them. A folder that is there is
+    replaced if it is a bundle, else refused. ``write`` makes its ``model.onnx``, and what it says is returned.
     """
     _, scheme, content = open_network(model_file, applicability)
     write = write or partial(export_onnx, applicability=applicability)
@@ -90,12 +103,21 @@ def export_bundle(
         said = write(model_file, building / "model.onnx")
         for name, text in _texts(scheme, content).items():
             (building / name).write_text(text)
-        shutil.copyfile(Path(__file__).with_name("bundle_script.py"), building / "predict.py")
+        copy_modules(building / "modules")
         shutil.rmtree(target, ignore_errors=True)
         building.replace(target)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return said
+
+
+def copy_modules(target: Path) -> None:
+    """Copy the modules that a bundle's program reaches, by their imports, into a folder, as they are."""
+    package = Package(_PACKAGE)
+    for name in reach(package, _PROGRAM):
+        copy = target / package.files[name].relative_to(_PACKAGE.parent)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(package.files[name], copy)
 
 
 def open_network(model_file: Path, applicability: bool = False) -> tuple[ExportNet, ClassScheme, dict[str, Any]]:
@@ -172,6 +194,7 @@ def _texts(scheme: ClassScheme, settings: dict[str, Any]) -> dict[str, str]:
         "classes.json": json.dumps(scheme.by_index().to_table(), indent=1) + "\n",
         "preprocessing.json": json.dumps({**settings, "formula": formula}, indent=1) + "\n",
         "requirements.txt": _REQUIREMENTS,
+        "predict.py": _SCRIPT,
         "INSTRUCTIONS.md": _instructions(scheme, settings),
     }
 
@@ -197,10 +220,15 @@ Ground sampling distance of the training rasters: {known}. `--gsd` says what to 
 `auto` resamples where both are known, `resample` and `refuse` stop where one is not, `ignore` takes IN as it is. The
 map is always on the grid of IN.
 
+The script is `weakseg predict` for this one model: `modules` holds copies of weakseg's own files. It takes what that
+takes, so a folder or a quoted pattern as IN (OUT is then a folder), `--mosaic`, files beside the map such as
+`--confidence`; `python predict.py --help` names all.
+
 Rasters of any size: IN is read window by window, OUT written row by row. The script holds one row of windows, about
 {4 * (len(scheme) + 1)} x window bytes per px of width, beside the network's own memory. A smaller `--window` or
-`--batch` takes less, `--threads` bounds the cores, `--overlap` trades speed for smoother joins. Without room for OUT,
-or with a damaged IN, it ends with one sentence, exit code 1 and no OUT.
+`--batch` takes less, `--threads` bounds the cores, `--overlap` trades speed for smoother joins. With a damaged IN, or
+without room, it ends with one sentence, exit code 1 and no OUT. What is finished waits in `.OUT.part` beside OUT, and
+the same command goes on from there.
 
 | value | class | colour (R, G, B) |
 |---|---|---|
@@ -213,18 +241,18 @@ and gives `probabilities`, float32 (batch, {len(scheme)}, height, width).
 
 def _input_words(settings: dict[str, Any]) -> str:
     if "bands" not in settings or parse_bands(settings["bands"], "the model file").plain:
-        return (
-            f"IN is a raster ({', '.join(DRIVERS)})\nwith the three bands of the training images in their order; where "
-            "it has more, name three: `--bands 4,1,2`.\nOther than 8 bits per band: `--stretch LOW,HIGH`, the values "
-            "of black and white, chosen as for the training images."
-        )
+        return f"""IN is a raster ({", ".join(DRIVERS)})
+with the three bands of the training images in their order; where it has more, name three: `--bands 4,1,2`, or by
+name, `--bands nir=4,red=1,green=2`. Other than 8 bits per band: `--stretch LOW,HIGH`, the values of black and white,
+chosen as for the training images."""
     bands = parse_bands(settings["bands"], "the model file")
     wanted = ", ".join(f"{band.name} ({band.dtype})" for band in bands.members)
     lacking = ", ".join(band.name for band in bands.members if band.drop)
-    may = f" 0 stands for a band that IN lacks, which {lacking} may be." if lacking else ""
+    may = f"\n{lacking} may be missing; heights may lie in a raster of their own, `--heights`." if lacking else ""
+    named = ",".join(f"{band.name}={number}" for number, band in enumerate(bands.members, 1))
     return f"""IN is a raster ({", ".join(DRIVERS)})
-with the bands of the training images, by their descriptions, else in their order:
-{wanted}. In another order: their {len(bands)} numbers from 1, `--bands 4,1,2,...`.{may}"""
+with the bands of the training images, by their descriptions, else in their order: {wanted}.
+Else name them: `--bands {named}`, or their numbers in that order.{may}"""
 
 
 def _formula(settings: dict[str, Any]) -> str:

@@ -13,8 +13,9 @@ from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import ParamsError
 from weakseg.core.files import atomic_path
 from weakseg.export.files import add_properties, check_parity, open_network, settings_text
-from weakseg.inference.engine import run_session
+from weakseg.inference.engine import session_plain
 from weakseg.inference.model import SETTINGS
+from weakseg.inference.onnx_file import open_session
 from weakseg.networks.portable import OPSET, quiet
 
 SIDE: Final = 512  # px of the images, as the windows of `weakseg predict`
@@ -31,10 +32,6 @@ def export_deepness(model_file: Path, target: Path, *, side: int = SIDE) -> floa
         WeightsError: the exported network differs by more than 1e-4.
         ParamsError: the extra ``export`` is not installed.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ParamsError("no onnxruntime", expected="the extra export", cure="install weakseg[export]") from error
     network, scheme, content = open_network(model_file)
     if "bands" in content and not parse_bands(content["bands"], "the model file").plain:
         raise ParamsError(
@@ -55,8 +52,7 @@ def export_deepness(model_file: Path, target: Path, *, side: int = SIDE) -> floa
             )
         settings = settings_text(scheme, content | {"side": side})
         add_properties(temporary, {SETTINGS: settings} | deepness_metadata(scheme, content, side))
-        session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
-        return check_parity(target, network, run_session(session), [(1, side, side)])
+        return check_parity(target, network, session_plain(open_session(temporary, 0)), [(1, side, side)])
 
 
 def deepness_metadata(scheme: ClassScheme, settings: dict[str, Any], side: int) -> dict[str, str]:

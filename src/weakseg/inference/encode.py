@@ -10,7 +10,8 @@ from typing import Final, Literal
 import numpy as np
 
 from weakseg.evaluation.calibration import calibrate
-from weakseg.inference.sweep import Grid, Maps, Piece
+from weakseg.inference.mapper import Maps
+from weakseg.inference.sweep import Grid, Piece
 from weakseg.raster.resample import Axis
 from weakseg.raster.stream import Pixels
 

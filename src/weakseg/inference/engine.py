@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from weakseg.core.errors import ParamsError, WeightsError
+from weakseg.inference.onnx_file import run_session
 
 Engine = Literal["openvino", "onnx", "torch"]
 Wanted = Literal["auto", "openvino", "onnx", "torch"]
@@ -36,7 +37,6 @@ ToOnnx = Callable[[bool], bytes]
 WORTH: Final = 1 << 23  # px through the network, from which on an engine gives back what its start costs
 EXACT: Final = 1e-5  # of a probability, float32
 ALIKE: Final = 0.97  # of the pixels have the same class, bf16
-LOOK: Final = 3  # windows that are compared
 _PACKAGES: Final = {"openvino": "openvino", "onnx": "onnxruntime"}
 _EXTRAS: Final = {"openvino": "openvino", "onnx": "export"}
 
@@ -228,16 +228,12 @@ def open_onnxruntime(model: bytes | str, precision: str, threads: int) -> Plain:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = max(1, threads)
-    return run_session(onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]))
+    return session_plain(onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]))
 
 
-def run_session(session: Any) -> Callable[[Tensor], list[Tensor]]:
+def session_plain(session: Any) -> Callable[[Tensor], list[Tensor]]:
     """Normalised images -> all outputs of an onnxruntime session."""
-
-    def run(images: Tensor) -> list[Tensor]:
-        return [torch.from_numpy(output) for output in session.run(None, {"image": images.contiguous().numpy()})]
-
-    return run
+    return lambda images: [torch.from_numpy(output) for output in run_session(session, images.numpy())]
 
 
 def network_bytes(make: Callable[[BytesIO], None]) -> bytes:

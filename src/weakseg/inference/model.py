@@ -14,20 +14,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor
 
-from weakseg.core.bands import PLAIN, Bands, parse_bands
-from weakseg.core.classes import ClassScheme, parse_classes
-from weakseg.core.errors import ParamsError, WeightsError
+from weakseg.core.bands import PLAIN, Bands
+from weakseg.core.classes import ClassScheme
+from weakseg.core.errors import WeightsError
 from weakseg.data.crops.augment import Preprocessing, normalise
-from weakseg.inference.engine import Choice, Run, Runner, Wanted, network_bytes, run_session
+from weakseg.inference.engine import Choice, Run, Runner, Wanted, network_bytes, session_plain
 from weakseg.inference.fixed import at_side
+from weakseg.inference.mapper import Maps, Network
+from weakseg.inference.onnx_file import Described, describe_folder, open_session, read_description
 from weakseg.inference.scene import ONE_SCALE, View, mean_over_views
 from weakseg.networks.applicability import read_applicability
 from weakseg.networks.portable import ExportNet, write_onnx
+from weakseg.raster.stream import Pixels
 from weakseg.training.checkpoints import scheme_of
 from weakseg.training.machine import Machine
 
@@ -51,8 +54,8 @@ class Predictor:
         with_index: as ``forward``, and as a last layer the dissimilarity index over its limit
             (``networks.applicability``): (B, C + 1, h, w). None where the model does not know what it was trained on.
         bands: of the images.
-        settle: px through the network, and what gives a few windows (B, K, h, w) -> the engine that both
-            functions run under from then on (``inference.engine``); None where there is only one.
+        settle: px through the network, and what gives a few windows (B, K, h, w), a numpy array -> the engine that
+            both functions run under from then on (``inference.engine``); None where there is only one.
     """
 
     forward: Callable[[Tensor], Tensor]
@@ -64,12 +67,22 @@ class Predictor:
     temperatures: tuple[float, ...] = ()
     with_index: Callable[[Tensor], Tensor] | None = None
     bands: Bands = PLAIN
-    settle: Callable[[float, Callable[[], Tensor]], Choice] | None = None
+    settle: Callable[[float, Callable[[], Pixels]], Choice] | None = None
 
     @property
     def applicable(self) -> bool:
         """Whether the model knows what it was trained on."""
         return self.with_index is not None
+
+    def network(self, *, index: bool = False) -> Network:
+        """``forward``, or ``with_index``, of numpy arrays: here alone do they become tensors and tensors arrays."""
+        forward = (self.with_index if index else None) or self.forward
+
+        def run(images: Pixels) -> Maps:
+            found: Maps = forward(torch.from_numpy(images).to(self.device)).float().cpu().numpy()
+            return found
+
+        return run
 
 
 @dataclass(frozen=True)
@@ -171,7 +184,7 @@ def _load_checkpoint(model_file: Path, how: _How) -> Predictor:
         tuple(content.get("temperatures") or ()),
         None if known is None else partial(forward, index=True),
         model.preprocessing.bands,
-        partial(_settle, runner, model.preprocessing),
+        partial(_settle, runner, model.preprocessing, device),
     )
 
 
@@ -180,8 +193,10 @@ def _forward(run: Run, average: Average, preprocessing: Preprocessing, images: T
         return _mean_of(run, average, normalise(images, preprocessing), index)
 
 
-def _settle(runner: Runner, preprocessing: Preprocessing, pixels: float, windows: Callable[[], Tensor]) -> Choice:
-    return runner.settle(pixels, lambda: normalise(windows(), preprocessing))
+def _settle(
+    runner: Runner, preprocessing: Preprocessing, device: torch.device, pixels: float, windows: Callable[[], Pixels]
+) -> Choice:
+    return runner.settle(pixels, lambda: normalise(torch.from_numpy(windows()).to(device), preprocessing))
 
 
 def _mean_of(run: Run, average: Average, images: Tensor, index: bool) -> Tensor:
@@ -201,27 +216,26 @@ def _mean_of(run: Run, average: Average, images: Tensor, index: bool) -> Tensor:
 
 
 def _load_bundle(folder: Path, how: _How) -> Predictor:
-    settings = json.loads((folder / "preprocessing.json").read_text())
-    settings |= json.loads((folder / "classes.json").read_text())
-    session = _open_session(folder / "model.onnx", how.machine)
-    return _exported(run_session(session), settings, how, onnx=folder / "model.onnx")
+    session = open_session(folder / "model.onnx", max(1, how.machine.threads), only_cpu=False)
+    return _exported(session_plain(session), describe_folder(folder), how, onnx=folder / "model.onnx")
 
 
 def _load_onnx(model_file: Path, how: _How) -> Predictor:
-    session = _open_session(model_file, how.machine)
-    settings = _settings_in(model_file, session.get_modelmeta().custom_metadata_map.get(SETTINGS))
-    run: Callable[[Tensor], Sequence[Tensor]] = run_session(session)
-    if settings.get("side"):
-        run = at_side(run, settings["side"], one_by_one=True)
-    return _exported(run, settings, how, onnx=model_file)
+    session = open_session(model_file, max(1, how.machine.threads), only_cpu=False)
+    described = _described_in(model_file, session.get_modelmeta().custom_metadata_map.get(SETTINGS))
+    run: Callable[[Tensor], Sequence[Tensor]] = session_plain(session)
+    if described.side:
+        run = at_side(run, described.side, one_by_one=True)
+    return _exported(run, described, how, onnx=model_file)
 
 
 def _load_pt2(model_file: Path, how: _How) -> Predictor:
     kept, device = {SETTINGS: ""}, how.machine.torch_device()
     program = torch.export.load(model_file, extra_files=kept)
-    settings, module = _settings_in(model_file, kept[SETTINGS]), program.module().to(device)
-    run = at_side(lambda images: (module(images),), settings["side"], one_by_one=False)
-    return _exported(run, settings, how, device)
+    described, module = _described_in(model_file, kept[SETTINGS]), program.module().to(device)
+    assert described.side is not None
+    run = at_side(lambda images: (module(images),), described.side, one_by_one=False)
+    return _exported(run, described, how, device)
 
 
 def _load_torchscript(model_file: Path, how: _How) -> Predictor:
@@ -229,18 +243,18 @@ def _load_torchscript(model_file: Path, how: _How) -> Predictor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch would rather have torch.export
         script = torch.jit.load(str(model_file), map_location=device, _extra_files=kept)  # type: ignore[no-untyped-call]
-    settings = _settings_in(model_file, kept[SETTINGS])
+    described = _described_in(model_file, kept[SETTINGS])
 
     def run(images: Tensor) -> Sequence[Tensor]:
         outputs = script(images)
         return outputs if isinstance(outputs, tuple) else (outputs,)
 
-    return _exported(run, settings, how, device)
+    return _exported(run, described, how, device)
 
 
 def _exported(
     run: Callable[[Tensor], Sequence[Tensor]],
-    settings: dict[str, Any],
+    described: Described,
     how: _How,
     device: torch.device | None = None,
     *,
@@ -251,47 +265,29 @@ def _exported(
     Args:
         device: of torch; None for ``onnx``, the file that runs under ONNX Runtime.
     """
-    bands = parse_bands(settings["bands"], "the model file") if "bands" in settings else PLAIN
-    preprocessing = Preprocessing(tuple(settings["mean"]), tuple(settings["std"]), bands)
+    device = device or torch.device("cpu")
+    preprocessing = Preprocessing(described.mean, described.std, described.bands)
     runner = Runner(
         "torch" if onnx is None else "onnx",
         lambda x, both: run(x)[: 1 + both],
-        to_onnx=None if onnx is None or settings.get("side") else lambda _: onnx.read_bytes(),
+        to_onnx=None if onnx is None or described.side else lambda _: onnx.read_bytes(),
         wanted=how.engine,
         threads=how.machine.threads,
         passes=how.passes,
     )
     forward = partial(_forward, runner, how.average, preprocessing)
-    table = {key: settings.get(key) for key in ("classes", "ignored", "background")}
     return Predictor(
         partial(forward, index=False),
-        parse_classes(table, "the model file"),
-        float(settings["scale"]),
-        settings["gsd"],
-        device or torch.device("cpu"),
+        described.scheme,
+        described.scale,
+        described.gsd,
+        device,
         how.digest,
-        tuple(settings.get("temperatures") or ()),
-        partial(forward, index=True) if settings.get("applicable") else None,
-        bands,
-        partial(_settle, runner, preprocessing),
+        described.temperatures,
+        partial(forward, index=True) if described.applicable else None,
+        described.bands,
+        partial(_settle, runner, preprocessing, device),
     )
-
-
-def _open_session(path: Path, machine: Machine) -> Any:
-    try:
-        import onnxruntime
-        from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidProtobuf
-    except ImportError as error:
-        raise ParamsError("no onnxruntime", expected="the extra export", cure="install weakseg[export]") from error
-    threads = onnxruntime.SessionOptions()
-    threads.intra_op_num_threads = max(1, machine.threads)
-    try:
-        return onnxruntime.InferenceSession(str(path), threads, providers=onnxruntime.get_available_providers())
-    except (Fail, InvalidProtobuf) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise WeightsError(
-            f"{path} does not load ({reason})", expected="an ONNX model", cure="run `weakseg export` again"
-        ) from error
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -302,12 +298,11 @@ def _is_torchscript(path: Path) -> bool:
         return any(name.split("/", 1)[-1].startswith("code/") for name in archive.namelist())
 
 
-def _settings_in(path: Path, text: str | bytes | None) -> dict[str, Any]:
+def _described_in(path: Path, text: str | bytes | None) -> Described:
     if not text:
         raise WeightsError(
             f"{path} does not say its classes and preprocessing",
             expected="a file that `weakseg export` wrote",
             cure="export the model again",
         )
-    settings: dict[str, Any] = json.loads(text)
-    return settings
+    return read_description(json.loads(text))

@@ -12,9 +12,9 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from weakseg.inference.sweep import Part, WindowSweep, prefetch, resize_to_network, to_dtype
+from weakseg.inference.mapper import Maps
+from weakseg.inference.sweep import Part, WindowSweep, prefetch, resize_to_network, stack_images, to_dtype
 from weakseg.raster.mosaic import Mosaic, MosaicReader
 from weakseg.raster.stream import Pixels, open_reader
 
@@ -31,7 +31,6 @@ class MosaicSweep(WindowSweep):
     def parts(self, first: int) -> Iterator[Part]:
         """Weighted maps of every window with a valid pixel, row by row, from window row ``first``."""
         corners = [(r, c) for r in self.row_starts[first:] for c in self.column_starts]
-        weights = torch.from_numpy(self.weights).to(self.device)
         with open_reader(self.source) as reader:
             assert isinstance(reader, MosaicReader)
 
@@ -40,7 +39,7 @@ class MosaicSweep(WindowSweep):
 
             for corner, layers in prefetch(load, corners, depth=2 * self.batch):
                 if layers:
-                    yield (*corner, (self._blend(layers) * weights).cpu().numpy())
+                    yield (*corner, self._blend(layers) * self.weights)
 
     def _layers(self, reader: MosaicReader, corner: tuple[int, int]) -> list[Layer]:
         """Layers of the window at a corner of the network's grid; none where no scene has data."""
@@ -61,15 +60,14 @@ class MosaicSweep(WindowSweep):
             found.append((to_dtype(image, self.source.wanted.dtype), np.asarray(part, np.float32)))
         return found
 
-    def _blend(self, layers: Sequence[Layer]) -> torch.Tensor:
+    def _blend(self, layers: Sequence[Layer]) -> Maps:
         """Maps (C, h, w) of a window, the sum of its layers' by their shares."""
-        total: torch.Tensor | None = None
+        total: Maps | None = None
         for start in range(0, len(layers), self.batch):
             group = layers[start : start + self.batch]
-            images = torch.from_numpy(np.stack([image for image, _ in group])).permute(0, 3, 1, 2)
-            shares = torch.from_numpy(np.stack([share for _, share in group])).to(self.device)
-            maps = (self.forward(images.to(self.device)).float() * shares[:, None]).sum(0)
+            shares = np.stack([share for _, share in group])
+            maps = (self.network(stack_images([image for image, _ in group])) * shares[:, None]).sum(0)
             self.count += len(group)
-            total = maps if total is None else total + maps
+            total = np.asarray(maps if total is None else total + maps, np.float32)
         assert total is not None
         return total

@@ -9,7 +9,7 @@ from typing import Final, Literal
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.data.windows import cover_starts
 from weakseg.inference.encode import KINDS, Kind
-from weakseg.inference.model import Predictor
+from weakseg.inference.mapper import Mapper
 from weakseg.inference.sweep import Grid, shared_rows
 from weakseg.raster.gsd import GSD_TOLERANCE
 from weakseg.raster.stream import Source
@@ -60,13 +60,13 @@ class Options:
         return target, replace(self, **files)  # type: ignore[arg-type]  # the kinds are fields
 
 
-def choose_scale(predictor: Predictor, source: Source, policy: GsdPolicy) -> float:
+def choose_scale(mapper: Mapper, source: Source, policy: GsdPolicy) -> float:
     """Network px per raster px, from the scale of the training and, as the policy says, the two sampling distances."""
     if policy not in ("auto", "resample", "refuse", "ignore"):
         raise ParamsError(f"gsd {policy}", expected="auto, resample, refuse or ignore", cure="name one of them")
-    trained, here = predictor.gsd, source.gsd
+    trained, here = mapper.gsd, source.gsd
     if policy == "ignore" or (policy == "auto" and (trained is None or here is None)):
-        return predictor.scale
+        return mapper.scale
     if trained is None or here is None:
         who = "the model" if trained is None else str(source.path)
         raise DataError(
@@ -75,17 +75,17 @@ def choose_scale(predictor: Predictor, source: Source, policy: GsdPolicy) -> flo
             cure="reproject with gdalwarp, or pass --gsd ignore",
         )
     if abs(here / trained - 1) <= GSD_TOLERANCE:
-        return predictor.scale
+        return mapper.scale
     if policy == "refuse":
         raise DataError(
             f"{source.path}: {here:.4g} m per px",
             expected=f"{trained:.4g} m as in training, within 5 %",
             cure="pass --gsd resample or --gsd ignore",
         )
-    return predictor.scale * here / trained
+    return mapper.scale * here / trained
 
 
-def check_options(predictor: Predictor, source: Source, target: Path, options: Options, grid: Grid) -> None:
+def check_options(mapper: Mapper, source: Source, target: Path, options: Options, grid: Grid) -> None:
     """Refuse, before anything runs, outputs that would overwrite something and windows too large for the memory."""
     outputs = options.outputs(target)
     places = [path.resolve() for path in (source.path, *outputs)]
@@ -95,7 +95,7 @@ def check_options(predictor: Predictor, source: Source, target: Path, options: O
             expected="different files that end in .tif, none of them the input",
             cure="choose other names",
         )
-    if not predictor.applicable and (options.applicability or options.max_unlike < 1):
+    if not mapper.applicable and (options.applicability or options.max_unlike < 1):
         raise ParamsError(
             "a model that does not know what it was trained on",
             expected="one of a weakseg from 2026-11-28 on, or without --applicability and --max-unlike",
@@ -106,7 +106,7 @@ def check_options(predictor: Predictor, source: Source, target: Path, options: O
     if options.batch < 1:
         raise ParamsError(f"batch {options.batch}", expected=">= 1", cure="mend it")
     rows = shared_rows(cover_starts(grid.height, options.window, options.overlap), min(options.window, grid.height))
-    maps = len(predictor.scheme) + predictor.applicable
+    maps = len(mapper.scheme) + mapper.applicable
     needed = 4 * (maps + 1) * rows * grid.width
     if needed > MAX_BUFFER:
         raise ParamsError(

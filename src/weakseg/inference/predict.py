@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +18,12 @@ from weakseg.inference.encode import KINDS
 from weakseg.inference.engine import Wanted
 from weakseg.inference.model import Predictor, load_predictor
 from weakseg.inference.options import GsdPolicy, Options
-from weakseg.inference.run import Summary, predict_layers, run_predictor
+from weakseg.inference.rasters import Reading, map_mosaic, map_rasters
+from weakseg.inference.run import Summary, Watch, predict_layers, run_predictor
 from weakseg.inference.scene import ONE_SCALE, PLAIN, View
 from weakseg.raster.band_names import BandChoice
-from weakseg.raster.heights import HeightFiles, find_heights
-from weakseg.raster.listing import list_sources
-from weakseg.raster.mosaic import Mosaic, plan_mosaic
-from weakseg.raster.stream import Pixels, Source, inspect_source
+from weakseg.raster.mosaic import Mosaic
+from weakseg.raster.stream import Pixels, inspect_source
 from weakseg.raster.uploads import encode_pixels, open_upload
 from weakseg.training.machine import Machine
 
@@ -161,32 +163,24 @@ def predict_rasters(
     *,
     views: Sequence[View] = PLAIN,
     scales: Sequence[float] = ONE_SCALE,
-    bands: Chosen = None,
-    stretch: tuple[float, float] | None = None,
-    heights: HeightFiles | None = None,
-    gsd: GsdPolicy = "auto",
-    skip_unread: bool = False,
     machine: Machine,
     options: Options,
     engine: Wanted = "auto",
+    **reading: Any,
 ) -> list[Summary]:
-    """Predict a file into the file ``target``, or a folder or pattern into the folder ``target``, one ``.tif`` each.
+    """:func:`weakseg.inference.rasters.map_rasters` with a model file and the fields of ``Reading``.
 
-    All rasters are checked before the first is predicted. In a folder, ``options.probabilities`` and ``confidence`` are
-    folders too, and maps that are already there from the same model and options are left alone. Files of a folder that
-    are no rasters by their suffix are refused unless ``skip_unread``. ``heights`` are rasters for all of them, or
-    folders with one of the name of each, or of any names, by their places. Under torchrun the processes share the
-    rasters; each returns all summaries.
+    Under torchrun the processes share the rasters; each returns all summaries.
     """
-    listed = list_sources(where, skip_unread=skip_unread, outputs=options.outputs(target))
-    predictor = load_predictor(model_file, views, machine, scales=scales, engine=engine)
-    beside = find_heights(heights, listed)
-    sources = _inspect(listed, beside, predictor, bands, stretch)
-    single = len(sources) == 1 and Path(where) == sources[0].path
-    done = []
-    for source in machine.shard(sources):
-        place, mine = (target, options) if single else options.within(target, f"{source.path.stem}.tif")
-        done.append(run_predictor(predictor, source, place, mine, gsd=gsd, quiet=machine.quiet))
+    done = map_rasters(
+        lambda: load_predictor(model_file, views, machine, scales=scales, engine=engine),
+        where,
+        target,
+        Reading(**reading),
+        options,
+        share=machine.shard,
+        watching=partial(_bar, machine.quiet),
+    )
     return machine.gather(done)
 
 
@@ -197,38 +191,28 @@ def predict_mosaic(
     *,
     views: Sequence[View] = PLAIN,
     scales: Sequence[float] = ONE_SCALE,
-    bands: Chosen = None,
-    stretch: tuple[float, float] | None = None,
-    heights: HeightFiles | None = None,
-    gsd: GsdPolicy = "auto",
-    skip_unread: bool = False,
     machine: Machine,
     options: Options,
     engine: Wanted = "auto",
+    **reading: Any,
 ) -> tuple[Summary, Mosaic]:
-    """Predict all scenes of a folder or pattern into one map ``target``, without seams between them.
-
-    Scenes are in the order of their names. The map has the CRS and pixels of the first; the others may have others.
-    Probabilities are blended where scenes overlap, see :mod:`weakseg.inference.mosaic`. Under torchrun the first
-    process works alone.
-    """
-    listed = list_sources(where, skip_unread=skip_unread, outputs=options.outputs(target))
-    taken = {path.resolve() for path in listed} & {path.resolve() for path in options.outputs(target)}
-    if taken:
-        raise ParamsError(f"output {taken.pop()} is a scene", expected="a new file", cure="choose another name")
-    predictor = load_predictor(model_file, views, machine, scales=scales, engine=engine)
-    beside = find_heights(heights, listed)
-    scenes = _inspect(listed, beside, predictor, bands, stretch)
-    mosaic = plan_mosaic(Path(where), scenes)
-    return run_predictor(predictor, mosaic, target, options, gsd=gsd, quiet=machine.quiet), mosaic
+    """:func:`weakseg.inference.rasters.map_mosaic` likewise; under torchrun the first process works alone."""
+    return map_mosaic(
+        lambda: load_predictor(model_file, views, machine, scales=scales, engine=engine),
+        where,
+        target,
+        Reading(**reading),
+        options,
+        watching=partial(_bar, machine.quiet),
+    )
 
 
-def _inspect(
-    listed: Sequence[Path],
-    heights: Sequence[HeightFiles | None],
-    predictor: Predictor,
-    bands: Chosen,
-    stretch: tuple[float, float] | None,
-) -> list[Source]:
-    pairs = zip(listed, heights, strict=True)
-    return [inspect_source(path, bands, stretch, predictor.bands, files) for path, files in pairs]
+@contextmanager
+def _bar(quiet: bool, name: str) -> Iterator[Watch]:
+    """A bar over the rows of a raster; silent where the output is no terminal."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} rows"))
+    with Progress(*columns, TimeRemainingColumn(), disable=quiet or not sys.stderr.isatty(), transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, rows: bar.update(task, completed=done, total=rows)

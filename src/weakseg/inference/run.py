@@ -1,4 +1,4 @@
-"""From an open model to one map: window by window from the file, in bounded memory, resumable.
+"""From an open model to one map: window by window from the file, in bounded memory, resumable; without torch.
 
 The windows, their weights and their order are those of ``inference.predict_scene``, so a map equals what the evaluation
 sees. A reading thread, the network and a writing thread overlap. Finished bands of rows are kept beside the target in
@@ -8,22 +8,19 @@ sees. A reading thread, the network and a writing thread overlap. Finished bands
 from __future__ import annotations
 
 import hashlib
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from weakseg.core.classes import IGNORE, ClassScheme
 from weakseg.core.errors import DataError
 from weakseg.inference.encode import KINDS, LIMIT, Kind, back_to_raster, encode_maps, in_bands
-from weakseg.inference.engine import LOOK, Choice
-from weakseg.inference.model import Predictor
+from weakseg.inference.mapper import Mapper
 from weakseg.inference.mosaic import MosaicSweep
 from weakseg.inference.options import GsdPolicy, Options, check_options, choose_scale
 from weakseg.inference.sweep import Grid, WindowSweep, plan_grid
@@ -32,11 +29,18 @@ from weakseg.raster.mosaic import Mosaic
 from weakseg.raster.stream import BLOCK, Pixels, Source, open_reader, raster_tags
 from weakseg.raster.write import write_bands
 
+if TYPE_CHECKING:
+    from weakseg.inference.engine import Choice
+
+Watch = Callable[[int, int], None]
+"""Gets the rows done and all rows of a raster after every band."""
+
 _IDENTITY: Final = "WEAKSEG_IDENTITY"  # metadata tags of a finished map
 _UNLIKE: Final = "WEAKSEG_UNLIKE"
 _ENGINE: Final = "WEAKSEG_ENGINE"  # what ran the network and, where it was compared with torch, how it differs
 _PARITY: Final = "WEAKSEG_PARITY"
-_SIDE: Final = 256  # px of the windows that engines are compared on
+_LOOK: Final = 3  # windows that engines are compared on
+_SIDE: Final = 256  # px of their sides, at most
 
 
 @dataclass(frozen=True)
@@ -62,31 +66,29 @@ class Summary:
 
 
 def run_predictor(
-    predictor: Predictor,
+    mapper: Mapper,
     source: Source,
     target: Path,
     options: Options,
     *,
     gsd: GsdPolicy = "auto",
-    quiet: bool = True,
-    watch: Callable[[int, int], None] | None = None,
+    watch: Watch | None = None,
 ) -> Summary:
     """Predict one raster with an open model into ``target``, and what ``options`` name beside it.
 
     Args:
-        watch: gets the rows done and all rows after every band; what it raises ends the prediction, which a later one
-            into the same ``target`` goes on with.
+        watch: what it raises ends the prediction, which a later one into the same ``target`` goes on with.
 
     Raises:
         DataError: more of the raster than ``options.max_unlike`` is unlike what the model has seen; nothing is written.
     """
     began = time.monotonic()
-    grid = plan_grid(source.height, source.width, choose_scale(predictor, source, gsd))
-    check_options(predictor, source, target, options, grid)
-    kinds = _kinds(options, always=predictor.applicable)
-    sweep = _sweep_of(predictor, source, grid, options, kinds)
-    engine = settle(predictor, sweep)
-    identity = _identity(predictor, source, options, grid, engine)
+    grid = plan_grid(source.height, source.width, choose_scale(mapper, source, gsd))
+    check_options(mapper, source, target, options, grid)
+    kinds = _kinds(options, always=mapper.applicable)
+    sweep = _sweep_of(mapper, source, grid, options, kinds)
+    engine = settle(mapper, sweep)
+    identity = _identity(mapper, source, options, grid, engine)
     layers = tuple(path for path in options.outputs(target) if path != target)
     if options.resume and all(_identity_in(path) == identity for path in options.outputs(target)):
         known = raster_tags(target).get(_UNLIKE)
@@ -99,30 +101,29 @@ def run_predictor(
         for path in options.outputs(target):
             remove_leftovers(path)
         if resumed < spool.bands:
-            with _progress(source, resumed, quiet) as advance, spool.writing() as write:
-                for band in _predict_bands(predictor, sweep, kinds, resumed * BLOCK):
+            with spool.writing() as write:
+                for band in _predict_bands(mapper, sweep, kinds, resumed * BLOCK):
                     write(band)
-                    advance(band.shape[1])
                     if watch:
                         watch(min(source.height, spool.finished * BLOCK), source.height)
             windows = sweep.count
-        unlike = _unlike_share(spool, predictor.scheme, kinds)
+        unlike = _unlike_share(spool, mapper.scheme, kinds)
         if unlike is not None and unlike > options.max_unlike:
             spool.remove()
         _refuse_unlike(source, unlike, options)
         tags = {_IDENTITY: identity} | ({} if unlike is None else {_UNLIKE: f"{unlike:.4f}"}) | _engine_tags(engine)
-        _write_outputs(spool, predictor.scheme, target, options, kinds, tags)
+        _write_outputs(spool, mapper.scheme, target, options, kinds, tags)
         spool.remove()
     finally:
         spool.close()
     return Summary(target, resumed, windows, time.monotonic() - began, layers, unlike, engine, source.lacking)
 
 
-def settle(predictor: Predictor, sweep: WindowSweep) -> Choice | None:
+def settle(mapper: Mapper, sweep: WindowSweep) -> Choice | None:
     """Choose the engine for the windows of a raster, by some of them; None where there is no choice."""
-    if predictor.settle is None:
+    if mapper.settle is None:
         return None
-    return predictor.settle(sweep.pixels, lambda: sweep.sample(LOOK, _SIDE).to(predictor.device))
+    return mapper.settle(sweep.pixels, lambda: sweep.sample(_LOOK, _SIDE))
 
 
 def _engine_tags(engine: Choice | None) -> dict[str, str]:
@@ -132,18 +133,18 @@ def _engine_tags(engine: Choice | None) -> dict[str, str]:
     return {_ENGINE: str(engine)} | ({_PARITY: said} if said else {})
 
 
-def predict_layers(predictor: Predictor, source: Source, options: Options, *, gsd: GsdPolicy = "auto") -> Pixels:
+def predict_layers(mapper: Mapper, source: Source, options: Options, *, gsd: GsdPolicy = "auto") -> Pixels:
     """The layers of a raster that fits in memory, the very pixels that :func:`run_predictor` writes; nothing on disk.
 
     Returns:
         uint8 (K, H, W): class indices, then the layers of ``encode.KINDS`` that ``options`` name files for; 255 in all
         of them where the raster has no data.
     """
-    grid = plan_grid(source.height, source.width, choose_scale(predictor, source, gsd))
+    grid = plan_grid(source.height, source.width, choose_scale(mapper, source, gsd))
     kinds = _kinds(options)
-    sweep = _sweep_of(predictor, source, grid, options, kinds)
-    settle(predictor, sweep)
-    layers = np.concatenate(list(_predict_bands(predictor, sweep, kinds, 0)), axis=1)
+    sweep = _sweep_of(mapper, source, grid, options, kinds)
+    settle(mapper, sweep)
+    layers = np.concatenate(list(_predict_bands(mapper, sweep, kinds, 0)), axis=1)
     with open_reader(source) as reader:
         valid = reader.valid((0, 0, source.height, source.width))
     if valid is not None:
@@ -151,18 +152,17 @@ def predict_layers(predictor: Predictor, source: Source, options: Options, *, gs
     return layers
 
 
-def _sweep_of(predictor: Predictor, source: Source, grid: Grid, options: Options, kinds: Sequence[Kind]) -> WindowSweep:
+def _sweep_of(mapper: Mapper, source: Source, grid: Grid, options: Options, kinds: Sequence[Kind]) -> WindowSweep:
     sweep = MosaicSweep if isinstance(source, Mosaic) else WindowSweep
-    with_index = predictor.with_index if "applicability" in kinds else None
+    index = "applicability" in kinds and mapper.applicable
     return sweep(
-        with_index or predictor.forward,
+        mapper.network(index=index),
         source,
         grid,
-        maps=len(predictor.scheme) + (with_index is not None),
+        maps=len(mapper.scheme) + index,
         window=options.window,
         overlap=options.overlap,
         batch=options.batch,
-        device=predictor.device,
     )
 
 
@@ -181,9 +181,9 @@ def _bands_of(kinds: Sequence[Kind], classes: int) -> dict[Kind, slice]:
     return found
 
 
-def _predict_bands(predictor: Predictor, sweep: WindowSweep, kinds: Sequence[Kind], start: int) -> Iterator[Pixels]:
-    classes = len(predictor.scheme)
-    encode = partial(encode_maps, kinds=kinds, classes=classes, temperatures=predictor.temperatures)
+def _predict_bands(mapper: Mapper, sweep: WindowSweep, kinds: Sequence[Kind], start: int) -> Iterator[Pixels]:
+    classes = len(mapper.scheme)
+    encode = partial(encode_maps, kinds=kinds, classes=classes, temperatures=mapper.temperatures)
     pieces = sweep.pieces(sweep.grid.back_rows.needs(start, start + 1)[0])
     layers = max(place.stop for place in _bands_of(kinds, classes).values())
     return in_bands(back_to_raster(pieces, sweep.grid, start, maps=sweep.maps, layers=layers, encode=encode), BLOCK)
@@ -211,10 +211,10 @@ def _refuse_unlike(source: Source, unlike: float | None, options: Options) -> No
         )
 
 
-def _identity(predictor: Predictor, source: Source, options: Options, grid: Grid, engine: Choice | None) -> str:
+def _identity(mapper: Mapper, source: Source, options: Options, grid: Grid, engine: Choice | None) -> str:
     """A digest of everything that a map depends on; the raster by path, size and time of its last change."""
     cut = (options.window, options.overlap, list(options.files(Path())))
-    text = repr((predictor.digest, str(engine), predictor.scale, source.state(), cut, grid.height, grid.width))
+    text = repr((mapper.digest, str(engine), mapper.scale, source.state(), cut, grid.height, grid.width))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -246,14 +246,3 @@ def _write_outputs(
             described = names if kind == "probabilities" else [kind]
             write_bands(path, layers(kind), spool.source, names=described, unit=KINDS[kind], tags=tags)
     write_bands(target, layers("classes"), spool.source, names=["class"], classes=scheme, tags=tags)
-
-
-@contextmanager
-def _progress(source: Source, resumed: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar over the rows of the raster; silent where the output is no terminal."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} rows"))
-    with Progress(*columns, TimeRemainingColumn(), disable=quiet or not sys.stderr.isatty(), transient=True) as bar:
-        task = bar.add_task(source.path.name, total=source.height, completed=resumed * BLOCK)
-        yield partial(bar.advance, task)

@@ -15,16 +15,14 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from weakseg.data.windows import blend_weights, cover_starts
+from weakseg.inference.mapper import Maps, Network
 from weakseg.raster.resample import Axis, plan_axis
 from weakseg.raster.stream import Pixels, Reader, Source, open_reader
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-Maps = npt.NDArray[np.float32]
 Part = tuple[int, int, Maps]
 """Row and column of a window, and its weighted maps (C, h, w)."""
 
@@ -80,8 +78,8 @@ class WindowSweep:
     """The windows of one raster through a network, in order.
 
     Args:
-        forward: images (B, K, h, w) on ``device`` -> maps (B, C, h, w): probabilities and what comes with them.
-        maps: layers that ``forward`` gives.
+        network: what makes maps of windows.
+        maps: layers that it gives.
         window: side of the windows, px of the network's grid; ``overlap`` is a share of it.
 
     Attributes:
@@ -90,7 +88,7 @@ class WindowSweep:
 
     def __init__(
         self,
-        forward: Callable[[Tensor], Tensor],
+        network: Network,
         source: Source,
         grid: Grid,
         *,
@@ -98,10 +96,9 @@ class WindowSweep:
         window: int,
         overlap: float,
         batch: int,
-        device: torch.device,
     ) -> None:
-        self.forward, self.source, self.grid = forward, source, grid
-        self.maps, self.batch, self.device = maps, batch, device
+        self.network, self.source, self.grid = network, source, grid
+        self.maps, self.batch = maps, batch
         self.row_starts = cover_starts(grid.height, window, overlap)
         self.column_starts = cover_starts(grid.width, window, overlap)
         self.size = (min(window, grid.height), min(window, grid.width))
@@ -111,7 +108,6 @@ class WindowSweep:
     def parts(self, first: int) -> Iterator[Part]:
         """Weighted maps of every window with a valid pixel, row by row, from window row ``first``."""
         corners = [(r, c) for r in self.row_starts[first:] for c in self.column_starts]
-        weights = torch.from_numpy(self.weights).to(self.device)
         group: list[tuple[tuple[int, int], Pixels]] = []
         with open_reader(self.source) as reader:
 
@@ -122,17 +118,17 @@ class WindowSweep:
                 if image is not None:
                     group.append((corner, image))
                 if len(group) == self.batch:
-                    yield from self._run(group, weights)
+                    yield from self._run(group)
                     group = []
             if group:
-                yield from self._run(group, weights)
+                yield from self._run(group)
 
     @property
     def pixels(self) -> int:
         """Px of all windows: what goes through the network in one pass, at most."""
         return len(self.row_starts) * len(self.column_starts) * self.size[0] * self.size[1]
 
-    def sample(self, count: int, side: int) -> Tensor:
+    def sample(self, count: int, side: int) -> Pixels:
         """The upper left ``side`` px of some windows, spread over all, that have data: (up to count, K, h, w)."""
         corners = [(r, c) for r in self.row_starts for c in self.column_starts]
         chosen = sorted({round(index) for index in np.linspace(0, len(corners) - 1, count)})
@@ -140,14 +136,12 @@ class WindowSweep:
         with open_reader(self.source) as reader:
             images = [read_network_window(reader, self.grid, (*corners[index], *size)) for index in chosen]
         found = [image for image in images if image is not None]
-        return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2) if found else torch.empty(0, 1, *size)
+        return stack_images(found) if found else np.empty((0, 1, *size), np.uint8)
 
-    def _run(self, group: list[tuple[tuple[int, int], Pixels]], weights: Tensor) -> Iterator[Part]:
-        images = torch.from_numpy(np.stack([image for _, image in group])).permute(0, 3, 1, 2)
-        maps = self.forward(images.to(self.device))
+    def _run(self, group: list[tuple[tuple[int, int], Pixels]]) -> Iterator[Part]:
+        maps = self.network(stack_images([image for _, image in group]))
         self.count += len(group)
-        weighted = (maps.float() * weights).cpu().numpy()
-        yield from ((*corner, part) for (corner, _), part in zip(group, weighted, strict=True))
+        yield from ((*corner, part * self.weights) for (corner, _), part in zip(group, maps, strict=True))
 
     def pieces(self, start: int) -> Iterator[Piece]:
         """The maps of the network's grid in rows of pieces from left to right, complete from row ``start`` on.
@@ -237,6 +231,11 @@ def read_network_window(reader: Reader, grid: Grid, window: tuple[int, int, int,
     if grid.to_rows.matrix is None and grid.to_columns.matrix is None:
         return pixels
     return to_dtype(resize_to_network(pixels, grid, window), pixels.dtype)
+
+
+def stack_images(images: Sequence[Pixels]) -> Pixels:
+    """Images (h, w, K) of one size -> (B, K, h, w), channels last in memory, where torch convolves them faster."""
+    return np.stack(images).transpose(0, 3, 1, 2)
 
 
 def to_dtype(values: npt.NDArray[Any], dtype: np.dtype[Any]) -> Pixels:

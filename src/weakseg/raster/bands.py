@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import json
 import shutil
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -87,6 +87,7 @@ class Spool:
     def remove(self) -> None:
         """Delete the folder, once the raster is written."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.close()  # Windows deletes no open file
         Path(self._lock.name).unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -102,7 +103,14 @@ def _lock(path: Path) -> IO[str]:
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if sys.platform == "win32":  # bundles run there too
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
         raise DataError(

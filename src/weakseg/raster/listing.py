@@ -6,11 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from weakseg.core.errors import DataError
+from weakseg.core.errors import DataError, ParamsError
 from weakseg.raster.formats import COMPANION_SUFFIXES, RASTER_SUFFIXES
 from weakseg.raster.safe import is_product
 
 _LISTED: Final = RASTER_SUFFIXES | {".vrt"}  # what a folder is searched for
+
+
+def is_several(where: str, *, mosaic: bool = False) -> bool:
+    """Whether a path names a folder or a pattern of rasters, whose maps go into a folder.
+
+    Raises:
+        ParamsError: it names one raster for a ``mosaic``.
+    """
+    several = Path(where).is_dir() or (_is_pattern(where) and not Path(where).exists())
+    if mosaic and not several:
+        raise ParamsError("--mosaic with one raster", expected="a folder or quoted pattern", cure="leave it away")
+    return several
+
+
+def _is_pattern(where: str) -> bool:
+    return any(mark in where for mark in "*?[")
 
 
 def list_sources(where: str, *, skip_unread: bool = False, outputs: Sequence[Path] = ()) -> list[Path]:
@@ -37,7 +53,7 @@ def list_sources(where: str, *, skip_unread: bool = False, outputs: Sequence[Pat
         found = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in _LISTED)
         if not skip_unread:
             _refuse_unread(path, outputs)
-    elif path.exists() or not any(mark in where for mark in "*?["):
+    elif path.exists() or not _is_pattern(where):
         return [path]
     else:
         found = _matching(path)

@@ -15,13 +15,12 @@ from typing import Final
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from weakseg.core.classes import IGNORE
 from weakseg.inference.encode import Kind, encode_maps
-from weakseg.inference.model import Predictor
+from weakseg.inference.mapper import Mapper, Maps
 from weakseg.inference.options import Options, choose_scale
-from weakseg.inference.sweep import Maps, WindowSweep, plan_grid, read_network_window
+from weakseg.inference.sweep import WindowSweep, plan_grid, read_network_window, stack_images
 from weakseg.raster.open import Window
 from weakseg.raster.stream import Pixels, Source, open_reader
 
@@ -73,7 +72,7 @@ class ModelWindows:
 
     def __init__(
         self,
-        predictor: Predictor,
+        predictor: Mapper,
         source: Source,
         *,
         turn: threading.Lock | None = None,
@@ -82,18 +81,16 @@ class ModelWindows:
     ) -> None:
         self.predictor, self.source = predictor, source
         self.turn, self._cache = turn or threading.Lock(), cache or WindowCache()
-        self._forward = (predictor.with_index if index else None) or predictor.forward
         options = Options()
         self.grid = plan_grid(source.height, source.width, choose_scale(predictor, source, "auto"))
         self.sweep = WindowSweep(
-            self._forward,
+            predictor.network(index=index),
             source,
             self.grid,
             maps=len(predictor.scheme) + (index and predictor.applicable),
             window=options.window,
             overlap=options.overlap,
             batch=1,
-            device=predictor.device,
         )
 
     def count(self, rows: slice, columns: slice) -> int:
@@ -174,10 +171,7 @@ class ModelWindows:
         if place not in self._cache:
             with open_reader(self.source) as reader:
                 image = read_network_window(reader, self.grid, (top, left, *self.sweep.size))
-            found = None
-            if image is not None:
-                pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(self.predictor.device)
-                found = self._forward(pixels)[0].float().cpu().numpy()
+            found = None if image is None else self.sweep.network(stack_images([image]))[0]
             self._cache.put(place, found)
         return self._cache.get(place)
 

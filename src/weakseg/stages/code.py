@@ -6,8 +6,8 @@ from pathlib import Path
 
 import weakseg
 from weakseg.core.files import write_text
+from weakseg.core.import_graph import Package, digest
 from weakseg.core.layout import Layout
-from weakseg.pipeline.import_graph import digest, read_package
 from weakseg.stages import STAGES
 
 
@@ -20,5 +20,5 @@ def run(root: Path) -> None:
 
 def digests(package: Path) -> dict[str, str]:
     """Digest of every stage's code by stage, from the files below the package's folder."""
-    modules = read_package(package)
+    modules = Package(package)
     return {stage: digest(modules, f"{package.name}.stages.{stage}") for stage in STAGES if stage != "code"}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import weakseg
-from weakseg.pipeline.import_graph import Module, digest, module_name, reach, read_module, read_package
+from weakseg.core.import_graph import Module, Package, digest, module_name, reach, read_module
 from weakseg.stages import STAGES
 from weakseg.stages.code import digests, run
 
@@ -44,7 +44,7 @@ def _compile(pathname: str) -> Any:
 
 @pytest.fixture(scope="module")
 def modules() -> dict[str, Module]:
-    return read_package(PACKAGE)
+    return Package(PACKAGE)
 
 
 @pytest.fixture(scope="module")
@@ -146,11 +146,11 @@ def test_data_that_a_module_names_counts(tmp_path: Path) -> None:
     package = tmp_path / "a"
     (package / "pages").mkdir(parents=True)
     (package / "x.py").write_text("FOLDER = 'pages'\n")
-    before = digest(read_package(package), "a.x")
+    before = digest(Package(package), "a.x")
     (package / "pages" / "p.html").write_text("<p>")
-    after = digest(read_package(package), "a.x")
+    after = digest(Package(package), "a.x")
     (package / "pages" / "p.html").write_text("<b>")
-    assert len({before, after, digest(read_package(package), "a.x")}) == 3
+    assert len({before, after, digest(Package(package), "a.x")}) == 3
 
 
 def test_the_stage_writes_a_file_per_stage_and_the_same_twice(tmp_path: Path) -> None:

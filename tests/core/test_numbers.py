@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from weakseg.cli.numbers import decimals, whole_numbers
 from weakseg.core.errors import ParamsError
+from weakseg.core.numbers import decimals, whole_numbers
 
 
 def test_numbers_and_commas() -> None:

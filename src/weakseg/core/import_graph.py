@@ -30,10 +30,28 @@ class Module:
     data: Mapping[str, bytes]
 
 
-def read_package(package: Path) -> dict[str, Module]:
-    """All modules below the folder of a package, by their full names."""
-    files = {module_name(package, file): file for file in sorted(package.rglob("*.py"))}
-    return {name: read_module(package, file, set(files)) for name, file in files.items()}
+class Package(Mapping[str, Module]):
+    """All modules below the folder of a package, by their full names; a file is read when it is asked for.
+
+    Attributes:
+        files: of the modules.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files = {module_name(folder, file): file for file in sorted(folder.rglob("*.py"))}
+        self._read: dict[str, Module] = {}
+
+    def __getitem__(self, name: str) -> Module:
+        if name not in self._read:
+            self._read[name] = read_module(self.folder, self.files[name], set(self.files))
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
 
 
 def reach(modules: Mapping[str, Module], start: str) -> set[str]:

@@ -1,0 +1,125 @@
+"""An exported ONNX network under ONNX Runtime alone, and what every export says of its classes and preprocessing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from weakseg.core.bands import PLAIN, Bands, parse_bands
+from weakseg.core.classes import ClassScheme, parse_classes
+from weakseg.core.errors import ParamsError, WeightsError
+from weakseg.inference.mapper import Maps, Network
+from weakseg.raster.stream import Pixels
+
+if TYPE_CHECKING:
+    from weakseg.inference.engine import Choice
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a network needs beside its weights, as exports carry it; a folder's two JSON files, or a file's metadata.
+
+    Attributes:
+        mean, std: per band, in units of 255.
+        side: px of the images that it takes, None for any size.
+        others: as :class:`weakseg.inference.model.Predictor` has them.
+    """
+
+    scheme: ClassScheme
+    bands: Bands
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    scale: float
+    gsd: float | None
+    temperatures: tuple[float, ...]
+    applicable: bool
+    side: int | None
+
+
+def read_description(content: Mapping[str, Any]) -> Described:
+    """What ``export.files.settings_text`` wrote."""
+    return Described(
+        parse_classes({key: content.get(key) for key in ("classes", "ignored", "background")}, "the model file"),
+        parse_bands(content["bands"], "the model file") if "bands" in content else PLAIN,
+        tuple(content["mean"]),
+        tuple(content["std"]),
+        float(content["scale"]),
+        content["gsd"],
+        tuple(content.get("temperatures") or ()),
+        bool(content.get("applicable")),
+        content.get("side"),
+    )
+
+
+def describe_folder(folder: Path) -> Described:
+    """What the two JSON files of a bundle say."""
+    files = (folder / "preprocessing.json", folder / "classes.json")
+    return read_description({key: value for file in files for key, value in json.loads(file.read_text()).items()})
+
+
+def open_session(path: Path, threads: int, *, only_cpu: bool = True) -> Any:
+    """An onnxruntime session.
+
+    Args:
+        threads: 0 for all cores.
+        only_cpu: else whatever else this onnxruntime can run on comes first.
+
+    Raises:
+        ParamsError: there is no onnxruntime.
+        WeightsError: the file is no network.
+    """
+    try:
+        import onnxruntime
+        from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidProtobuf, NoSuchFile
+    except ImportError as error:
+        raise ParamsError("no onnxruntime", expected="the extra export", cure="install weakseg[export]") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    providers = ["CPUExecutionProvider"] if only_cpu else onnxruntime.get_available_providers()
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except (Fail, InvalidProtobuf, NoSuchFile) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise WeightsError(
+            f"{path} does not load ({reason})", expected="an ONNX model", cure="run `weakseg export` again"
+        ) from error
+
+
+def run_session(session: Any, images: npt.NDArray[np.float32]) -> list[Maps]:
+    """Normalised images (B, K, h, w) -> all outputs of an onnxruntime session."""
+    found: list[Maps] = session.run(None, {"image": np.ascontiguousarray(images)})
+    return found
+
+
+@dataclass(frozen=True)
+class OnnxMapper(Described):
+    """A bundle's network as a :class:`weakseg.inference.mapper.Mapper`: one pass per window, float32 on the CPU."""
+
+    session: Any
+    digest: str
+    settle: Callable[[float, Callable[[], Pixels]], Choice] | None = None
+
+    def network(self, *, index: bool = False) -> Network:
+        """See the protocol."""
+        mean, std = (np.array(values, np.float32)[:, None, None] * np.float32(255) for values in (self.mean, self.std))
+
+        def run(images: Pixels) -> Maps:
+            outputs = run_session(self.session, (images.astype(np.float32) - mean) / std)
+            return np.concatenate(outputs[: 1 + index], axis=1)
+
+        return run
+
+
+def open_bundle(folder: Path, threads: int) -> OnnxMapper:
+    """The network of a bundle's folder; ``threads`` as :func:`open_session` has it."""
+    weights = folder / "model.onnx"
+    session = open_session(weights, threads)
+    digest = hashlib.blake2b(weights.read_bytes(), digest_size=16).hexdigest()
+    return OnnxMapper(**vars(describe_folder(folder)), session=session, digest=digest)
