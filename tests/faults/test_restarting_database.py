@@ -16,25 +16,16 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 from tests.faults import tally
+from tests.faults.objectives import slow_bowl
 
 from weakseg.core.errors import WeaksegError
-from weakseg.core.params import Params, load_params
-from weakseg.studies import Metrics, Range, Report, TuneParams, load_study, open_storage, tune
+from weakseg.core.params import load_params
+from weakseg.studies import Range, TuneParams, load_study, open_storage, tune
 from weakseg.studies.study import counted
 
 PROJECT = Path(__file__).parents[2]
-TRIALS, RESTARTS = 24, 3
+TRIALS, RESTARTS = 16, 3
 USER = 65534  # nobody: PostgreSQL does not run as root
-
-
-def slow_bowl(params: Params, report: Report) -> Metrics:
-    """A trial of half a second with reports; at module level, because workers are fresh processes."""
-    Path(os.environ["FAULTS_BEGUN"]).touch()
-    metrics = {"miou": 0.8 - (params.segment.network.dropout - 0.5) ** 2, "iou/car": 0.5}
-    for step in range(1, 6):
-        time.sleep(0.1)
-        report(step, metrics)
-    return metrics
 
 
 class Database:

@@ -22,7 +22,7 @@ from weakseg.core.config import load_yaml, save_yaml
 from weakseg.core.errors import ParamsError, StageError
 from weakseg.core.params import load_params
 from weakseg.pipeline.presets import build_params, load_preset
-from weakseg.pipeline.workspace import create_workspace, write_split
+from weakseg.pipeline.workspace import DVC_IGNORES, create_workspace, write_split
 
 PROJECT = Path(__file__).parents[2]
 SHAPE = (200, 210)
@@ -100,7 +100,7 @@ def test_a_workspace_has_the_packages_pipeline_and_a_link_to_its_code(tmp_path: 
     assert (root / "dvc.yaml").read_text() == (PROJECT / "dvc.yaml").read_text()
     assert (root / "src" / "weakseg").resolve() == Path(weakseg.__file__).parent
     assert "analytics = false" in (root / ".dvc" / "config").read_text()
-    assert "__pycache__/" in (root / ".dvcignore").read_text()
+    assert (root / ".dvcignore").read_text() == "__pycache__/\n*.pyc\n/mlruns/\n/.weakseg/\n"
     with pytest.raises(StageError, match="choose another --root"):
         create_workspace(root, "vaihingen")
 
@@ -150,6 +150,22 @@ def test_what_is_new_since_a_workspace_was_made_is_added_and_said(tmp_path: Path
     assert found["segment"].pop("refit") is False
     assert today["segment"].pop("refit") is True
     assert found == today
+
+
+def test_dvc_goes_on_after_a_promotion(tmp_path: Path) -> None:
+    """A registered model carries the code of weakseg, with its dvc.yaml, into mlruns/; so may a study's workspace."""
+    from dvc.repo import Repo
+
+    create_workspace(tmp_path / "w", "demo")
+    kept = [tmp_path / "w" / "mlruns" / "a" / "code" / "weakseg", tmp_path / "w" / ".weakseg" / "label_cost" / "b"]
+    for folder in kept:
+        folder.mkdir(parents=True)
+        shutil.copy(tmp_path / "w" / "dvc.yaml", folder / "dvc.yaml")
+    assert len(Repo(str(tmp_path / "w")).index.stages) > 30
+    (tmp_path / "w" / ".dvcignore").write_text("mine/\n")  # as an older release left it, with a line of the user's
+    create_workspace(tmp_path / "w", None)
+    assert (tmp_path / "w" / ".dvcignore").read_text().splitlines() == ["mine/", *DVC_IGNORES]
+    assert len(Repo(str(tmp_path / "w")).index.stages) > 30
 
 
 def test_a_folder_in_the_place_of_the_link_is_left_alone(tmp_path: Path) -> None:

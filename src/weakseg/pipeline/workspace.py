@@ -31,7 +31,9 @@ from weakseg.raster.partial import is_partly_labelled
 
 PACKAGE = Path(weakseg.__file__).parent
 GIT_IGNORES = "/data\n/out\n/.weakseg/\n/mlflow.db*\n/mlruns/\n/dvc_plots/\n"  # if the workspace becomes a repository
-DVC_IGNORES = "__pycache__/\n*.pyc\n"  # else every import would be a change of the code
+# bytecode: else every import would be a change of the code; the others hold code of weakseg with its dvc.yaml, which
+# DVC would read as a pipeline of its own: a registered model's, in mlruns/, and workspaces of studies
+DVC_IGNORES = ("__pycache__/", "*.pyc", "/mlruns/", "/.weakseg/")
 SUFFIXES = (".tif", ".tiff", ".png")
 _SAID = 100  # names of areas in a line
 
@@ -65,7 +67,6 @@ def create_workspace(root: Path, config: str | None, seed: int | None = None) ->
     subprocess.run([*dvc, "init", "-q", "-f", "--no-scm"], cwd=root, check=True)
     for key in ("core.analytics", "core.check_update"):
         subprocess.run([*dvc, "config", key, "false"], cwd=root, check=True)
-    (root / ".dvcignore").write_text(DVC_IGNORES)
     made = (
         f"workspace {root} made. Next: weakseg --root {root} data import IMAGES LABELS, then `dvc repro` inside {root}"
     )
@@ -97,8 +98,12 @@ def renew_workspace(layout: Layout) -> str:
 
 
 def _write_pipeline(root: Path) -> None:
-    """dvc.yaml as the package has it, and src/weakseg, the code that it names, as a link to the package."""
+    """dvc.yaml as the package has it, what DVC is not to see, and src/weakseg, the code that it names, as a link."""
     shutil.copyfile(PIPELINE / "dvc.yaml", root / "dvc.yaml")
+    ignored = root / ".dvcignore"
+    lines = ignored.read_text(encoding="utf-8").splitlines() if ignored.is_file() else []
+    if missing := [line for line in DVC_IGNORES if line not in lines]:
+        write_text(ignored, "\n".join([*lines, *missing]) + "\n")
     link = root / "src" / PACKAGE.name
     if link.resolve() == PACKAGE.resolve():
         return
