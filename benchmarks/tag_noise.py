@@ -264,6 +264,13 @@ def describe(workspace: Layout, rows: Sequence[Mapping[str, Any]]) -> str:
         cells = [f"{missing:.0%} missing, {wrong:.0%} wrong", name, f"{total.mean:.3f}"]
         cells += [f"{total.low:.3f} to {total.high:.3f} ({len(seeds)})", f"{part:.0%}", f"{beside:+.3f}"]
         lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "| tags | map of N2, seed | every pixel its top class | masks | coverage |"]
+    lines.append("| --- | --- | --- | --- | --- |")
+    for row in (row for row in rows if row["command"] == "maps"):
+        name = f"{'rates stated' if row['stated'] else 'tags taken for certain'}, {row['seed']}"
+        cells = [f"{row['missing']:.0%} missing, {row['wrong']:.0%} wrong", name]
+        cells += [f"{row[key]:.3f}" for key in ("miou", "masks", "coverage")]
+        lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "| tags | rule | masks | coverage | every pixel its top class | average precision of tags |"]
     lines.append("| --- | --- | --- | --- | --- | --- |")
     for row in sorted((r for r in rows if r["command"] == "masks"), key=lambda r: (r["missing"], r["wrong"])):
@@ -295,36 +302,47 @@ def share_closed(known: Mapping[str, Mapping[int, float]], seeds: Mapping[int, f
 
 
 def draw(workspace: Layout, rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Gap closed against the share of missing tags; with wrong tags too as open dots."""
+    """The map of N2 held to the tags, and what of joint has been trained, against the share of missing tags."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), dpi=100)
+    found: dict[Cell, dict[int, float]] = {}
+    for row in (row for row in rows if row["command"] == "maps"):
+        found.setdefault((row["missing"], row["wrong"], row["stated"]), {})[row["seed"]] = row["miou"]
+    none = found.pop((1.0, 0.0, False), None)
+    _curves(left, {cell: float(np.mean(list(seeds.values()))) for cell, seeds in found.items()})
+    if none:
+        left.axhline(float(np.mean(list(none.values()))), color="grey", linestyle="--", label="no tag at all")
+    left.set_ylabel("mIoU of task (i)'s map of N2, held to tags")
     known, cells = references(workspace), by_cell(workspace, rows)
-    seeds = next(iter(cells.values()))
-    figure, axes = plt.subplots(figsize=(7, 4.2), dpi=110)
-    for stated, colour, name in ((False, "#c1440e", "taken for certain"), (True, "#1f6fb2", "with their rates stated")):
-        start = [((0.0, 0.0, False), cells[0.0, 0.0, False])]
-        line = start + [(cell, one) for cell, one in cells.items() if cell[2] == stated and cell[0] and not cell[1]]
-        spots = [100 * cell[0] for cell, _ in line]
-        axes.plot(
-            spots, [100 * share_closed(known, one) for _, one in line], "o-", color=colour, label=f"joint, tags {name}"
-        )
-        wrong = [(cell, one) for cell, one in cells.items() if cell[2] == stated and cell[1]]
-        for number, (cell, one) in enumerate(wrong):
-            label = f"the same, {cell[1]:.0%} of the no wrong too" if not number else None
-            axes.plot(100 * cell[0], 100 * share_closed(known, one), "D", mfc="white", color=colour, label=label)
-    floor = {seed: known["untagged"][seed] for seed in seeds}
-    axes.axhline(100 * share_closed(known, floor), color="grey", linestyle="--", label="untagged: no tag at all")
-    axes.axhline(100, color="black", linewidth=0.8, label="oracle: all pixels of N2")
-    axes.set_xlabel("tags that are missing, % of all")
-    axes.set_ylabel("gap closed, %")
-    axes.set_xticks([0, 10, 20, 30, 40, 50])
-    axes.grid(alpha=0.25)
-    axes.legend(fontsize=8, loc="best")
+    _curves(right, {cell: 100 * share_closed(known, seeds) for cell, seeds in cells.items()}, line="o")
+    floor = {seed: known["untagged"][seed] for seed in next(iter(cells.values()))}
+    right.axhline(100 * share_closed(known, floor), color="grey", linestyle="--", label="untagged: no tag at all")
+    right.axhline(0, color="black", linewidth=0.8, label="task (i)")
+    right.set_ylabel("gap closed by joint, %")
+    for axes in (left, right):
+        axes.set_xlabel("tags that are missing, %")
+        axes.set_xticks([0, 10, 20, 30, 40, 50])
+        axes.grid(alpha=0.25)
+    left.legend(fontsize=8, loc="lower left")
+    right.legend(handles=right.get_lines()[-2:], fontsize=8, loc="lower left")
     figure.tight_layout()
     figure.savefig(file)
+
+
+def _curves(axes: Any, values: Mapping[Cell, float], line: str = "o-") -> None:
+    """Tags taken for certain and tags of stated rates; open diamonds where some are wrong too."""
+    for stated, colour, name in ((False, "#c1440e", "tags taken for certain"), (True, "#1f6fb2", "rates stated")):
+        plain = sorted((cell[0], value) for cell, value in values.items() if cell[2] == stated and not cell[1])
+        if stated and (0.0, 0.0, False) in values:
+            plain = [(0.0, values[0.0, 0.0, False]), *plain]
+        wrong = sorted((cell[0], value) for cell, value in values.items() if cell[2] == stated and cell[1])
+        axes.plot([100 * x for x, _ in plain], [y for _, y in plain], line, color=colour, label=name)
+        label = f"{name}, 5 % of the no wrong too"
+        axes.plot([100 * x for x, _ in wrong], [y for _, y in wrong], "D", mfc="white", color=colour, label=label)
 
 
 if __name__ == "__main__":
