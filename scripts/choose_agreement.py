@@ -187,10 +187,8 @@ def fusion_rows(rotation: Rotation) -> Iterator[list[str]]:
     if recipe is None:
         raise DataError("no scores of the experts", expected="out/scores of fused.experts", cure="run `dvc repro`")
     own = maps_of_n2(rotation, list(hidden))
-    on_n2 = {
-        one: float(mean_iou(np.sum([*count_winners(base, own, hidden, one).values()], axis=0)))
-        for one in candidate_weights(base)
-    }
+    tables = count_winners(base, own, hidden, candidate_weights(base))
+    on_n2 = {one: float(mean_iou(table)) for one, table in tables.items()}
     yield weights_row(on_n2, recipe.by_block, recipe.choice.weights)
     weights = recipe.choice.weights
     alone = {
