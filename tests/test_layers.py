@@ -78,7 +78,15 @@ IN_FOLDERS = [name for name in NAMES if "." in name]
 def test_the_package_is_read() -> None:
     assert {"core.errors", "raster.open", "networks.build", "training.fit", "stages.segment"} <= set(NAMES)
     assert own_imports("training.checkpoints") == {
-        *("core.bands", "core.classes", "core.errors", "core.files", "data.crops.augment"),
+        *(
+            "core.bands",
+            "core.classes",
+            "core.errors",
+            "core.files",
+            "core.model_facts",
+            "data.crops.augment",
+            "networks.tensor_files",
+        ),
     }
 
 

@@ -117,3 +117,34 @@ def test_bands_are_1_to_16_with_names_of_their_own_and_only_some_may_be_missing(
         Bands((known_band("red"), known_band("height")), {"a": ("red",)})
     with pytest.raises(DataError, match="no list of bands"):
         parse_bands(["red"], "bands.yaml")
+
+
+STATISTICS = {"mean": 1.0, "std": 2.0, "percentiles": {"2": 1, "25": 2, "50": 3, "75": 4, "98": 5}}
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"range": 5}, "range 5; expected two numbers"),
+        ({"range": ["a", 5]}, "range a to 5"),
+        ({"range": [0, float("inf")]}, "range 0 to inf"),
+        ({"range": [False, True]}, "range False to True"),
+        ({"nodata": "0"}, "nodata '0'; expected a number"),
+        ({"unit": 0}, "unit and source [0, '']; expected texts"),
+        ({"augment": [["drop"]]}, "augment [['drop']]"),
+        ({"statistics": {**STATISTICS, "std": -1}}, "statistics"),
+        ({"statistics": {**STATISTICS, "mean": float("nan")}}, "statistics"),
+        ({"statistics": {"mean": 1, "std": 1, "percentiles": {}}}, "statistics"),
+    ],
+)
+def test_values_of_another_kind_are_refused(entry: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        parse_bands({"bands": [{"name": "red", **entry}]}, "bands.yaml")
+    assert message in str(caught.value)
+    assert parse_bands({"bands": [{"name": "red", "statistics": STATISTICS, "nodata": float("nan")}]}, "x") is not None
+
+
+def test_missing_is_lists_of_names() -> None:
+    for missing in (["a"], {"a": "ndsm"}, {"a": [1]}):
+        with pytest.raises(DataError, match="missing"):
+            parse_bands({"bands": [{"name": "red"}], "missing": missing}, "bands.yaml")

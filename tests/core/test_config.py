@@ -149,3 +149,34 @@ def test_dvc_exp_run_changes_one_line_of_params_yaml(tmp_path: Path) -> None:
     apply_overrides(file, ["segment.seeds=[0,1]"])
     assert changed_lines(file.read_text(), before)[0] == "+  - 1"
     assert set_values(before, {"report.draws": 7, "segment.seeds": [0, 1]}) == file.read_text()
+
+
+def test_nesting_is_bounded_before_anything_is_built() -> None:
+    assert parse_yaml("[" * 100 + "]" * 100) is not None
+    for text in ("[" * 101 + "]" * 101, "- " * 101 + "x", "? " * 101 + "x"):
+        with pytest.raises(DataError, match="more than 100 levels; expected at most 100 levels and 1000000 values"):
+            parse_yaml(text)
+
+
+def test_aliases_are_counted_with_what_they_repeat() -> None:
+    assert parse_yaml("a: &a [1, 2]\nb: *a") == {"a": [1, 2], "b": [1, 2]}
+    hundred = ", ".join(["1"] * 100)
+    text = f"a: &a [{hundred}]\n"
+    for name, before in (("b", "a"), ("c", "b"), ("d", "c")):
+        text += f"{name}: &{name} [{', '.join([f'*{before}'] * 30)}]\n"
+    with pytest.raises(ParamsError, match=r"^p\.yaml: more than 1000000 values"):
+        parse_yaml(text, "p.yaml", ParamsError)
+    with pytest.raises(DataError, match=r"the alias \*a of nothing before it"):
+        parse_yaml("a: &a [1, *a]")  # it holds itself
+
+
+@pytest.mark.parametrize("text", ["a: 2001-13-41", f"a: {'9' * 5000}", "!!python/name:os.system", "a: !!binary é"])
+def test_values_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(DataError, match="is not YAML"):
+        parse_yaml(text)
+
+
+def test_files_that_are_changed_in_place_are_read_by_the_same_rules() -> None:
+    for text in ("a: [", "[" * 101 + "]" * 101):
+        with pytest.raises(ParamsError, match="the YAML text"):
+            load_commented(text)

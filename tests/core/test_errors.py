@@ -36,3 +36,15 @@ def test_every_error_of_the_module_is_a_weakseg_error() -> None:
 def test_expected_and_cure_are_compulsory() -> None:
     with pytest.raises(TypeError, match="cure"):
         DataError("a", expected="b")  # type: ignore[call-arg]
+
+
+def test_names_that_would_end_the_line_or_steer_a_terminal_are_written_out() -> None:
+    error = DataError("class 'a\nb\x1b[2J\u2028'", expected="a\rb", cure="mend it")
+    assert str(error) == "class 'a\\nb\\x1b[2J\\u2028'; expected a\\rb; mend it"
+    assert errors.ImportProblems(["a\nb", "c"]).problems == ("a\\nb", "c")
+    assert str(errors.ImportProblems(["a\nb", "c"])) == "a\\nb\nc"
+    assert str(DataError("ä é 𝔸 \xa0", expected="b", cure="c")) == "ä é 𝔸 \xa0; expected b; c"
+
+
+def test_what_was_found_is_cut_where_it_is_endless() -> None:
+    assert DataError("x" * 25_000, expected="b", cure="c").found == "x" * 20_000 + " ... and 5000 more letters"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import onnx
@@ -64,3 +65,18 @@ def test_exports_of_other_programs_are_refused(models: Path, tmp_path: Path) -> 
     for name in ("other.pt", "other.onnx"):
         with pytest.raises(WeightsError, match=rf"{name} does not say its classes.*export the model again"):
             load_predictor(tmp_path / name, PLAIN, CPU)
+
+
+def test_a_program_of_torch_export_is_loaded_without_pickles(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def load(*_: object, **__: object) -> None:
+        seen.append(os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD"))
+        raise KeyError("none")
+
+    monkeypatch.setattr("torch.export.load", load)
+    (models / "none.pt2").write_bytes(b"x")
+    with pytest.raises(WeightsError, match=r"none\.pt2 does not load .*expected a torch\.export program"):
+        load_predictor(models / "none.pt2", PLAIN, CPU)
+    assert seen == ["1"]
+    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ

@@ -84,3 +84,9 @@ def test_no_outline_and_a_turn() -> None:
     assert outline_edges({"size": [2, 3], "counts": [6]}, (2, 3)) is None
     assert turned_edges((0, 0, 4, 2), 90) == pytest.approx((1, -1, 3, 3))
     assert turned_edges((0, 0, 4, 2), -180) == pytest.approx((0, 0, 4, 2))
+
+
+@pytest.mark.parametrize("counts", [[10**40, 1], [-(10**40)], [], [3, -1, 4], "o" * 40 + "0"])
+def test_run_lengths_without_an_end_are_refused(counts: object) -> None:
+    with pytest.raises(DataError, match=r"run lengths|counts"):
+        outline_edges({"size": [2, 3], "counts": counts}, (2, 3))

@@ -16,8 +16,9 @@ from weakseg.core.classes import ISPRS
 from weakseg.core.errors import DataError
 from weakseg.data.importing.dataset import ImportProblems
 from weakseg.labels.box_files import ImportedBoxes, import_boxes
+from weakseg.labels.box_reading import BoxReading
 from weakseg.labels.box_table import Box, allowed_by_boxes
-from weakseg.labels.geojson import crs_name
+from weakseg.labels.geojson import crs_name, read_geojson
 from weakseg.raster.open import RasterInfo
 
 X, Y, GSD = 500000.0, 5300000.0, 0.5
@@ -475,3 +476,14 @@ def test_boxes_are_the_hulls_of_what_was_drawn(
         truth = np.any([shapely.contains(shape, centres) for shape in shapes], axis=0)
         if name in found.searched:
             assert may[truth].all()
+
+
+@pytest.mark.parametrize("corner", [False, "4999998", None, 1e12])
+def test_corners_that_are_no_numbers_or_nowhere_are_refused(corner: object) -> None:
+    """shapely would make 0 of false, and a number of a text."""
+    ring = [[400_000, 4_999_998], [400_003, corner], [400_003, 5_000_000], [400_000, 4_999_998]]
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    reading = BoxReading(ISPRS, {})
+    row = {"type": "Feature", "properties": {}, "geometry": geometry}
+    assert read_geojson(Path("a"), {"type": "FeatureCollection", "features": [row]}, reading).features == ()
+    assert "a corner that is none" in reading.problems[0]

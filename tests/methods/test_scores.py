@@ -91,3 +91,38 @@ def test_other_archives_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "c.npz", scores=np.full((1, 2, 2), 7.0), present=np.ones(1, bool))
     with pytest.raises(DataError, match=r"scores from 0\.0 to 7\.0"):
         load_scores(tmp_path / "c.npz")
+
+
+@pytest.mark.parametrize(
+    ("scores", "present"),
+    [
+        (np.zeros((1, 2, 2), np.int64), np.ones(1, bool)),
+        (np.zeros((1, 2, 2), np.complex64), np.ones(1, bool)),
+        (np.zeros((1, 2, 2), np.float32), np.ones(1, np.int64)),
+        (np.zeros((1, 2, 2), "M8[s]"), np.ones(1, bool)),
+    ],
+)
+def test_arrays_of_another_kind_are_refused(tmp_path: Path, scores: np.ndarray, present: np.ndarray) -> None:
+    np.savez(tmp_path / "a.npz", scores=scores, present=present)
+    with pytest.raises(DataError, match="not floats and booleans"):
+        load_scores(tmp_path / "a.npz")
+
+
+def test_arrays_that_announce_more_than_they_have_are_refused_before_anything_is_allocated(tmp_path: Path) -> None:
+    import io
+    import zipfile
+
+    body = io.BytesIO()
+    np.save(body, np.zeros((1, 2, 2), np.float16))
+    longer = body.getvalue().replace(b"(1, 2, 2)", b"(1, 9, 9)")
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("scores.npy", longer)
+        archive.writestr("present.npy", b"")
+    with pytest.raises(DataError, match=r"scores\.npy of float16 \(1, 9, 9\) in 136 bytes"):
+        load_scores(tmp_path / "a.npz")
+
+
+def test_arrays_by_column_are_read_as_they_are(tmp_path: Path) -> None:
+    scores = np.asfortranarray(np.arange(6, dtype=np.float16).reshape(1, 2, 3) / 8)
+    np.savez(tmp_path / "a.npz", scores=scores, present=np.ones(1, bool))
+    np.testing.assert_array_equal(load_scores(tmp_path / "a.npz").scores, scores)

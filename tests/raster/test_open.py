@@ -271,3 +271,20 @@ def test_where_a_window_has_data_is_that_part_of_the_whole(tmp_path: Path) -> No
     assert found is not None
     assert (found == valid[8:18, 40:60]).all()
     assert read_valid(tmp_path / "a.tif", window=(12, 6, 10, 20)) is None
+
+
+def test_a_header_that_announces_far_more_than_its_file_has_is_refused(tmp_path: Path) -> None:
+    """A GeoTIFF may leave out blocks, so that a few kB announce any number of px."""
+    import rasterio
+
+    for side, taken in ((30_000, False), (20_000, True)):
+        path = tmp_path / f"{side}.tif"
+        how = {"driver": "GTiff", "count": 1, "dtype": "uint8", "tiled": True, "SPARSE_OK": True, "compress": "deflate"}
+        with rasterio.open(path, "w", height=side, width=side, blockxsize=4096, blockysize=4096, **how):
+            pass
+        assert path.stat().st_size < 3000
+        if taken:
+            assert read_info(path).height == side
+            continue
+        with pytest.raises(DataError, match=r"30000x30000 px of 1 band\(s\) in \d+ bytes; expected at most 4000 times"):
+            read_info(path)

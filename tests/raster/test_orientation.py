@@ -138,3 +138,13 @@ def test_what_weakseg_writes_has_no_orientation(tmp_path: Path) -> None:
     place = RasterInfo(16, 24, 3, "uint8", CRS.from_epsg(25832).to_wkt(), (0.3, 0.0, 5e5, 0.0, -0.3, 53e5))
     write_raster(tmp_path / "a.tif", STORED, place, compress=True)
     assert orientation_of(tmp_path / "a.tif") == 1
+
+
+def test_a_block_of_exif_that_is_none_turns_nothing(tmp_path: Path) -> None:
+    """Other programs see no orientation there either."""
+    path = write(tmp_path / "a.jpg", STORED, 6)
+    content = path.read_bytes()
+    at = content.index(b"Exif\0\0") + 6
+    for spoilt in (content[:at] + b"xx" + content[at + 2 :], content.replace(b"Exif\0\0", b"Exif\0x")):
+        path.write_bytes(spoilt)
+        assert orientation_of(path) == 1

@@ -16,7 +16,7 @@ from rasterio.crs import CRS
 
 from weakseg.core.errors import DataError
 from weakseg.raster import sidecars
-from weakseg.raster.open import read_info
+from weakseg.raster.open import read_info, write_raster
 from weakseg.raster.sidecars import sidecar_name
 
 PLACE = (0.3, 0.0, 500000.0, 0.0, -0.3, 5300000.0)
@@ -163,3 +163,22 @@ def test_a_tie_point_at_the_centre_of_a_pixel_is_moved_to_its_corner(tmp_path: P
 )
 def test_names_that_belong_to_a_raster(name: str, target: str | None) -> None:
     assert sidecar_name("top.tif", name) == target
+
+
+@pytest.mark.parametrize(
+    "world", ["0\n0\n0\n0\n5\n5\n", "1\n0\n0\n-1\ninf\n5\n", "1\n0\n0\nnan\n5\n5\n", "1\n2\n1\n2\n0\n0\n"]
+)
+def test_a_place_where_no_px_has_an_area_is_refused(tmp_path: Path, world: str) -> None:
+    write_raster(tmp_path / "a.png", np.zeros((3, 4, 3), np.uint8))
+    (tmp_path / "a.pgw").write_text(world)
+    with pytest.raises(DataError, match=r"a\.png: its place on Earth is \(.*\); expected six numbers"):
+        read_info(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("text", ["http://127.0.0.1:9/crs", "/etc/hostname", "./b.prj", "EPSG:x"])
+def test_a_prj_names_a_crs_and_nothing_is_opened_for_it(tmp_path: Path, text: str) -> None:
+    write_raster(tmp_path / "a.png", np.zeros((3, 4, 3), np.uint8))
+    (tmp_path / "a.pgw").write_text("1\n0\n0\n-1\n0.5\n0.5\n")
+    (tmp_path / "a.prj").write_text(text)
+    with pytest.raises(DataError, match=r"a\.prj: cannot be used \(no coordinate reference system"):
+        read_info(tmp_path / "a.png")

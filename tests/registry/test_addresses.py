@@ -104,3 +104,10 @@ def test_the_commands_ask_the_registry_of_the_workspace(
     monkeypatch.setattr("weakseg.inference.predict.inspect_source", lambda *_: None)
     result = CliRunner().invoke(app, ["--root", str(root), *command, "models:/weakseg@champion", *rest])
     assert "seed0.pt does not load" in str(result.exception)
+
+
+@pytest.mark.parametrize("place", ["/etc/seed0.pt", "../../seed0.pt"])
+def test_a_description_names_no_file_outside_its_folder(tmp_path: Path, place: str) -> None:
+    (tmp_path / "MLmodel").write_text(MLMODEL.replace("artifacts/seed0.pt", place))
+    with pytest.raises(TrackingError, match="holds no weights of weakseg"):
+        find_model(tmp_path, str(tmp_path))

@@ -320,3 +320,13 @@ def test_colours_and_transparency() -> None:
     )
     assert picture[0, 0].tolist() == [*ISPRS.colours[0][::-1], 255]
     assert picture[0, 1, 3] == 0
+
+
+def test_a_body_that_is_no_json_is_refused_in_a_sentence(ask: Ask) -> None:
+    """FastAPI's own answer would repeat the bytes, and fail at it."""
+    for body in (b"\x89PNG", b"[1]", b"{"):
+        status, _, answer = ask("POST", "/rasters", body, Content_Type="application/json")
+        assert status in (400, 422)
+        assert message(answer)
+    status, _, answer = ask("POST", "/rasters", b"\x89PNG")
+    assert (status, "expected what /openapi.json says" in message(answer)) == (422, True)

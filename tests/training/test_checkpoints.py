@@ -9,10 +9,18 @@ import pytest
 import torch
 from torch import nn
 
+from weakseg.core.bands import PLAIN
 from weakseg.core.classes import ISPRS
 from weakseg.core.errors import ParamsError, WeightsError
+from weakseg.core.model_facts import check_facts
 from weakseg.data.crops.augment import IMAGENET
-from weakseg.training.checkpoints import describe_model, load_checkpoint, load_weights, save_checkpoint, scheme_of
+from weakseg.training.checkpoints import (
+    describe_model,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+    scheme_of,
+)
 from weakseg.training.machine import Machine, machine_from_environment
 from weakseg.training.seeds import seed_everything, step_generator
 
@@ -124,3 +132,48 @@ def test_the_bar_shows_loss_and_the_last_miou(monkeypatch: pytest.MonkeyPatch) -
         advance(0.5, None)
         advance(0.25, 0.4)
     assert shown == ["train loss 0.500", "train loss 0.250, hold-out mIoU 0.400"]
+
+
+FACTS = {"scale": 0.5, "gsd": 0.1, "temperatures": [1.0, 2.0], "mean": [0.5] * 3, "std": [0.2] * 3, "side": 512}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"scale": 0}, "scale 0"),
+        ({"scale": "1"}, "scale '1'"),
+        ({"scale": True}, "scale True"),
+        ({"scale": 1e9}, "scale 1000000000.0"),
+        ({"gsd": float("nan")}, "gsd nan"),
+        ({"temperatures": [1.0]}, r"temperatures \[1.0\]"),
+        ({"temperatures": [1.0, -1.0]}, "temperatures"),
+        ({"mean": [0.5]}, r"mean \[0.5\] of 3 band"),
+        ({"std": [0.2, 0.2, 0]}, "std"),
+        ({"side": 10**6}, "side 1000000"),
+        ({"side": 1.5}, "side 1.5"),
+    ],
+)
+def test_numbers_that_cannot_be_what_they_are_called_are_refused(change: dict[str, object], words: str) -> None:
+    check_facts(FACTS, PLAIN, 2, "x.pt")
+    check_facts({"scale": 1}, PLAIN, 2, "x.pt")
+    with pytest.raises(WeightsError, match=f"x.pt has no sensible {words}"):
+        check_facts({**FACTS, **change}, PLAIN, 2, "x.pt")
+
+
+@pytest.mark.parametrize("classes", [None, {}, {"names": ["a"], "colours": [], "ignored": []}, {"names": 3}])
+def test_a_model_file_without_a_scheme_is_refused(classes: object) -> None:
+    with pytest.raises(WeightsError, match="has no sensible classes"):
+        scheme_of({"classes": classes})
+
+
+def test_weights_of_another_kind_or_not_finite_are_refused() -> None:
+    module = nn.Linear(2, 2)
+    state = module.state_dict()
+    for wrong, words in (
+        ([1], "has no sensible weights"),
+        ({**state, "bias": 3}, "has no sensible weights"),
+        ({**state, "bias": state["bias"].double()}, "bias of torch.float64; expected torch.float32"),
+        ({**state, "bias": torch.full((2,), torch.nan)}, "not finite in bias"),
+    ):
+        with pytest.raises(WeightsError, match=words):
+            load_weights(module, wrong, "x.pt")

@@ -6,6 +6,7 @@ statistics of N1, and a model file carries that copy. Without the file there are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from weakseg.core.config import parse_yaml, save_yaml
+from weakseg.core.config import load_yaml, save_yaml
 from weakseg.core.errors import DataError
 
 FILE: Final = "bands.yaml"
@@ -185,7 +186,7 @@ PLAIN: Final = Bands((Band("band_1"), Band("band_2"), Band("band_3")))
 def load_bands(folder: Path) -> Bands:
     """``bands.yaml`` of ``data/`` or ``out/tiles``; :data:`PLAIN` where there is none."""
     path = folder / FILE
-    return parse_bands(parse_yaml(path.read_text(encoding="utf-8"), str(path)), str(path)) if path.is_file() else PLAIN
+    return parse_bands(load_yaml(path), str(path)) if path.is_file() else PLAIN
 
 
 def parse_bands(content: Any, origin: str) -> Bands:
@@ -197,7 +198,14 @@ def parse_bands(content: Any, origin: str) -> Bands:
     ):
         raise DataError(f"{origin}: no list of bands", expected="bands: and a list", cure="import again")
     members = tuple(_parse_band(entry, f"{origin}, band {n}") for n, entry in enumerate(content["bands"], 1))
-    return Bands(members, {str(area): tuple(names) for area, names in (content.get("missing") or {}).items()})
+    missing = content.get("missing") or {}
+    if not isinstance(missing, dict) or not all(_are_names(names) for names in missing.values()):
+        raise DataError(f"{origin}: missing {missing}", expected="lists of bands by area", cure="import again")
+    return Bands(members, {str(area): tuple(names) for area, names in missing.items()})
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def known_band(name: str, **values: Any) -> Band:
@@ -225,19 +233,40 @@ def _parse_band(entry: Any, origin: str) -> Band:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or set(entry) - set(_KEYS):
         raise refuse(f"{entry!r}", f"name and some of {', '.join(_KEYS[1:])}")
     dtype, augment = entry.get("dtype", "uint8"), entry.get("augment", ["colour"])
-    low, high = entry.get("range") or (0, 255)
+    ends, nodata = entry.get("range") or [0, 255], entry.get("nodata")
+    texts = ["" if entry.get(key) is None else entry[key] for key in ("unit", "source")]
     if dtype not in DTYPES:
         raise refuse(f"dtype {dtype}", " | ".join(DTYPES))
-    if not isinstance(augment, list) or set(augment) - {"colour", "drop"}:
+    if not all(isinstance(text, str) for text in texts):
+        raise refuse(f"unit and source {texts}", "texts")
+    if not _are_names(augment) or set(augment) - {"colour", "drop"}:
         raise refuse(f"augment {augment}", "a list of colour, drop, or none")
-    if not low < high:
-        raise refuse(f"range {low} to {high}", "two numbers, the lower first")
-    nodata, found = entry.get("nodata"), entry.get("statistics")
-    statistics = None
-    if found:
-        places = tuple(float(found["percentiles"][str(place)]) for place in PERCENTILES)
-        statistics = Statistics(float(found["mean"]), float(found["std"]), places)
+    if not isinstance(ends, list) or len(ends) != 2 or not all(map(is_number, ends)) or not ends[0] < ends[1]:
+        said = " to ".join(map(str, ends)) if isinstance(ends, list) else ends
+        raise refuse(f"range {said}", "two numbers, the lower first")
+    if nodata is not None and not (is_number(nodata) or (isinstance(nodata, float) and math.isnan(nodata))):
+        raise refuse(f"nodata {nodata!r}", "a number, or none")
+    statistics = _parse_statistics(entry.get("statistics"))
+    if statistics is None and entry.get("statistics"):
+        raise refuse(f"statistics {entry['statistics']}", f"numbers: mean, std, percentiles {PERCENTILES}")
     return Band(
-        entry["name"], entry.get("unit") or "", entry.get("source") or "", dtype, float(low), float(high),
+        entry["name"], *texts, dtype, float(ends[0]), float(ends[1]),
         None if nodata is None else float(nodata), "colour" in augment, "drop" in augment, statistics,
     )  # fmt: skip
+
+
+def _parse_statistics(found: Any) -> Statistics | None:
+    """None where there are none, or not the numbers that there should be."""
+    try:
+        numbers = [found["mean"], found["std"], *(found["percentiles"][str(place)] for place in PERCENTILES)]
+    except (KeyError, TypeError, IndexError):
+        return None
+    if not all(map(is_number, numbers)) or numbers[1] < 0:
+        return None
+    mean, std, *places = map(float, numbers)
+    return Statistics(mean, std, tuple(places))
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of YAML or JSON is a number that a float can hold; yes and no are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300

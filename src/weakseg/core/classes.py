@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from weakseg.core.config import parse_yaml, save_yaml
+from weakseg.core.config import load_yaml, save_yaml
 from weakseg.core.errors import DataError
 
 IGNORE: Final = 255
@@ -203,8 +203,8 @@ def load_classes(path: Path) -> ClassScheme:
     if not path.is_file():
         raise DataError(f"no file {path}", expected="a classes.yaml", cure="run `weakseg data import` or `data ensure`")
     try:
-        raw = parse_yaml(path.read_text(encoding="utf-8-sig"), str(path))
-    except (DataError, ValueError) as error:
+        raw = load_yaml(path)
+    except DataError as error:
         raise _no_table(str(path), error) from error
     return parse_classes(raw, str(path))
 

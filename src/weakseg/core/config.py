@@ -9,27 +9,89 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from weakseg.core.errors import DataError, ParamsError, WeaksegError
 from weakseg.core.files import write_text
+from weakseg.core.reading import read_text
+
+_DEEPEST: Final = 100  # levels of nesting; readers go down by calls, libyaml's without an end
+_MOST: Final = 1_000_000  # values, those that an alias repeats counted each time
+
+
+def load_text(path: Path, error: type[WeaksegError] = DataError) -> str:
+    """The text of a YAML file that :func:`parse_yaml` and :func:`set_values` can take."""
+    return check_yaml(read_text(path, error), str(path), error)
 
 
 def load_yaml(path: Path, error: type[WeaksegError] = DataError) -> Any:
     """The content of a YAML file as plain dicts, lists and scalars; what is no YAML raises ``error``."""
-    return parse_yaml(path.read_text(encoding="utf-8"), str(path), error)
+    return parse_yaml(read_text(path, error), str(path), error)
 
 
 def parse_yaml(text: str, origin: str = "text", error: type[WeaksegError] = DataError) -> Any:
-    """The content of YAML text; ``origin`` names it in the error. A key that stands twice in a mapping is an error."""
+    """The content of YAML text; ``origin`` names it in the error. A key that stands twice in a mapping is an error.
+
+    Nothing is built before the nesting and the aliases are known to be within bounds.
+    """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
+    check_yaml(text, origin, error)
     try:
         return YAML(typ="safe").load(text)
-    except YAMLError as fault:
-        said = " ".join(str(fault).split("To suppress")[0].split())
-        raise error(f"{origin} is not YAML ({said})", expected="key: value lines", cure="mend it") from fault
+    except (YAMLError, ValueError, TypeError, AttributeError, OverflowError) as fault:  # 2001-13-41, {[]: 1}, !!omap x
+        raise _not_yaml(origin, fault, error) from fault
+
+
+def check_yaml(text: str, origin: str, error: type[WeaksegError] = DataError) -> str:
+    """The same text, if it is YAML without anything deeper than 100 levels, or more than 10^6 values by aliases."""
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        found = _what_is_wrong(text)
+    except (YAMLError, ValueError) as fault:
+        raise _not_yaml(origin, fault, error) from fault
+    if found:
+        expected = f"at most {_DEEPEST} levels and {_MOST} values"
+        raise error(f"{origin}: {found}", expected=expected, cure="write it out plainly")
+    return text
+
+
+def _what_is_wrong(text: str) -> str:
+    """Why YAML is out of bounds, or nothing; only events are read."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
+
+    known: dict[str, int] = {}  # values below each anchor
+    nesting: list[tuple[str | None, int]] = [(None, 0)]  # anchor and values so far of what is open
+    for event in YAML(typ="safe").parse(text):
+        if isinstance(event, CollectionStartEvent):
+            nesting.append((event.anchor, 1))
+            if len(nesting) > _DEEPEST + 1:
+                return f"more than {_DEEPEST} levels"
+            continue
+        if isinstance(event, AliasEvent):
+            if event.anchor not in known:
+                return f"the alias *{event.anchor} of nothing before it"
+            values = known[event.anchor]
+        elif isinstance(event, CollectionEndEvent):
+            anchor, values = nesting.pop()
+            known |= {} if anchor is None else {anchor: values}
+        elif isinstance(event, ScalarEvent):
+            values = 1
+            known |= {} if event.anchor is None else {event.anchor: 1}
+        else:
+            continue
+        nesting[-1] = nesting[-1][0], nesting[-1][1] + values
+        if nesting[-1][1] > _MOST:
+            return f"more than {_MOST} values"
+    return ""
+
+
+def _not_yaml(origin: str, fault: Exception, error: type[WeaksegError]) -> WeaksegError:
+    said = " ".join(str(fault).split("To suppress")[0].split())
+    return error(f"{origin} is not YAML ({said})", expected="key: value lines", cure="mend it")
 
 
 def dump_yaml(content: Any) -> str:
@@ -47,7 +109,13 @@ def save_yaml(path: Path, content: Any) -> None:
 
 def load_commented(text: str) -> Any:
     """YAML text as mappings and lists that keep their comments; :func:`dump_yaml` writes them with these."""
-    return _commented().load(text)
+    from ruamel.yaml.error import YAMLError
+
+    check_yaml(text, "the YAML text", ParamsError)
+    try:
+        return _commented().load(text)
+    except (YAMLError, ValueError, TypeError, AttributeError, OverflowError) as fault:
+        raise _not_yaml("the YAML text", fault, ParamsError) from fault
 
 
 def _commented() -> Any:

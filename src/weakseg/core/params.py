@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from weakseg.core.config import find_anchors, parse_yaml, set_value
+from weakseg.core.config import find_anchors, load_text, parse_yaml, set_value
 from weakseg.core.errors import ParamsError
 from weakseg.core.methods import ORACLE, WEAK_SOURCES, MethodSections, Source, WeakSource
 from weakseg.core.removed_params import find_removed
@@ -77,7 +77,9 @@ class NetworkParams(Section):
     width: Count  # channel divisor of encdec_unpool; 1 is the published size
     dropout: Share
     encoder_depth: int = Field(ge=3, le=5)  # unet: scales of the encoder in use
-    decoder_channels: tuple[int, ...] = Field(min_length=3, max_length=5)  # unet; 1 or 2 fewer: logits at 1/2 or 1/4
+    decoder_channels: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field(
+        min_length=3, max_length=5
+    )  # unet; 1 or 2 fewer: logits at 1/2 or 1/4
 
 
 class FavourParams(Section):
@@ -278,7 +280,7 @@ def load_params(path: Path) -> Params:
     """Read and check a params file; every fault is named by its path in the file."""
     if not path.is_file():
         raise ParamsError(f"no file {path}", expected="a params.yaml", cure="run `weakseg init --config demo`")
-    text = path.read_text(encoding="utf-8")
+    text = load_text(path, ParamsError)
     raw = parse_yaml(text, str(path), ParamsError)
     _refuse_old(raw, str(path))
     if "&" in text and (anchors := list(find_anchors(text))):

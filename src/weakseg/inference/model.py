@@ -7,10 +7,11 @@ these; :func:`weakseg.registry.addresses.find_model` turns an address in MLflow'
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,19 +23,29 @@ from torch import Tensor
 from weakseg.core.bands import PLAIN, Bands
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import WeightsError
+from weakseg.core.reading import BROKEN_ZIP, parse_json
 from weakseg.data.crops.augment import Preprocessing, normalise
 from weakseg.inference.engine import Choice, Run, Runner, Wanted, network_bytes, session_plain
 from weakseg.inference.fixed import at_side
 from weakseg.inference.mapper import Maps, Network
-from weakseg.inference.onnx_file import Described, describe_folder, open_session, read_description
+from weakseg.inference.onnx_file import (
+    Described,
+    check_shapes,
+    describe_folder,
+    loading,
+    open_session,
+    read_description,
+)
 from weakseg.inference.scene import ONE_SCALE, View, mean_over_views
-from weakseg.networks.applicability import read_applicability
+from weakseg.networks.applicability import Applicability, join_scales, read_applicability
+from weakseg.networks.build import Segmenter
 from weakseg.networks.portable import ExportNet, write_onnx
 from weakseg.raster.stream import Pixels
 from weakseg.training.checkpoints import scheme_of
 from weakseg.training.machine import Machine
 
 SETTINGS: Final = "weakseg.json"  # metadata property of an ONNX file, extra file of a TorchScript one
+_FORCE: Final = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
 Average = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
@@ -149,7 +160,11 @@ def _load_checkpoint(model_file: Path, how: _How) -> Predictor:
     device = how.machine.torch_device()
     network = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     known = read_applicability(content.get("applicability"))  # files of before 2026-11-28 have none
-    known = known and known.to(device)
+    if "scale" not in content:
+        raise WeightsError(f"{model_file} says no scale", expected="a model of segment@SOURCE", cure="train it again")
+    if known is not None:
+        _check_depth(model, known, model_file)
+        known = known.to(device)
 
     def exact(images: Tensor, index: bool) -> list[Tensor]:
         encoded = network.encode(images)
@@ -188,6 +203,18 @@ def _load_checkpoint(model_file: Path, how: _How) -> Predictor:
     )
 
 
+def _check_depth(model: Segmenter, known: Applicability, model_file: Path) -> None:
+    """Refuse an area of applicability that is of another encoder's features."""
+    with torch.inference_mode():
+        depth = join_scales(model.encode(torch.zeros(1, len(model.preprocessing.bands), 32, 32))).shape[1]
+    if known.mean.numel() != depth:
+        raise WeightsError(
+            f"{model_file}: an area of applicability of {known.mean.numel()} features",
+            expected=f"{depth}, as its network has",
+            cure="train it again",
+        )
+
+
 def _forward(run: Run, average: Average, preprocessing: Preprocessing, images: Tensor, *, index: bool) -> Tensor:
     with torch.inference_mode():
         return _mean_of(run, average, normalise(images, preprocessing), index)
@@ -217,12 +244,15 @@ def _mean_of(run: Run, average: Average, images: Tensor, index: bool) -> Tensor:
 
 def _load_bundle(folder: Path, how: _How) -> Predictor:
     session = open_session(folder / "model.onnx", max(1, how.machine.threads), only_cpu=False)
-    return _exported(session_plain(session), describe_folder(folder), how, onnx=folder / "model.onnx")
+    described = describe_folder(folder)
+    check_shapes(session, described)
+    return _exported(session_plain(session), described, how, onnx=folder / "model.onnx")
 
 
 def _load_onnx(model_file: Path, how: _How) -> Predictor:
     session = open_session(model_file, max(1, how.machine.threads), only_cpu=False)
     described = _described_in(model_file, session.get_modelmeta().custom_metadata_map.get(SETTINGS))
+    check_shapes(session, described)
     run: Callable[[Tensor], Sequence[Tensor]] = session_plain(session)
     if described.side:
         run = at_side(run, described.side, one_by_one=True)
@@ -231,16 +261,18 @@ def _load_onnx(model_file: Path, how: _How) -> Predictor:
 
 def _load_pt2(model_file: Path, how: _How) -> Predictor:
     kept, device = {SETTINGS: ""}, how.machine.torch_device()
-    program = torch.export.load(model_file, extra_files=kept)
-    described, module = _described_in(model_file, kept[SETTINGS]), program.module().to(device)
-    assert described.side is not None
+    with _no_pickles(), loading(model_file, "a torch.export program"):
+        module = torch.export.load(model_file, extra_files=kept).module().to(device)
+    described = _described_in(model_file, kept[SETTINGS])
+    if described.side is None:
+        raise WeightsError(f"{model_file} says no side", expected="one", cure="export the model again")
     run = at_side(lambda images: (module(images),), described.side, one_by_one=False)
     return _exported(run, described, how, device)
 
 
 def _load_torchscript(model_file: Path, how: _How) -> Predictor:
     kept, device = {SETTINGS: ""}, how.machine.torch_device()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), loading(model_file, "a TorchScript file"):
         warnings.simplefilter("ignore", FutureWarning)  # torch would rather have torch.export
         script = torch.jit.load(str(model_file), map_location=device, _extra_files=kept)  # type: ignore[no-untyped-call]
     described = _described_in(model_file, kept[SETTINGS])
@@ -290,19 +322,35 @@ def _exported(
     )
 
 
+@contextmanager
+def _no_pickles() -> Iterator[None]:
+    """torch.export unpickles anything where plain data does not do; torch's own switch forbids it."""
+    before = os.environ.get(_FORCE)
+    os.environ[_FORCE] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(_FORCE)
+        os.environ |= {} if before is None else {_FORCE: before}
+
+
 def _is_torchscript(path: Path) -> bool:
     """Both kinds of torch file are zip archives; only a script has code in it."""
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.split("/", 1)[-1].startswith("code/") for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.split("/", 1)[-1].startswith("code/") for name in archive.namelist())
+    except BROKEN_ZIP:
+        return False  # what reads model files says what is wrong
 
 
 def _described_in(path: Path, text: str | bytes | None) -> Described:
-    if not text:
+    settings = parse_json(text, f"{path}, its settings", WeightsError) if text else None
+    if not isinstance(settings, dict):
         raise WeightsError(
             f"{path} does not say its classes and preprocessing",
             expected="a file that `weakseg export` wrote",
             cure="export the model again",
         )
-    return read_description(json.loads(text))
+    return read_description(settings)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 from weakseg.core.bands import PLAIN, Bands, parse_bands
 from weakseg.core.classes import ClassScheme, parse_classes
-from weakseg.core.errors import ParamsError, WeightsError
+from weakseg.core.errors import ParamsError, WeaksegError, WeightsError
+from weakseg.core.model_facts import check_facts
+from weakseg.core.reading import read_json
 from weakseg.inference.mapper import Maps, Network
 from weakseg.raster.stream import Pixels
 
@@ -44,14 +46,17 @@ class Described:
 
 
 def read_description(content: Mapping[str, Any]) -> Described:
-    """What ``export.files.settings_text`` wrote."""
+    """What ``export.files.settings_text`` wrote; anything else is a DataError or WeightsError."""
+    scheme = parse_classes({key: content.get(key) for key in ("classes", "ignored", "background")}, "the model file")
+    bands = parse_bands(content["bands"], "the model file") if "bands" in content else PLAIN
+    check_facts({"mean": None, "std": None, **content}, bands, len(scheme), "the model file")
     return Described(
-        parse_classes({key: content.get(key) for key in ("classes", "ignored", "background")}, "the model file"),
-        parse_bands(content["bands"], "the model file") if "bands" in content else PLAIN,
+        scheme,
+        bands,
         tuple(content["mean"]),
         tuple(content["std"]),
         float(content["scale"]),
-        content["gsd"],
+        content.get("gsd"),
         tuple(content.get("temperatures") or ()),
         bool(content.get("applicable")),
         content.get("side"),
@@ -61,7 +66,8 @@ def read_description(content: Mapping[str, Any]) -> Described:
 def describe_folder(folder: Path) -> Described:
     """What the two JSON files of a bundle say."""
     files = (folder / "preprocessing.json", folder / "classes.json")
-    return read_description({key: value for file in files for key, value in json.loads(file.read_text()).items()})
+    parts = [read_json(file, WeightsError) for file in files]
+    return read_description({key: value for part in parts if isinstance(part, dict) for key, value in part.items()})
 
 
 def open_session(path: Path, threads: int, *, only_cpu: bool = True) -> Any:
@@ -77,19 +83,41 @@ def open_session(path: Path, threads: int, *, only_cpu: bool = True) -> Any:
     """
     try:
         import onnxruntime
-        from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidProtobuf, NoSuchFile
     except ImportError as error:
         raise ParamsError("no onnxruntime", expected="the extra export", cure="install weakseg[export]") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     providers = ["CPUExecutionProvider"] if only_cpu else onnxruntime.get_available_providers()
+    with loading(path, "an ONNX model"):
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        session.get_modelmeta()  # texts that are none are found here
+        return session
+
+
+@contextmanager
+def loading(path: Path, kind: str) -> Iterator[None]:
+    """Whatever a runtime raises of a file, as one sentence: their errors have no base of their own."""
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
-    except (Fail, InvalidProtobuf, NoSuchFile) as error:
-        reason = " ".join(str(error).split())[:120]
+        yield
+    except (WeaksegError, MemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise WeightsError(
-            f"{path} does not load ({reason})", expected="an ONNX model", cure="run `weakseg export` again"
+            f"{path} does not load ({reason})", expected=kind, cure="run `weakseg export` again"
         ) from error
+
+
+def check_shapes(session: Any, described: Described) -> None:
+    """Refuse (WeightsError) a network whose numbers of bands or classes are not those that its file names."""
+    shapes = [value.shape for value in (session.get_inputs()[0], session.get_outputs()[0])]
+    told = (("bands", len(described.bands)), ("classes", len(described.scheme)))
+    for (what, number), shape in zip(told, shapes, strict=True):
+        found = shape[1] if len(shape) == 4 else number
+        if isinstance(found, int) and found != number:
+            raise WeightsError(
+                f"a network of {found} {what}, whose file names {number}", expected="as many", cure="export it again"
+            )
 
 
 def run_session(session: Any, images: npt.NDArray[np.float32]) -> list[Maps]:
@@ -121,5 +149,7 @@ def open_bundle(folder: Path, threads: int) -> OnnxMapper:
     """The network of a bundle's folder; ``threads`` as :func:`open_session` has it."""
     weights = folder / "model.onnx"
     session = open_session(weights, threads)
+    described = describe_folder(folder)
+    check_shapes(session, described)
     digest = hashlib.blake2b(weights.read_bytes(), digest_size=16).hexdigest()
-    return OnnxMapper(**vars(describe_folder(folder)), session=session, digest=digest)
+    return OnnxMapper(**vars(described), session=session, digest=digest)

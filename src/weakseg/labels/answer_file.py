@@ -44,7 +44,7 @@ def _parse(path: Path, content: bytes, classes: ClassScheme) -> list[Event]:
             event = event_from(json.loads(line), classes)
             if events.setdefault(event.id, event) != event:
                 raise DataError(f"id {event.id!r} a second time", expected="one of its own", cure="give it another id")
-        except (ValueError, KeyError, TypeError, DataError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, DataError) as error:
             reason = error.found if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
             raise DataError(
                 f"{path}, line {number}: {reason}",

@@ -7,7 +7,6 @@ down) where it has no place. COCO counts pixels (:mod:`weakseg.labels.coco`).
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Final
 
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import DataError, ImportProblems
+from weakseg.core.reading import read_json
 from weakseg.labels.box_reading import BoxReading
 from weakseg.labels.box_table import Box, BoxTable, write_boxes
 from weakseg.labels.coco import read_coco
@@ -158,9 +158,9 @@ def _read(file: Path, reading: BoxReading) -> BoxTable:
     if file.suffix.lower() in VECTOR_SUFFIXES:
         return place_features(read_vector(file, reading), reading)
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        reading.refuse(f"{file}: not JSON ({error})", expected="JSON in UTF-8", cure="export it again")
+        content = read_json(file)
+    except DataError as error:
+        reading.problems.append(str(error))
         return BoxTable()
     if isinstance(content, dict) and content.get("type") == "FeatureCollection":
         return place_features(read_geojson(file, content, reading), reading)

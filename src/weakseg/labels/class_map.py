@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from weakseg.core.classes import ClassScheme
-from weakseg.core.config import parse_yaml
+from weakseg.core.config import load_yaml
 from weakseg.core.errors import DataError
 
 
@@ -51,12 +51,7 @@ def read_class_map(path: Path | None, scheme: ClassScheme) -> ClassMap:
     """
     if path is None:
         return ClassMap(scheme)
-    try:
-        content = parse_yaml(path.read_text(encoding="utf-8-sig"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} cannot be read ({error})", expected="a file of `name: class` lines", cure="mend the path"
-        ) from error
+    content = load_yaml(path)
     if not isinstance(content, dict) or not content:
         raise DataError(f"{path} is no map", expected="lines such as `Haus: building`", cure="write one")
     strange = [f"{name}: {value}" for name, value in content.items() if not _is_class(value, scheme)]

@@ -10,6 +10,7 @@ import numpy as np
 
 from weakseg.core.errors import DataError
 
+_LONGEST = 60  # bits of a run length
 Edges = tuple[float, float, float, float]
 
 
@@ -47,13 +48,13 @@ def _no_outline() -> DataError:
 
 def run_edges(counts: Sequence[int], height: int, width: int) -> Edges | None:
     """Edges of run lengths in column order, zeros first; None where nothing is set."""
-    ends = np.cumsum(np.asarray(counts, np.int64))
-    if not len(ends) or ends[-1] != height * width or min(counts) < 0:
+    if sum(counts) != height * width or min(counts) < 0:  # as Python counts, without an end
         raise DataError(
-            f"run lengths of {int(ends[-1]) if len(ends) else 0} px",
+            f"run lengths of {float(sum(counts)):.10g} px" if abs(sum(counts)) < 1 << 63 else "endless run lengths",
             expected=f"{height * width} px of {width}x{height}",
             cure="export it again",
         )
+    ends = np.cumsum(np.asarray(counts, np.int64))
     starts, stops = ends[0 : len(ends) - 1 : 2], ends[1::2]  # of the runs that are set
     starts, stops = starts[stops > starts], stops[stops > starts]
     if not len(starts):
@@ -79,6 +80,8 @@ def read_counts(counts: Any) -> list[int]:
             raise DataError(f"counts with {letter!r}", expected="characters from '0' to 'o'", cure="export it again")
         value |= (bits & 31) << shift
         shift += 5
+        if shift > _LONGEST:
+            raise DataError("counts with a number of more than 60 bits", expected="pixels", cure="export it again")
         if not bits & 32:  # the last character of a number
             signed = value - (1 << shift) if bits & 16 else value
             found.append(signed + (found[-2] if len(found) > 2 else 0))

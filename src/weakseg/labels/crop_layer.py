@@ -18,12 +18,13 @@ import numpy as np
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import DataError
 from weakseg.core.files import atomic_path
+from weakseg.core.reading import read_json
 from weakseg.labels.answers import Crop
 from weakseg.labels.crop_style import crop_style
 from weakseg.labels.geojson import VECTOR_SUFFIXES
 from weakseg.labels.label_studio import WINDOW
 from weakseg.labels.layer_styles import add_layer_styles
-from weakseg.labels.marks import Mark, Marks, read_json
+from weakseg.labels.marks import Mark, Marks
 from weakseg.labels.opinions import Opinion
 from weakseg.labels.projection import crs_of, project, to_ground
 from weakseg.raster.open import RasterInfo

@@ -9,7 +9,8 @@ from typing import IO, Any, Final
 from xml.parsers import expat
 
 from weakseg.core.errors import DataError
-from weakseg.labels.marks import MOST_BYTES, Mark, Marks
+from weakseg.core.reading import BROKEN_ZIP, MOST_BYTES
+from weakseg.labels.marks import Mark, Marks
 
 MEMBER: Final = "annotations.xml"
 _SHAPES: Final = ("box", "polygon", "polyline", "points", "ellipse", "mask", "cuboid", "skeleton")
@@ -32,7 +33,7 @@ def read_cvat(file: Path) -> Marks:
         else:
             with zipfile.ZipFile(file) as archive, archive.open(_member(file, archive)) as stream:
                 reader.read(stream)
-    except (OSError, zipfile.BadZipFile, expat.ExpatError, RuntimeError, ValueError, LookupError) as error:
+    except (*BROKEN_ZIP, expat.ExpatError, LookupError) as error:
         raise DataError(
             f"{file}: not CVAT's XML ({' '.join(str(error).split())})",
             expected="an export as CVAT for images 1.1",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from shapely import Geometry, Polygon
 
 LONGITUDE_LATITUDE: Final = "OGC:CRS84"  # what RFC 7946 prescribes where no crs is named
+_FARTHEST: Final = 1e9  # degrees, metres, feet or px: no place on Earth has such coordinates
 VECTOR_SUFFIXES: Final = (".gpkg", ".shp", ".fgb")
 PartsOf = Callable[[Any], tuple[tuple[Any, ...], int]]
 """Geometry -> the parts of it that are kept, and how many others were dropped."""
@@ -158,6 +159,12 @@ def _parse(row: Any) -> tuple[dict[str, Any], Geometry | None]:
     kind = geometry.get("type")
     if not (geometry.get("coordinates") or geometry.get("geometries")):
         raise DataError(f"geometry {kind} without coordinates", expected="corners", cure="draw it, or remove it")
+    if geometry.get("type") != "GeometryCollection" and not _are_numbers(geometry.get("coordinates")):
+        raise DataError(
+            f"a corner that is none in geometry {kind}",
+            expected="rings of pairs of numbers",
+            cure="export the file again",
+        )
     try:
         with np.errstate(invalid="ignore"):  # corners that are no numbers are refused later
             return properties, shape(geometry)
@@ -167,6 +174,13 @@ def _parse(row: Any) -> tuple[dict[str, Any], Geometry | None]:
             expected="rings of pairs of numbers",
             cure="export the file again",
         ) from error
+
+
+def _are_numbers(coordinates: Any) -> bool:
+    """Whether nested lists hold numbers alone: a text or false would become one without a word."""
+    if isinstance(coordinates, list):
+        return all(map(_are_numbers, coordinates))
+    return type(coordinates) in (int, float)
 
 
 def _features(
@@ -240,8 +254,13 @@ def _pieces(geometry: Geometry) -> tuple[Any, list[Any]]:
     import shapely
 
     whole = shapely.force_2d(geometry)
-    if not all(math.isfinite(value) for value in shapely.get_coordinates(whole).ravel().tolist()):
-        raise DataError("a corner that is none (not finite)", expected="numbers", cure="export the file again")
+    corners = shapely.get_coordinates(whole)
+    if not (np.abs(corners) < _FARTHEST).all():  # NaN is not
+        far = corners[~(np.abs(corners) < _FARTHEST)][0]
+        said = f"{far:g}" if math.isfinite(far) else "not finite"
+        raise DataError(
+            f"a corner that is none ({said})", expected="degrees, metres or px", cure="export the file again"
+        )
     pieces = [whole]
     while any(hasattr(piece, "geoms") for piece in pieces):
         pieces = [part for piece in pieces for part in (piece.geoms if hasattr(piece, "geoms") else [piece])]

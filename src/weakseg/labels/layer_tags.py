@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weakseg.core.errors import DataError
+from weakseg.core.reading import read_json
 from weakseg.labels.answers import TagAnswer, check_annotator
 from weakseg.labels.box_reading import BoxReading, shorten
 from weakseg.labels.class_map import ClassMap
@@ -23,7 +24,6 @@ from weakseg.labels.crop_layer import attributes_of
 from weakseg.labels.feature_boxes import CLASS_KEYS
 from weakseg.labels.geojson import VECTOR_SUFFIXES, Feature, FeatureFile, PartsOf, read_geojson, read_vector, shapes_of
 from weakseg.labels.label_studio import WINDOW
-from weakseg.labels.marks import read_json
 from weakseg.labels.osm_tags import OsmMap, is_osm
 from weakseg.labels.projection import crs_of, project, shapes_in
 from weakseg.labels.tag_files import ReadTags, Unmarked, unknown_classes

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from weakseg.core.errors import DataError
 from weakseg.labels.tags import Window
-
-MOST_BYTES: Final = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -64,17 +60,6 @@ class Marks:
     several: bool | None = None
     offered: tuple[str, ...] | None = None
     notes: Counter[str] = field(default_factory=Counter)
-
-
-def read_json(file: Path) -> Any:
-    """The content of a JSON file in UTF-8; DataError where it is none, or larger than 1 GiB."""
-    try:
-        if file.stat().st_size > MOST_BYTES:
-            raise DataError(f"{file}: larger than 1 GiB", expected="an export of labels", cure="export it in parts")
-        return json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
-        raise DataError(f"{file}: not JSON ({reason})", expected="JSON in UTF-8", cure="export it again") from error
 
 
 def texts(values: Any) -> tuple[str, ...] | None:

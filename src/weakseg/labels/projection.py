@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from typing import Any, Final
 
@@ -11,9 +10,8 @@ import numpy.typing as npt
 
 from weakseg.core.errors import DataError
 from weakseg.raster.open import RasterInfo
+from weakseg.raster.sidecars import names_elsewhere
 
-_OGC: Final = re.compile(r"https?://www\.opengis\.net/def/crs/")
-_FILE: Final = re.compile(r"[./~\\]|[A-Za-z]:[/\\]|file:|/vsi", re.IGNORECASE)
 Shapes = npt.NDArray[np.object_]
 PIECE: Final = 500.0, 0.005  # m, degrees: sides are moved in such pieces, whose curve is less than 1 cm from its chord
 
@@ -105,10 +103,10 @@ def crs_of(text: str) -> Any:
     from rasterio.errors import CRSError
 
     try:
-        if ("://" in text and not _OGC.match(text)) or _FILE.match(text):
+        if names_elsewhere(text):
             raise CRSError("a link, or a file")
         return CRS.from_user_input(text)
-    except CRSError as error:
+    except (CRSError, ValueError) as error:  # EPSG:32V is a ValueError
         raise DataError(
             f"coordinates in {text} ({' '.join(str(error).split())})",
             expected="a CRS that GDAL knows",

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from weakseg.core.errors import DataError
+from weakseg.core.reading import BROKEN_ZIP, read_json
 from weakseg.labels.answers import Crop, TagAnswer, check_annotator
 from weakseg.labels.box_reading import shorten
 from weakseg.labels.class_map import ClassMap
 from weakseg.labels.cvat import MEMBER, read_cvat
 from weakseg.labels.fiftyone import FILES, is_fiftyone, read_fiftyone
 from weakseg.labels.label_studio import is_label_studio, read_label_studio
-from weakseg.labels.marks import Mark, Marks, read_json
+from weakseg.labels.marks import Mark, Marks
 from weakseg.labels.picture_names import crop_of
 from weakseg.labels.tags import Window, check_inside
 from weakseg.labels.via import is_via, read_via
@@ -68,7 +69,7 @@ def _holds(file: Path, member: str) -> bool:
     try:
         with zipfile.ZipFile(file) as archive:
             return member in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+    except BROKEN_ZIP:
         return False
 
 

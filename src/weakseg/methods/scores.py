@@ -5,19 +5,24 @@ One artefact per area: which classes the area may hold, and their scores at full
 
 from __future__ import annotations
 
+import io
+import math
+import tokenize
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from weakseg.core.errors import DataError
 from weakseg.core.files import atomic_path
+from weakseg.core.reading import BROKEN_ZIP
 
 Floats = npt.NDArray[np.floating]
 Classes = npt.NDArray[np.intp]
+_MOST_PACKED: Final = 1100  # bytes that deflate packs into one, at most 1032
 
 
 @dataclass(frozen=True)
@@ -106,13 +111,32 @@ def load_scores(path: Path) -> ScoreMaps:
     if not path.is_file():
         raise DataError(f"no scores at {path}", expected="an .npz of ScoreMaps", cure="run the stage that writes it")
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            scores, present = stored["scores"].astype(np.float32), stored["present"].astype(bool)
-            maps = ScoreMaps(scores, present)
-            if scores.ndim == 3 and len(scores) == len(present) and not scores[~present].any():
-                maps = ScoreMaps.of(scores, present)  # a file of before, with empty maps of absent classes
-    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        with zipfile.ZipFile(path) as archive:
+            scores, present = (_read_member(archive, f"{name}.npy") for name in ("scores", "present"))
+        if scores.dtype.kind != "f" or present.dtype != bool:
+            raise ValueError(f"{scores.dtype} and {present.dtype}, not floats and booleans")
+        scores, present = scores.astype(np.float32), present.copy()
+        maps = ScoreMaps(scores, present)
+        if scores.ndim == 3 and present.ndim == 1 and len(scores) == len(present) and not scores[~present].any():
+            maps = ScoreMaps.of(scores, present)  # a file of before, with empty maps of absent classes
+    except (*BROKEN_ZIP, KeyError, TypeError, SyntaxError, tokenize.TokenError) as error:
         raise DataError(
             f"{path} is unreadable ({error})", expected="an .npz of ScoreMaps", cure="rerun its stage"
         ) from error
     return check_scores(maps, str(path))
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
+    """One array of an .npz; nothing is allocated that its table or its header announces and the bytes do not have."""
+    member = archive.getinfo(name)
+    if member.file_size > _MOST_PACKED * member.compress_size:
+        raise ValueError(f"{name} is announced as {member.file_size} bytes in {member.compress_size}")
+    body = archive.read(member)  # to its end, so that its checksum is compared
+    stream = io.BytesIO(body)
+    version = np.lib.format.read_magic(stream)
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+    shape, by_column, dtype = read_header(stream)
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(body) - stream.tell():
+        raise ValueError(f"{name} of {dtype} {shape} in {len(body)} bytes")
+    values = np.frombuffer(body, dtype, offset=stream.tell())
+    return values.reshape(shape, order="F" if by_column else "C")

@@ -22,7 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from weakseg.core.errors import WeightsError
 from weakseg.networks.encdec_unpool import Encoded, crop_back
+from weakseg.networks.tensor_files import is_finite
 
 REACH: Final = 96  # px that features are averaged over, about
 _PARTS: Final = ("mean", "std", "prototypes", "typical", "limit")
@@ -97,11 +99,33 @@ class Applicability(nn.Module):
 
 
 def read_applicability(content: Mapping[str, Any] | None) -> Applicability | None:
-    """The inverse of :meth:`Applicability.content`; None for a model file that has none."""
+    """The inverse of :meth:`Applicability.content`; None for a model file that has none.
+
+    Raises:
+        WeightsError: another content, such as of another number of features, or values that are not finite.
+    """
     if content is None:
         return None
-    mean, std, prototypes, typical, limit = (content[name] for name in _PARTS)
+    parts = [content.get(name) for name in _PARTS] if isinstance(content, Mapping) else []
+    if not parts or not all(isinstance(part, Tensor) and is_finite(part) for part in parts):
+        raise _no_area("parts missing, or not finite")
+    mean, std, prototypes, typical, limit = parts
+    depth = mean.numel()
+    if not (mean.ndim == std.ndim == 1 and std.numel() == depth and prototypes.ndim == 2 and len(prototypes)):
+        raise _no_area("parts of another shape")
+    if prototypes.shape[1] != depth or typical.numel() != 1 or limit.numel() != 1:
+        raise _no_area("parts of another shape")
+    if not (bool((std > 0).all()) and typical > 0 and limit > 0):
+        raise _no_area("a deviation or distance that is not above 0")
     return Applicability(mean, std, prototypes, float(typical), float(limit)).eval()
+
+
+def _no_area(found: str) -> WeightsError:
+    return WeightsError(
+        f"the area of applicability of the model file has {found}",
+        expected="what training wrote",
+        cure="train it again",
+    )
 
 
 def distances(places: Tensor, others: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ Nothing is loaded in part: all checks come before the first copy, and what was l
 
 from __future__ import annotations
 
-import pickle
 import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,12 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from weakseg.core.errors import WeightsError
+from weakseg.networks.tensor_files import is_finite, read_tensors
 
 SHOWN = 5  # differences printed in an error; the rest is counted
 CONNECT_SECONDS = 10.0  # a machine without network must learn so soon
@@ -49,7 +48,13 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise WeightsError(f"no weight file {path}", expected="a .pth or .safetensors file", cure="correct the path")
-    raw = _read_raw(path)
+    raw = read_tensors(
+        path,
+        says="cannot be read",
+        expected="a weight file that holds tensors only",
+        cure="fetch the file again",
+        plain=True,
+    )
     for wrapper in ("state_dict", "model"):
         if isinstance(raw, Mapping) and isinstance(raw.get(wrapper), Mapping):
             raw = raw[wrapper]
@@ -57,7 +62,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise WeightsError(
             f"{path} does not hold named tensors only", expected="a state_dict", cure="save model.state_dict() alone"
         )
-    spoilt = [name for name, value in raw.items() if not bool(torch.isfinite(value).all())]
+    spoilt = [str(name) for name, value in raw.items() if not is_finite(value)]
     if spoilt:
         raise WeightsError(
             f"{path} has values that are not finite in {named_few(spoilt)}",
@@ -65,28 +70,6 @@ def read_state(path: Path) -> dict[str, Tensor]:
             cure="fetch or train the file again",
         )
     return {str(name): value for name, value in raw.items()}
-
-
-def _read_raw(path: Path) -> Any:
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise WeightsError(
-            f"{path} cannot be read ({_first_line(error)})",
-            expected="a weight file that holds tensors only",
-            cure="fetch the file again",
-        ) from error
-    except Exception as error:
-        # SafetensorError derives from Exception alone, and naming it would import the package for every file.
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise WeightsError(
-            f"{path} cannot be read ({_first_line(error)})", expected="a safetensors file", cure="fetch it again"
-        ) from error
 
 
 def load_checked(

@@ -13,7 +13,15 @@ import numpy as np
 
 import weakseg
 from weakseg.core.classes import load_classes
-from weakseg.core.config import dump_yaml, find_anchors, load_commented, load_yaml, parse_yaml, set_values
+from weakseg.core.config import (
+    dump_yaml,
+    find_anchors,
+    load_commented,
+    load_text,
+    load_yaml,
+    parse_yaml,
+    set_values,
+)
 from weakseg.core.errors import DataError, ParamsError, StageError
 from weakseg.core.files import atomic_path, write_text
 from weakseg.core.layout import Layout
@@ -81,7 +89,7 @@ def renew_workspace(layout: Layout) -> str:
     """
     if not layout.params.is_file():
         raise StageError(f"no {layout.params}", expected="a workspace to renew", cure="say --config for a new one")
-    text = layout.params.read_text(encoding="utf-8")
+    text = load_text(layout.params, ParamsError)
     shared = "&" in text and bool(list(find_anchors(text)))
     tree = parse_yaml(text, str(layout.params), ParamsError) if shared else load_commented(text)
     moved = move_old(tree)
@@ -302,7 +310,7 @@ def write_split(root: Path, counts: tuple[int, int, int], *, seed: int, every_cl
     if ORACLE in sources and not set(lists["tags"]) & places.keys():
         changes["sources"] = [source for source in sources if source != ORACLE]
         said.append(f"no area of N2 has a mask: there is no oracle, so {ORACLE} left sources")
-    text = set_values(layout.params.read_text(), changes)
+    text = set_values(load_text(layout.params, ParamsError), changes)
     with atomic_path(layout.params) as temporary:
         temporary.write_text(text)
         load_params(temporary)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -128,6 +130,17 @@ def unreadable(path: Path | str, reason: str, window: tuple[int, int, int, int] 
         expected="a whole raster" if where else "a whole GeoTIFF, PNG or JPEG",
         cure="copy or download the file again",
     )
+
+
+@contextmanager
+def gdal_sentences(path: Path | str) -> Iterator[None]:
+    """GDAL's own errors, which rasterio lets through where a file is looked into after it was opened, as DataError."""
+    from rasterio._err import CPLE_BaseError
+
+    try:
+        yield
+    except CPLE_BaseError as error:
+        raise unreadable(path, reason_of(error)) from error
 
 
 def unwritable(path: Path | str, error: Exception) -> DataError:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from weakseg.core.bands import PLAIN, Bands
 from weakseg.core.classes import IGNORE, ClassScheme, Mask
 from weakseg.core.errors import DataError
-from weakseg.raster.formats import raster_driver, reason_of, unreadable
+from weakseg.raster.formats import gdal_sentences, raster_driver, reason_of, unreadable
 from weakseg.raster.label_bands import check_lossless, label_pixels
 from weakseg.raster.masks import Label, MaskOptions, decode_mask
 from weakseg.raster.orientation import ambiguous_place, orientation_of, seen_shape, stored_window, turn
@@ -39,6 +39,9 @@ Transform = tuple[float, float, float, float, float, float]
 
 MAX_PIXELS: Final = 2_000_000_000
 _TILE: Final = 512  # px
+_FREELY: Final = 512 << 20  # bytes of pixels that any header may announce
+_MOST_PACKED: Final = 4000  # times that pixels may be larger than the file beyond that; deflate reaches 1032
+_IN_ONE_FILE: Final = ("GTiff", "PNG", "JPEG", "JP2OpenJPEG")  # the others name further files
 _WRITERS: Final = {".tif": "GTiff", ".tiff": "GTiff", ".png": "PNG"}
 
 
@@ -346,13 +349,27 @@ def opened(path: Path, max_pixels: int | None) -> Iterator[DatasetReader]:
     except RasterioError as error:
         raise unreadable(path, reason_of(error)) from error
     with file:
-        if max_pixels is not None and file.height * file.width > max_pixels:
-            raise DataError(
-                f"{path}: {file.height}x{file.width} px",
-                expected=f"at most {max_pixels} px, against decompression bombs",
-                cure="cut the raster into parts, or raise max_pixels if it is right",
-            )
-        yield file
+        if max_pixels is not None:
+            _check_size(path, file, max_pixels)
+        with gdal_sentences(path):
+            yield file
+
+
+def _check_size(path: Path, file: DatasetReader, max_pixels: int) -> None:
+    """Refuse a raster that is read whole, and whose header announces more than its pixels can be."""
+    if file.height * file.width > max_pixels:
+        raise DataError(
+            f"{path}: {file.height}x{file.width} px",
+            expected=f"at most {max_pixels} px, against decompression bombs",
+            cure="cut the raster into parts, or raise max_pixels if it is right",
+        )
+    announced = file.height * file.width * sum(np.dtype(kind).itemsize for kind in file.dtypes)
+    if file.driver in _IN_ONE_FILE and announced > _FREELY and announced > _MOST_PACKED * path.stat().st_size:
+        raise DataError(
+            f"{path}: {file.height}x{file.width} px of {file.count} band(s) in {path.stat().st_size} bytes",
+            expected=f"at most {_MOST_PACKED} times the file, against decompression bombs",
+            cure="write it again without gaps (gdal_translate -co COMPRESS=DEFLATE), or cut it",
+        )
 
 
 def _info(path: Path, file: DatasetReader) -> RasterInfo:

@@ -89,9 +89,14 @@ def ambiguous_place(path: Path, orientation: int) -> DataError:
     )
 
 
+_TIFF_HEADS: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
 def _in_tiff(file: BinaryIO) -> int:
     """The tag in the first directory of a TIFF, BigTIFF, or EXIF block."""
     head = file.read(16)
+    if head[:4] not in _TIFF_HEADS:  # other programs see no EXIF there either
+        return 1
     order = "<" if head[:2] == b"II" else ">"
     big = struct.unpack_from(order + "H", head, 2)[0] == 43
     (start,) = struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)
@@ -125,7 +130,7 @@ def _in_jpeg(file: BinaryIO) -> int:
             return 1
         (length,) = struct.unpack(">H", file.read(2))
         block = file.read(length - 2) if length >= 2 else b""
-        if kind == 0xE1 and block.startswith(b"Exif\0"):
+        if kind == 0xE1 and block.startswith(b"Exif\0\0"):
             return _in_tiff(io.BytesIO(block[6:]))
 
 

@@ -7,6 +7,7 @@ module: ``NAME.aux.xml``, upper-case ``.AUX.XML``, world files whose ending GDAL
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import unicodedata
@@ -27,6 +28,15 @@ WORLD_SUFFIXES: Final = frozenset({".tfw", ".tifw", ".tiffw", ".pgw", ".pngw", "
 MAX_BYTES: Final = 64 << 20  # of a sidecar; they hold a few kB, with histograms some MB
 
 
+_OGC: Final = re.compile(r"https?://www\.opengis\.net/def/crs/")
+_FILE: Final = re.compile(r"[./~\\]|[A-Za-z]:[/\\]|file:|/vsi", re.IGNORECASE)
+
+
+def names_elsewhere(text: str) -> bool:
+    """Whether GDAL would fetch a link, or open a file, for a text that is to name a CRS; OGC's names are links too."""
+    return ("://" in text and not _OGC.match(text)) or bool(_FILE.match(text))
+
+
 def place_of(path: Path, file: DatasetReader) -> tuple[CRS | None, Affine | None]:
     """CRS and transform of an open raster: what GDAL found, and what it did not find from the files beside ``path``.
 
@@ -42,6 +52,12 @@ def place_of(path: Path, file: DatasetReader) -> tuple[CRS | None, Affine | None
         crs, transform = crs or other_crs, transform or other_transform or _read_world(path)
     if crs is None and transform is not None:
         crs = next((_read_prj(beside) for beside in _present(path, [path.stem], ".prj")), None)
+    if transform is not None and not (all(map(math.isfinite, transform)) and transform.determinant):
+        raise DataError(
+            f"{path}: its place on Earth is {tuple(transform)[:6]}",
+            expected="six numbers by which a px has an area",
+            cure="mend the world file or the georeference (gdal_edit.py -a_ullr), or remove it",
+        )
     return crs, transform
 
 
@@ -141,8 +157,10 @@ def _parse_crs(beside: Path, text: str) -> CRS:
     try:
         if "[" in text:
             return CRS.from_wkt(text.strip(), morph_from_esri_dialect=True)
+        if names_elsewhere(text.strip()):
+            raise CRSError("a link, or a file")
         return CRS.from_user_input(text.strip())
-    except CRSError as error:
+    except (CRSError, ValueError) as error:  # EPSG:x is a ValueError
         raise _unusable(beside, "no coordinate reference system that PROJ knows") from error
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from weakseg.core.bands import PLAIN, Bands
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.raster.band_names import KNOWN, BandChoice, bands_for, facts_of
-from weakseg.raster.formats import raster_driver, reason_of, unreadable
+from weakseg.raster.formats import gdal_sentences, raster_driver, reason_of, unreadable
 from weakseg.raster.georeference import distance_of, place_of
 from weakseg.raster.heights import BESIDE, HeightFiles, read_heights
 from weakseg.raster.open import RasterInfo, Window
@@ -351,7 +351,7 @@ def _choose_bands(path: Path, file: DatasetReader, bands: Sequence[int] | None) 
 @contextmanager
 def open_raster(path: Path) -> Iterator[DatasetReader]:
     """Open a raster of any bands and dtype; one that GDAL cannot open raises DataError."""
-    with open_file(path) as file:
+    with open_file(path) as file, gdal_sentences(path):
         yield file
 
 

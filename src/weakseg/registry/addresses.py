@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlparse
 
 from weakseg.core.config import parse_yaml
-from weakseg.core.errors import ParamsError, TrackingError
+from weakseg.core.errors import DataError, ParamsError, TrackingError
 from weakseg.registry.versions import champion_of
 from weakseg.tracking import connect, mlflow_errors, tracking_uri
 
@@ -117,14 +117,17 @@ def _local_folder(source: str) -> Path | None:
 
 def _weights_in(description: str, address: str) -> str:
     """The place of the model file, from the text of MLmodel."""
-    artifacts = parse_yaml(description)["flavors"].get("python_function", {}).get("artifacts", {})
-    if "weights" not in artifacts:
+    try:
+        place = PurePosixPath(parse_yaml(description)["flavors"]["python_function"]["artifacts"]["weights"]["path"])
+    except (KeyError, TypeError, DataError):
+        place = PurePosixPath("/")
+    if place.is_absolute() or ".." in place.parts:  # a description from elsewhere must not name a file of this machine
         raise TrackingError(
             f"{address} holds no weights of weakseg",
             expected="a version registered by `weakseg promote`",
             cure="choose another version",
         )
-    return str(artifacts["weights"]["path"])
+    return str(place)
 
 
 def _fetch(client: Any, run_id: str, kept: Path, address: str) -> Path:

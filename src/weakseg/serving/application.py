@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from weakseg.core.errors import WeaksegError
+from weakseg.core.errors import WeaksegError, one_line
 from weakseg.inference.encode import Kind
 from weakseg.maps.mercator import NoTileError, tile_bounds
 from weakseg.raster.pictures import encode_png
@@ -72,6 +73,7 @@ def make_application(
     # no page of documentation: it would load its script from elsewhere
     application = FastAPI(title="weakseg", version=version("weakseg"), docs_url=None, redoc_url=None, lifespan=lifespan)
     application.add_exception_handler(WeaksegError, _told)
+    application.add_exception_handler(RequestValidationError, _misformed)
     counters = Counters()
     _add_about(application, service, model)
     add_page(application, opened)
@@ -93,6 +95,15 @@ async def _told(_: Request, error: Exception) -> Response:
         return JSONResponse(told, 503, {"Retry-After": str(wait)})
     status = 413 if isinstance(error, TooLargeError) else 404 if isinstance(error, NoTileError) else 400
     return JSONResponse({"error_code": "BAD_REQUEST", "message": str(error)}, status)
+
+
+async def _misformed(_: Request, error: Exception) -> Response:
+    """One sentence for parameters and bodies of another form; FastAPI's own repeats the body, which may be no text."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    said = one_line(f"{place}: {first['msg']}; expected what /openapi.json says; mend the request")
+    return JSONResponse({"error_code": "BAD_REQUEST", "message": said}, 422)
 
 
 def _add_about(application: FastAPI, service: MapService, model: str) -> None:

@@ -231,7 +231,7 @@ def draw_overlays(context: Context, source: Source, areas: dict[str, Area]) -> l
     folder = context.layout.predictions(source)
     pictures = []
     for name, area in areas.items():
-        guess = np.load(folder / f"{name}.npy")
+        guess = np.load(folder / f"{name}.npy", allow_pickle=False)
         pictures.append(
             draw_row(
                 folder / f"{name}.png",

@@ -6,18 +6,20 @@ A *resume file* holds the whole state of a training; it exists only while that t
 
 from __future__ import annotations
 
-import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from weakseg.core.bands import PLAIN, Bands, parse_bands
-from weakseg.core.classes import ClassScheme
-from weakseg.core.errors import WeightsError
+from weakseg.core.classes import ClassScheme, parse_classes
+from weakseg.core.errors import DataError, WeightsError
 from weakseg.core.files import atomic_path
+from weakseg.core.model_facts import no_model
 from weakseg.data.crops.augment import Preprocessing
+from weakseg.networks.tensor_files import is_finite, read_tensors
 
 FORMAT = 1
 
@@ -36,13 +38,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint on the CPU without unpickling code; anything else raises WeightsError."""
     if not path.is_file():
         raise WeightsError(f"no checkpoint {path}", expected="a file that a stage wrote", cure="run `dvc repro`")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise WeightsError(
-            f"{path} does not load ({reason})", expected="a weakseg checkpoint", cure="make it anew"
-        ) from error
+    content = read_tensors(path, says="does not load", expected="a weakseg checkpoint", cure="make it anew")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise WeightsError(f"{path} is not of format {FORMAT}", expected="a weakseg checkpoint", cure="make it anew")
     return content
@@ -63,27 +59,40 @@ def describe_model(network: dict[str, Any], scheme: ClassScheme, preprocessing: 
     return described if preprocessing.bands == PLAIN else {**described, "bands": preprocessing.bands.content()}
 
 
-def bands_of(checkpoint: dict[str, Any]) -> Bands:
+def bands_of(checkpoint: Mapping[str, Any]) -> Bands:
     """The bands of the images that a checkpoint was trained on; files of before 2026-11-29 say none, and have three."""
     return parse_bands(checkpoint["bands"], "the model file") if "bands" in checkpoint else PLAIN
 
 
-def scheme_of(checkpoint: dict[str, Any]) -> ClassScheme:
-    """The class scheme a checkpoint was trained with."""
-    stored = checkpoint["classes"]
-    return ClassScheme(
-        tuple(stored["names"]),
-        tuple((r, g, b) for r, g, b in stored["colours"]),
-        tuple((name, (r, g, b)) for name, (r, g, b) in stored["ignored"]),
-        background=stored.get("background", ""),
-    )
+def scheme_of(checkpoint: Mapping[str, Any]) -> ClassScheme:
+    """The class scheme a checkpoint was trained with; WeightsError where it says none."""
+    try:
+        stored = checkpoint["classes"]
+        rows = [{"name": n, "colour": c} for n, c in zip(stored["names"], stored["colours"], strict=True)]
+        ignored = [{"name": name, "colour": colour} for name, colour in stored["ignored"]]
+        table = {"classes": rows, "ignored": ignored, "background": stored.get("background") or None}
+        return parse_classes(table, "the model file")
+    except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
+        raise no_model("the model file", f"classes ({type(error).__name__}: {error})") from error
 
 
-def load_weights(module: nn.Module, state: dict[str, Any], name: str) -> None:
-    """Strict load; differing names or shapes raise WeightsError with the first few of them."""
+def load_weights(module: nn.Module, state: Any, name: str) -> None:
+    """Strict load; differing names or shapes, or values that are not finite, raise WeightsError with a few of them."""
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise no_model(name, "weights")
+    wanted = module.state_dict()
+    others = [key for key, value in state.items() if key in wanted and value.dtype != wanted[key].dtype]
+    if others:
+        found = f"{others[0]} of {state[others[0]].dtype}"
+        raise WeightsError(f"{name}: {found}", expected=f"{wanted[others[0]].dtype}", cure="train again")
+    spoilt = [str(key) for key, value in state.items() if not is_finite(value)]
+    if spoilt:
+        raise WeightsError(
+            f"{name}: weights that are not finite in {', '.join(spoilt[:3])}", expected="numbers", cure="train again"
+        )
     try:
         module.load_state_dict(state, strict=True)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError) as error:  # the latter two of names that are no texts
         lines = [line.strip() for line in str(error).splitlines()[1:4]]
         raise WeightsError(
             f"{name} does not fit the network: {' '.join(lines)[:300]}",

@@ -5,20 +5,43 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from weakseg.core.bands import PLAIN, Bands
+from weakseg.core.errors import WeightsError
+from weakseg.core.model_facts import check_facts
 from weakseg.core.params import NetworkParams
 from weakseg.networks.build import Segmenter, build_segmenter
+from weakseg.networks.weights import LITES
 from weakseg.training.checkpoints import bands_of, load_checkpoint, load_weights, scheme_of
 
 
 def load_segmenter(path: Path) -> tuple[Segmenter, dict[str, Any]]:
-    """(network in evaluation mode, the rest of its model file) from a file that segment@SOURCE wrote."""
+    """(network in evaluation mode, the rest of its model file) from a file that segment@SOURCE wrote.
+
+    Raises:
+        WeightsError: anything else.
+    """
     content = load_checkpoint(path)
-    # files of before 2026-11-27 have no depth: all scales were in use
-    params = NetworkParams.model_validate({"encoder_depth": 5, **content["network"], "weights": "none"})
-    model = segmenter_of(params, len(scheme_of(content)), bands_of(content))
-    load_weights(model, content["weights"], str(path))
+    scheme, bands, params = scheme_of(content), bands_of(content), _network_of(content, path)
+    if "scale" in content:
+        check_facts({key: content.get(key) for key in ("scale", "gsd", "temperatures")}, bands, len(scheme), str(path))
+    if params.name != "encdec_unpool" and params.encoder not in LITES:
+        with torch.device("meta"):  # of no bytes: its size is the file's to say, and not yet known to fit
+            load_weights(segmenter_of(params, len(scheme), bands), content.get("weights"), str(path))
+    model = segmenter_of(params, len(scheme), bands)
+    load_weights(model, content.get("weights"), str(path))
     return model.eval(), content
+
+
+def _network_of(content: dict[str, Any], path: Path) -> NetworkParams:
+    try:
+        # files of before 2026-11-27 have no depth: all scales were in use
+        return NetworkParams.model_validate({"encoder_depth": 5, **content["network"], "weights": "none"})
+    except (KeyError, TypeError, ValueError) as error:  # pydantic's error is a ValueError
+        raise WeightsError(
+            f"{path} describes no network ({error})", expected="a model as weakseg writes it", cure="train it again"
+        ) from error
 
 
 def segmenter_of(params: NetworkParams, classes: int, bands: Bands = PLAIN) -> Segmenter:

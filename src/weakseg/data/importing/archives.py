@@ -10,7 +10,6 @@ import os
 import shutil
 import stat
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from weakseg.core.errors import DataError
+from weakseg.core.reading import BROKEN_ZIP
 from weakseg.raster.formats import FURTHER_SUFFIXES, LONE_SUFFIXES, RASTER_SUFFIXES
 from weakseg.raster.open import MAX_PIXELS
 from weakseg.raster.sidecars import MAX_BYTES, WORLD_SUFFIXES, sidecar_name
@@ -136,7 +136,7 @@ def _zip_names(source: Path, limits: Limits) -> tuple[list[str], list[str]]:
     try:
         with zipfile.ZipFile(source) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
-    except (zipfile.BadZipFile, OSError) as error:
+    except BROKEN_ZIP as error:
         broken = DataError(f"{source}: {error}", expected="a folder or a whole zip", cure="download it again")
         return [], [str(broken)]
     names, problems = [], []
@@ -192,7 +192,7 @@ def _unpack(entry: Entry, scratch: Path) -> Path:
                     )
                 with archive.open(member) as packed, (scratch / name).open("wb") as file:
                     shutil.copyfileobj(packed, file, 1 << 20)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except BROKEN_ZIP as error:
         raise DataError(
             f"{entry}: cannot be unpacked ({error})", expected="a whole zip", cure="download it again"
         ) from error
