@@ -13,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo results demo_seeds test slow faults soak bench check docs install dubai dubai_encdec dubai_gpu clean
+.PHONY: fuzz sbom audit demo results demo_seeds test slow faults soak bench check docs install dubai dubai_encdec dubai_gpu clean
 
 # two stages of one thread each side by side beat one stage of two threads
 demo: export WEAKSEG_THREADS ?= 1
@@ -41,6 +41,20 @@ faults: install  ## kills, full disks, bad servers: half an hour; the table of d
 
 soak: install  ## after make demo: predict, serve, tag and train in turn; make soak MINUTES=240
 	$(RUN) python benchmarks/soak.py . out/checkpoints/joint/seed0.pt --minutes $(or $(MINUTES),240)
+
+fuzz: install  ## changed files of every format through their readers: about ten minutes of a core
+	$(RUN) python -m tests.fuzzing --seed 0
+
+sbom: install  ## sbom.json: what the locked environment holds, in CycloneDX
+	$(RUN) cyclonedx-py environment --pyproject pyproject.toml --mc-type library --of JSON -o sbom.json .venv
+
+# known faults of the locked packages; without the network that has the list of them it says so, and passes
+audit: install
+	$(RUN) pip-audit -r requirements.lock --require-hashes --disable-pip --progress-spinner off > audit.txt 2>&1 \
+	  || grep -qiE "ConnectionError|ServiceError|ConnectTimeout|Max retries|NameResolution|Failed to (query|connect)" audit.txt \
+	  && ! grep -q "Found .* known vulnerabilit" audit.txt \
+	  && { grep -q "No known vuln" audit.txt && echo "no known faults" || echo "audit: the list of faults is out of reach here"; } \
+	  || { cat audit.txt; exit 1; }
 
 check: install  ## what CI checks beside the tests
 	$(RUN) ruff check src tests benchmarks scripts

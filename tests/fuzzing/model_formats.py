@@ -98,7 +98,7 @@ class ModelFormat(Format):
     """What a model file says: another value, key or tensor somewhere."""
 
     name = "checkpoint content"
-    inputs = 2000
+    inputs = 1000
     sample = 15
     suffix = ".pt"
 
@@ -176,7 +176,7 @@ class OnnxFormat(Format):
     """The settings in an ONNX file and in a bundle, and seldom bytes of the graph."""
 
     name = "onnx and bundles"
-    inputs = 2000
+    inputs = 1500
     sample = 15
     suffix = ".onnx"
     GRAPH: ClassVar[float] = 0.1

@@ -44,7 +44,7 @@ class ServeFormat(Format):
     """A request as JSON: method, address, headers and body; below 500, and a sentence where it is refused."""
 
     name = "serve requests"
-    inputs = 2500
+    inputs = 1500
     sample = 25
 
     def __init__(self, folder: Path) -> None:
@@ -96,7 +96,7 @@ class TagFormat(Format):
     """What the page of `weakseg tag` sends: what is kept can be read again."""
 
     name = "tag requests"
-    inputs = 2500
+    inputs = 1500
     sample = 30
     person: ClassVar[dict[str, str]] = {"annotator": "Ana", "page": "p1"}
 

@@ -234,11 +234,11 @@ def _parse_band(entry: Any, origin: str) -> Band:
         raise refuse(f"{entry!r}", f"name and some of {', '.join(_KEYS[1:])}")
     dtype, augment = entry.get("dtype", "uint8"), entry.get("augment", ["colour"])
     ends, nodata = entry.get("range") or [0, 255], entry.get("nodata")
-    texts = ["" if entry.get(key) is None else entry[key] for key in ("unit", "source")]
+    unit, source = ("" if entry.get(key) is None else entry[key] for key in ("unit", "source"))
     if dtype not in DTYPES:
         raise refuse(f"dtype {dtype}", " | ".join(DTYPES))
-    if not all(isinstance(text, str) for text in texts):
-        raise refuse(f"unit and source {texts}", "texts")
+    if not (isinstance(unit, str) and isinstance(source, str)):
+        raise refuse(f"unit and source {[unit, source]}", "texts")
     if not _are_names(augment) or set(augment) - {"colour", "drop"}:
         raise refuse(f"augment {augment}", "a list of colour, drop, or none")
     if not isinstance(ends, list) or len(ends) != 2 or not all(map(is_number, ends)) or not ends[0] < ends[1]:
@@ -250,7 +250,7 @@ def _parse_band(entry: Any, origin: str) -> Band:
     if statistics is None and entry.get("statistics"):
         raise refuse(f"statistics {entry['statistics']}", f"numbers: mean, std, percentiles {PERCENTILES}")
     return Band(
-        entry["name"], *texts, dtype, float(ends[0]), float(ends[1]),
+        entry["name"], unit, source, dtype, float(ends[0]), float(ends[1]),
         None if nodata is None else float(nodata), "colour" in augment, "drop" in augment, statistics,
     )  # fmt: skip
 

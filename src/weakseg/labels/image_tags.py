@@ -14,10 +14,11 @@ from typing import Any, Final, Literal, get_args
 from xml.parsers import expat
 
 from weakseg.core.errors import DataError
+from weakseg.core.reading import MOST_BYTES, read_json
 from weakseg.labels.class_lists import split_names
 from weakseg.labels.class_map import ClassMap
 from weakseg.labels.coco import id_text
-from weakseg.labels.marks import MOST_BYTES, Mark, Marks, read_json
+from weakseg.labels.marks import Mark, Marks
 
 TagFormat = Literal["csv", "coco", "xml", "folders"]
 """A table ``image,tags``; COCO JSON; an XML per image as Pascal VOC and ImageNet DET have; a folder per class."""

@@ -107,9 +107,10 @@ def read_applicability(content: Mapping[str, Any] | None) -> Applicability | Non
     if content is None:
         return None
     parts = [content.get(name) for name in _PARTS] if isinstance(content, Mapping) else []
-    if not parts or not all(isinstance(part, Tensor) and is_finite(part) for part in parts):
+    tensors = [part for part in parts if isinstance(part, Tensor) and is_finite(part)]
+    if len(tensors) < len(_PARTS):
         raise _no_area("parts missing, or not finite")
-    mean, std, prototypes, typical, limit = parts
+    mean, std, prototypes, typical, limit = tensors
     depth = mean.numel()
     if not (mean.ndim == std.ndim == 1 and std.numel() == depth and prototypes.ndim == 2 and len(prototypes)):
         raise _no_area("parts of another shape")
