@@ -76,7 +76,7 @@ def test_our_commands_and_options_exist(words: list[str]) -> None:
     check_ours(words)
     if words[0] == "stage":
         assert words[1] in STAGES
-        assert len(words) == 2 or words[2].startswith("$") or words[2] in (*SOURCES, *WEAK_SOURCES)
+        assert len(words) == 2 or words[2].startswith("$") or words[2] in ("--shard", *SOURCES, *WEAK_SOURCES)
 
 
 def test_a_wrong_option_would_be_seen() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -91,7 +94,7 @@ def test_every_command_of_the_readme_is_among_these() -> None:
     named = set(re.findall(r"(?:^|`)weakseg ((?:data|labels|runs) \w+|\w+)", text, re.MULTILINE))
     here = {
         *("init", "data import", "data split", "show", "predict", "areas", "export", "runs compare"),
-        *("tag", "next", "labels suspects", "demo", "serve"),
+        *("tag", "next", "labels suspects", "demo", "serve", "repro"),
     }
     assert named - {"readme"} <= here
 
@@ -99,6 +102,17 @@ def test_every_command_of_the_readme_is_among_these() -> None:
 def test_a_workspace_of_a_preset_takes_the_images(mine: Path, tmp_path: Path) -> None:
     run(tmp_path / "new", "init", "--config", "demo")
     run(tmp_path / "new", "data", "import", mine.parent / "images", mine.parent / "labels", "--dry-run")
+
+
+def test_stages_run_side_by_side(mine: Path, tmp_path: Path) -> None:
+    root = tmp_path / "mine"
+    shutil.copytree(mine, root, ignore=shutil.ignore_patterns("out", "reports"))
+    run(root, "init")
+    command = [sys.executable, "-m", "weakseg", "--root", str(root), "repro", "--jobs", "2", "tiles"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    areas = (root / "out" / "tiles" / "areas.csv").read_text()
+    assert areas == (mine / "out" / "tiles" / "areas.csv").read_text()
 
 
 def test_the_import_draws_its_sheet(mine: Path) -> None:

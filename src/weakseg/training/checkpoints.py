@@ -77,11 +77,19 @@ def scheme_of(checkpoint: Mapping[str, Any]) -> ClassScheme:
 
 
 def load_weights(module: nn.Module, state: Any, name: str) -> None:
-    """Strict load; differing names or shapes, or values that are not finite, raise WeightsError with a few of them."""
+    """Strict load; differing names, kinds or shapes, or values that are not finite, raise WeightsError with a few of them.
+
+    Floats may be of another width, as files in half precision have them.
+    """
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise no_model(name, "weights")
     wanted = module.state_dict()
-    others = [key for key, value in state.items() if key in wanted and value.dtype != wanted[key].dtype]
+    others = [
+        key
+        for key, value in state.items()
+        if key in wanted and value.dtype != wanted[key].dtype
+        if not (value.is_floating_point() and wanted[key].is_floating_point())
+    ]
     if others:
         found = f"{others[0]} of {state[others[0]].dtype}"
         raise WeightsError(f"{name}: {found}", expected=f"{wanted[others[0]].dtype}", cure="train again")
