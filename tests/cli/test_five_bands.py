@@ -108,6 +108,7 @@ def test_stages_run_side_by_side(mine: Path, tmp_path: Path) -> None:
     root = tmp_path / "mine"
     shutil.copytree(mine, root, ignore=shutil.ignore_patterns("out", "reports"))
     run(root, "init")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=root, check=True)
     command = [sys.executable, "-m", "weakseg", "--root", str(root), "repro", "--jobs", "2", "tiles"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -177,3 +177,5 @@ def test_weights_of_another_kind_or_not_finite_are_refused() -> None:
     ):
         with pytest.raises(WeightsError, match=words):
             load_weights(module, wrong, "x.pt")
+    load_weights(module, {**state, "bias": torch.tensor([0.5, 0.25]).half()}, "x.pt")
+    assert module.bias.tolist() == [0.5, 0.25]

@@ -76,10 +76,16 @@ def scheme_of(checkpoint: Mapping[str, Any]) -> ClassScheme:
         raise no_model("the model file", f"classes ({type(error).__name__}: {error})") from error
 
 
-def load_weights(module: nn.Module, state: Any, name: str) -> None:
-    """Strict load; differing names, kinds or shapes, or values that are not finite, raise WeightsError with a few of them.
+def _widens(value: Tensor, wanted: Tensor) -> bool:
+    """Whether a float becomes a wider one without a loss."""
+    floats = value.is_floating_point() and wanted.is_floating_point()
+    return floats and value.element_size() < wanted.element_size()
 
-    Floats may be of another width, as files in half precision have them.
+
+def load_weights(module: nn.Module, state: Any, name: str) -> None:
+    """Strict load; differing names, dtypes or shapes, or values that are not finite, raise WeightsError with a few.
+
+    Floats may be narrower than the network's, as files in half precision have them.
     """
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise no_model(name, "weights")
@@ -88,7 +94,7 @@ def load_weights(module: nn.Module, state: Any, name: str) -> None:
         key
         for key, value in state.items()
         if key in wanted and value.dtype != wanted[key].dtype
-        if not (value.is_floating_point() and wanted[key].is_floating_point())
+        if not _widens(value, wanted[key])
     ]
     if others:
         found = f"{others[0]} of {state[others[0]].dtype}"
