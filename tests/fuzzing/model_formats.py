@@ -46,14 +46,14 @@ def small_model(folder: Path) -> Path:
     return save_network(file, unpool(64), scale=1.0, **more)
 
 
-def check_predictor(predictor: Predictor) -> None:
+def check_predictor(predictor: Predictor, *, sound: bool = True) -> None:
     """It knows its classes and gives probabilities of them."""
     sure(np.isfinite(predictor.scale) and predictor.scale > 0, f"scale {predictor.scale}")
     sure(predictor.gsd is None or (np.isfinite(predictor.gsd) and predictor.gsd > 0), f"gsd {predictor.gsd}")
     sure(len(predictor.temperatures) in (0, len(predictor.scheme)), f"temperatures {predictor.temperatures}")
     found = predictor.forward(torch.zeros(1, len(predictor.bands), 32, 32, dtype=torch.uint8))
     same(tuple(found.shape[:2]), (1, len(predictor.scheme)), "classes")
-    sure(bool(torch.isfinite(found).all()), "probabilities")
+    sure(not sound or bool(torch.isfinite(found).all()), "probabilities")
 
 
 def same_tree(found: Any, expected: Any, place: str) -> None:
@@ -132,7 +132,9 @@ class ModelFormat(Format):
         same(predictor.scale, stated["scale"], "scale")
         same(predictor.gsd, stated.get("gsd"), "gsd")
         model, _ = load_segmenter(path)
-        same_tree(dict(model.state_dict()), dict(stated["weights"]), "weights")
+        kept = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
+        told = {key: value for key, value in stated["weights"].items() if not key.endswith("num_batches_tracked")}
+        same_tree(kept, told, "weights")
 
 
 class WeightsFormat(Format):
@@ -220,7 +222,7 @@ class OnnxFormat(Format):
                 if name in self.files:
                     (folder / name).write_bytes(as_json(value))
             predictor, stated = load_predictor(folder, PLAIN, CPU), json.loads(content)
-        check_predictor(predictor)
+        check_predictor(predictor, sound=stated is not None)  # a graph computes what it says
         if stated is not None and isinstance(stated.get("classes.json"), dict):
             rows = stated["classes.json"].get("classes")
             same(predictor.scheme.names, tuple(str(row["name"]) for row in rows), "classes")

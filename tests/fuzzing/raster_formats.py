@@ -95,6 +95,8 @@ class TiffFormat(RasterFormat):
                     or page.photometric.name != "RGB"
                 ):
                     return
+                if 0 in page.dataoffsets:
+                    return  # a block that is left out, by GDAL's convention
                 other = page.asarray()
         except Exception:  # stricter than GDAL about tags that change no pixel: nothing to compare with
             return
@@ -148,14 +150,18 @@ class JpegFormat(RasterFormat):
             self.seeds.append(saved.getvalue())
 
     def check(self, image: Any, content: bytes) -> None:
-        with Image.open(io.BytesIO(content)) as file:
-            if file.mode == "RGB" and file.getexif().get(274, 1) == 1:
+        try:
+            with Image.open(io.BytesIO(content)) as file:
+                if file.mode != "RGB" or file.getexif().get(274, 1) != 1:
+                    return
                 other = np.asarray(file).astype(int)
-                same(other.shape, image.shape, "Pillow's size")
-                if np.isin(other, (0, 255)).mean() > 0.03:
-                    return  # tables of other factors: each decoder cuts off what is above white in its own way
-                far = np.abs(other - image).mean()
-                sure(far < 40, f"Pillow reads other pixels, {far:.1f} of 255 apart")
+        except OSError:  # tables that only one of two decoders bears: JPEG has no checksums
+            return
+        same(other.shape, image.shape, "Pillow's size")
+        if np.isin(other, (0, 255)).mean() > 0.03:
+            return  # tables of other factors: each decoder cuts off what is above white in its own way
+        far = np.abs(other - image).mean()
+        sure(far < 40, f"Pillow reads other pixels, {far:.1f} of 255 apart")
 
 
 def _exif() -> Any:

@@ -145,6 +145,8 @@ def test_a_block_of_exif_that_is_none_turns_nothing(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jpg", STORED, 6)
     content = path.read_bytes()
     at = content.index(b"Exif\0\0") + 6
-    for spoilt in (content[:at] + b"xx" + content[at + 2 :], content.replace(b"Exif\0\0", b"Exif\0x")):
+    several = content.replace(b"\x01\x12\x00\x03\x00\x00\x00\x01", b"\x01\x12\x00\x03\x00\x00\x2d\x01")
+    assert several != content
+    for spoilt in (several, content[:at] + b"xx" + content[at + 2 :], content.replace(b"Exif\0\0", b"Exif\0x")):
         path.write_bytes(spoilt)
         assert orientation_of(path) == 1

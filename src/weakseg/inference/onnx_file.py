@@ -122,7 +122,13 @@ def check_shapes(session: Any, described: Described) -> None:
 
 def run_session(session: Any, images: npt.NDArray[np.float32]) -> list[Maps]:
     """Normalised images (B, K, h, w) -> all outputs of an onnxruntime session."""
-    found: list[Maps] = session.run(None, {"image": np.ascontiguousarray(images)})
+    try:
+        found: list[Maps] = session.run(None, {"image": np.ascontiguousarray(images)})
+    except Exception as error:  # of kinds without a base of their own
+        reason = " ".join(str(error).split())[-120:]
+        raise WeightsError(
+            f"the network does not run on {images.shape} ({reason})", expected="one of weakseg", cure="export it again"
+        ) from error
     return found
 
 

@@ -110,7 +110,7 @@ def facts_of(file: DatasetReader, name: str, *, look: bool = False) -> BandFacts
     from rasterio.enums import ColorInterp
 
     described = [clean_name(text) if text else "" for text in file.descriptions]
-    alpha = tuple(band for band in file.indexes if file.colorinterp[band - 1] == ColorInterp.alpha)
+    alpha = tuple(band for band, kind in enumerate(file.colorinterp, 1) if kind == ColorInterp.alpha)
     return BandFacts(
         tuple(file.dtypes),
         tuple(text if _NAME.fullmatch(text) else None for text in described),

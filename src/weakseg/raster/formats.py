@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -103,6 +105,8 @@ def content_driver(name: str, content: bytes) -> str:
     driver = _driver_of(name, head, content[4:] if head == _PNG else b"", "a GeoTIFF, PNG or JPEG")
     if driver not in ("GTiff", "PNG", "JPEG"):
         raise _no_raster(name, head, "a GeoTIFF, PNG or JPEG")
+    if driver == "PNG" and not _has_all_rows(content):
+        raise unreadable(name, "a PNG whose rows end early")
     return driver
 
 
@@ -130,6 +134,48 @@ def unreadable(path: Path | str, reason: str, window: tuple[int, int, int, int] 
         expected="a whole raster" if where else "a whole GeoTIFF, PNG or JPEG",
         cure="copy or download the file again",
     )
+
+
+_PASSES: Final = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+
+
+def check_png_rows(path: Path, driver: str) -> None:
+    """Refuse (DataError) a PNG whose packed rows end early; GDAL fills the others with what is in memory.
+
+    Nothing but their length is kept; each file is looked through once.
+    """
+    if driver == "PNG" and path.is_file():  # uploads are looked through as they come
+        about = path.stat()
+        _check_rows_of(path, about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _check_rows_of(path: Path, size: int, changed: int) -> None:
+    if not _has_all_rows(path.read_bytes()):
+        raise unreadable(path, "a PNG whose rows end early")
+
+
+def _has_all_rows(content: bytes) -> bool:
+    """Whether the packed data of a whole PNG is as long as its header says."""
+    width, height, depth, kind, interlaced = struct.unpack(">IIBBxxB", content[16:29])
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(kind, 0)
+    steps = _PASSES if interlaced else ((0, 0, 1, 1),)
+    sides = [(-(-(height - row) // down), -(-(width - column) // across)) for row, column, down, across in steps]
+    left = sum(rows * (1 + -(-columns * bits // 8)) for rows, columns in sides if rows > 0 and columns > 0)
+    unpacker, at = zlib.decompressobj(), 8
+    try:
+        while left > 0 and at + 12 <= len(content):
+            end = at + 8 + int.from_bytes(content[at : at + 4], "big")
+            packed = content[at + 8 : end] if content[at + 4 : at + 8] == b"IDAT" else b""
+            while packed and left > 0:
+                left -= len(unpacker.decompress(packed, 1 << 20))
+                packed = unpacker.unconsumed_tail
+            at = end + 4
+        while left > 0 and (rest := unpacker.flush(1 << 20)):
+            left -= len(rest)
+    except zlib.error:
+        return False
+    return bool(left <= 0)
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def label_pixels(path: Path, file: DatasetReader, *, read: Bands, see: Turn) -> 
     """
     from rasterio.enums import ColorInterp
 
-    alpha = [band for band in file.indexes if file.colorinterp[band - 1] == ColorInterp.alpha]
+    alpha = [band for band, kind in enumerate(file.colorinterp, 1) if kind == ColorInterp.alpha]
     bands = [band for band in file.indexes if band not in alpha]
     if len(bands) not in (1, 3) or len(alpha) > 1:
         raise DataError(

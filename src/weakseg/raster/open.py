@@ -22,7 +22,7 @@ import numpy.typing as npt
 from weakseg.core.bands import PLAIN, Bands
 from weakseg.core.classes import IGNORE, ClassScheme, Mask
 from weakseg.core.errors import DataError
-from weakseg.raster.formats import gdal_sentences, raster_driver, reason_of, unreadable
+from weakseg.raster.formats import check_png_rows, gdal_sentences, raster_driver, reason_of, unreadable
 from weakseg.raster.label_bands import check_lossless, label_pixels
 from weakseg.raster.masks import Label, MaskOptions, decode_mask
 from weakseg.raster.orientation import ambiguous_place, orientation_of, seen_shape, stored_window, turn
@@ -422,6 +422,7 @@ def _read(
     from rasterio.errors import RasterioError
     from rasterio.windows import Window as Box
 
+    check_png_rows(path, file.driver)
     orientation = _orientation(path, file)
     box = None
     if window is not None:

@@ -105,7 +105,9 @@ def _in_tiff(file: BinaryIO) -> int:
     size = 20 if big else 12
     for _ in range(min(count, 1 << 16)):
         entry = file.read(size)
-        tag, kind = struct.unpack_from(order + "HH", entry)
+        tag, kind, values = struct.unpack_from(order + ("HHQ" if big else "HHI"), entry)
+        if tag == _TAG and (values != 1 or kind not in (3, 4)):
+            return 1  # not one whole number: other programs pass it over
         if tag == _TAG:
             return int(struct.unpack_from(order + ("I" if kind == 4 else "H"), entry, size - (8 if big else 4))[0])
     return 1

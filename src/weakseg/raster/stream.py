@@ -18,7 +18,7 @@ import numpy.typing as npt
 from weakseg.core.bands import PLAIN, Bands
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.raster.band_names import KNOWN, BandChoice, bands_for, facts_of
-from weakseg.raster.formats import gdal_sentences, raster_driver, reason_of, unreadable
+from weakseg.raster.formats import check_png_rows, gdal_sentences, raster_driver, reason_of, unreadable
 from weakseg.raster.georeference import distance_of, place_of
 from weakseg.raster.heights import BESIDE, HeightFiles, read_heights
 from weakseg.raster.open import RasterInfo, Window
@@ -180,6 +180,7 @@ class Reader:
         from rasterio.errors import RasterioError
         from rasterio.windows import Window as Box
 
+        check_png_rows(self._source.path, self._file.driver)
         turned = self._source.orientation
         row, column, height, width = stored_window(window, self._file.height, self._file.width, turned)
         try:
