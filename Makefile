@@ -98,7 +98,6 @@ dubai_encdec: install  ## make dubai_encdec IMAGES=... LABELS=...: the brief's n
 	$(call real,dubai72_encdec,dubai_encdec)
 	$(RUN) python -m weakseg --root work/dubai72_encdec ablate configs/vgg16.yaml --seeds 0
 	$(RUN) python -m weakseg --root work/dubai72_encdec results results/dubai72_encdec
-	$(RUN) python -m weakseg --root work/dubai72_encdec results results/dubai72_encdec
 
 dubai_gpu: install  ## make dubai_gpu IMAGES=... LABELS=...: the brief's networks in full, on a GPU
 	$(call real,dubai72_gpu,dubai_gpu)
