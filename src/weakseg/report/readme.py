@@ -26,6 +26,8 @@ RUNS: Final = (
     ("demo", "Embedded scenes, one seed (`make demo`)"),
     ("demo_seeds", "Embedded scenes, three seeds (`make demo_seeds`)"),
     ("dubai72", "Dubai aerial set, 72 real images, U-Net with pretrained Lite0 (`make dubai`)"),
+    ("dubai72_building", "The same images, building against the rest, tags of yes or no (`make dubai_building`)"),
+    ("objects12", "Embedded images of twelve kinds of objects, one set of tags each (`make objects`)"),
     ("demo_sources", "Embedded scenes, every source, three seeds; version 0.2, `segment.refit: false`"),
     ("dubai72_sources", "Dubai, every source, three seeds; version 0.2, `segment.refit: false`"),
     ("dubai72_encdec", "The same images, EncDecUnpool at an eighth of its width, from scratch (an earlier preset)"),
