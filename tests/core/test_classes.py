@@ -49,6 +49,13 @@ def test_ignored_is_black_without_an_ignored_colour() -> None:
     assert scheme.to_colours(np.array([[0, IGNORE]], np.uint8)).tolist() == [[[9, 8, 7], [0, 0, 0]]]
 
 
+def test_ignored_is_never_a_class_s_colour() -> None:
+    black = ClassScheme(("house", "rest"), ((9, 9, 9), (0, 0, 0)), background="rest")
+    assert black.to_colours(np.array([[1, IGNORE]], np.uint8)).tolist() == [[[0, 0, 0], [255, 255, 255]]]
+    both = ClassScheme(("roof", "rest"), ((255, 255, 255), (0, 0, 0)))
+    assert both.ignored_colour == (128, 128, 128)
+
+
 def test_unknown_colour_names_count_and_place() -> None:
     rgb = ISPRS.to_colours(np.zeros((4, 6), np.uint8))
     rgb[2, 3] = rgb[3, 5] = (1, 2, 3)

@@ -117,8 +117,11 @@ class ClassScheme:
 
     @property
     def ignored_colour(self) -> Colour:
-        """What pixels of ``IGNORE`` are painted in: the first ignored colour, or black."""
-        return self.ignored[0][1] if self.ignored else (0, 0, 0)
+        """What pixels of ``IGNORE`` are painted in: the first ignored colour, else a grey of no class."""
+        if self.ignored:
+            return self.ignored[0][1]
+        greys = ((grey, grey, grey) for grey in (0, 255, 128, *range(256)))
+        return next(grey for grey in greys if grey not in self.colours)
 
     def to_colours(self, mask: Mask) -> npt.NDArray[np.uint8]:
         """Index mask (H, W) uint8 -> RGB (H, W, 3) uint8; values that are no class are black."""
