@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 from weakseg.core.errors import StageError
 from weakseg.report import render
-from weakseg.report.content import LabelChanges, Page, Row, Scene
+from weakseg.report.content import LabelChanges, Page, Role, Row, Scene
 from weakseg.report.render import render_page, shade, shares
 
 PHONE = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
@@ -50,6 +50,15 @@ def test_all_is_inside(page: Page) -> None:
     names = {attrs["id"] for tag, attrs in tags if tag == "section" and "id" in attrs}
     assert {link[1:] for link in links if link.startswith("#")} == names
     assert not re.findall(r"https?://|@import|url\(", html)
+
+
+def test_every_role_has_a_colour(page: Page) -> None:
+    """Without one a row's interval is not drawn at all, and its dot is black."""
+    html = render_page(page)
+    for role in get_args(Role):
+        found = re.search(rf"\.{role} {{ --role: var\((--[a-z]+)\)", html)
+        assert found, role
+        assert re.search(rf"{found[1]}: #[0-9a-f]{{6}};", html), role
 
 
 def test_numbers_and_origin_are_there(page: Page) -> None:

@@ -36,7 +36,7 @@ def describe(found: Next) -> str:
 
 def _kind(kind: Kind, each: Sequence[Suggestion]) -> list[str]:
     if not each:
-        return []
+        return ["", "no crop to tag: none is left that a tag would tell something about"] if kind == "tags" else []
     seconds, points = sum(one.seconds for one in each), sum(one.gain for one in each)
     lines = ["", f"{_HEADS[kind].format(len(each))}: {seconds / 60:.1f} min, {points:.2g} points"]
     for rank, one in enumerate(each[:_SHOWN], 1):
