@@ -19,7 +19,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from weakseg.cli import app
-from weakseg.core.classes import ISPRS
+from weakseg.core.classes import ISPRS, ClassScheme
 from weakseg.core.errors import ParamsError
 from weakseg.inference.model import Predictor
 from weakseg.serving.demo import make_server
@@ -251,3 +251,49 @@ def test_the_page_says_what_is_wrong_with_a_file(page: Any, tmp_path: Path) -> N
     upload(page, tmp_path / "long.png", bytes(60_000))
     wait(page, lambda: text(page, "message").startswith("long.png: 0.0572 MiB; expected at most 0.0477 MiB"))
     assert page.get_log("browser") == []
+
+
+HOSTILE = ("<b>x</b>", "a\"b'c", "&amp;", "tree", "car")
+
+
+@pytest.fixture(scope="module")
+def hostile() -> Iterator[Any]:
+    """A server of a model, and of classes, whose names would be markup."""
+    predictor = Predictor(brightest, ClassScheme(HOSTILE, ISPRS.colours), 1.0, 0.09, torch.device("cpu"), "digest")
+    with make_server(MapService(predictor, Limits()), "<b>m</b>") as found:
+        threading.Thread(target=found.serve_forever, daemon=True).start()
+        yield found
+        found.shutdown()
+
+
+def test_names_go_to_the_page_as_data_alone(hostile: Any) -> None:
+    """The page is the same file whatever the classes are called."""
+    assert b"<b>" not in ask(hostile, "GET", "/")[1]
+    status, about, headers = ask(hostile, "GET", "/about")
+    assert (status, headers["Content-Type"], headers["X-Content-Type-Options"]) == (200, "application/json", "nosniff")
+    assert (about["model"], [one["name"] for one in about["classes"]]) == ("<b>m</b>", list(HOSTILE))
+    status, reply, headers = ask(hostile, "POST", "/map", b"none", X_File_Name="<b>f</b>.png")
+    assert (status, headers["Content-Type"]) == (400, "application/json")
+    assert reply["message"].startswith("<b>f</b>.png: ")
+
+
+def test_names_are_shown_as_text_and_never_as_markup(hostile: Any, browser: Any, tmp_path: Path) -> None:
+    browser.get_log("browser")
+    browser.get(f"http://127.0.0.1:{hostile.server_port}/")
+    wait(browser, lambda: browser.execute_script("return document.body.dataset.ready") == "yes")
+    assert text(browser, "model").startswith("weakseg, model <b>m</b>, 5 classes")
+    rows = browser.find_elements("css selector", "#legend li")
+    assert [row.get_attribute("data-name") for row in rows] == list(HOSTILE)
+    assert [row.find_element("class name", "name").text for row in rows] == list(HOSTILE)
+    upload(browser, tmp_path / "<b>x&amp;\"y'.png", png(picture()))
+    wait(browser, lambda: text(browser, "facts").startswith("<b>x&amp;\"y'.png: 90 × 60 px"))
+    browser.execute_script("""
+        const box = stage.getBoundingClientRect();
+        stage.dispatchEvent(new PointerEvent("pointermove", {clientX: box.left + place.x + 2 * place.scale,
+          clientY: box.top + place.y + 2 * place.scale, bubbles: true}))""")
+    assert "<b>x</b>, " in text(browser, "here")
+    (tmp_path / "<i>bad.png").write_bytes(b"these are no pixels")
+    browser.find_element("id", "file").send_keys(str(tmp_path / "<i>bad.png"))
+    wait(browser, lambda: text(browser, "message").startswith("<i>bad.png: starts with"))
+    assert browser.execute_script("return document.querySelectorAll('b, main i i, p i').length") == 0
+    browser.get_log("browser")  # Chromium notes the status 400

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import cv2
 import geopandas
@@ -21,9 +22,11 @@ from tests.serving.test_application import Ask, message, running
 from tests.serving.test_rasters import UTM, knowing
 from torch import Tensor
 
-from weakseg.core.classes import ISPRS
+from weakseg.core.classes import ISPRS, ClassScheme
+from weakseg.inference.model import Predictor
 from weakseg.serving.application import make_application
 from weakseg.serving.rasters import Rasters
+from weakseg.serving.service import Limits, MapService
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 ENTER, BACKSPACE, ESCAPE, RIGHT, DOWN, END = "\ue007", "\ue003", "\ue00c", "\ue014", "\ue015", "\ue010"
@@ -173,6 +176,39 @@ def test_the_whole_map_and_its_polygons_are_saved(ask: Ask, tmp_path: Path) -> N
     found = geopandas.read_file(tmp_path / "p.gpkg")
     assert sorted(found["name"]) == sorted(ISPRS.names[:3])
     assert found["area_m2"].tolist() == pytest.approx([45_000 / 0.9996**2] * 3, rel=1e-3)
+
+
+HOSTILE = ("<b>x</b>", "a\"b'c", "&amp;", "tree", "car")
+NAME = "<b>x&amp;\"y'.tif"
+
+
+def hostile_service() -> MapService:
+    """A service whose classes have names that would be markup."""
+    scheme = ClassScheme(HOSTILE, ISPRS.colours)
+    return MapService(Predictor(brightest, scheme, 1.0, None, torch.device("cpu"), "digest"), Limits())
+
+
+def test_names_go_to_the_page_as_data_alone(tmp_path: Path) -> None:
+    """Neither HTML nor headers are built of names: the page is the same file whatever the classes are called."""
+    save_raster(tmp_path / NAME, stripes(60, 90), **UTM)
+    rasters = Rasters(hostile_service(), tmp_path)
+    with running(make_application(rasters.service, "<b>m</b>", rasters=rasters)) as ask:
+        assert b"<b>x" not in ask("GET", "/")[2]
+        status, headers, body = ask("GET", "/about")
+        assert (status, headers["content-type"]) == (200, "application/json")
+        assert [one["name"] for one in json.loads(body)["classes"]] == list(HOSTILE)
+        status, found = post(ask, "/rasters", {"path": NAME})
+        assert (status, found["name"]) == (200, NAME)
+        assert post(ask, f"/rasters/{found['key']}/map/make")[0] == 200
+        while json.loads(ask("GET", f"/rasters/{found['key']}")[2])["map"]["state"] != "done":
+            time.sleep(0.05)
+        _, headers, body = ask("GET", f"/rasters/{found['key']}/files/map")
+        assert not set("<>") & set(headers["content-disposition"])
+        assert headers["content-disposition"].count('"') in (0, 2)
+        _, headers, body = ask("GET", f"/rasters/{found['key']}/files/style")
+        assert ElementTree.fromstring(body) is not None  # QGIS' XML holds the names
+        assert b"<b>" not in body
+    rasters.close()
 
 
 # ---- in a browser ---------------------------------------------------------------------------------------------------
@@ -435,3 +471,30 @@ def test_a_busy_server_is_asked_again(root: Path, browser: Any) -> None:
         page.browser.get("about:blank")
     rasters.close()
     assert next(refusals, None) is None
+
+
+def test_names_are_shown_as_text_and_never_as_markup(browser: Any, tmp_path: Path) -> None:
+    save_raster(tmp_path / NAME, stripes(60, 90), **UTM)
+    rasters = Rasters(hostile_service(), tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with running(make_application(rasters.service, "<b>m</b>", rasters=rasters), port=port):
+        page = Page(browser, f"http://127.0.0.1:{port}/")
+        page.open(NAME)
+        assert "<b>m</b>" in page.text("model")
+        assert page.text("facts").startswith(f"{NAME}: 90 × 60 px")
+        assert page.text("legend").splitlines()[:3] == list(HOSTILE[:3])
+        page.run("view = {x: 45, y: 30, scale: 4}; draw()")
+        page.settle()
+        page.click(10, 30)
+        assert "<b>x</b>, " in page.text("here")
+        page.run("view = {x: 45, y: 30, scale: 4}; draw(); stage.focus()")
+        page.press("m" + ENTER + RIGHT + ENTER + DOWN + ENTER + ENTER)
+        page.wait(lambda: HOSTILE[1] in page.text("measured"))
+        page.element("path").clear()
+        page.element("path").send_keys("<b>none</b>" + ENTER)
+        page.wait(lambda: "<b>none</b>" in page.text("message"))
+        assert page.run("return document.querySelectorAll('b').length") == 0
+        page.browser.get_log("browser")  # Chromium notes the status 400
+    rasters.close()

@@ -6,6 +6,8 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
+from weakseg.core.passwords import without_passwords
+
 _LONGEST: Final = 20_000  # letters of what was found; a table with fifty wrong lines has some thousands
 
 
@@ -14,11 +16,12 @@ class WeaksegError(Exception):
 
     ``WeaksegError("mask a.png is 10x12", expected="10x11 like its image", cure="export the mask again")``
     prints ``mask a.png is 10x12; expected 10x11 like its image; export the mask again``. What was found often repeats
-    names of a file: letters that would end the line or steer a terminal are written as Python writes them.
+    names of a file: letters that would end the line or steer a terminal are written as Python writes them. Addresses
+    are shown without the password that they may hold.
     """
 
     def __init__(self, found: str, *, expected: str, cure: str) -> None:
-        found, expected, cure = (one_line(part) for part in (found, expected, cure))
+        found, expected, cure = (one_line(without_passwords(part)) for part in (found, expected, cure))
         self.found, self.expected, self.cure = found, expected, cure
         super().__init__(f"{found}; expected {expected}; {cure}")
 
@@ -56,7 +59,7 @@ class ImportProblems(DataError):  # noqa: N818 - it holds problems
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(map(one_line, problems))
+        self.problems = tuple(one_line(without_passwords(problem)) for problem in problems)
         super().__init__(f"{len(self.problems)} problem(s)", expected="none", cure="mend the sources and import again")
 
     def __str__(self) -> str:

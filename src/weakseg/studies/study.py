@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import time
 import warnings
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from weakseg.core.errors import StageError, TrackingError
 from weakseg.core.params import Params, TuneParams
+from weakseg.core.passwords import without_passwords
 from weakseg.core.processes import birth_of, is_at_work
 from weakseg.studies.space import with_values
 
@@ -62,14 +62,13 @@ def database_errors(url: str) -> Iterator[None]:
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-    shown = re.sub(r"//[^/@]*@", "//", url)
     try:
         yield
     except (SQLAlchemyError, StorageInternalError, ImportError) as problem:
         problem = problem.__cause__ if isinstance(problem.__cause__, SQLAlchemyError) else problem
         wrong = isinstance(problem, ArgumentError | ImportError)
         raise TrackingError(
-            f"Optuna storage {shown}: {str(problem).splitlines()[0][:140]}",
+            f"Optuna storage {url}: {without_passwords(str(problem)).splitlines()[0][:140]}",
             expected="a database URL like postgresql+psycopg://user@host/name" if wrong else "a database that answers",
             cure="mend --storage, or install its driver" if wrong else "start it, and go on with --resume",
         ) from problem

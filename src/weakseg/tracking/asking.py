@@ -21,7 +21,6 @@ from weakseg.tracking.server import (
     deleted_experiment,
     mlflow_errors,
     tagged,
-    without_password,
 )
 
 
@@ -78,7 +77,7 @@ def find_run(root: Path, name: str) -> Any:
     if own is not None and own.lifecycle_stage == "deleted":
         raise deleted_experiment(str(own.experiment_id), tracking_uri(root), own.name)
     raise TrackingError(
-        f"no run {name!r} at {without_password(tracking_uri(root))}",
+        f"no run {name!r} at {tracking_uri(root)}",
         expected="a run id or a stage that ran, e.g. evaluate@pixel",
         cure="see the runs in `mlflow ui`, or send kept ones with `weakseg runs send`",
     )

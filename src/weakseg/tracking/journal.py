@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from weakseg.core.passwords import without_passwords
 from weakseg.core.processes import is_at_work
 from weakseg.tracking.facts import spool
 
@@ -67,7 +68,12 @@ def first_line(folder: Path) -> dict[str, Any]:
 
 
 def address_of(folder: Path) -> str:
-    return str(first_line(folder)["uri"])
+    """Where a journal is to go: MLFLOW_TRACKING_URI as it is now where that is the same place, with its password.
+
+    The journal itself keeps none.
+    """
+    kept, own = str(first_line(folder)["uri"]), os.environ.get("MLFLOW_TRACKING_URI") or ""
+    return own if without_passwords(own) == without_passwords(kept) else kept
 
 
 def journals(root: Path) -> list[Path]:
@@ -80,7 +86,7 @@ def read_state(folder: Path, uri: str) -> State:
     """How far this journal got at ``uri``; at another server it starts anew."""
     file = folder / _STATE
     state = State(**json.loads(file.read_text())) if file.is_file() else State()
-    return state if state.uri == uri else State()
+    return state if state.uri == without_passwords(uri) else State()
 
 
 def write_state(folder: Path, state: State) -> None:

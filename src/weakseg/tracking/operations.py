@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from weakseg.core.passwords import without_passwords
 from weakseg.tracking.facts import experiment_name
 from weakseg.tracking.journal import State
 from weakseg.tracking.server import PIPELINE_TAG, RUN_TAG, STAGE_TAG, deleted_experiment, mlflow_exception, tagged
@@ -101,8 +102,9 @@ def apply_or_reject(client: Any, folder: Path, run_id: str, operation: Mapping[s
     except mlflow_exception() as problem:
         if problem.get_http_status_code() not in _PERMANENT:
             raise
-        print(f"{folder.name}: MLflow refused {operation['op']}: {problem}", file=sys.stderr, flush=True)
-        client.set_tag(run_id, "weakseg.refused", f"{operation['op']}: {problem}"[:500])
+        refused = without_passwords(f"{operation['op']}: {problem}")
+        print(f"{folder.name}: MLflow refused {refused}", file=sys.stderr, flush=True)
+        client.set_tag(run_id, "weakseg.refused", refused[:500])
 
 
 def _apply(client: Any, folder: Path, run_id: str, operation: Mapping[str, Any]) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from weakseg.core.errors import StageError
+from weakseg.core.passwords import all_without_passwords, without_passwords
 from weakseg.tracking.journal import DOWN, JOURNAL
-from weakseg.tracking.server import without_password
 
 
 class Run:
@@ -109,7 +109,7 @@ class Run:
     def _append(self, operation: Mapping[str, Any]) -> None:
         if self.folder is None:
             return
-        line = json.dumps({"t": now_ms(), **operation}) + "\n"
+        line = json.dumps({"t": now_ms(), **all_without_passwords(operation)}) + "\n"
         with self._keeping(), self._lock, (self.folder / JOURNAL).open("a") as journal:
             journal.write(line)
         self._tell_if_down()
@@ -130,7 +130,7 @@ class Run:
 
     def _tell_kept(self, problem: str) -> None:
         self._tell(
-            f"MLflow at {without_password(self._uri)} {problem}: work goes on, the record is "
+            f"MLflow at {without_passwords(self._uri)} {problem}: work goes on, the record is "
             f"kept in {self.folder} and sent later, by the next stage or by `weakseg runs send`"
         )
 

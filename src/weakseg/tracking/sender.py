@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from weakseg.core.errors import TrackingError
+from weakseg.core.passwords import without_passwords
 from weakseg.tracking.facts import home, spool
 from weakseg.tracking.journal import (
     DOWN,
@@ -111,7 +112,7 @@ def _deliver(folder: Path, uri: str | None) -> bool:
     state = read_state(folder, address)
     for operation, offset in operations(folder, state.offset):
         if operation["op"] == "start":
-            state = replace(create_run(client_of(address), operation), uri=address)
+            state = replace(create_run(client_of(address), operation), uri=without_passwords(address))
         elif operation["op"] == "end":
             end_run(client_of(address), state, operation["status"], operation["t"])
             ended = True

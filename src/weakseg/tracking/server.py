@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from weakseg.core.errors import TrackingError, WeaksegError
+from weakseg.core.passwords import without_passwords
 from weakseg.tracking.facts import tracking_uri
 
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -26,14 +27,28 @@ def connect(root: Path) -> Any:
 @contextlib.contextmanager
 def mlflow_errors(root: Path) -> Iterator[None]:
     """Turn what MLflow raises inside into a TrackingError that says whether it refused or could not be reached."""
+    from sqlalchemy.exc import SQLAlchemyError  # of databases, MLflow passes on what comes before its own tables
+
     try:
         yield
+    except ImportError as problem:
+        raise TrackingError(
+            f"MLflow at {tracking_uri(root)}: {problem}",
+            expected="the driver of that database",
+            cure="install it, or name one that is there, for instance postgresql+psycopg2://",
+        ) from problem
+    except SQLAlchemyError as problem:
+        raise TrackingError(
+            f"MLflow at {tracking_uri(root)}: {reason(problem)}",
+            expected="a database that answers",
+            cure="start it or set MLFLOW_TRACKING_URI",
+        ) from problem
     except mlflow_exception() as problem:
         if (cause := known_cause(problem, tracking_uri(root))) is not None:
             raise cause from problem
         refused = problem.get_http_status_code() < 500
         raise TrackingError(
-            f"MLflow at {without_password(tracking_uri(root))}: {reason(problem)}",
+            f"MLflow at {tracking_uri(root)}: {reason(problem)}",
             expected="a request it accepts" if refused else "a tracking server that answers",
             cure="check the names and ids given" if refused else "start it or set MLFLOW_TRACKING_URI",
         ) from problem
@@ -91,29 +106,27 @@ def _other_schema(found: str, expected: str, uri: str) -> TrackingError:
     from mlflow.version import VERSION
 
     known = next(Path(mlflow.__file__).parent.glob(f"store/db_migrations/versions/{found}_*.py"), None)
-    place = without_password(uri)
     if known is None:
         return TrackingError(
-            f"the MLflow database {place} has schema {found}, which MLflow {VERSION} does not know",
+            f"the MLflow database {uri} has schema {found}, which MLflow {VERSION} does not know",
             expected=f"schema {expected} or an older one",
             cure="install the MLflow that wrote it, or a newer one",
         )
     return TrackingError(
-        f"the MLflow database {place} has schema {found}, older than MLflow {VERSION}",
+        f"the MLflow database {uri} has schema {found}, older than MLflow {VERSION}",
         expected=f"schema {expected}",
-        cure=f"stop all that writes there, back it up, then run `mlflow db upgrade {place}`",
+        cure=f"stop all that writes there, back it up, then run `mlflow db upgrade {uri}`",
     )
 
 
 def deleted_experiment(experiment: str, uri: str, name: str = "") -> TrackingError:
     """The error for an experiment, by its id, that was deleted and can be restored."""
-    place = without_password(uri)
-    command = f"MLFLOW_TRACKING_URI={place} mlflow experiments restore --experiment-id {experiment}"
+    command = f"MLFLOW_TRACKING_URI={uri} mlflow experiments restore --experiment-id {experiment}"
     cure = (
         f"stop all that writes there, back it up, then run `{command}`, or set MLFLOW_EXPERIMENT_NAME to another name"
     )
     return TrackingError(
-        f"experiment {name or experiment} at {place} is deleted",
+        f"experiment {name or experiment} at {uri} is deleted",
         expected="an active one",
         cure=cure,
     )
@@ -122,6 +135,8 @@ def deleted_experiment(experiment: str, uri: str, name: str = "") -> TrackingErr
 @functools.cache
 def client_of(uri: str) -> Any:
     _prepare_environment()
+    if without_passwords(uri) != uri:  # MLflow prints the whole address of each run that ends
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     from mlflow import MlflowClient
 
     check_schema(uri)
@@ -156,8 +171,4 @@ def reason(problem: Exception, uri: str = "") -> str:
         return str(problem)
     if (cause := known_cause(problem, uri)) is not None:
         return str(cause)
-    return without_password(" ".join(f"{type(problem).__name__}: {problem}".split()))[:140]
-
-
-def without_password(uri: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", uri)
+    return without_passwords(" ".join(f"{type(problem).__name__}: {problem}".split()))[:140]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from weakseg.core.bands import PLAIN, Bands
+from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import WeightsError
 from weakseg.core.model_facts import check_facts
 from weakseg.core.params import NetworkParams
@@ -16,14 +17,22 @@ from weakseg.networks.weights import LITES
 from weakseg.training.checkpoints import bands_of, load_checkpoint, load_weights, scheme_of
 
 
-def load_segmenter(path: Path) -> tuple[Segmenter, dict[str, Any]]:
+def load_segmenter(path: Path, *, classes: ClassScheme | None = None) -> tuple[Segmenter, dict[str, Any]]:
     """(network in evaluation mode, the rest of its model file) from a file that segment@SOURCE wrote.
+
+    ``classes`` are those of the workspace, where the network has to have the same ones in the same order.
 
     Raises:
         WeightsError: anything else.
     """
     content = load_checkpoint(path)
     scheme, bands, params = scheme_of(content), bands_of(content), _network_of(content, path)
+    if classes is not None and scheme.names != classes.names:
+        raise WeightsError(
+            f"{path} knows the classes {', '.join(scheme.names)}",
+            expected=f"{', '.join(classes.names)}, as out/tiles/classes.yaml has them",
+            cure="train it again (`dvc repro`)",
+        )
     if "scale" in content:
         check_facts({key: content.get(key) for key in ("scale", "gsd", "temperatures")}, bands, len(scheme), str(path))
     if params.name != "encdec_unpool" and params.encoder not in LITES:
