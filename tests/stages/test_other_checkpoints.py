@@ -50,8 +50,8 @@ def test_evaluate_refuses_other_classes(names: tuple[str, ...], context: Context
     scheme.save(context.layout.tiles / "classes.yaml")
     context.__dict__.pop("scheme", None)
     assert refused(context) == (
-        f"{file} knows the classes {', '.join(ISPRS.names)}; expected {', '.join(names)}, as out/tiles/classes.yaml has "
-        "them; train it again (`dvc repro`)"
+        f"{file} knows the classes {', '.join(ISPRS.names)}; expected {', '.join(names)}, as out/tiles/classes.yaml "
+        "has them; train it again (`dvc repro`)"
     )
 
 
@@ -80,7 +80,7 @@ def test_predict_refuses_a_raster_of_other_bands(tmp_path: Path) -> None:
     from tests.generators.plain_rasters import save_raster
     from tests.inference.one_raster import predict_raster
 
-    save_network(tmp_path / "m.pt", unpool(16))
+    save_network(tmp_path / "m.pt", unpool(16), scale=1.0, gsd=None)
     save_raster(tmp_path / "four.tif", np.ones((4, 32, 32), np.uint8))
     with pytest.raises(WeaksegError, match=r"4 band\(s\); expected 3 bands"):
         predict_raster(tmp_path / "m.pt", tmp_path / "four.tif", tmp_path / "out.tif", machine=CPU)
