@@ -7,7 +7,6 @@ from typing import Final
 
 _TRIM_THRESHOLD: Final = -1  # glibc's malloc.h
 _MMAP_THRESHOLD: Final = -3
-_ARENA_MAX: Final = -8
 _NEVER: Final = 2**31 - 1
 
 
@@ -15,13 +14,10 @@ def keep_buffers() -> bool:
     """Tell glibc to keep freed memory for the next request, in this process and from now on.
 
     A network frees and asks for the same hundreds of megabytes at every batch; by default each goes back to the
-    system, which clears its pages again. What is kept is one pool for all threads, so it is to be called before they
-    start: of their own pools, as glibc has them, those of the reading and the writing thread kept 200 MB that the
-    network could have used. Returns False where the C library is another one, and then changes nothing.
+    system, which clears its pages again. Returns False where the C library is another one, and then changes nothing.
     """
     try:
         change = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):
         return False
-    kept = change(_MMAP_THRESHOLD, _NEVER) and change(_TRIM_THRESHOLD, _NEVER)
-    return bool(kept and change(_ARENA_MAX, 1))
+    return bool(change(_MMAP_THRESHOLD, _NEVER) and change(_TRIM_THRESHOLD, _NEVER))
