@@ -28,7 +28,7 @@ import yaml
 
 from weakseg.core.classes import ISPRS
 from weakseg.core.layout import Layout
-from weakseg.raster.open import write_raster
+from weakseg.raster.write import write_raster
 
 DEMO = Path(__file__).parents[1] / "params.yaml"
 SIDE, KINDS = 32, 10

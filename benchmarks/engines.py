@@ -39,8 +39,8 @@ from weakseg.inference.model import load_predictor
 from weakseg.inference.options import Options
 from weakseg.inference.run import run_predictor
 from weakseg.inference.scene import PLAIN
-from weakseg.raster.open import write_raster
 from weakseg.raster.stream import inspect_source
+from weakseg.raster.write import write_raster
 from weakseg.training.machine import Machine
 from weakseg.training.segmenter import load_segmenter
 

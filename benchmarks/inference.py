@@ -36,8 +36,8 @@ from weakseg.inference.options import Options
 from weakseg.inference.run import run_predictor
 from weakseg.inference.scene import PLAIN, predict_probabilities, predict_scene
 from weakseg.networks.build import build_segmenter
-from weakseg.raster.open import write_raster
 from weakseg.raster.stream import inspect_source
+from weakseg.raster.write import write_raster
 from weakseg.training.machine import Machine
 
 

@@ -22,7 +22,9 @@ from weakseg.core.config import load_yaml, save_yaml
 from weakseg.core.layout import Layout
 from weakseg.data.scenes.painting import write_scenes
 from weakseg.networks.first_convolution import RULES, widen_first
-from weakseg.raster.open import read_bands, read_info, write_raster
+from weakseg.raster.header import read_info
+from weakseg.raster.open import read_bands
+from weakseg.raster.write import write_raster
 from weakseg.studies.ablation import Variant, run_ablation
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"

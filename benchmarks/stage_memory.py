@@ -26,7 +26,7 @@ import yaml
 from weakseg.core.classes import ISPRS
 from weakseg.core.layout import Layout
 from weakseg.pipeline.context import open_context
-from weakseg.raster.open import write_raster
+from weakseg.raster.write import write_raster
 from weakseg.stages import tiles
 from weakseg.stages.classifier import build
 from weakseg.training.checkpoints import save_checkpoint

@@ -72,7 +72,7 @@ def tiny_params() -> dict[str, Any]:
 
 def build_workspace(root: Path) -> Path:
     """2 N1, 2 N2 and 1 validation areas of 64 px under ``root``/data, and params.yaml."""
-    from weakseg.raster.open import write_raster
+    from weakseg.raster.write import write_raster
 
     for seed, area in enumerate(name for names in AREAS.values() for name in names):
         image, mask = paint_area(seed)

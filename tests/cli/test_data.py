@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from weakseg.cli import app
 from weakseg.core.params import load_params
 from weakseg.data.scenes import objects
-from weakseg.raster.open import write_raster
+from weakseg.raster.write import write_raster
 
 PROJECT = Path(__file__).parents[2]
 

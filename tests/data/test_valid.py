@@ -14,8 +14,10 @@ from PIL import Image
 
 from weakseg.core.classes import IGNORE, ISPRS
 from weakseg.data.importing.dataset import import_dataset
-from weakseg.raster.open import read_image, read_info, read_mask, read_valid, write_raster
+from weakseg.raster.header import read_info
+from weakseg.raster.open import read_image, read_mask, read_valid
 from weakseg.raster.stream import inspect_source, open_reader
+from weakseg.raster.write import write_raster
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 PIXELS = np.random.default_rng(0).integers(1, 255, (20, 30, 3), dtype=np.uint8)

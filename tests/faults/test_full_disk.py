@@ -28,9 +28,8 @@ from weakseg.maps.cog import write_cog
 from weakseg.maps.polygons import write_polygons
 from weakseg.methods.scores import ScoreMaps, save_scores
 from weakseg.pipeline.context import write_report
-from weakseg.raster.open import write_raster
 from weakseg.raster.stream import inspect_source
-from weakseg.raster.write import write_bands
+from weakseg.raster.write import write_bands, write_raster
 from weakseg.training.checkpoints import save_checkpoint
 
 Writer = Callable[[Path, int], None]

@@ -28,7 +28,7 @@ from weakseg.labels.answers import TagAnswer
 from weakseg.labels.box_files import ImportedBoxes, import_boxes, read_boxes
 from weakseg.labels.class_map import ClassMap
 from weakseg.labels.tag_files import answers_of, read_marks, recognise
-from weakseg.raster.open import RasterInfo
+from weakseg.raster.header import RasterInfo
 
 NAMES, SIZES = ClassMap(ISPRS), {"t1": (64, 64), "t2": (64, 64)}
 AREAS = {"a": RasterInfo(20, 30, 3, "uint8"), "b": RasterInfo(20, 30, 3, "uint8")}

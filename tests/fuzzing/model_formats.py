@@ -27,7 +27,8 @@ from weakseg.inference.scene import PLAIN
 from weakseg.methods.scores import ScoreMaps, load_scores, save_scores
 from weakseg.networks.applicability import join_scales
 from weakseg.networks.weights import read_state
-from weakseg.raster.open import read_image, write_raster
+from weakseg.raster.open import read_image
+from weakseg.raster.write import write_raster
 from weakseg.training.checkpoints import load_checkpoint
 from weakseg.training.machine import Machine
 from weakseg.training.segmenter import load_segmenter

@@ -18,7 +18,8 @@ from tests.fuzzing.harness import Format, same, sure
 from tests.fuzzing.mutations import change_bytes, change_text
 
 from weakseg.core.classes import ISPRS
-from weakseg.raster.open import read_image, read_info, read_label, read_valid
+from weakseg.raster.header import read_info
+from weakseg.raster.open import read_image, read_label, read_valid
 from weakseg.raster.stream import inspect_source, open_reader
 from weakseg.raster.uploads import open_upload
 

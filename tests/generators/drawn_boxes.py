@@ -29,7 +29,7 @@ from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import WeaksegError
 from weakseg.labels.box_files import import_boxes, read_boxes
 from weakseg.labels.box_table import BoxTable, allowed_by_boxes
-from weakseg.raster.open import read_info
+from weakseg.raster.header import read_info
 
 SCHEME = ClassScheme(("impervious_surface", "building", "car"), ((1, 1, 1), (2, 2, 2), (3, 3, 3)))
 SYSTEMS = {"EPSG:25832": (500000.0, 5300000.0, 0.5), "EPSG:32733": (399960.0, 8300040.0, 10.0)}

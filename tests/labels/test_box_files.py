@@ -13,7 +13,7 @@ from weakseg.core.errors import DataError
 from weakseg.data.importing.dataset import ImportProblems
 from weakseg.labels.box_files import import_boxes, read_boxes
 from weakseg.labels.box_table import Box
-from weakseg.raster.open import RasterInfo
+from weakseg.raster.header import RasterInfo
 
 UTM = "EPSG:32632"
 PLAIN = RasterInfo(20, 30, 3, "uint8")

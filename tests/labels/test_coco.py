@@ -15,7 +15,7 @@ from weakseg.core.classes import ISPRS
 from weakseg.data.importing.dataset import ImportProblems
 from weakseg.labels.box_files import ImportedBoxes, import_boxes
 from weakseg.labels.box_table import Box
-from weakseg.raster.open import RasterInfo
+from weakseg.raster.header import RasterInfo
 
 AREAS = {name: RasterInfo(20, 30, 3, "uint8") for name in ("area1", "b")}
 SIZE = {"height": 20, "width": 30}

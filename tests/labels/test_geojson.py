@@ -19,7 +19,7 @@ from weakseg.labels.box_files import ImportedBoxes, import_boxes
 from weakseg.labels.box_reading import BoxReading
 from weakseg.labels.box_table import Box, allowed_by_boxes
 from weakseg.labels.geojson import crs_name, read_geojson
-from weakseg.raster.open import RasterInfo
+from weakseg.raster.header import RasterInfo
 
 X, Y, GSD = 500000.0, 5300000.0, 0.5
 UTM32 = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::25832"}}

@@ -27,7 +27,7 @@ from weakseg.labels.layer_tags import (
 from weakseg.labels.osm_tags import OsmMap, read_osm_map
 from weakseg.labels.tag_files import ReadTags
 from weakseg.labels.tags import window_grid
-from weakseg.raster.open import RasterInfo
+from weakseg.raster.header import RasterInfo
 
 AREA = RasterInfo(64, 64, 3, "uint8", "EPSG:32632", (0.5, 0.0, 400_000.0, 0.0, -0.5, 5_000_000.0))  # 0.5 m px
 PLAIN = RasterInfo(64, 64, 3, "uint8")

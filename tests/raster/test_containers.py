@@ -18,7 +18,8 @@ from weakseg.core.errors import DataError
 from weakseg.data.importing.archives import Limits, list_source
 from weakseg.raster.footprint import read_footprint
 from weakseg.raster.formats import DRIVERS, raster_driver
-from weakseg.raster.open import read_image, read_info, read_layers, read_valid
+from weakseg.raster.header import read_info
+from weakseg.raster.open import read_image, read_layers, read_valid
 from weakseg.raster.stream import inspect_source, open_reader, raster_gsd
 
 PIXELS = {"interleave": "pixel"}

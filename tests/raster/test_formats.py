@@ -13,7 +13,8 @@ from PIL import Image
 from weakseg.core.errors import DataError
 from weakseg.raster import formats
 from weakseg.raster.formats import raster_driver
-from weakseg.raster.open import read_image, read_info, read_window
+from weakseg.raster.header import read_info
+from weakseg.raster.open import read_image, read_window
 
 
 def test_the_bytes_decide_not_the_suffix(tmp_path: Path) -> None:

@@ -18,8 +18,10 @@ from weakseg.inference.options import choose_scale
 from weakseg.inference.scene import PLAIN
 from weakseg.pipeline.context import open_context
 from weakseg.raster.gsd import common_gsd, load_gsd, save_gsd
-from weakseg.raster.open import RasterInfo, read_image, write_raster
+from weakseg.raster.header import RasterInfo
+from weakseg.raster.open import read_image
 from weakseg.raster.stream import inspect_source, raster_gsd
+from weakseg.raster.write import write_raster
 from weakseg.stages import tiles
 from weakseg.stages.segment import save_segmenter
 from weakseg.training.checkpoints import load_checkpoint, save_checkpoint

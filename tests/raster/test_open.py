@@ -16,16 +16,9 @@ from tests.generators.plain_rasters import save_raster as save
 
 from weakseg.core.classes import IGNORE, ISPRS, ClassScheme
 from weakseg.core.errors import DataError
-from weakseg.raster.open import (
-    RasterInfo,
-    read_image,
-    read_info,
-    read_mask,
-    read_overview,
-    read_valid,
-    read_window,
-    write_raster,
-)
+from weakseg.raster.header import RasterInfo, read_info
+from weakseg.raster.open import read_image, read_mask, read_overview, read_valid, read_window
+from weakseg.raster.write import write_raster
 
 ROTATED = (0.08, 0.03, 497000.0, 0.03, -0.08, 5420000.0)  # turned by about 20 degrees
 PLACED = RasterInfo(6, 8, 3, "uint8", crs=CRS.from_epsg(25832).to_wkt(), transform=ROTATED, nodata=7.0)

@@ -12,10 +12,12 @@ from rasterio.crs import CRS
 
 from weakseg.core.classes import ISPRS
 from weakseg.core.errors import DataError
-from weakseg.raster.open import RasterInfo, read_image, read_info, read_mask, read_overview, read_window, write_raster
+from weakseg.raster.header import RasterInfo, read_info
+from weakseg.raster.open import read_image, read_mask, read_overview, read_window
 from weakseg.raster.orientation import orientation_of, seen_shape, stored_window, turn
 from weakseg.raster.stream import inspect_source, open_reader
 from weakseg.raster.uploads import open_upload
+from weakseg.raster.write import write_raster
 
 STORED = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
 

@@ -16,8 +16,9 @@ from rasterio.crs import CRS
 
 from weakseg.core.errors import DataError
 from weakseg.raster import sidecars
-from weakseg.raster.open import read_info, write_raster
+from weakseg.raster.header import read_info
 from weakseg.raster.sidecars import sidecar_name
+from weakseg.raster.write import write_raster
 
 PLACE = (0.3, 0.0, 500000.0, 0.0, -0.3, 5300000.0)
 WORLD = "0.3\n0\n0\n-0.3\n500000.15\n5299999.85\n"  # of the centre of the first px

@@ -16,8 +16,9 @@ from rasterio.enums import Resampling
 
 from weakseg.core.errors import DataError
 from weakseg.maps.cog import write_cog
-from weakseg.raster.open import read_image, write_raster
+from weakseg.raster.open import read_image
 from weakseg.raster.whole import tiff_is_whole
+from weakseg.raster.write import write_raster
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "strips": {"blockysize": 16},

@@ -24,7 +24,7 @@ from weakseg.labels.box_files import write_boxes
 from weakseg.labels.box_table import Box, BoxTable
 from weakseg.labels.tag_table import write_tags
 from weakseg.labels.tags import TagWindow
-from weakseg.raster.open import write_raster
+from weakseg.raster.write import write_raster
 from weakseg.report.label_versions import compare_labels
 from weakseg.report.label_words import describe_comparison, list_changes, markdown, read_label_changes
 from weakseg.tracking.data_versions import cache_folder

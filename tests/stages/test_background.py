@@ -20,7 +20,7 @@ from weakseg.data.manifest import load_manifest
 from weakseg.data.store import open_allowed, open_array
 from weakseg.methods.background import background_score
 from weakseg.methods.scores import load_scores
-from weakseg.raster.open import write_raster
+from weakseg.raster.write import write_raster
 
 SCHEME = ClassScheme(("roof", "rest"), ((255, 0, 0), (200, 200, 200)), background="rest")
 SLIM = {"steps": 3, "batch": 4, "report_every": 2}

@@ -21,7 +21,9 @@ from weakseg.core.layout import Layout
 from weakseg.data.store import open_allowed
 from weakseg.labels.box_files import read_boxes
 from weakseg.methods.scores import ScoreMaps, load_scores, save_scores
-from weakseg.raster.open import RasterInfo, read_image, write_raster
+from weakseg.raster.header import RasterInfo
+from weakseg.raster.open import read_image
+from weakseg.raster.write import write_raster
 
 CAR = ISPRS.index("car")
 SIZES = dict.fromkeys(("p1", "p2", "t1", "t2", "v1"), (64, 64))

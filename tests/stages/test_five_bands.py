@@ -18,7 +18,8 @@ from weakseg.core.errors import StageError
 from weakseg.core.layout import Layout
 from weakseg.data.store import open_array
 from weakseg.methods.scores import load_scores
-from weakseg.raster.open import read_image, read_mask, write_raster
+from weakseg.raster.open import read_image, read_mask
+from weakseg.raster.write import write_raster
 from weakseg.training.checkpoints import load_checkpoint
 from weakseg.training.segmenter import load_segmenter
 

@@ -24,7 +24,8 @@ from weakseg.data.scenes.objects import REST, make_object_image, object_classes
 from weakseg.data.store import open_allowed, open_array
 from weakseg.export.files import export_bundle
 from weakseg.labels.class_map import read_class_map
-from weakseg.raster.open import read_mask, write_raster
+from weakseg.raster.open import read_mask
+from weakseg.raster.write import write_raster
 from weakseg.training.machine import Machine
 
 COUNT, MASKED, VALIDATED = 16, 8, 3

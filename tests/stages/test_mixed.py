@@ -22,7 +22,7 @@ from weakseg.labels.box_table import boxes_from_mask, write_boxes
 from weakseg.labels.tag_table import write_tags
 from weakseg.labels.tags import tags_from_mask, to_tag_windows, window_grid
 from weakseg.methods.scores import load_scores
-from weakseg.raster.open import write_raster
+from weakseg.raster.write import write_raster
 
 SLIM = {"steps": 2, "batch": 2, "report_every": 2}
 N2 = ("t1", "t2", "t3", "u1")  # tagged; half tagged; with a mask and no tag; nothing but an image

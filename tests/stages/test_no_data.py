@@ -26,7 +26,8 @@ from weakseg.labels.tags import TagWindow
 from weakseg.methods.scores import load_scores
 from weakseg.pipeline.context import open_context
 from weakseg.pipeline.workspace import write_mask_tags
-from weakseg.raster.open import read_image, read_mask, read_valid, write_raster
+from weakseg.raster.open import read_image, read_mask, read_valid
+from weakseg.raster.write import write_raster
 from weakseg.stages import evaluate
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

@@ -24,7 +24,8 @@ from weakseg.evaluation.holdout import require_blocks
 from weakseg.labels.box_files import read_boxes
 from weakseg.labels.tag_table import read_tags
 from weakseg.pipeline.workspace import describe_tags, write_mask_boxes, write_mask_tags
-from weakseg.raster.open import read_mask, write_raster
+from weakseg.raster.open import read_mask
+from weakseg.raster.write import write_raster
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 ROAD, BUILDING, TREE, CAR = (ISPRS.index(name) for name in ("impervious_surface", "building", "tree", "car"))

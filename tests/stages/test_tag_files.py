@@ -17,7 +17,8 @@ from weakseg.data.importing.dataset import import_dataset
 from weakseg.data.manifest import load_manifest
 from weakseg.data.store import open_allowed
 from weakseg.pipeline.workspace import write_mask_tags
-from weakseg.raster.open import read_image, read_mask, write_raster
+from weakseg.raster.open import read_image, read_mask
+from weakseg.raster.write import write_raster
 
 SPACED = ClassScheme(
     ("impervious surface", "building", "low vegetation", "tree (big)", "car"), ISPRS.colours, ISPRS.ignored

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from weakseg.core.classes import ClassScheme
 from weakseg.inference.model import Predictor
-from weakseg.raster.open import RasterInfo, write_raster
+from weakseg.raster.header import RasterInfo
+from weakseg.raster.write import write_raster
 from weakseg.tagging.guesses import Guesser, predict_with, presence
 from weakseg.tagging.pictures import CropPictures
 from weakseg.training.machine import machine_from_environment

@@ -22,7 +22,9 @@ from weakseg.core.classes import ISPRS
 from weakseg.core.errors import DataError, ImportProblems, ParamsError
 from weakseg.labels.tag_table import raster_sizes, read_tags, write_tags
 from weakseg.labels.tags import TagWindow
-from weakseg.raster.open import RasterInfo, read_image, read_window, write_raster
+from weakseg.raster.header import RasterInfo
+from weakseg.raster.open import read_image, read_window
+from weakseg.raster.write import write_raster
 from weakseg.tagging import handing_out
 
 OTHERS = ("impervious_surface", "building", "low_vegetation")

@@ -22,7 +22,8 @@ from weakseg.core.classes import ISPRS
 from weakseg.core.errors import DataError
 from weakseg.data.store import open_allowed
 from weakseg.labels.tag_table import raster_sizes, read_tags
-from weakseg.raster.open import read_mask, write_raster
+from weakseg.raster.open import read_mask
+from weakseg.raster.write import write_raster
 from weakseg.tagging.merging import describe_agreement, merge_tags
 from weakseg.tagging.run import tag_server
 

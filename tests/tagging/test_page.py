@@ -16,7 +16,7 @@ from tests.tagging.test_server import start as start_process
 from weakseg.core.classes import ISPRS, ClassScheme, load_classes
 from weakseg.labels.answer_file import read_answers
 from weakseg.labels.answers import TagAnswer
-from weakseg.raster.open import write_raster
+from weakseg.raster.write import write_raster
 from weakseg.tagging.run import tag_server
 
 SPACE, ENTER, ESCAPE, RIGHT, DOWN = " ", "\ue007", "\ue00c", "\ue014", "\ue015"

@@ -23,7 +23,8 @@ from weakseg.core.errors import DataError, ParamsError, StageError
 from weakseg.labels.answer_file import read_answers
 from weakseg.labels.crop_order import write_order
 from weakseg.labels.opinions import opinions_of
-from weakseg.raster.open import read_window, write_raster
+from weakseg.raster.open import read_window
+from weakseg.raster.write import write_raster
 from weakseg.tagging.merging import merge_tags
 from weakseg.tagging.run import tag_server
 

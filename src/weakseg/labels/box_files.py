@@ -21,7 +21,7 @@ from weakseg.labels.box_table import Box, BoxTable, write_boxes
 from weakseg.labels.coco import read_coco
 from weakseg.labels.feature_boxes import place_features
 from weakseg.labels.geojson import VECTOR_SUFFIXES, read_geojson, read_vector
-from weakseg.raster.open import RasterInfo
+from weakseg.raster.header import RasterInfo
 
 SUFFIXES: Final = (".json", ".geojson", *VECTOR_SUFFIXES)
 _LISTED: Final = 200

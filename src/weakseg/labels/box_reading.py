@@ -12,7 +12,7 @@ from typing import Any, Final
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import DataError
 from weakseg.labels.box_table import Box
-from weakseg.raster.open import RasterInfo
+from weakseg.raster.header import RasterInfo
 
 _TRUTH: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False}
 

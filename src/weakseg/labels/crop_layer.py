@@ -27,7 +27,7 @@ from weakseg.labels.layer_styles import add_layer_styles
 from weakseg.labels.marks import Mark, Marks
 from weakseg.labels.opinions import Opinion
 from weakseg.labels.projection import crs_of, project, to_ground
-from weakseg.raster.open import RasterInfo
+from weakseg.raster.header import RasterInfo
 from weakseg.raster.whole import vector_errors
 
 LAYER: Final = "crops"

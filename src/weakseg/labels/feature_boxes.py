@@ -18,7 +18,7 @@ from weakseg.labels.box_reading import BoxReading, read_flag, shorten
 from weakseg.labels.box_table import ROUNDING, Box, BoxTable, fit_window
 from weakseg.labels.geojson import Feature, FeatureFile
 from weakseg.labels.projection import Shapes, crs_of, project, shapes_in
-from weakseg.raster.open import RasterInfo
+from weakseg.raster.header import RasterInfo
 
 if TYPE_CHECKING:
     from shapely import Polygon

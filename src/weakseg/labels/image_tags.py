@@ -10,7 +10,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 from xml.parsers import expat
 
 from weakseg.core.errors import DataError
@@ -22,7 +22,6 @@ from weakseg.labels.marks import Mark, Marks
 
 TagFormat = Literal["csv", "coco", "xml", "folders"]
 """A table ``image,tags``; COCO JSON; an XML per image as Pascal VOC and ImageNet DET have; a folder per class."""
-TAG_FORMATS: Final[tuple[str, ...]] = get_args(TagFormat)
 
 _COLUMNS: Final = ("image", "tags", "unknown")
 _TABLES: Final = (".csv", ".tsv")

@@ -28,13 +28,12 @@ from weakseg.labels.osm_tags import OsmMap, is_osm
 from weakseg.labels.projection import crs_of, project, shapes_in
 from weakseg.labels.tag_files import ReadTags, Unmarked, unknown_classes
 from weakseg.labels.tags import Window
-from weakseg.raster.open import RasterInfo
+from weakseg.raster.header import RasterInfo
 
 LEAST: Final = 1.0  # px2 or px of a crop that a polygon must cover or a line run through
 _ROUNDING: Final = 1e-6
 _LOOKED_AT: Final = 1000  # features that show what a file is
 
-ClassesOf = Callable[[Feature], Sequence[str]]
 Share = dict[str, float]
 """By class, the part of a crop that polygons cover, in [0, 1]; above 1 where a point or a line is in it."""
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weakseg.core.errors import DataError
-from weakseg.raster.open import RasterInfo
+from weakseg.raster.header import RasterInfo
 from weakseg.raster.sidecars import names_elsewhere
 
 Shapes = npt.NDArray[np.object_]

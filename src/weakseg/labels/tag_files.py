@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 from weakseg.core.errors import DataError
 from weakseg.core.reading import BROKEN_ZIP, read_json
@@ -24,7 +24,6 @@ from weakseg.labels.via import is_via, read_via
 
 Unmarked = Literal["absent", "unknown"]
 """What a class is that was not marked of a picture."""
-UNMARKED: Final[tuple[str, ...]] = get_args(Unmarked)
 PROGRAMS: Final = ("label-studio", "cvat", "via", "fiftyone")
 LAYER: Final = "layer"
 """Features of a GIS program or of OpenStreetMap; ``layer_tags`` tells them apart."""

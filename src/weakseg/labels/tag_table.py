@@ -18,7 +18,7 @@ from weakseg.core.errors import DataError
 from weakseg.core.files import atomic_path
 from weakseg.labels.class_lists import did_you_mean, join_names, split_names
 from weakseg.labels.tags import TagWindow, check_inside
-from weakseg.raster.open import read_info
+from weakseg.raster.header import read_info
 
 Sizes = Mapping[str, tuple[int, int]]
 """Height and width of rasters by area, px."""

@@ -34,7 +34,8 @@ from weakseg.labels.tag_statistics import best_size, tag_statistics
 from weakseg.labels.tag_table import write_tags
 from weakseg.labels.tags import TagWindow, count_classes, tags_from_mask, to_tag_windows, window_grid
 from weakseg.pipeline.presets import PIPELINE, add_new, build_params, move_old
-from weakseg.raster.open import RasterInfo, read_info, read_mask, read_valid
+from weakseg.raster.header import RasterInfo, read_info
+from weakseg.raster.open import read_mask, read_valid
 from weakseg.raster.partial import is_partly_labelled
 
 PACKAGE = Path(weakseg.__file__).parent

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from weakseg.core.errors import DataError
 from weakseg.raster.formats import FURTHER_SUFFIXES, RASTER_SUFFIXES, reason_of, unreadable
-from weakseg.raster.open import RasterInfo, opened
+from weakseg.raster.header import RasterInfo, opened
 from weakseg.raster.sidecars import place_of
 
 if TYPE_CHECKING:

@@ -1,87 +1,32 @@
-"""The only raster reader and writer of weakseg: GeoTIFF, PNG and JPEG with their world files, through rasterio.
+"""The pixels of images and labels: GeoTIFF, PNG, JPEG and their like, through rasterio, whole or a window.
 
-What this module settles once, for everybody: the format comes from the bytes (``formats``), the pixel count is
-checked before pixels are read, files that end early are refused, pixels come as people see them (``orientation``), the
-place on Earth from the file or the files beside it (``sidecars``), and rasterio's warning about rasters without one is
-silenced, because such rasters are welcome here.
+``header.opened`` opens them; pixels come as people see them (``orientation``), palettes as their colours.
 """
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from weakseg.core.bands import PLAIN, Bands
-from weakseg.core.classes import IGNORE, ClassScheme, Mask
+from weakseg.core.classes import ClassScheme, Mask
 from weakseg.core.errors import DataError
-from weakseg.raster.formats import check_png_rows, gdal_sentences, raster_driver, reason_of, unreadable
+from weakseg.raster.formats import check_png_rows, reason_of, unreadable
+from weakseg.raster.header import MAX_PIXELS, RasterInfo, info_of, opened, seen_orientation
 from weakseg.raster.label_bands import check_lossless, label_pixels
 from weakseg.raster.masks import Label, MaskOptions, decode_mask
-from weakseg.raster.orientation import ambiguous_place, orientation_of, seen_shape, stored_window, turn
+from weakseg.raster.orientation import seen_shape, stored_window, turn
 from weakseg.raster.palette import colour_order, read_palette
-from weakseg.raster.sidecars import place_of
-from weakseg.raster.whole import whole_raster
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
 Image = npt.NDArray[np.uint8]
 Window = tuple[int, int, int, int]
-Transform = tuple[float, float, float, float, float, float]
-
-MAX_PIXELS: Final = 2_000_000_000
-_TILE: Final = 512  # px
-_FREELY: Final = 512 << 20  # bytes of pixels that any header may announce
-_MOST_PACKED: Final = 4000  # times that pixels may be larger than the file beyond that; deflate reaches 1032
-_IN_ONE_FILE: Final = ("GTiff", "PNG", "JPEG", "JP2OpenJPEG")  # the others name further files
-_WRITERS: Final = {".tif": "GTiff", ".tiff": "GTiff", ".png": "PNG"}
-
-
-@dataclass(frozen=True)
-class RasterInfo:
-    """What a raster file says about itself; plain values, so that it pickles and needs no rasterio.
-
-    Attributes:
-        height, width: px.
-        bands: number of bands.
-        dtype: numpy name of the pixel type; of the first band, or "mixed".
-        crs: coordinate reference system as WKT, None where the file names none.
-        transform: (a, b, c, d, e, f) with x = a*column + b*row + c and y = d*column + e*row + f at the upper left
-            corner of a pixel, in units of the crs; rotated and sheared ones included. None: no place on Earth.
-        nodata: the value that means "nothing here", None where the file names none.
-        orientation: the EXIF orientation, 1 to 8, by which the pixels are turned when they are read.
-    """
-
-    height: int
-    width: int
-    bands: int
-    dtype: str
-    crs: str | None = None
-    transform: Transform | None = None
-    nodata: float | None = None
-    orientation: int = 1
-
-    @property
-    def georeferenced(self) -> bool:
-        """Whether the file says where it lies."""
-        return self.crs is not None or self.transform is not None
-
-
-def read_info(path: Path, *, max_pixels: int = MAX_PIXELS) -> RasterInfo:
-    """Read the header of a raster (sidecars included) without its pixels; the errors are those of read_image.
-
-    Height and width are those of the pixels as :func:`read_image` turns them.
-    """
-    with opened(path, max_pixels) as file:
-        return _info(path, file)
 
 
 def read_image(path: Path, *, bands: Sequence[int] | None = None, max_pixels: int = MAX_PIXELS) -> Image:
@@ -117,7 +62,7 @@ def read_picture(
                 expected="none",
                 cure="name or choose the bands",
             )
-        return _info(path, file), _read_rgb(path, file, bands, None), _valid(path, file, bands, None)
+        return info_of(path, file), _read_rgb(path, file, bands, None), _valid(path, file, bands, None)
 
 
 def read_bands(path: Path, bands: Bands, *, window: Window | None = None) -> npt.NDArray[Any]:
@@ -212,7 +157,7 @@ def read_window(
     """
     row, column, height, width = window
     with opened(path, None) as file:
-        rows, columns = seen_shape(file.height, file.width, _orientation(path, file))
+        rows, columns = seen_shape(file.height, file.width, seen_orientation(path, file))
         inside = row >= 0 and column >= 0 and row + height <= rows and column + width <= columns
         if not inside or height < 1 or width < 1 or height * width > max_pixels:
             raise DataError(
@@ -241,7 +186,7 @@ def read_label(
     with opened(path, max_pixels) as file:
         if not options.lossy:
             check_lossless(path, file)
-        orientation = _orientation(path, file)
+        orientation = seen_orientation(path, file)
         pixels = label_pixels(
             path, file, read=lambda bands: _read(path, file, bands, None), see=lambda mask: turn(mask, orientation)
         )
@@ -249,158 +194,6 @@ def read_label(
         return decode_mask(pixels, classes, options)
     except DataError as error:
         raise DataError(f"{path}: {error.found}", expected=error.expected, cure=error.cure) from error
-
-
-def write_raster(
-    path: Path,
-    array: npt.NDArray[Any],
-    info: RasterInfo | None = None,
-    *,
-    colours: ClassScheme | None = None,
-    compress: bool = False,
-    valid: npt.NDArray[np.bool_] | None = None,
-    names: Sequence[str] = (),
-    tags: Mapping[str, str] | None = None,
-) -> None:
-    """Write a ``.tif`` or ``.png``, whole or not at all.
-
-    Args:
-        path: the file; its suffix chooses the format. An existing file is replaced.
-        array: (H, W) or (H, W, bands), a dtype that the format knows.
-        info: where to take crs, transform and nodata from, usually that of the image the array belongs to; its size
-            must fit, its bands and dtype do not matter.
-        colours: give an index mask (H, W) uint8 the colours of these classes, as a colour table, and nodata 255.
-        compress: ``.tif`` only: 512 px tiles, or one strip where no more is needed, and lossless compression.
-        valid: ``.tif`` only: bool (H, W), where there is data, for the file's own mask; it replaces a nodata value.
-        names: ``.tif`` only: descriptions of the bands.
-        tags: ``.tif`` only: metadata of the file.
-
-    Raises:
-        DataError: shape and ``info`` disagree, an unknown suffix, a place on Earth that a PNG cannot hold, or the
-            file cannot be written.
-    """
-    import rasterio
-    from rasterio.crs import CRS
-
-    layers = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
-    _check_writable(path, array, info, colours)
-    profile: dict[str, Any] = {"count": layers.shape[0], "height": layers.shape[1], "width": layers.shape[2]}
-    if info is not None:
-        profile |= {"crs": CRS.from_wkt(info.crs) if info.crs else None, "nodata": _fitting(info.nodata, array.dtype)}
-        profile |= {"transform": rasterio.Affine(*info.transform)} if info.transform else {}
-    if colours is not None:
-        profile["nodata"] = IGNORE  # its colour may be that of a class
-    if valid is not None:
-        profile["nodata"] = None  # programs disagree which of two marks counts
-    if compress:
-        predictor = 3 if array.dtype.kind == "f" else 2
-        profile |= {"compress": "deflate", "predictor": predictor}
-        # a small image is one strip: a tile would be filled up to its whole size, which takes five times as long
-        small = max(layers.shape[1:]) <= _TILE
-        profile |= (
-            {"blockysize": layers.shape[1]} if small else {"tiled": True, "blockxsize": _TILE, "blockysize": _TILE}
-        )
-        profile["zlevel"] = 1  # measured on aerial images: half the time of the usual level 6, 6 % larger
-    # no .aux.xml beside the temporary name: it would be left behind
-    settings = rasterio.Env(GDAL_PAM_ENABLED=False, GDAL_TIFF_INTERNAL_MASK=True)
-    with whole_raster(path) as temporary, _quiet(), settings:
-        driver = _WRITERS[path.suffix.lower()]
-        with rasterio.open(temporary, "w", driver=driver, dtype=array.dtype.name, **profile) as file:
-            file.write(layers)
-            if names:
-                file.descriptions = tuple(names)
-            if tags is not None:
-                file.update_tags(**tags)
-            if valid is not None:
-                file.write_mask(valid)
-            if colours is not None:
-                file.write_colormap(1, colours.colour_table())
-
-
-def quiet_process() -> None:
-    """Silence rasterio's warnings of :func:`_quiet` for good, where many threads read: filters are the process's."""
-    from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning
-
-    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
-    warnings.filterwarnings("ignore", category=NodataShadowWarning)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence rasterio where a raster lies nowhere on Earth, or has a nodata value and an alpha band."""
-    from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        warnings.simplefilter("ignore", NodataShadowWarning)  # nodata wins over alpha, as everywhere in GDAL
-        yield
-
-
-@contextmanager
-def opened(path: Path, max_pixels: int | None) -> Iterator[DatasetReader]:
-    """An open raster, its format known by its bytes; DataError for what is none, or has more pixels than allowed."""
-    import rasterio
-    from rasterio.errors import RasterioError
-
-    driver = raster_driver(path)
-    try:
-        with _quiet(), rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True):
-            file = rasterio.open(path, driver=driver)
-    except RasterioError as error:
-        raise unreadable(path, reason_of(error)) from error
-    with file:
-        if max_pixels is not None:
-            _check_size(path, file, max_pixels)
-        with gdal_sentences(path):
-            yield file
-
-
-def _check_size(path: Path, file: DatasetReader, max_pixels: int) -> None:
-    """Refuse a raster that is read whole, and whose header announces more than its pixels can be."""
-    if file.height * file.width > max_pixels:
-        raise DataError(
-            f"{path}: {file.height}x{file.width} px",
-            expected=f"at most {max_pixels} px, against decompression bombs",
-            cure="cut the raster into parts, or raise max_pixels if it is right",
-        )
-    announced = file.height * file.width * sum(np.dtype(kind).itemsize for kind in file.dtypes)
-    if file.driver in _IN_ONE_FILE and announced > _FREELY and announced > _MOST_PACKED * path.stat().st_size:
-        raise DataError(
-            f"{path}: {file.height}x{file.width} px of {file.count} band(s) in {path.stat().st_size} bytes",
-            expected=f"at most {_MOST_PACKED} times the file, against decompression bombs",
-            cure="write it again without gaps (gdal_translate -co COMPRESS=DEFLATE), or cut it",
-        )
-
-
-def _info(path: Path, file: DatasetReader) -> RasterInfo:
-    orientation = _orientation(path, file)
-    height, width = seen_shape(file.height, file.width, orientation)
-    crs, transform = place_of(path, file)
-    if transform is None and (file.gcps[0] or file.rpcs):
-        by = f"{len(file.gcps[0])} ground control points" if file.gcps[0] else "rational polynomials (RPC)"
-        raise DataError(
-            f"{path}: lies on Earth by {by}",
-            expected="pixels on a grid, which labels and boxes can share",
-            cure="warp the image to its CRS (gdalwarp -r near) and draw on that, or remove them",
-        )
-    return RasterInfo(
-        height=height,
-        width=width,
-        bands=file.count,
-        dtype=file.dtypes[0] if len(set(file.dtypes)) == 1 else "mixed",
-        crs=crs.to_wkt() if crs else None,
-        transform=tuple(transform)[:6] if transform else None,
-        nodata=file.nodata,
-        orientation=orientation,
-    )
-
-
-def _orientation(path: Path, file: DatasetReader) -> int:
-    """1 to 8; with a place on Earth none but 1, because programs disagree which pixels the place is meant for."""
-    orientation = orientation_of(path)
-    if orientation != 1 and any(place_of(path, file)):
-        raise ambiguous_place(path, orientation)
-    return orientation
 
 
 def _read(
@@ -423,7 +216,7 @@ def _read(
     from rasterio.windows import Window as Box
 
     check_png_rows(path, file.driver)
-    orientation = _orientation(path, file)
+    orientation = seen_orientation(path, file)
     box = None
     if window is not None:
         row, column, height, width = stored_window(window, file.height, file.width, orientation)
@@ -473,28 +266,3 @@ def _check_dtype(path: Path, file: DatasetReader) -> None:
             expected="uint8 (8 bits per band)",
             cure="convert it, e.g. gdal_translate -ot Byte (with -scale for an image)",
         )
-
-
-def _check_writable(path: Path, array: npt.NDArray[Any], info: RasterInfo | None, colours: ClassScheme | None) -> None:
-    suffix, shape = path.suffix.lower(), array.shape
-    if suffix not in _WRITERS:
-        raise DataError(f"{path}: suffix {suffix!r}", expected=f"one of {', '.join(_WRITERS)}", cure="rename it")
-    if suffix == ".png" and info is not None and info.georeferenced:
-        raise DataError(f"{path}: a PNG keeps no CRS", expected="a .tif", cure="write a .tif, or pass no info")
-    if array.ndim not in (2, 3) or 0 in shape or (info is not None and shape[:2] != (info.height, info.width)):
-        wanted = "(H, W) or (H, W, bands)" if info is None else f"{info.height}x{info.width} px like its raster"
-        raise DataError(f"{path}: array of shape {shape}", expected=wanted, cure="pass the array of this raster")
-    if colours is not None and (array.ndim != 2 or array.dtype != np.uint8):
-        raise DataError(
-            f"{path}: {array.dtype} array of shape {shape} with class colours",
-            expected="an index mask, uint8 (H, W)",
-            cure="pass no colours",
-        )
-
-
-def _fitting(nodata: float | None, dtype: np.dtype[Any]) -> float | None:
-    """``nodata`` if ``dtype`` can hold it; a value it cannot hold marks no pixel, so nothing is lost without it."""
-    if nodata is None or dtype.kind not in "iu":
-        return nodata
-    limits = np.iinfo(dtype)
-    return nodata if math.isfinite(nodata) and limits.min <= nodata <= limits.max else None

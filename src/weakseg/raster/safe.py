@@ -20,7 +20,7 @@ from weakseg.core.errors import DataError
 from weakseg.core.files import atomic_path
 from weakseg.raster.band_names import SOURCE_TAG
 from weakseg.raster.formats import reason_of, unreadable
-from weakseg.raster.open import opened
+from weakseg.raster.header import opened
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader

@@ -20,8 +20,9 @@ from weakseg.core.errors import DataError, ParamsError
 from weakseg.raster.band_names import KNOWN, BandChoice, bands_for, facts_of
 from weakseg.raster.formats import check_png_rows, gdal_sentences, raster_driver, reason_of, unreadable
 from weakseg.raster.georeference import distance_of, place_of
+from weakseg.raster.header import RasterInfo
 from weakseg.raster.heights import BESIDE, HeightFiles, read_heights
-from weakseg.raster.open import RasterInfo, Window
+from weakseg.raster.open import Window
 from weakseg.raster.orientation import ambiguous_place, orientation_of, seen_shape, stored_window, turn
 from weakseg.raster.palette import Palette, colour_order, read_palette
 

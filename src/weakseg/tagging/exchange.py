@@ -29,7 +29,7 @@ from weakseg.labels.osm_tags import read_osm_map
 from weakseg.labels.tag_files import LAYER, PROGRAMS, ReadTags, Unmarked, answers_of, read_marks, recognise
 from weakseg.labels.tag_table import raster_sizes, read_tags
 from weakseg.labels.tags import TagWindow, Window, check_share
-from weakseg.raster.open import RasterInfo, read_info
+from weakseg.raster.header import RasterInfo, read_info
 from weakseg.tagging.merging import merge_tags, try_merge
 from weakseg.tagging.proposals import area_crops, find_image
 from weakseg.tagging.server import only_server

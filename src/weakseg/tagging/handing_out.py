@@ -21,7 +21,9 @@ from weakseg.labels.label_studio_tasks import chip_task, labelling_config, scene
 from weakseg.labels.opinions import Opinion, known_states
 from weakseg.labels.picture_names import chip_name
 from weakseg.labels.tag_table import raster_sizes, read_tags
-from weakseg.raster.open import read_bands, read_info, write_raster
+from weakseg.raster.header import read_info
+from weakseg.raster.open import read_bands
+from weakseg.raster.write import write_raster
 from weakseg.tagging.pictures import CropPictures
 from weakseg.tagging.proposals import find_image, propose_crops
 from weakseg.tagging.run import NONE, open_guesser

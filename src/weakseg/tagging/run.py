@@ -17,7 +17,7 @@ from weakseg.core.layout import Layout
 from weakseg.core.params import load_params
 from weakseg.labels.answer_file import AnswerFile
 from weakseg.labels.answers import as_time
-from weakseg.raster.open import quiet_process
+from weakseg.raster.header import quiet_process
 from weakseg.tagging.guesses import Guesser, Predict, predict_with
 from weakseg.tagging.pictures import CropPictures
 from weakseg.tagging.proposals import propose_crops

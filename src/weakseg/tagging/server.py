@@ -25,7 +25,6 @@ from weakseg.report.safe_colours import safe_scheme
 from weakseg.serving.local_server import HOST, LocalHandler, bind
 from weakseg.tagging.session import TagSession, actions_of
 
-PORT: Final = 8009
 _MOST_BYTES: Final = 1 << 20  # of a request
 _ASSETS: Final = {"": "text/html", "tag.css": "text/css", "tag.js": "text/javascript"}
 

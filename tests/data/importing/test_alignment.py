@@ -12,7 +12,7 @@ from rasterio.crs import CRS
 from weakseg.core.classes import IGNORE
 from weakseg.core.errors import DataError
 from weakseg.data.importing.alignment import align_label, shift_of
-from weakseg.raster.open import RasterInfo
+from weakseg.raster.header import RasterInfo
 
 UTM32, UTM33, DEGREES = (CRS.from_epsg(code) for code in (25832, 25833, 4326))
 GRID = (0.5, 0.0, 500000.0, 0.0, -0.5, 5300000.0)

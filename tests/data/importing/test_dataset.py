@@ -21,7 +21,9 @@ from weakseg.data.importing import publishing
 from weakseg.data.importing.archives import Limits
 from weakseg.data.importing.dataset import ImportProblems, ImportReport, import_dataset
 from weakseg.labels.box_table import BoxTable, write_boxes
-from weakseg.raster.open import RasterInfo, read_image, read_info, read_mask, write_raster
+from weakseg.raster.header import RasterInfo, read_info
+from weakseg.raster.open import read_image, read_mask
+from weakseg.raster.write import write_raster
 
 ROTATED = (0.08, 0.03, 497000.0, 0.03, -0.08, 5420000.0)
 PLACED = RasterInfo(6, 8, 3, "uint8", crs=CRS.from_epsg(25832).to_wkt(), transform=ROTATED)

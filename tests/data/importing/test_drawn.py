@@ -16,8 +16,10 @@ from weakseg.cli import app
 from weakseg.core.classes import IGNORE, ISPRS
 from weakseg.core.errors import DataError, ImportProblems, WeaksegError
 from weakseg.data.importing.drawn import import_drawn
-from weakseg.raster.open import RasterInfo, read_image, read_info, read_mask, write_raster
+from weakseg.raster.header import RasterInfo, read_info
+from weakseg.raster.open import read_image, read_mask
 from weakseg.raster.partial import PARTLY, is_partly_labelled
+from weakseg.raster.write import write_raster
 
 PLACE = (0.5, 0.0, 400_000.0, 0.0, -0.5, 5_000_000.0)
 UTM = CRS.from_epsg(32632).to_wkt()

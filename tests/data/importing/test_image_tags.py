@@ -15,7 +15,7 @@ from weakseg.data.importing.dataset import ImportReport, import_dataset
 from weakseg.data.importing.image_tags import TagSource
 from weakseg.labels.class_map import read_class_map
 from weakseg.labels.tag_table import read_tags
-from weakseg.raster.open import write_raster
+from weakseg.raster.write import write_raster
 
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 9, 9))
 CLASSES = ClassScheme(("cat", "dog", "red car", "rest"), COLOURS, background="rest")

@@ -20,7 +20,9 @@ from weakseg.labels.crop_order import read_order
 from weakseg.labels.tag_table import raster_sizes
 from weakseg.methods.scores import ScoreMaps, save_scores
 from weakseg.pipeline.context import open_context
-from weakseg.raster.open import RasterInfo, read_image, write_raster
+from weakseg.raster.header import RasterInfo
+from weakseg.raster.open import read_image
+from weakseg.raster.write import write_raster
 from weakseg.stages.segment import save_segmenter
 from weakseg.stages.tiles import run as run_tiles
 from weakseg.studies.acquisition.run import suggest_next

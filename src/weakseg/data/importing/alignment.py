@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from weakseg.core.classes import IGNORE, Mask
 from weakseg.core.errors import DataError
-from weakseg.raster.open import RasterInfo, Transform
+from weakseg.raster.header import RasterInfo, Transform
 
 TOLERANCE: Final = 0.1  # px; rounded px sizes add up to hundredths over an image, the usual mistake is half a px
 _NO_CRS: Final = 3857  # any CRS in metres does for two rasters that share one that is not known

@@ -20,7 +20,7 @@ from typing import Final
 from weakseg.core.errors import DataError
 from weakseg.core.reading import BROKEN_ZIP
 from weakseg.raster.formats import FURTHER_SUFFIXES, LONE_SUFFIXES, RASTER_SUFFIXES
-from weakseg.raster.open import MAX_PIXELS
+from weakseg.raster.header import MAX_PIXELS
 from weakseg.raster.sidecars import MAX_BYTES, WORLD_SUFFIXES, sidecar_name
 
 _SILENT_SUFFIXES: Final = WORLD_SUFFIXES | frozenset(

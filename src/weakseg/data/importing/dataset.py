@@ -43,10 +43,12 @@ from weakseg.labels.box_table import check_kept_boxes
 from weakseg.labels.image_tags import TagFormat
 from weakseg.labels.tag_table import check_kept_tags, raster_sizes, write_tags
 from weakseg.raster.band_names import BandChoice
+from weakseg.raster.header import RasterInfo, read_info
 from weakseg.raster.mask_readings import Holds, describe_codes, ignored_objects, mixed_readings
 from weakseg.raster.masks import MaskOptions
-from weakseg.raster.open import RasterInfo, read_info, read_label, read_picture, write_raster
+from weakseg.raster.open import read_label, read_picture
 from weakseg.raster.partial import PARTLY, is_partly_labelled
+from weakseg.raster.write import write_raster
 
 Pixels = npt.NDArray[Any]
 

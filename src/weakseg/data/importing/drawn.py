@@ -20,8 +20,10 @@ from weakseg.labels.drawn_masks import check_order, draw_mask, polygon_names
 from weakseg.labels.geojson import polygons_of
 from weakseg.labels.layer_tags import place_shapes, read_features
 from weakseg.labels.tag_table import RASTERS
-from weakseg.raster.open import RasterInfo, read_bands, read_info, read_valid, write_raster
+from weakseg.raster.header import RasterInfo, read_info
+from weakseg.raster.open import read_bands, read_valid
 from weakseg.raster.partial import PARTLY
+from weakseg.raster.write import write_raster
 
 
 @dataclass(frozen=True)

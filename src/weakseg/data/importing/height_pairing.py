@@ -11,8 +11,8 @@ from weakseg.core.errors import DataError
 from weakseg.data.importing.archives import Entry, Limits, list_source, local_file
 from weakseg.data.importing.name_patterns import NamePattern
 from weakseg.data.importing.pairing import NAMINGS
+from weakseg.raster.header import opened
 from weakseg.raster.heights import HeightFiles
-from weakseg.raster.open import opened
 from weakseg.raster.sidecars import place_of
 
 

@@ -15,8 +15,9 @@ from weakseg.core.bands import COLOURS, DTYPES, HEIGHTS, PLAIN, Band, Bands, kno
 from weakseg.core.errors import DataError
 from weakseg.data.band_statistics import BandMeter
 from weakseg.raster.band_names import BandChoice, facts_of, name_bands, numbers_of
+from weakseg.raster.header import RasterInfo, opened
 from weakseg.raster.heights import BESIDE, HeightFiles, read_heights
-from weakseg.raster.open import RasterInfo, opened, read_image, read_layers, read_valid
+from weakseg.raster.open import read_image, read_layers, read_valid
 
 Pixels = npt.NDArray[Any]
 Valid = npt.NDArray[np.bool_]

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from weakseg.core.files import atomic_path
-from weakseg.raster.open import RasterInfo, read_info
+from weakseg.raster.header import RasterInfo, read_info
 from weakseg.raster.whole import vector_errors
 from weakseg.studies.acquisition.suggest import Kind, Suggestion
 from weakseg.tagging.proposals import find_image

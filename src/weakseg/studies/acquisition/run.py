@@ -20,7 +20,8 @@ from weakseg.core.params import load_params
 from weakseg.labels.class_lists import join_names
 from weakseg.labels.crop_order import ASKS, write_order
 from weakseg.labels.prices import LabelPrices, read_prices
-from weakseg.raster.open import quiet_process, read_filled, read_valid
+from weakseg.raster.header import quiet_process
+from weakseg.raster.open import read_filled, read_valid
 from weakseg.studies.acquisition.committee import find_networks, gather_committee
 from weakseg.studies.acquisition.layers import write_layers
 from weakseg.studies.acquisition.looks import blocks_of, survey
