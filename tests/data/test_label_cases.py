@@ -12,7 +12,9 @@ import rasterio
 from PIL import Image
 
 from weakseg.core.classes import ISPRS, ClassScheme, load_classes
-from weakseg.data.importing.dataset import ImportProblems, ImportReport, import_dataset
+from weakseg.core.errors import ImportProblems
+from weakseg.data.importing.dataset import import_dataset
+from weakseg.data.importing.outcome import ImportReport
 from weakseg.raster.open import read_mask
 
 BINARY = ClassScheme(("background", "building"), ((0, 0, 0), (255, 255, 255)))

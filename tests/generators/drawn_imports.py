@@ -22,7 +22,8 @@ from tests.generators.outcomes import Outcome, crash, refusal
 
 from weakseg.core.classes import load_classes
 from weakseg.core.errors import WeaksegError
-from weakseg.data.importing.dataset import ImportReport, import_dataset
+from weakseg.data.importing.dataset import import_dataset
+from weakseg.data.importing.outcome import ImportReport
 
 # how the grid of the labels lies to that of the images; the last ones have no right answer but a refusal
 GRIDS = ("none", "same", "rounded", "label_only", "one_px", "half_px", "other_crs", "other_size", "flipped")

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from weakseg.core.classes import ISPRS
-from weakseg.core.errors import DataError
-from weakseg.data.importing.dataset import ImportProblems
+from weakseg.core.errors import DataError, ImportProblems
 from weakseg.labels.box_files import import_boxes, read_boxes
 from weakseg.labels.box_table import Box
 from weakseg.raster.header import RasterInfo

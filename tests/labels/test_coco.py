@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weakseg.core.classes import ISPRS
-from weakseg.data.importing.dataset import ImportProblems
+from weakseg.core.errors import ImportProblems
 from weakseg.labels.box_files import ImportedBoxes, import_boxes
 from weakseg.labels.box_table import Box
 from weakseg.raster.header import RasterInfo

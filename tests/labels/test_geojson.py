@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weakseg.core.classes import ISPRS
-from weakseg.core.errors import DataError
-from weakseg.data.importing.dataset import ImportProblems
+from weakseg.core.errors import DataError, ImportProblems
 from weakseg.labels.box_files import ImportedBoxes, import_boxes
 from weakseg.labels.box_reading import BoxReading
 from weakseg.labels.box_table import Box, allowed_by_boxes

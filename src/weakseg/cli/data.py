@@ -11,7 +11,7 @@ from weakseg.core.errors import ParamsError
 from weakseg.core.numbers import whole_numbers
 
 if TYPE_CHECKING:
-    from weakseg.data.importing.dataset import Beside
+    from weakseg.data.importing.height_pairing import Beside
 
 app = typer.Typer(name="data", help="Make, import and describe data.", no_args_is_help=True)
 
@@ -189,7 +189,7 @@ def stack(
 
 
 def _beside(heights: Path | None, terrain: Path | None, pattern: str | None, ground: int) -> Beside | None:
-    from weakseg.data.importing.dataset import Beside
+    from weakseg.data.importing.height_pairing import Beside
 
     if heights is None:
         if terrain or pattern or ground:

@@ -14,7 +14,8 @@ import rasterio
 from weakseg.core.bands import Bands, load_bands
 from weakseg.core.errors import DataError, ImportProblems, ParamsError
 from weakseg.core.portals import find_portal
-from weakseg.data.importing.dataset import Beside, import_dataset
+from weakseg.data.importing.dataset import import_dataset
+from weakseg.data.importing.height_pairing import Beside
 from weakseg.raster.band_names import BandChoice, parse_choice
 from weakseg.raster.open import read_bands
 from weakseg.raster.stream import inspect_source

@@ -15,11 +15,11 @@ from PIL import Image
 from rasterio.crs import CRS
 
 from weakseg.core.classes import IGNORE, ISPRS, ClassScheme, load_classes
-from weakseg.core.errors import DataError
-from weakseg.data.importing import dataset as importing
-from weakseg.data.importing import publishing
+from weakseg.core.errors import DataError, ImportProblems
+from weakseg.data.importing import area_import, publishing
 from weakseg.data.importing.archives import Limits
-from weakseg.data.importing.dataset import ImportProblems, ImportReport, import_dataset
+from weakseg.data.importing.dataset import import_dataset
+from weakseg.data.importing.outcome import ImportReport
 from weakseg.labels.box_table import BoxTable, write_boxes
 from weakseg.raster.header import RasterInfo, read_info
 from weakseg.raster.open import read_image, read_mask
@@ -439,7 +439,7 @@ def test_an_interrupted_import_leaves_nothing(tmp_path: Path, monkeypatch: pytes
             raise KeyboardInterrupt
         write_raster(path, *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(importing, "write_raster", interrupted)
+    monkeypatch.setattr(area_import, "write_raster", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(images, labels, tmp_path / "data")
     assert len(written) == 3

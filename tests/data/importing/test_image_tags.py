@@ -11,8 +11,9 @@ from PIL import Image
 
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import DataError
-from weakseg.data.importing.dataset import ImportReport, import_dataset
+from weakseg.data.importing.dataset import import_dataset
 from weakseg.data.importing.image_tags import TagSource
+from weakseg.data.importing.outcome import ImportReport
 from weakseg.labels.class_map import read_class_map
 from weakseg.labels.tag_table import read_tags
 from weakseg.raster.write import write_raster

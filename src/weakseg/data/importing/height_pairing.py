@@ -9,6 +9,7 @@ from pathlib import Path
 
 from weakseg.core.errors import DataError
 from weakseg.data.importing.archives import Entry, Limits, list_source, local_file
+from weakseg.data.importing.image_bands import HeightChoice
 from weakseg.data.importing.name_patterns import NamePattern
 from weakseg.data.importing.pairing import NAMINGS
 from weakseg.raster.header import opened
@@ -34,6 +35,37 @@ class HeightSource:
     def has(self, area: str) -> bool:
         """Whether a raster may hold heights of an area."""
         return self.single is not None or area in self.entries
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Rasters of heights beside the images.
+
+    Attributes:
+        surface: a raster, folder or zip of surface models, or of heights above ground.
+        terrain: the same of terrain models, which are taken off them.
+        pattern: which part of their names is the area's.
+        ground: px of the ground filter's square, 0 for none.
+    """
+
+    surface: Path
+    terrain: Path | None = None
+    pattern: str | None = None
+    ground: int = 0
+
+    @property
+    def choice(self) -> HeightChoice:
+        """What is made of them."""
+        return HeightChoice(self.terrain is not None or self.ground > 0, self.ground)
+
+
+@dataclass(frozen=True)
+class HeightModels:
+    """Surface and terrain models of all areas, and what is made of them."""
+
+    surface: HeightSource
+    terrain: HeightSource | None
+    choice: HeightChoice
 
 
 def list_heights(
@@ -68,6 +100,18 @@ def list_heights(
     return HeightSource(source, None, found)
 
 
+def list_models(
+    beside: Beside | None, areas: Sequence[str], limits: Limits, problems: list[str]
+) -> HeightModels | None:
+    """The models that :class:`Beside` names, by area; what is wrong with them goes to ``problems``."""
+    if beside is None:
+        return None
+    pattern = NamePattern(beside.pattern) if beside.pattern else None
+    surface = list_heights(beside.surface, areas, limits, pattern, problems)
+    terrain = list_heights(beside.terrain, areas, limits, pattern, problems) if beside.terrain else None
+    return HeightModels(surface, terrain, beside.choice)
+
+
 def _placed(path: Path) -> bool:
     with opened(path, None) as file:
         return place_of(path, file)[1] is not None
@@ -79,11 +123,9 @@ def _by_area(rasters: Sequence[Entry], naming: object, areas: Sequence[str]) -> 
 
 
 @contextmanager
-def height_files(
-    surface: HeightSource, terrain: HeightSource | None, area: str, scratch: Path
-) -> Iterator[HeightFiles | None]:
+def height_files(models: HeightModels, area: str, scratch: Path) -> Iterator[HeightFiles | None]:
     """The files of an area, unpacked where they lie in a zip; None where one of them is missing."""
-    sources = [surface] if terrain is None else [surface, terrain]
+    sources = [source for source in (models.surface, models.terrain) if source is not None]
     if not all(source.has(area) for source in sources):
         yield None
         return
@@ -92,4 +134,4 @@ def height_files(
             source.single or stack.enter_context(local_file(source.entries[area], scratch / str(number)))
             for number, source in enumerate(sources)
         ]
-        yield HeightFiles(paths[0], paths[1] if terrain else None)
+        yield HeightFiles(*paths)
