@@ -24,6 +24,7 @@ CARRIED = (
         "serving/page/view.html",
         "serving/page/view.css",
         "serving/page/view.js",
+        "serving/page/drop.js",
         "serving/page/layers.js",
         "tagging/page/tag.html",
         "tagging/page/tag.js",

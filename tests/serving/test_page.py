@@ -86,6 +86,7 @@ def test_the_page_loads_from_this_server_alone(ask: Ask) -> None:
         ("view.css", "text/css"),
         ("view.js", "text/javascript"),
         ("layers.js", "text/javascript"),
+        ("drop.js", "text/javascript"),
     ):
         status, headers, body = ask("GET", f"/{name}")
         assert (status, headers["content-type"].split(";")[0]) == (200, kind)

@@ -35,7 +35,7 @@ _HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_ASSETS: Final = {"": "view.html", "view.css": "view.css", "view.js": "view.js", "layers.js": "layers.js"}
+_ASSETS: Final = {"": "view.html"} | {name: name for name in ("view.css", "view.js", "layers.js", "drop.js")}
 _TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 _KEPT: Final = {"Cache-Control": "private, max-age=600", "Cross-Origin-Resource-Policy": "same-origin"}
 _FILE_TYPES: Final = {".tif": "image/tiff", ".qml": "application/xml", ".gpkg": "application/geopackage+sqlite3"}

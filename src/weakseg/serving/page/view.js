@@ -501,18 +501,7 @@ $("make").onclick = () => act("map/make");
 $("stop").onclick = () => act("map/stop");
 new ResizeObserver(draw).observe(stage);
 
-let drags = 0;
-window.addEventListener("dragenter", event => { event.preventDefault(); drags++; stage.classList.add("over"); });
-window.addEventListener("dragleave", () => { if (--drags <= 0) { drags = 0; stage.classList.remove("over"); } });
-window.addEventListener("dragover", event => event.preventDefault());
-window.addEventListener("drop", event => {
-  event.preventDefault();
-  drags = 0;
-  stage.classList.remove("over");
-  const dropped = event.dataTransfer.files;
-  if (dropped.length === 1) upload(dropped[0]);
-  else say(`${dropped.length} files; expected one raster; drop them one by one`);
-});
+acceptDrop(stage, "raster", upload, say);
 
 $("opacity").oninput();
 choose(0);
