@@ -33,7 +33,8 @@ from weakseg.core.errors import DataError
 from weakseg.inference.model import Predictor
 from weakseg.inference.options import Options
 from weakseg.inference.run import run_predictor
-from weakseg.maps.mercator import NoTileError, tile_bounds
+from weakseg.maps.mercator import tile_bounds
+from weakseg.raster.pyramid import NoTileError
 from weakseg.raster.stream import inspect_source
 from weakseg.serving.application import make_application
 from weakseg.serving.service import Limits, MapService

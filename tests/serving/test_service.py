@@ -35,10 +35,11 @@ from weakseg.core.errors import DataError, ParamsError, TrackingError
 from weakseg.inference.model import Predictor
 from weakseg.inference.options import Options
 from weakseg.inference.run import run_predictor
+from weakseg.raster.pictures import encode_png
 from weakseg.raster.stream import inspect_source
 from weakseg.registry.pyfunc import save_pyfunc
 from weakseg.serving.request_guard import guard_requests, in_mlflow_server, shorten
-from weakseg.serving.service import Limits, MapService, TooLargeError, encode_png, limits_from_environment
+from weakseg.serving.service import Limits, MapService, TooLargeError, limits_from_environment
 from weakseg.training.machine import Machine
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

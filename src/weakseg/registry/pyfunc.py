@@ -14,8 +14,8 @@ import numpy as np
 
 import weakseg
 from weakseg.core.bands import Bands
+from weakseg.raster.pictures import encode_png
 from weakseg.raster.uploads import encode_pixels
-from weakseg.serving.service import encode_png
 from weakseg.training.checkpoints import bands_of, load_checkpoint
 
 EVALUATION: Final = "evaluation"  # name of the report among the model's artefacts

@@ -25,9 +25,9 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from weakseg.core.errors import WeaksegError, one_line
 from weakseg.inference.encode import Kind
-from weakseg.maps.mercator import NoTileError, tile_bounds
+from weakseg.maps.mercator import tile_bounds
 from weakseg.raster.pictures import encode_png
-from weakseg.raster.pyramid import NotReadyError
+from weakseg.raster.pyramid import NoTileError, NotReadyError
 from weakseg.raster.stream import open_raster
 from weakseg.serving.admission import Admission, App, Counted, Counters
 from weakseg.serving.demo import about_service, page_reply

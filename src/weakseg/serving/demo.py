@@ -16,8 +16,9 @@ from urllib.parse import unquote
 
 from weakseg.core.errors import DataError, WeaksegError
 from weakseg.inference.encode import FULL, LIMIT
+from weakseg.raster.pictures import encode_jpeg, encode_png
 from weakseg.serving.local_server import LocalHandler, bind
-from weakseg.serving.service import Answer, MapService, TooLargeError, check_length, encode_jpeg, encode_png
+from weakseg.serving.service import Answer, MapService, TooLargeError, check_length
 
 # one file with its own style and script, pictures that the script makes, requests to this server: nothing else
 PAGE_POLICY: Final = (

@@ -127,7 +127,7 @@ def _numbers(params: Mapping[str, Any], name: str, kind: Callable[[str], Any]) -
 
 
 def _base64_png(layer: Any) -> str:
-    from weakseg.serving.service import encode_png
+    from weakseg.raster.pictures import encode_png
 
     return base64.b64encode(encode_png(layer)).decode()
 

@@ -14,17 +14,8 @@ from weakseg.core.classes import IGNORE, ClassScheme
 from weakseg.inference.encode import encode_maps
 from weakseg.inference.model import Predictor
 from weakseg.maps.legend import CLASS_TAG, read_legend
-from weakseg.maps.mercator import (
-    SIDE,
-    Bounds,
-    NoTileError,
-    check_place,
-    part_in_tile,
-    read_tile,
-    scaled,
-    shifted,
-    warp_to_tile,
-)
+from weakseg.maps.mercator import SIDE, Bounds, check_place, part_in_tile, read_tile, scaled, shifted, warp_to_tile
+from weakseg.raster.pyramid import NoTileError
 from weakseg.raster.stream import Pixels, inspect_source, open_raster
 from weakseg.serving.service import MapService
 from weakseg.serving.windows import ModelWindows
