@@ -38,7 +38,7 @@ def mask() -> np.ndarray:
 def ours(case: str, crops: int, folder: Path, zoom: tuple[float, float] = (0.7, 1.4)) -> float:
     """Crops per second of StepDataset, its areas memory-mapped."""
     from weakseg.data.areas import Area
-    from weakseg.data.crops.dataset import Pool, StepDataset
+    from weakseg.data.crops.area_crops import Pool, StepDataset
     from weakseg.data.crops.sampler import build_sampler
     from weakseg.data.store import open_array, save_array
 

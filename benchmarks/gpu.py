@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from weakseg.core.classes import ClassScheme
 from weakseg.core.params import Params
 from weakseg.data.areas import Area
-from weakseg.data.crops.dataset import StepDataset
+from weakseg.data.crops.area_crops import StepDataset
 from weakseg.pipeline.presets import load_preset
 from weakseg.stages.single_stage import build as build_single_stage
 from weakseg.training.fit import fit

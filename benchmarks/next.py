@@ -34,8 +34,8 @@ import torch
 from weakseg.core.classes import IGNORE
 from weakseg.core.params import with_changes
 from weakseg.data.areas import Area
+from weakseg.data.crops.area_crops import StepDataset
 from weakseg.data.crops.augment import normalise
-from weakseg.data.crops.dataset import StepDataset
 from weakseg.data.store import list_areas, open_array
 from weakseg.evaluation.metrics import confusion_matrix, scores_of
 from weakseg.labels.answers import Crop

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from weakseg.data.store import list_areas, open_array
 from weakseg.evaluation.metrics import confusion_matrix, mean_iou
-from weakseg.export.files import export_onnx
+from weakseg.export.model_files import export_onnx
 from weakseg.export.quantise import ALLOWED, export_int8
 from weakseg.inference.allocation import keep_buffers
 from weakseg.inference.model import Predictor, load_predictor

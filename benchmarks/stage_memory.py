@@ -25,10 +25,10 @@ import yaml
 
 from weakseg.core.classes import ISPRS
 from weakseg.core.layout import Layout
+from weakseg.methods.classifier import build_classifier
 from weakseg.pipeline.context import open_context
 from weakseg.raster.write import write_raster
 from weakseg.stages import tiles
-from weakseg.stages.classifier import build
 from weakseg.training.checkpoints import save_checkpoint
 
 DEMO = Path(__file__).parents[1] / "params.yaml"
@@ -53,7 +53,7 @@ def make_workspace(root: Path, areas: int, side: int) -> None:
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     tiles.run(root)
     section = open_context(root).params.classifier
-    content = {"weights": build(section, 5).state_dict(), "params": section.model_dump(mode="json")}
+    content = {"weights": build_classifier(section, 5).state_dict(), "params": section.model_dump(mode="json")}
     save_checkpoint(Layout(root).networks("classifier") / "model.pt", content | {"thresholds": [0.5] * 5})
 
 

@@ -22,7 +22,7 @@ FOLDERS = (  # a file imports only from its own folder and from those before it
 SCRIPTS = {  # run by path, never imported by us: what they need is there when they run
     "serving.registered_model",  # MLflow runs it to make and to load a registered model
 }
-TORCH_IN_DATA = {"data.crops.augment", "data.crops.dataset", "data.crops.tag_dataset"}
+TORCH_IN_DATA = {"data.crops.augment", "data.crops.area_crops", "data.crops.tag_dataset"}
 LAZY = {
     *("mlflow", "timm", "segmentation_models_pytorch", "torchvision", "matplotlib", "rasterio", "sklearn"),
     *("pydensecrf", "optuna", "onnx", "onnxruntime", "openvino", "plotly", "geopandas", "shapely", "pyogrio", "dvc"),

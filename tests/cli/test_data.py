@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from weakseg.cli import app
 from weakseg.core.params import load_params
-from weakseg.data.scenes import objects
+from weakseg.data.scenes import object_pictures
 from weakseg.raster.write import write_raster
 
 PROJECT = Path(__file__).parents[2]
@@ -147,7 +147,7 @@ def test_options_of_tags_need_tags(tmp_path: Path) -> None:
 
 
 def test_objects_are_written_instead_of_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(objects.SETS, 12, 5)
+    monkeypatch.setitem(object_pictures.SETS, 12, 5)
     assert "wrote 5 images of objects" in invoke(tmp_path, "data", "synth", "--objects", "12")
     assert len(list((tmp_path / "data" / "images").iterdir())) == 5
     result = CliRunner().invoke(app, ["--root", str(tmp_path), "data", "synth", "--objects", "7"])

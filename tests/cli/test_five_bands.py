@@ -34,7 +34,7 @@ from weakseg.labels.crop_order import write_order
 from weakseg.raster.open import read_mask
 from weakseg.serving.application import make_application
 from weakseg.serving.demo import make_server
-from weakseg.serving.rasters import Rasters
+from weakseg.serving.open_rasters import Rasters
 from weakseg.serving.service import MapService
 from weakseg.tagging.guesses import predict_with
 from weakseg.tagging.pictures import CropPictures

@@ -29,7 +29,7 @@ from weakseg.core.classes import IGNORE
 from weakseg.core.errors import DataError
 from weakseg.core.import_graph import Package
 from weakseg.export.bundled import main
-from weakseg.export.files import export_bundle
+from weakseg.export.model_files import export_bundle
 from weakseg.inference.options import Options
 from weakseg.inference.predict import predict_mosaic, predict_rasters
 from weakseg.raster.stream import inspect_source

@@ -21,7 +21,7 @@ from weakseg import open_model, predict
 from weakseg.cli import app
 from weakseg.core.classes import ISPRS
 from weakseg.core.errors import ParamsError, WeightsError
-from weakseg.export import files, fixed
+from weakseg.export import fixed, model_files
 from weakseg.export.fixed import deepness_metadata, export_deepness, export_pt2
 from weakseg.export.item import write_model_item
 
@@ -69,7 +69,7 @@ class Plugin:
 
 
 def test_deepness_reads_all_it_needs_and_gets_our_classes(tmp_path: Path, model: Path) -> None:
-    assert export_deepness(model, tmp_path / "m.onnx", side=SIDE) <= files.PARITY
+    assert export_deepness(model, tmp_path / "m.onnx", side=SIDE) <= model_files.PARITY
     plugin = Plugin(tmp_path / "m.onnx")
     assert plugin.value("model_type").capitalize() == "Segmentor"
     assert plugin.class_names() == list(ISPRS.names)
@@ -95,7 +95,7 @@ def test_what_deepness_cannot_know_is_left_out() -> None:
 
 def test_any_size_is_what_deepness_refuses(tmp_path: Path) -> None:
     """Why it has a file of its own: it compares the names of free sides, `height` and `width`."""
-    files.export_onnx(save_network(tmp_path / "m.pt", ENCDEC, seed=1, scale=1.0), tmp_path / "m.onnx")
+    model_files.export_onnx(save_network(tmp_path / "m.pt", ENCDEC, seed=1, scale=1.0), tmp_path / "m.onnx")
     with pytest.raises(ValueError, match="height"):
         Plugin(tmp_path / "m.onnx")
 
@@ -103,7 +103,7 @@ def test_any_size_is_what_deepness_refuses(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["pt2", "deepness"])
 def test_an_export_of_one_size_predicts_as_its_model(tmp_path: Path, model: Path, kind: str) -> None:
     target = tmp_path / ("m.pt2" if kind == "pt2" else "m.onnx")
-    assert {"pt2": export_pt2, "deepness": export_deepness}[kind](model, target, side=SIDE) <= files.PARITY
+    assert {"pt2": export_pt2, "deepness": export_deepness}[kind](model, target, side=SIDE) <= model_files.PARITY
     raster = save(tmp_path / "a.tif", picture(300, 340))
     first, second = (open_model(path) for path in (model, target))
     assert (second.scheme, second.scale, second.gsd) == (first.scheme, 0.5, 0.1)
@@ -117,7 +117,7 @@ def test_an_export_of_one_size_predicts_as_its_model(tmp_path: Path, model: Path
 
 def test_a_program_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = save_network(tmp_path / "m.pt", ENCDEC, seed=1, scale=1.0)
-    monkeypatch.setattr(files, "PARITY", -1.0)
+    monkeypatch.setattr(model_files, "PARITY", -1.0)
     for export, name in ((fixed.export_pt2, "m.pt2"), (fixed.export_deepness, "m.onnx")):
         with pytest.raises(WeightsError, match="differ"):
             export(model, tmp_path / name, side=64)

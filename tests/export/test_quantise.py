@@ -21,7 +21,7 @@ from weakseg.core.errors import ParamsError, StageError, WeightsError
 from weakseg.core.layout import Layout
 from weakseg.data.store import open_array
 from weakseg.export import quantise as quantising
-from weakseg.export.files import export_onnx
+from weakseg.export.model_files import export_onnx
 from weakseg.export.quantise import Quantised, export_int8, pixel_nodes
 from weakseg.inference.model import load_predictor
 from weakseg.inference.scene import PLAIN

@@ -188,7 +188,7 @@ class OnnxFormat(Format):
         super().__init__(folder)
         from onnx import load
 
-        from weakseg.export.files import export_bundle, export_onnx
+        from weakseg.export.model_files import export_bundle, export_onnx
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

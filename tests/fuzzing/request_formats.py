@@ -25,7 +25,7 @@ from weakseg.core.errors import DataError
 from weakseg.labels.answer_file import AnswerFile, read_answers
 from weakseg.raster.pictures import encode_png
 from weakseg.serving.application import make_application
-from weakseg.serving.rasters import Rasters
+from weakseg.serving.open_rasters import Rasters
 from weakseg.tagging.pictures import CropPictures
 from weakseg.tagging.proposals import propose_crops
 from weakseg.tagging.session import TagSession, actions_of

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from weakseg.cli import app
 from weakseg.core.errors import ParamsError, WeightsError
-from weakseg.export.files import export_onnx
+from weakseg.export.model_files import export_onnx
 from weakseg.inference import engine as engines
 from weakseg.inference.engine import Choice, Runner, open_onnxruntime, open_openvino, openvino_settings
 from weakseg.inference.model import load_predictor

@@ -17,9 +17,9 @@ from weakseg.core.bands import Bands, Statistics, known_band
 from weakseg.core.classes import ISPRS
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.core.params import NetworkParams
-from weakseg.export.files import export_bundle, export_onnx, export_torchscript
 from weakseg.export.fixed import export_deepness, export_pt2
 from weakseg.export.item import write_model_item
+from weakseg.export.model_files import export_bundle, export_onnx, export_torchscript
 from weakseg.inference.model import load_predictor
 from weakseg.inference.options import Options
 from weakseg.inference.predict import predict, predict_mosaic, predict_rasters

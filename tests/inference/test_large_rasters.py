@@ -22,7 +22,7 @@ from weakseg.core.classes import IGNORE
 from weakseg.inference import sweep as sweeping
 from weakseg.inference.options import Options
 from weakseg.inference.run import run_predictor
-from weakseg.raster import bands as spool
+from weakseg.raster import finished_rows as spool
 from weakseg.raster.stream import BLOCK, inspect_source
 
 TALL = """

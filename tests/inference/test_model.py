@@ -12,7 +12,7 @@ from tests.generators.small_networks import save_network, unpool
 
 from weakseg.core.classes import ISPRS
 from weakseg.core.errors import WeightsError
-from weakseg.export.files import export_bundle, export_onnx, export_torchscript
+from weakseg.export.model_files import export_bundle, export_onnx, export_torchscript
 from weakseg.inference.model import load_predictor
 from weakseg.inference.scene import DIHEDRAL, PLAIN
 from weakseg.training.machine import Machine

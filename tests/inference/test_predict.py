@@ -31,7 +31,7 @@ from weakseg.inference.run import run_predictor
 from weakseg.inference.scene import DIHEDRAL, PLAIN, predict_scene
 from weakseg.inference.sweep import Piece, WindowSweep, plan_grid
 from weakseg.networks.build import build_segmenter
-from weakseg.raster.bands import Spool
+from weakseg.raster.finished_rows import Spool
 from weakseg.raster.resample import plan_axis
 from weakseg.raster.stream import BLOCK, inspect_source, open_reader
 from weakseg.training.checkpoints import describe_model, save_checkpoint

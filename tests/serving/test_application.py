@@ -38,7 +38,7 @@ from weakseg.raster.pyramid import NoTileError
 from weakseg.raster.stream import inspect_source
 from weakseg.serving.application import make_application
 from weakseg.serving.service import Limits, MapService
-from weakseg.serving.tiles import MapTiles, ModelTiles, coloured, open_tiles
+from weakseg.serving.xyz import MapTiles, ModelTiles, coloured, open_tiles
 
 Ask = Callable[..., tuple[int, dict[str, str], bytes]]
 UTM = {"crs": "EPSG:25832", "transform": rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_400_000)}

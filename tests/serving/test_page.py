@@ -25,7 +25,7 @@ from torch import Tensor
 from weakseg.core.classes import ISPRS, ClassScheme
 from weakseg.inference.model import Predictor
 from weakseg.serving.application import make_application
-from weakseg.serving.rasters import Rasters
+from weakseg.serving.open_rasters import Rasters
 from weakseg.serving.service import Limits, MapService
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

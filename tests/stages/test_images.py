@@ -20,9 +20,9 @@ from weakseg.core.layout import Layout
 from weakseg.data.importing.dataset import import_dataset
 from weakseg.data.importing.image_tags import TagSource
 from weakseg.data.manifest import load_manifest
-from weakseg.data.scenes.objects import REST, make_object_image, object_classes
+from weakseg.data.scenes.object_pictures import REST, make_object_image, object_classes
 from weakseg.data.store import open_allowed, open_array
-from weakseg.export.files import export_bundle
+from weakseg.export.model_files import export_bundle
 from weakseg.labels.class_map import read_class_map
 from weakseg.raster.open import read_mask
 from weakseg.raster.write import write_raster

@@ -15,8 +15,8 @@ from weakseg.core.classes import IGNORE, ISPRS
 from weakseg.core.errors import DataError
 from weakseg.core.params import Params
 from weakseg.data.areas import Area
+from weakseg.data.crops.area_crops import StepDataset
 from weakseg.data.crops.augment import Preprocessing
-from weakseg.data.crops.dataset import StepDataset
 from weakseg.labels.tags import allowed_raster, tags_from_mask, window_grid, window_index
 from weakseg.networks.losses import cross_entropy
 from weakseg.training.fit import TrainState

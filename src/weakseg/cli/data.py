@@ -27,7 +27,7 @@ def synth(
 ) -> None:
     """Write the 33 procedural scenes, or images of objects, into the workspace's data/."""
     from weakseg.core.layout import Layout
-    from weakseg.data.scenes.objects import write_objects
+    from weakseg.data.scenes.object_pictures import write_objects
     from weakseg.data.scenes.painting import write_scenes
 
     layout = Layout(context.obj)

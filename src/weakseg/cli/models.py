@@ -224,9 +224,9 @@ def export(
     """Write a model for other programs, with a STAC item beside it, and check it against this one."""
     from functools import partial
 
-    from weakseg.export.files import export_bundle, export_onnx, export_torchscript
     from weakseg.export.fixed import SIDE, export_deepness, export_pt2
     from weakseg.export.item import write_model_item
+    from weakseg.export.model_files import export_bundle, export_onnx, export_torchscript
     from weakseg.registry.addresses import find_model
 
     free = {"onnx": export_onnx, "torchscript": export_torchscript, "bundle": export_bundle}
@@ -306,9 +306,9 @@ def serve(
     from weakseg.inference.scene import PLAIN
     from weakseg.registry.addresses import find_model
     from weakseg.serving.application import make_application
-    from weakseg.serving.rasters import Rasters
+    from weakseg.serving.open_rasters import Rasters
     from weakseg.serving.service import MapService, limits_from_environment
-    from weakseg.serving.tiles import open_tiles
+    from weakseg.serving.xyz import open_tiles
     from weakseg.training.machine import machine_from_environment
 
     if at_work < 1:

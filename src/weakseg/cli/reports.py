@@ -74,7 +74,7 @@ def areas(
     ] = None,
 ) -> None:
     """How much of each class there is, in hectares, corrected for the errors of the map (Olofsson et al. 2014)."""
-    from weakseg.report.areas import measure_areas, table_text, write_csv, write_json
+    from weakseg.report.class_areas import measure_areas, table_text, write_csv, write_json
 
     found = measure_areas(map_file, zones, errors=errors, name=name)
     if table is not None:

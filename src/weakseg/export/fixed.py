@@ -12,7 +12,7 @@ from weakseg.core.bands import parse_bands
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import ParamsError
 from weakseg.core.files import atomic_path
-from weakseg.export.files import add_properties, check_parity, open_network, settings_text
+from weakseg.export.model_files import add_properties, check_parity, open_network, settings_text
 from weakseg.inference.engine import session_plain
 from weakseg.inference.model import SETTINGS
 from weakseg.inference.onnx_file import open_session
@@ -26,7 +26,7 @@ def export_deepness(model_file: Path, target: Path, *, side: int = SIDE) -> floa
     """Write an ``.onnx`` file that runs in QGIS without weakseg; returns the largest difference of a probability.
 
     Deepness (https://github.com/PUTvision/qgis-plugin-deepness) takes models whose input is one square image of known
-    size, which is why this is another file than :func:`weakseg.export.files.export_onnx` writes.
+    size, which is why this is another file than :func:`weakseg.export.model_files.export_onnx` writes.
 
     Raises:
         WeightsError: the exported network differs by more than 1e-4.

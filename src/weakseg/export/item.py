@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from weakseg.core.bands import PLAIN, Bands, parse_bands
 from weakseg.core.errors import ParamsError
-from weakseg.export.files import open_network
+from weakseg.export.model_files import open_network
 from weakseg.maps.stac import CLASSIFICATION, class_objects, new_item, save_item
 from weakseg.networks.portable import ExportNet
 

@@ -23,7 +23,7 @@ from weakseg.core.files import atomic_path
 from weakseg.data.crops.augment import Preprocessing, normalise
 from weakseg.data.store import list_areas, open_array
 from weakseg.evaluation.holdout import held_blocks, score_holdout
-from weakseg.export.files import add_properties, export_onnx
+from weakseg.export.model_files import add_properties, export_onnx
 from weakseg.inference.model import Predictor, load_predictor
 from weakseg.inference.scene import PLAIN, sweep_windows
 from weakseg.training.machine import Machine

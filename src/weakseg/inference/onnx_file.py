@@ -46,7 +46,7 @@ class Described:
 
 
 def read_description(content: Mapping[str, Any]) -> Described:
-    """What ``export.files.settings_text`` wrote; anything else is a DataError or WeightsError."""
+    """What ``export.model_files.settings_text`` wrote; anything else is a DataError or WeightsError."""
     scheme = parse_classes({key: content.get(key) for key in ("classes", "ignored", "background")}, "the model file")
     bands = parse_bands(content["bands"], "the model file") if "bands" in content else PLAIN
     check_facts({"mean": None, "std": None, **content}, bands, len(scheme), "the model file")

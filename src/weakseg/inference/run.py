@@ -24,7 +24,7 @@ from weakseg.inference.mapper import Mapper
 from weakseg.inference.mosaic import MosaicSweep
 from weakseg.inference.options import GsdPolicy, Options, check_options, choose_scale
 from weakseg.inference.sweep import Grid, WindowSweep, plan_grid
-from weakseg.raster.bands import Spool, remove_leftovers
+from weakseg.raster.finished_rows import Spool, remove_leftovers
 from weakseg.raster.mosaic import Mosaic
 from weakseg.raster.stream import BLOCK, Pixels, Source, open_reader, raster_tags
 from weakseg.raster.write import write_bands

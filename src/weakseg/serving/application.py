@@ -30,13 +30,13 @@ from weakseg.raster.pictures import encode_png
 from weakseg.raster.pyramid import NoTileError, NotReadyError
 from weakseg.raster.stream import open_raster
 from weakseg.serving.admission import Admission, App, Counted, Counters
+from weakseg.serving.background import RETRY, BusyError
 from weakseg.serving.demo import about_service, page_reply
+from weakseg.serving.open_rasters import Rasters
 from weakseg.serving.page_routes import UPLOAD, add_page
-from weakseg.serving.rasters import Rasters
 from weakseg.serving.request_guard import RequestGuard
 from weakseg.serving.service import Limits, MapService, TooLargeError
-from weakseg.serving.tiles import MapTiles, ModelTiles, coloured
-from weakseg.serving.work import RETRY, BusyError
+from weakseg.serving.xyz import MapTiles, ModelTiles, coloured
 
 COSTLY: Final = ("/map", "/tiles", "/rasters")
 AT_WORK: Final = 8  # requests that cost something, at a time

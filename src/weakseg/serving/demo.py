@@ -30,11 +30,8 @@ PAGE_POLICY: Final = (
 def read_page() -> bytes:
     """The page, HTML; what it shares with the page of ``weakseg serve`` is put into its script."""
     folder = files("weakseg.serving")
-    return (
-        folder.joinpath("demo.html")
-        .read_bytes()
-        .replace(b"/* page/drop.js */", folder.joinpath("page/drop.js").read_bytes())
-    )
+    shared = folder.joinpath("page/drop.js").read_bytes()
+    return folder.joinpath("demo.html").read_bytes().replace(b"/* page/drop.js */", shared)
 
 
 def make_server(

@@ -21,7 +21,7 @@ from weakseg.core.errors import DataError
 from weakseg.raster.pictures import encode_jpeg, encode_png
 from weakseg.raster.pyramid import NEAR, TILE, NoTileError, Pyramid
 from weakseg.raster.stream import Pixels
-from weakseg.serving.rasters import Rasters
+from weakseg.serving.open_rasters import Rasters
 from weakseg.serving.shown import Shown
 
 UPLOAD: Final = "/rasters/upload"

@@ -21,8 +21,6 @@ from weakseg.inference.encode import Kind
 from weakseg.inference.model import Predictor
 from weakseg.inference.options import Options, choose_scale
 from weakseg.inference.run import predict_layers, run_predictor
-from weakseg.raster.pictures import encode_jpeg as encode_jpeg  # with the answer goes how it is sent
-from weakseg.raster.pictures import encode_png as encode_png
 from weakseg.raster.stream import Pixels, Source, open_reader
 from weakseg.raster.uploads import encode_pixels, open_upload
 

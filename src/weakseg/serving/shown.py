@@ -16,8 +16,8 @@ from weakseg.maps.measure import count_inside, outline_area, outline_window, rea
 from weakseg.raster.open import Window
 from weakseg.raster.pyramid import TILE, NoTileError, Pyramid, tile_window
 from weakseg.raster.stream import Pixels, Source
-from weakseg.serving.windows import SHOWN, ModelWindows
-from weakseg.serving.work import Work
+from weakseg.serving.background import Work
+from weakseg.serving.live_windows import SHOWN, ModelWindows
 
 _PER_TILE: Final = 25  # windows that one tile may need, so that a look from far does not run a model over a country
 _INSIDE: Final = 64  # windows that one measurement may need

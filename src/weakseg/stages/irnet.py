@@ -12,8 +12,8 @@ from torch import Tensor
 
 from weakseg.core.classes import IGNORE, Mask
 from weakseg.data.areas import Area
+from weakseg.data.crops.area_crops import Pool, StepDataset
 from weakseg.data.crops.augment import jitter_colour, normalise
-from weakseg.data.crops.dataset import Pool, StepDataset
 from weakseg.data.crops.sampler import CropSampler
 from weakseg.data.store import fingerprint, open_allowed, open_array, open_stored, save_array
 from weakseg.data.windows import cover_windows

@@ -20,7 +20,7 @@ from weakseg.core.methods import ENTRIES, MAKES_MASKS, ORACLE, SELF_TAUGHT, TASK
 from weakseg.core.params import SegmentParams
 from weakseg.core.settings import training_settings
 from weakseg.data.areas import Area
-from weakseg.data.crops.dataset import StepDataset
+from weakseg.data.crops.area_crops import StepDataset
 from weakseg.data.store import fingerprint, open_array
 from weakseg.evaluation.holdout import held_blocks, score_holdout
 from weakseg.inference.scene import PLAIN

@@ -23,8 +23,8 @@ from weakseg.core.methods import ENTRIES, MAKES_MASKS, SELF_TAUGHT, Source
 from weakseg.core.params import ConsistencyParams, Params, SegmentAugmentParams, SegmentParams
 from weakseg.core.tag_errors import TagErrors
 from weakseg.data.areas import Area
+from weakseg.data.crops.area_crops import Pool
 from weakseg.data.crops.augment import Preprocessing, blur, drop_bands, jitter_colour, normalise
-from weakseg.data.crops.dataset import Pool
 from weakseg.data.crops.sampler import SPARSE, build_sampler
 from weakseg.labels.tags import count_classes, window_grid
 from weakseg.methods.selftrain import (

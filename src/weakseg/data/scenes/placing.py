@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from weakseg.core.classes import IGNORE
-from weakseg.data.scenes.blocks import BLOCKS, EVERYWHERE, Lots, Streets, park_cars, plant_trees
+from weakseg.data.scenes.land_use import BLOCKS, EVERYWHERE, Lots, Streets, park_cars, plant_trees
 from weakseg.data.scenes.shapes import (
     BUILDING,
     CAR,

@@ -17,8 +17,8 @@ from weakseg.maps.legend import CLASS_TAG, read_legend
 from weakseg.maps.mercator import SIDE, Bounds, check_place, part_in_tile, read_tile, scaled, shifted, warp_to_tile
 from weakseg.raster.pyramid import NoTileError
 from weakseg.raster.stream import Pixels, inspect_source, open_raster
+from weakseg.serving.live_windows import ModelWindows
 from weakseg.serving.service import MapService
-from weakseg.serving.windows import ModelWindows
 
 _MOST: Final = 36  # windows that one tile may need, so that a look from far does not run a model over a country
 

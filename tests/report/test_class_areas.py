@@ -23,7 +23,7 @@ from weakseg.evaluation.metrics import scores_of, to_json
 from weakseg.evaluation.reports import EvaluationReport
 from weakseg.raster.stream import inspect_source
 from weakseg.raster.write import write_bands
-from weakseg.report.areas import WHOLE, measure_areas, read_reference, write_csv, write_json
+from weakseg.report.class_areas import WHOLE, measure_areas, read_reference, write_csv, write_json
 from weakseg.report.gather import read_measured
 from weakseg.report.render import render_page
 

@@ -23,11 +23,11 @@ from weakseg.inference.options import Options
 from weakseg.inference.run import run_predictor
 from weakseg.raster.pyramid import NoTileError
 from weakseg.raster.stream import inspect_source
-from weakseg.serving.rasters import MOST_OPEN, Rasters
+from weakseg.serving.background import BusyError, Work, Worker
+from weakseg.serving.live_windows import WindowCache
+from weakseg.serving.open_rasters import MOST_OPEN, Rasters
 from weakseg.serving.service import Limits, MapService, TooLargeError
 from weakseg.serving.shown import Shown, shrink_map
-from weakseg.serving.windows import WindowCache
-from weakseg.serving.work import BusyError, Work, Worker
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 UTM = {"crs": "EPSG:25832", "transform": rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_400_000)}

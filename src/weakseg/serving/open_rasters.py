@@ -26,10 +26,10 @@ from weakseg.maps.polygons import write_polygons
 from weakseg.raster.formats import plain_driver
 from weakseg.raster.pyramid import NoTileError, Pyramid
 from weakseg.raster.stream import Source, inspect_source
+from weakseg.serving.background import BusyError, Work, Worker
+from weakseg.serving.live_windows import ModelWindows, WindowCache
 from weakseg.serving.service import MapService, TooLargeError
 from weakseg.serving.shown import Shown
-from weakseg.serving.windows import ModelWindows, WindowCache
-from weakseg.serving.work import BusyError, Work, Worker
 from weakseg.serving.workspace_paths import find_inside, rasters_below
 
 MOST_OPEN: Final = 8

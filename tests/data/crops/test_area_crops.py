@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from weakseg.core.class_sets import EVERY_CLASS, Allowed, SetTable
 from weakseg.core.classes import IGNORE
 from weakseg.data.areas import Area
-from weakseg.data.crops.dataset import Crop, Pool, StepDataset, _cut, _start, _turn, draw_crop, stack_crops
+from weakseg.data.crops.area_crops import Crop, Pool, StepDataset, _cut, _start, _turn, draw_crop, stack_crops
 from weakseg.data.crops.sampler import build_sampler
 from weakseg.labels.tags import window_grid, window_index
 from weakseg.networks.class_sets import AllowedBatch

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from weakseg.core.errors import DataError
-from weakseg.evaluation.areas import adjust_for_areas, adjust_for_sample
+from weakseg.evaluation.class_areas import adjust_for_areas, adjust_for_sample
 
 # Olofsson et al. 2014, table 8: rows map (deforestation, forest gain, stable forest, stable non-forest), columns truth
 EXAMPLE = np.array([[66, 0, 5, 4], [0, 55, 8, 12], [1, 0, 153, 11], [2, 1, 9, 313]])

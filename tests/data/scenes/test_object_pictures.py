@@ -10,9 +10,9 @@ import pytest
 
 from weakseg.core.classes import load_classes
 from weakseg.core.errors import DataError
-from weakseg.data.scenes import objects
+from weakseg.data.scenes import object_pictures
 from weakseg.data.scenes.kinds import COMBINED, NAMED, OUTLINES, covered
-from weakseg.data.scenes.objects import REST, image_names, make_object_image, object_classes, write_objects
+from weakseg.data.scenes.object_pictures import REST, image_names, make_object_image, object_classes, write_objects
 from weakseg.labels.tag_table import raster_sizes, read_tags
 from weakseg.raster.open import read_image, read_mask
 
@@ -63,7 +63,7 @@ def test_outlines_lie_within_their_sides(outline: str) -> None:
 
 
 def test_a_set_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(objects.SETS, 12, 9)
+    monkeypatch.setitem(object_pictures.SETS, 12, 9)
     assert write_objects(tmp_path, 12, seed=0) == 9
     scheme, sizes = load_classes(tmp_path / "classes.yaml"), raster_sizes(tmp_path / "images")
     rows = read_tags(tmp_path / "tags" / "tags.csv", scheme, sizes)

@@ -21,8 +21,8 @@ from tests.inference.one_raster import predict_raster
 
 from weakseg.core.errors import DataError, ParamsError, WeightsError
 from weakseg.evaluation.applicability import fit_applicability
-from weakseg.export import files as export
-from weakseg.export.files import export_bundle, export_onnx, export_torchscript
+from weakseg.export import model_files as export
+from weakseg.export.model_files import export_bundle, export_onnx, export_torchscript
 from weakseg.inference.model import load_predictor
 from weakseg.inference.scene import DIHEDRAL, PLAIN
 from weakseg.training.machine import Machine

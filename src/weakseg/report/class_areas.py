@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from weakseg.core.errors import DataError
 from weakseg.core.files import atomic_path
-from weakseg.evaluation.areas import AdjustedAreas, adjust_for_areas, adjust_for_sample
+from weakseg.evaluation.class_areas import AdjustedAreas, adjust_for_areas, adjust_for_sample
 from weakseg.evaluation.metrics import Confusion, to_json
 from weakseg.evaluation.reports import order_among, read_evaluation
 from weakseg.labels.projection import PIECE
