@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from weakseg.core.errors import ParamsError
 
-Floats = npt.NDArray[np.floating]
 HaloWindow = tuple[slice, slice, slice, slice]  # rows and columns to read, rows and columns of them to keep
 
 

@@ -234,8 +234,6 @@ def test_other_encoders_through_the_same_interface(stride: int) -> None:
     assert norms
     assert not any(m.training or m.weight.requires_grad for m in norms)
     assert net(torch.rand(2, 3, 48, 48)).scores.shape == (2, 5)
-    free = EncoderBackbone(encoder.requires_grad_(True), deep_stride=stride, frozen_norm=False).train()
-    assert all(m.training for m in free.modules())
 
 
 @pytest.mark.parametrize(("stride", "channels"), [(8, 40), (16, 112)])

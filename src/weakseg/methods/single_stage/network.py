@@ -37,14 +37,15 @@ class SingleStageOutput(NamedTuple):
 class EncoderBackbone(nn.Module):
     """Any timm encoder as a backbone: its stride-4 feature and a deep one.
 
+    BatchNorm keeps its pretrained scale, shift and statistics, as the paper's backbones do.
+
     Args:
         encoder: of :func:`weakseg.networks.build.build_encoder`.
         deep_stride: 8 or 16; the deepest feature of this stride is taken. Of an encoder dilated to it that is the last
             one; of an undilated one a shallower, sharper feature, and the stages behind it learn nothing.
-        frozen_norm: BatchNorm keeps its pretrained scale, shift and statistics, as the paper's backbones do.
     """
 
-    def __init__(self, encoder: Encoder, *, deep_stride: int = 16, frozen_norm: bool = True) -> None:
+    def __init__(self, encoder: Encoder, *, deep_stride: int = 16) -> None:
         super().__init__()
         if 4 not in encoder.strides or deep_stride not in encoder.strides or deep_stride not in (8, 16):
             raise ParamsError(
@@ -53,22 +54,19 @@ class EncoderBackbone(nn.Module):
                 cure="mend single_stage.output_stride or single_stage.backbone",
             )
         self.encoder = encoder
-        self.frozen_norm = frozen_norm
         self.preprocessing = encoder.preprocessing
         self._shallow = max(index for index, stride in enumerate(encoder.strides) if stride == 4)
         self._deep = max(index for index, stride in enumerate(encoder.strides) if stride == deep_stride)
         self.channels = (encoder.channels[self._shallow], encoder.channels[self._deep])
         self.strides = (4, deep_stride)
-        if frozen_norm:
-            for norm in _batch_norms(encoder):
-                norm.requires_grad_(False)
+        for norm in _batch_norms(encoder):
+            norm.requires_grad_(False)
 
     def train(self, mode: bool = True) -> EncoderBackbone:
         """As usual, but frozen BatchNorm stays in evaluation mode."""
         super().train(mode)
-        if self.frozen_norm:
-            for norm in _batch_norms(self.encoder):
-                norm.eval()
+        for norm in _batch_norms(self.encoder):
+            norm.eval()
         return self
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -201,9 +199,9 @@ def stochastic_gate(deep: Tensor, shallow: Tensor, *, psi: float, training: bool
     return torch.where(keep, (deep - psi * shallow) / (1 - psi), shallow)
 
 
-def ngwp(logits: Tensor, masks: Tensor, *, epsilon: float = MASS_EPSILON) -> Tensor:
-    """Normalised global weighted pooling, ``sum_p m z / (epsilon + sum_p m)``; (B, C, h, w) twice -> (B, C)."""
-    return (masks * logits).sum(dim=(2, 3)) / (epsilon + masks.sum(dim=(2, 3)))
+def ngwp(logits: Tensor, masks: Tensor) -> Tensor:
+    """Normalised global weighted pooling, ``sum_p m z / (1 + sum_p m)``; (B, C, h, w) twice -> (B, C)."""
+    return (masks * logits).sum(dim=(2, 3)) / (MASS_EPSILON + masks.sum(dim=(2, 3)))
 
 
 def size_focal(shares: Tensor, *, power: float = FOCAL_POWER, floor: float = FOCAL_FLOOR) -> Tensor:
