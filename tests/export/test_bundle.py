@@ -18,7 +18,7 @@ from PIL import Image
 from rasterio.control import GroundControlPoint
 from rasterio.rpc import RPC
 from rasterio.shutil import copy as copy_raster
-from tests.export.test_files import UNPOOL, taught_file
+from tests.export.test_model_files import UNPOOL, taught_file
 from tests.inference.one_raster import predict_raster
 from tests.inference.test_large_rasters import sparse
 from tests.inference.test_predict import CPU, ROTATED, UTM, model_file, picture, read, save

@@ -19,7 +19,7 @@ import torch
 from rasterio.io import MemoryFile
 from tests.generators.plain_rasters import save_raster
 from tests.serving.test_application import Ask, message, running
-from tests.serving.test_rasters import UTM, knowing
+from tests.serving.test_open_rasters import UTM, knowing
 from torch import Tensor
 
 from weakseg.core.classes import ISPRS, ClassScheme
