@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from weakseg import tracking
 from weakseg.cli import app
 from weakseg.core.errors import TrackingError
-from weakseg.export.files import export_bundle
+from weakseg.export.model_files import export_bundle
 from weakseg.registry.promotion import promote_source
 from weakseg.registry.versions import Gates
 from weakseg.tracking import connect, find_run, send_spool, track
