@@ -62,6 +62,17 @@ def test_class_names_with_blanks_come_back(workspace: Path) -> None:
         assert np.array_equal(bits_of(open_allowed(layout.tiles, area)), bits)
 
 
+def test_a_file_of_tags_that_is_not_read_is_said(workspace: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run_tiles(workspace)
+    assert "tags.csv" not in capfd.readouterr().err
+    write_mask_tags(workspace, size=16, min_share=0.0)
+    run_tiles(workspace)
+    said = [line for line in capfd.readouterr().err.splitlines() if "tags.csv" in line]
+    assert len(said) == 1
+    assert "is not read: tags come from the masks of N2" in said[0]
+    assert "set tiles.tag_source to csv" in said[0]
+
+
 def test_tags_written_before_an_import_at_another_size(workspace: Path, tmp_path: Path) -> None:
     """The import refuses to keep them; the tiles stage refuses them where rasters were changed behind its back."""
     write_mask_tags(workspace, size=16, min_share=0.0)

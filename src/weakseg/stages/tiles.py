@@ -64,7 +64,7 @@ def run(root: Path) -> None:
         tables: list[TagCrops] = []
         boxes: list[BoxTable] = []
         sets, blocks = SetTable(len(scheme)), HoldoutBlocks(params.holdout)
-        csv = _csv_tags(layout, params, scheme) if params.tag_source == "csv" else {}
+        csv = _csv_tags(layout, params, scheme) if params.tag_source == "csv" else _leave_csv(layout)
         drawn = _drawn_boxes(layout, params, box_params, scheme)
         for split in ("pixel", "tags"):
             for area in getattr(params.areas, split):
@@ -178,6 +178,14 @@ def _csv_tags(layout: Layout, params: TilesParams, scheme: ClassScheme) -> dict[
     ):
         print(f"weakseg: {layout.tags_csv}: {said}", file=sys.stderr, flush=True)
     return tags
+
+
+def _leave_csv(layout: Layout) -> dict[str, Tags]:
+    """No tag of the user's; says so where there is a CSV of them, which ``masks`` leaves unread."""
+    if layout.tags_csv.is_file():
+        unread = f"{layout.tags_csv} is not read: tags come from the masks of N2, where there are masks"
+        print(f"weakseg: {unread}; set tiles.tag_source to csv to train on it", file=sys.stderr, flush=True)
+    return {}
 
 
 def raw_sizes(layout: Layout) -> dict[str, tuple[int, int]]:
