@@ -35,6 +35,8 @@ def test_passwords_of_addresses_go(text: str, shown: str) -> None:
     [
         *("s3://bucket/a@b/c", "file:///home/ann@work/x", "models:/weakseg@champion", "ann@example.org", "a?token=b"),
         *("http://host:5000/#/runs", "sqlite:////data/mlflow.db", "password=x", "http://host/a b@c"),
+        "http://host:5000/#/models/weakseg@champion",
+        "https://host:8443/tiles/area@2x.png",
     ],
 )
 def test_other_texts_stay(text: str) -> None:

@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-# up to the last @ before the path; databases also take passwords with slashes that nobody quoted
-_USER: Final = re.compile(r"(?<=://)(?:[^/?#\s]{0,1000}|[^:/\s]{0,200}:[^@\s'\"]{0,1000})@")
+# up to the last @ before the path; databases also take passwords with slashes that nobody quoted. Digits and a slash
+# after the colon are a port and a path, which may hold an @ of its own
+_USER: Final = re.compile(r"(?<=://)(?:[^/?#\s]{0,1000}|[^:/\s]{0,200}:(?!\d{1,5}[/?#])[^@\s'\"]{0,1000})@")
 _QUERY: Final = re.compile(r"(?<=[?&])((?:ssl)?password|passwd|pwd|(?:access_|auth_)?token|secret)=[^&#\s'\"]*", re.I)
 
 
