@@ -117,7 +117,7 @@ objects: install  ## embedded images of twelve kinds of objects, every method, a
 	test -f work/objects12/params.yaml || $(RUN) python -m weakseg --root work/objects12 init --config configs/objects.yaml
 	test -d work/objects12/data/images || $(RUN) python -m weakseg --root work/objects12 data synth --objects 12
 	cd work/objects12 && ../../$(RUN) dvc repro
-	$(RUN) python -m weakseg --root work/objects12 ablate configs/objects_presets.yaml --seeds 0
+	$(RUN) python -m weakseg --root work/objects12 ablate configs/objects_ablation.yaml --seeds 0
 	$(RUN) python -m weakseg --root work/objects12 results results/objects12
 
 demo_seed%: export WEAKSEG_THREADS ?= 1
