@@ -25,7 +25,8 @@ from weakseg.networks.first_convolution import RULES, widen_first
 from weakseg.raster.header import read_info
 from weakseg.raster.open import read_bands
 from weakseg.raster.write import write_raster
-from weakseg.studies.ablation import Variant, run_ablation
+from weakseg.studies.ablation import run_ablation
+from weakseg.studies.variants import Variant
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 ROW = Variant("task (i)", "pixel", {})

@@ -11,13 +11,17 @@ The cheapest honest student: its masks are the untagged network's map of N2 held
 makes them), and the untagged network is trained further on N1's pixels and those masks for ``--steps``, in every round
 from the same start and with the same draws. Points are the student's mIoU on the validation areas, and that of the map
 of N2 held to the tags, in which no training is; ``--steps 0`` measures that map alone. ``--look`` is what looking at a
-crop costs before its first question. Writes OUT/next.json and next.png; finished rows are kept.
+crop costs before its first question. Writes OUT/next.json and next.png; finished rows are kept. The tags of every point
+are written as OUT/ORDER-SEED-BUDGET.csv (where ``tiles.scale`` is 1), and OUT/rows.yaml names them, so that
+
+    weakseg --root WORKSPACE ablate OUT/rows.yaml --seeds 0,1,2
+
+trains joint as the pipeline does on each of them.
 """
 
 from __future__ import annotations
 
 import argparse
-import bisect
 import copy
 import itertools
 import json
@@ -32,6 +36,7 @@ import numpy.typing as npt
 import torch
 
 from weakseg.core.classes import IGNORE
+from weakseg.core.config import save_yaml
 from weakseg.core.params import with_changes
 from weakseg.data.areas import Area
 from weakseg.data.crops.area_crops import StepDataset
@@ -40,7 +45,8 @@ from weakseg.data.store import list_areas, open_array
 from weakseg.evaluation.metrics import confusion_matrix, scores_of
 from weakseg.labels.answers import Crop
 from weakseg.labels.prices import LabelPrices, Price, price_labels
-from weakseg.labels.tags import allowed_raster, window_grid
+from weakseg.labels.tag_table import write_tags
+from weakseg.labels.tags import TagWindow, allowed_raster, window_grid
 from weakseg.methods.fusion import align_scores, claim_missing, constrain_scores
 from weakseg.methods.scores import ScoreMaps
 from weakseg.networks.build import Segmenter
@@ -105,12 +111,13 @@ class Bench:
         task_i, self.untagged = (
             load_segmenter(layout.checkpoints(source) / f"seed{seed}.pt")[0] for source in ("pixel", "untagged")
         )
-        self.base = self.predict_all(self.untagged)
-        self.committee = [self.predict_all(task_i), self.base]
+        self.base = self.kept_maps("untagged", self.untagged)
+        self.committee = [self.kept_maps("pixel", task_i), self.base]
         grids = {name: encode_image(self.untagged, self.images[name], self.machine) for name in (*self.n1, *self.n2)}
         self.features = np.stack([pool(grids[area][0], window) for area, window in self.places])
         self.scales = next(iter(grids.values()))[1]
         self.first: Seen | None = None  # what the first round sees
+        self.maps: dict[str, tuple[bytes, Maps]] = {}  # of each area as it was held last, to which answers
 
     def predict(self, model: Segmenter, image: Image) -> Maps:
         """Probabilities (C, H, W) of a whole area at once."""
@@ -122,13 +129,29 @@ class Bench:
         return np.asarray(maps.numpy(), np.float32)
 
     def predict_all(self, model: Segmenter) -> dict[str, Maps]:
-        """What a network says of N1 and N2."""
-        return {name: self.predict(model, self.images[name]) for name in (*self.n1, *self.n2)}
+        """What a network says of N2."""
+        return {name: self.predict(model, self.images[name]) for name in self.n2}
 
-    def held(self, name: str, told: Told) -> ScoreMaps:
+    def kept_maps(self, source: str, model: Segmenter) -> dict[str, Maps]:
+        """The same, out of a file of an earlier call where there is one."""
+        file = self.out / f"{source}-{self.seed}.npz"
+        if not file.is_file():
+            np.savez(file, **self.predict_all(model))
+        with np.load(file) as maps:
+            return {name: maps[name] for name in self.n2}
+
+    def held(self, name: str, told: Told) -> Maps:
         """The untagged map of an N2 area held to the answers bought."""
+        here = np.array([area == name for area in self.answers.areas])
+        key = told[here].tobytes()
+        if self.maps.get(name, (b"",))[0] != key:
+            mine = [int(i) for i in np.flatnonzero(told.any(1) & here)]
+            self.maps[name] = key, self.hold(name, told, mine).dense().astype(np.float32)
+        return self.maps[name][1]
+
+    def hold(self, name: str, told: Told, mine: list[int]) -> ScoreMaps:
+        """The same of crops ``mine``, as stage teacher holds it."""
         maps = self.base[name]
-        mine = [int(i) for i in np.flatnonzero(told.any(1)) if self.answers.areas[i] == name]
         present, known = self.answers.present[mine] & told[mine], self.answers.known[mine] & told[mine]
         windows = [self.crops[i][1] for i in mine]
         allowed = allowed_raster(maps.shape[1], maps.shape[2], windows, present, known)
@@ -166,8 +189,10 @@ class Bench:
             return self.first
         members = [*self.committee, *([self.predict_all(student)] if student is not None else [])]
         looks = []
-        for area, (r, c, h, w) in self.places:
+        for area, (r, c, h, w) in self.crops:
             looks.append(look_at(np.stack([maps[area][:, r : r + h, c : c + w] for maps in members])))
+        blank = look_at(np.full((1, len(self.scheme), 1, 1), 1 / len(self.scheme), np.float32))  # nobody asks about N1
+        looks += [blank] * (len(self.places) - len(self.crops))
         seen = Seen(join_looks(looks), self.features, self.scales)
         self.first = seen if student is None else self.first
         return seen
@@ -201,20 +226,28 @@ class Bench:
         return after
 
     def ask(self, told: Told, seconds: float, seen: Seen, *, whole: bool) -> Told:
-        """The largest batch of `weakseg next` for these seconds; ``whole``: all classes of each of its crops."""
+        """The batch of `weakseg next` for these seconds; ``whole``: all classes of each of its crops."""
         look = Price(1e6, "so dear that all is asked of what is seen") if whole else self.prices.look
         prices = replace(self.prices, look=look)
         scorer = Scorer(self.situation(told), seen, self.scheme.names, np.zeros(len(self.scheme), bool), prices)
         place = {crop: index for index, crop in enumerate(self.crops)}
-
-        def after(count: int) -> Told:
-            known = told.copy()
-            for one in scorer.suggest(count)["tags"] if count else ():
-                known[place[one.area, one.window], [self.scheme.index(name) for name in one.asks]] = True
-            return known
-
-        goal, sizes = self.spent(told) + seconds, range(1, len(self.crops) + 1)
-        return after(bisect.bisect_right(sizes, goal, key=lambda count: self.spent(after(count))))
+        known = told
+        count = min(len(self.crops), round(seconds / self.prices.crop_seconds(told.shape[1] if whole else 1)))
+        for _ in range(3):  # how far a label reaches depends on the batch, and what the batch costs on that
+            known, paid, left = told.copy(), 0, seconds
+            for one in scorer.suggest_tags(count):
+                row = known[place[one.area, one.window]]
+                left += self.prices.crop_seconds(int(row.sum())) - self.prices.crop_seconds(
+                    int(row.sum()) + len(one.asks)
+                )
+                if left < -1e-6:
+                    break
+                row[[self.scheme.index(name) for name in one.asks]] = True
+                paid += 1
+            if paid == count:
+                break
+            count = paid
+        return known
 
     def run(self, order: str, budgets: Sequence[int], kept: Sequence[dict[str, Any]], record: Record) -> None:
         """Buy in rounds, from the last one that is among the ``kept`` rows on."""
@@ -239,10 +272,19 @@ class Bench:
     def student_file(self, order: str, budget: int) -> Path:
         return self.out / f"{order}-{self.seed}-{budget}.pt"
 
+    def write_table(self, path: Path, told: Told) -> None:
+        """The answers as a tag table; what was not asked is unknown."""
+        if self.params.tiles.scale == 1:  # windows are px of the rasters
+            names = np.array(self.scheme.names)
+            known = [(self.crops[i], self.answers.present[i] & told[i], told[i]) for i in np.flatnonzero(told.any(1))]
+            rows = [TagWindow(area, *w, (*names[p].tolist(),), (*names[~k].tolist(),)) for (area, w), p, k in known]
+            write_tags(path, rows, self.scheme)
+
     def point(self, order: str, budget: int, told: Told, record: Record) -> Segmenter | None:
         """Train a student on what was bought, and measure it."""
         classes, names = len(self.scheme), self.scheme.names
-        masks = {name: self.held(name, told).dense().astype(np.float32) for name in self.n2}
+        masks = {name: self.held(name, told) for name in self.n2}
+        self.write_table(self.out / f"{order}-{self.seed}-{budget}.csv", told)
         student = self.train(masks) if self.steps else None
         found = np.zeros((2, classes, classes), np.int64)
         for name, truth in self.truth.items() if student is not None else ():
@@ -257,6 +299,14 @@ class Bench:
         place = (order, self.seed, budget, crops, self.spent(told))
         record(Row(*place, scores["miou"], held["miou"], scores["iou"], bought))
         return student
+
+
+def write_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """The points as rows of `weakseg ablate`: joint without experts, which would have to learn from each table anew."""
+    recipe = {"source": "joint", "set": {"fused.experts": []}, "stages": ["experts", "choice@joint"]}
+    points = dict.fromkeys((row["order"], row["budget"]) for row in rows if row["budget"])
+    named = [{"name": f"{o}, {b} crops", **recipe, "tags": f"{o}-{{seed}}-{b}.csv"} for o, b in points]
+    save_yaml(path, [{"name": "no tag at all (untagged)", "source": "untagged"}, *named])
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
@@ -318,6 +368,7 @@ def main() -> None:
             bench.run(order, [int(count) for count in options.budgets.split(",")], tuple(rows), record)
         print(f"seed {seed}: {time.process_time() - started:.0f} s of CPU", flush=True)
     if rows:
+        write_rows(rows, options.out / "rows.yaml")
         draw(rows, options.out / "next.png")
 
 

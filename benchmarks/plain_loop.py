@@ -40,7 +40,8 @@ from weakseg.inference.scene import PLAIN, predict_scene
 from weakseg.networks.build import LITE0, LITE0_PREPROCESSING, load_encoder_weights
 from weakseg.pipeline.context import Context, open_context
 from weakseg.stages.evaluate import measure
-from weakseg.studies.ablation import Variant, run_ablation
+from weakseg.studies.ablation import run_ablation
+from weakseg.studies.variants import Variant
 from weakseg.training.segment import class_weights
 
 LR, BRIGHTNESS, FAVOURED = 2e-3, 0.2, 0.5

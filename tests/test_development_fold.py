@@ -10,7 +10,7 @@ from scripts.development_fold import fold_of
 from weakseg.core.errors import ParamsError
 from weakseg.core.params import with_changes
 from weakseg.pipeline.presets import load_preset
-from weakseg.studies.ablation import load_variants
+from weakseg.studies.variants import load_variants
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -26,7 +26,8 @@ from weakseg.pipeline.mask_making import MaskMaking
 from weakseg.pipeline.network_scores import network_scores, tag_errors
 from weakseg.stages import segment
 from weakseg.stages.segment import choosing_network
-from weakseg.studies.ablation import Variant, run_ablation
+from weakseg.studies.ablation import run_ablation
+from weakseg.studies.variants import Variant
 from weakseg.training.checkpoints import load_checkpoint
 from weakseg.training.segmenter import load_segmenter
 

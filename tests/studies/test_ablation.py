@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
 from weakseg.core.bands import Bands, Statistics, known_band
-from weakseg.core.errors import DataError, ParamsError
+from weakseg.core.classes import ISPRS, load_classes
+from weakseg.core.errors import DataError, ParamsError, WeaksegError
+from weakseg.core.layout import Layout
 from weakseg.core.params import load_params, with_changes
 from weakseg.data.areas import Area
+from weakseg.labels.tag_table import write_tags
+from weakseg.labels.tags import TagWindow
+from weakseg.pipeline.context import Context, open_context
 from weakseg.pipeline.presets import load_preset
 from weakseg.stages import run_stage, tiles
-from weakseg.studies.ablation import Variant, ablation_table, load_variants, run_ablation, withhold
+from weakseg.stages.segment import train_segmenter
+from weakseg.studies.ablation import ablation_table, run_ablation, withhold
+from weakseg.studies.variants import Variant, load_variants
 
 PROJECT = Path(__file__).parents[2]
 
@@ -64,6 +73,7 @@ def test_the_rows_of_heights_measure_areas_without_them_too() -> None:
         ("- {name: a, source: cam, stages: [camera]}", "stage camera"),
         ("- {name: a, source: cam, stages: [pseudo]}", "pseudo with source None"),
         ("- {name: a, source: pixel, stages: [cam]}", "no pseudo-masks to make again"),
+        ("- {name: a, source: consistency, tag: x.csv}", "expected name, source, set, stages, tags, lacking"),
         ("- {name: a, source: pixel}\n- {name: a, source: full}", "one name"),
     ],
 )
@@ -120,6 +130,60 @@ def test_a_row_makes_its_masks_again_in_a_place_of_its_own(workspace: Path) -> N
     assert other["iou"] != plain["iou"]
     assert {path: path.read_bytes() for path in sorted((workspace / "out").rglob("*.np[yz]"))} == before
     assert not list((workspace / ".weakseg" / "ablation").glob("*"))
+
+
+def test_a_row_trains_on_a_tag_table_of_its_own(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def training(context: Context, *rest: Any, **options: Any) -> Any:
+        seen.append(int(context.crops().select(split="tags").known.sum()))
+        return train_segmenter(context, *rest, **options)
+
+    monkeypatch.setattr("weakseg.studies.ablation.train_segmenter", training)
+    tiles.run(workspace)
+    scheme, tags = load_classes(workspace / "data" / "classes.yaml"), Layout(workspace).tags_csv
+    context = open_context(workspace)
+    crops = context.crops().select(split="tags")
+    names = np.array(scheme.names)
+    rows = [
+        TagWindow(area, *window, tuple(names[present].tolist()))
+        for area, window, present in zip(crops.areas, crops.windows.tolist(), crops.present, strict=True)
+    ]
+    asked = [replace(row, present=row.present[:0], unknown=("car", "tree")) for row in rows[:3]]  # 3 of 5 classes
+    orders = workspace / "orders"
+    write_tags(orders / "all-0.csv", rows, scheme)
+    write_tags(orders / "few-0.csv", asked, scheme)
+    files = {name: orders / f"{name}-{{seed}}.csv" for name in ("all", "few")}
+    variants = [Variant("own", "consistency", {})]
+    variants += [Variant(name, "consistency", {}, tags=file) for name, file in files.items()]
+    own, same, few = run_ablation(workspace, variants, [0], lambda _line: None)["rows"]
+    assert same["iou"] == own["iou"]  # the masks' tags, by way of a table
+    assert seen == [len(rows) * 5, len(rows) * 5, 9]
+    assert (same["label_seconds"], few["label_seconds"]) == (len(rows) * 5.0, 9.0)  # a second a class
+    assert "label_seconds" not in own
+    table = (workspace / "reports" / "ablation.md").read_text().splitlines()
+    assert [line.split(" | ")[4] for line in table] == ["minutes of tags", "---", "-", f"{len(rows) / 12:.1f}", "0.1"]
+    assert not tags.exists()
+    assert not list((workspace / ".weakseg" / "ablation").glob("*"))
+    (orders / "few-0.csv").write_text((orders / "all-0.csv").read_text())  # other tags, another row
+    with pytest.raises(ParamsError, match=r"row 'all': no .*all-1\.csv; expected a table of tags for each seed"):
+        run_ablation(workspace, variants, [1], lambda _line: None)
+    again = run_ablation(workspace, variants, [0], lambda _line: None)["rows"]
+    kept = [row["digest"] == before["digest"] for row, before in zip(again, (own, same, few), strict=True)]
+    assert kept == [True, True, False]
+    assert seen[3:] == [len(rows) * 5]
+
+
+def test_joint_on_a_table_of_its_own_chooses_again(workspace: Path) -> None:
+    """What joint chose with the workspace's tags is not handed on: a row names the stages that choose."""
+    tiles.run(workspace)
+    write_tags(workspace / "no.csv", [TagWindow("t1", 0, 0, 16, 16, ("tree",))], ISPRS)
+    run_stage(workspace, "segment", "pixel")
+    with pytest.raises(WeaksegError, match=r"choices\.json"):
+        run_ablation(workspace, [Variant("a", "joint", {}, tags=workspace / "no.csv")], [0], print)
+    row = Variant("a", "joint", {"fused.experts": ()}, ("experts", "choice@joint"), workspace / "no.csv")
+    found = run_ablation(workspace, [row], [0], print)["rows"]
+    assert found[0]["label_seconds"] == 5.0
 
 
 def test_two_processes_share_a_table(workspace: Path) -> None:

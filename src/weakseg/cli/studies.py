@@ -92,7 +92,8 @@ def ablate(
     only: Annotated[list[str] | None, typer.Option(help="Train only this row now; may be given again.")] = None,
 ) -> None:
     """Train again with one thing changed at a time; reports/ablation.md says what each is worth."""
-    from weakseg.studies.ablation import load_variants, run_ablation
+    from weakseg.studies.ablation import run_ablation
+    from weakseg.studies.variants import load_variants
 
     run_ablation(context.obj, load_variants(table), whole_numbers(seeds), typer.echo, only=only or ())
     typer.echo((context.obj / "reports" / "ablation.md").read_text())

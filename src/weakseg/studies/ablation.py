@@ -13,52 +13,32 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from weakseg.core.bands import Bands
-from weakseg.core.config import load_yaml
 from weakseg.core.errors import ParamsError
 from weakseg.core.files import write_text
 from weakseg.core.layout import Layout
-from weakseg.core.methods import MASK_MAKERS, SOURCES, WEAK_SOURCES, Source
 from weakseg.core.params import Params, with_changes
 from weakseg.core.settings import training_settings
 from weakseg.data.areas import Area, open_area
 from weakseg.data.store import fingerprint, list_areas
 from weakseg.evaluation.metrics import over_seeds
+from weakseg.labels.prices import read_prices
+from weakseg.labels.tag_table import raster_sizes, read_tags
 from weakseg.pipeline.context import Context, open_context, write_report
-from weakseg.stages import STAGES, check_stage
+from weakseg.stages import STAGES
 from weakseg.stages.evaluate import measure, predict_areas
 from weakseg.stages.segment import open_sources, train_segmenter
-from weakseg.studies.apart import kept_outputs, link_inputs, link_outputs, run_unfinished, segment_inputs
+from weakseg.studies.apart import kept_outputs, link_data, link_inputs, link_outputs, run_unfinished, segment_inputs
+from weakseg.studies.variants import Variant
 from weakseg.tracking import file_lock
 from weakseg.training.fit import FitResult
 from weakseg.training.machine import machine_from_environment
-
-_KEYS: Final = frozenset({"name", "source", "set", "stages", "lacking"})
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One row of the table.
-
-    Attributes:
-        source: of labels.
-        changes: the params that differ from params.yaml, by path.
-        stages: to run again with them before the training, in this order, ``stage`` or ``stage@source``; of all others
-            the workspace's own outputs are used.
-        lacking: bands that the validation areas lack in a second measurement of the same network.
-    """
-
-    name: str
-    source: Source
-    changes: Mapping[str, Any]
-    stages: tuple[str, ...] = ()
-    lacking: tuple[str, ...] = ()
 
 
 class Wanted(NamedTuple):
@@ -68,48 +48,6 @@ class Wanted(NamedTuple):
     params: Params
     seed: int
     digest: str
-
-
-def load_variants(path: Path) -> list[Variant]:
-    """Read a list of ``{name, source, set: {path: value}, stages: [stage], lacking: [band]}``, all but two at will.
-
-    Raises:
-        ParamsError: no list, an unknown key, source or stage, a row without a name or one name twice.
-    """
-    rows = load_yaml(path, ParamsError)
-    if not isinstance(rows, list) or not rows:
-        raise ParamsError(f"no rows in {path}", expected="a list", cure="see configs/ablation.yaml")
-    variants = []
-    for row in rows:
-        if not isinstance(row, dict) or not {"name", "source"} <= set(row) <= _KEYS:
-            raise ParamsError(
-                f"{path}: row {row}", expected="name, source, set, stages, lacking", cure="see configs/ablation.yaml"
-            )
-        if row["source"] not in SOURCES:
-            raise ParamsError(
-                f"{path}: source {row['source']}", expected=f"one of {', '.join(SOURCES)}", cure="mend the row"
-            )
-        lacking = tuple(str(band) for band in row.get("lacking") or ())
-        variants.append(Variant(str(row["name"]), row["source"], row.get("set") or {}, _stages_of(path, row), lacking))
-    names = [variant.name for variant in variants]
-    if len(set(names)) != len(names):
-        raise ParamsError(f"{path}: two rows have one name", expected="each once", cure="rename one")
-    return variants
-
-
-def _stages_of(path: Path, row: Mapping[str, Any]) -> tuple[str, ...]:
-    stages = tuple(str(stage) for stage in row.get("stages") or ())
-    for stage in stages:
-        name, _, source = stage.partition("@")
-        check_stage(name, source or None)
-    remade = (*WEAK_SOURCES, *MASK_MAKERS)
-    if stages and row["source"] not in remade:
-        raise ParamsError(
-            f"{path}: row {row['name']!r} has stages, but source {row['source']} no pseudo-masks to make again",
-            expected=f"stages with {', '.join(remade)}",
-            cure="mend the row",
-        )
-    return stages
 
 
 def run_ablation(
@@ -184,6 +122,8 @@ def ablation_table(rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) ->
     names = list(dict.fromkeys(row["name"] for row in rows))
     lacking = sorted({band for row in rows for band in row.get("lacking", {}).get("bands", ())})
     head = ["what", "source", "mIoU", "seeds", "against the first", *classes]
+    timed = any("label_seconds" in row for row in rows)
+    head[4:4] = ["minutes of tags"] * timed
     head += [f"mIoU without {', '.join(lacking)}", "seeds without"] if lacking else []
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
     first: dict[int, float] = {}
@@ -198,6 +138,7 @@ def ablation_table(rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) ->
             mine[0]["source"],
             f"{total.mean:.3f}",
             f"{total.low:.3f} to {total.high:.3f} ({len(mine)})",
+            *[_minutes(mine)] * timed,
             change,
         ]
         cells += [f"{over_seeds([row['iou'][c] for row in mine]).mean:.3f}" for c in classes]
@@ -209,14 +150,21 @@ def ablation_table(rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) ->
     return "\n".join(lines) + "\n"
 
 
+def _minutes(rows: Sequence[Mapping[str, Any]]) -> str:
+    seconds = [row["label_seconds"] for row in rows if "label_seconds" in row]
+    return f"{sum(seconds) / len(seconds) / 60:.1f}" if seconds else "-"
+
+
 def _digest(context: Context, variant: Variant, params: Params, seed: int) -> str:
     layout = context.layout
-    read = [layout.tiles] if variant.stages else segment_inputs(layout, variant.source)
+    read = [layout.tiles] if variant.stages or variant.tags else segment_inputs(layout, variant.source)
     inputs = fingerprint(*read, layout.validation)
     settings = json.dumps(training_settings(params, variant.source))
     text = f"{inputs} {variant.source} {seed} {settings} {params.evaluate.model_dump_json()}"
     if variant.stages:
         text += f" {_mask_digest(context, variant, params)}"
+    if file := variant.tags_of(seed):
+        text += f" tags {fingerprint(file)}"
     if variant.lacking:
         text += f" lacking {variant.lacking}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -233,7 +181,7 @@ def _mask_digest(context: Context, variant: Variant, params: Params) -> str:
 
 def _train_and_measure(base: Context, wanted: Wanted) -> dict[str, Any]:
     variant, params, seed, digest = wanted
-    layout = _place(base, variant, params, digest)
+    layout = _tagged_place(base, wanted) if variant.tags else _place(base, variant, params, digest)
     context = Context(layout, params, machine_from_environment())
     started = time.monotonic()
     whole = params.segment.refit  # as what the tables report
@@ -251,13 +199,15 @@ def _train_and_measure(base: Context, wanted: Wanted) -> dict[str, Any]:
         **{name: scores[name] for name in ("miou", "iou_batch_mean", "iou")},
     }
     row["curve"] = _curve(result)
+    if file := variant.tags_of(seed):
+        row["label_seconds"] = _label_seconds(base, file)
     if variant.lacking:
         poorer = withhold(areas, base.bands, variant.lacking)
         predictions, _ = predict_areas(context, model, poorer, params.evaluate)
         scores = measure(areas, predictions, base.scheme, params.evaluate)
         row["lacking"] = {"bands": list(variant.lacking), "miou": scores["miou"], "iou": scores["iou"]}
     row["seconds"] = round(time.monotonic() - started, 1)
-    if not variant.stages:  # a killed process does not come here: its resume file stays
+    if variant.tags or not variant.stages:  # a killed process does not come here: its resume file stays
         shutil.rmtree(layout.root, ignore_errors=True)
     return row
 
@@ -282,6 +232,24 @@ def _place(base: Context, variant: Variant, params: Params, digest: str) -> Layo
     layout = link_outputs(base.layout, place, params, variant.stages)
     run_unfinished(place, variant.stages, place / "done.txt")
     return layout
+
+
+def _tagged_place(base: Context, wanted: Wanted) -> Layout:
+    """Where a row with a table of its own is trained: nothing in it has seen other tags of N2."""
+    variant, params, seed, digest = wanted
+    place, file = _places(base) / digest, variant.tags_of(seed)
+    if file is None:
+        raise TypeError(variant)
+    link_data(base.layout, place, with_changes(params, {"tiles.tag_source": "csv", "segment.seeds": [seed]}), file)
+    run_unfinished(place, ("tiles", *variant.stages), place / "done.txt")
+    return Layout(place)
+
+
+def _label_seconds(base: Context, file: Path) -> float:
+    """What the tags of a table cost an annotator by the workspace's prices: of each crop the classes it knows."""
+    prices = read_prices(base.layout, base.scheme, base.params.label_cost)
+    rows = read_tags(file, base.scheme, raster_sizes(base.layout.images))
+    return sum(prices.crop_seconds(len(base.scheme) - len(row.unknown)) for row in rows if row.tagged)
 
 
 def _mask_place(base: Context, variant: Variant, params: Params) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,24 @@ def link_outputs(layout: Layout, place: Path, params: Params, remade: Sequence[s
     return _link(layout, place, kept_outputs(layout, remade))
 
 
+def link_data(layout: Layout, place: Path, params: Params, tags: Path) -> Layout:
+    """A workspace in ``place`` with the data of this one, but other tags, and the network of task (i), which saw none.
+
+    Args:
+        params: written to its params.yaml.
+        tags: a table as data/tags/tags.csv.
+    """
+    here = Layout(place)
+    place.mkdir(parents=True, exist_ok=True)
+    save_yaml(here.params, params.model_dump(mode="json"))
+    table = here.tags_csv
+    table.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(tags, table)
+    data = [source for source in sorted(layout.data.iterdir()) if source.name != table.parent.name]
+    pixel = layout.checkpoints(TASK_I)
+    return _link(layout, place, [*data, *[pixel] * pixel.is_dir()])
+
+
 def kept_outputs(layout: Layout, remade: Sequence[str]) -> list[Path]:
     """The outputs of the workspace on which stages that make masks can build, without those that ``remade`` make.
 
@@ -85,7 +104,7 @@ def _link(layout: Layout, place: Path, folders: Sequence[Path]) -> Layout:
         here = place / there.relative_to(layout.root)
         here.parent.mkdir(parents=True, exist_ok=True)
         if not here.is_symlink():
-            here.symlink_to(there.resolve(), target_is_directory=True)
+            here.symlink_to(there.resolve(), target_is_directory=there.is_dir())
     return Layout(place)
 
 

@@ -84,10 +84,15 @@ class Scorer:
         features = standardise(self.seen.features, self.seen.weights)
         reach = self._reach(features, count)
         return {
-            "tags": self._tags(features, reach, count),
+            "tags": self.suggest_tags(count),
             "boxes": self._images("boxes", features, reach, count),
             "pixels": self._images("pixels", features, reach, count),
         }
+
+    def suggest_tags(self, count: int) -> list[Suggestion]:
+        """The best questions about ``count`` crops."""
+        features = standardise(self.seen.features, self.seen.weights)
+        return self._tags(features, self._reach(features, count), count)
 
     def _reach(self, features: Floats, count: int) -> float:
         """So that what is labelled and the batch together reach all places, were they spread evenly."""
