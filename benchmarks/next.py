@@ -231,23 +231,23 @@ class Bench:
         prices = replace(self.prices, look=look)
         scorer = Scorer(self.situation(told), seen, self.scheme.names, np.zeros(len(self.scheme), bool), prices)
         place = {crop: index for index, crop in enumerate(self.crops)}
-        known = told
-        count = min(len(self.crops), round(seconds / self.prices.crop_seconds(told.shape[1] if whole else 1)))
+        found, most = told, 0.0
+        count = round(seconds / self.prices.crop_seconds(told.shape[1] if whole else 1))
         for _ in range(3):  # how far a label reaches depends on the batch, and what the batch costs on that
-            known, paid, left = told.copy(), 0, seconds
-            for one in scorer.suggest_tags(count):
+            known, paid, wanted = told.copy(), 0.0, 0.0
+            for one in scorer.suggest_tags(min(count, len(self.crops))):
                 row = known[place[one.area, one.window]]
-                left += self.prices.crop_seconds(int(row.sum())) - self.prices.crop_seconds(
-                    int(row.sum()) + len(one.asks)
-                )
-                if left < -1e-6:
-                    break
-                row[[self.scheme.index(name) for name in one.asks]] = True
-                paid += 1
-            if paid == count:
+                before = int(row.sum())
+                wanted += self.prices.crop_seconds(before + len(one.asks)) - self.prices.crop_seconds(before)
+                if wanted <= seconds + 1e-6:
+                    row[[self.scheme.index(name) for name in one.asks]] = True
+                    paid = wanted
+            if paid > most:
+                found, most = known, paid
+            if not wanted or (better := round(count * seconds / wanted)) == count:
                 break
-            count = paid
-        return known
+            count = better
+        return found
 
     def run(self, order: str, budgets: Sequence[int], kept: Sequence[dict[str, Any]], record: Record) -> None:
         """Buy in rounds, from the last one that is among the ``kept`` rows on."""

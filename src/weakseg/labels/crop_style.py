@@ -1,4 +1,4 @@
-"""How QGIS draws crops with tags: outlines, a coloured square per class that is present, and a form to change them."""
+"""How QGIS draws crops: with a square per class that is present and a form to change them, or by what comes first."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from weakseg.core.classes import ClassScheme
 
 _STEP: Final = 2.4  # mm from square to square
 _SIDE: Final = 2.0  # mm of a square
+_STEPS: Final = ((0.1, "213,94,0,255", 0.8), (0.5, "230,159,0,255", 0.5), (1.0, "255,255,255,255", 0.3))
+"""Up to which share of an order, in which colour (Okabe and Ito: safe for all eyes), how wide in mm."""
 _DOCTYPE: Final = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 
 
@@ -27,7 +29,7 @@ def crop_style(scheme: ClassScheme, columns: Mapping[str, str], words: Sequence[
     rules = ET.SubElement(renderer, "rules", key="{crops}")
     symbols = ET.SubElement(renderer, "symbols")
     ET.SubElement(rules, "rule", key="{crop}", symbol="0", label="crop")
-    _outline(symbols)
+    _outline(symbols, "0", "255,255,255,255", 0.3)
     colours = dict(zip(scheme.names, scheme.colours, strict=True))
     for number, name in enumerate(columns, 1):
         column = columns[name].replace('"', '""')
@@ -35,6 +37,26 @@ def crop_style(scheme: ClassScheme, columns: Mapping[str, str], words: Sequence[
         ET.SubElement(rules, "rule", key=f"{{class {number}}}", symbol=str(number), label=name, filter=present)
         _square(symbols, number, colours[name], _place(number - 1, len(columns)))
     _form(root, list(columns.values()), words)
+    ET.indent(root)
+    return _DOCTYPE + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def order_style(count: int) -> str:
+    """The QML of a layer with a column ``rank``, 1 to ``count``: the first tenth thick and red, then ever thinner."""
+    root = ET.Element("qgis", version="3.22", styleCategories="Symbology")
+    renderer = ET.SubElement(root, "renderer-v2", type="RuleRenderer", symbollevels="0", forceraster="0")
+    rules = ET.SubElement(renderer, "rules", key="{order}")
+    symbols = ET.SubElement(renderer, "symbols")
+    first = 1
+    for number, (part, colour, width) in enumerate(_STEPS):
+        if (last := math.ceil(part * count)) < first:
+            continue
+        ranks = f'"rank" >= {first} AND "rank" <= {last}'
+        ET.SubElement(
+            rules, "rule", key=f"{{order {number}}}", symbol=str(number), label=f"{first} to {last}", filter=ranks
+        )
+        _outline(symbols, str(number), colour, width)
+        first = last + 1
     ET.indent(root)
     return _DOCTYPE + ET.tostring(root, encoding="unicode") + "\n"
 
@@ -60,9 +82,9 @@ def _symbol(parent: ET.Element, name: str, kind: str, layer: str, values: Mappin
     return found
 
 
-def _outline(symbols: ET.Element) -> None:
-    line = {"style": "no", "outline_style": "solid", "outline_color": "255,255,255,255", "outline_width": "0.3"}
-    _symbol(symbols, "0", "fill", "SimpleFill", line)
+def _outline(symbols: ET.Element, name: str, colour: str, width: float) -> None:
+    line = {"style": "no", "outline_style": "solid", "outline_color": colour, "outline_width": f"{width:g}"}
+    _symbol(symbols, name, "fill", "SimpleFill", line)
 
 
 def _square(symbols: ET.Element, number: int, colour: tuple[int, int, int], place: tuple[float, float]) -> None:

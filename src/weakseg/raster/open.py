@@ -75,7 +75,7 @@ def read_bands(path: Path, bands: Bands, *, window: Window | None = None) -> npt
     """
     if bands.plain:
         return read_image(path) if window is None else read_window(path, window)
-    with opened(path, MAX_PIXELS) as file:
+    with opened(path, MAX_PIXELS if window is None else None) as file:
         found = f"{file.count} band(s) of {', '.join(sorted(set(file.dtypes)))}"
         if file.count != len(bands) or set(file.dtypes) != {bands.dtype.name}:
             raise DataError(
@@ -125,9 +125,10 @@ def read_valid(
     ``window`` (row, column, height, width; px), inside the raster, asks for that part alone.
 
     No data is what the file marks so in all of the three bands (``bands`` as there): by its nodata value, an alpha of 0
-    or its mask; and a transparent colour of a palette. ``predict`` writes 255 at the same pixels.
+    or its mask; and a transparent colour of a palette. ``predict`` writes 255 at the same pixels. ``max_pixels`` bounds
+    an image that is read whole.
     """
-    with opened(path, max_pixels) as file:
+    with opened(path, max_pixels if window is None else None) as file:
         return _valid(path, file, bands, window)
 
 

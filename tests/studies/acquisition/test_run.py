@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from weakseg.core.classes import load_classes
 from weakseg.core.errors import ParamsError, StageError
 from weakseg.core.layout import Layout
 from weakseg.labels.crop_order import read_order
+from weakseg.labels.crop_style import order_style
 from weakseg.labels.tag_table import raster_sizes
 from weakseg.methods.scores import ScoreMaps, save_scores
 from weakseg.pipeline.context import open_context
@@ -79,7 +82,11 @@ def test_boxes_and_pixels_are_of_whole_images(trained: Path) -> None:
 def test_a_geopackage_in_pixels_and_a_sheet(trained: Path) -> None:
     found = suggest_next(trained, count=3)
     layers = {name for name, _ in pyogrio.list_layers(found.files[1])}
-    assert layers == {"tags_in_pixels", "boxes_in_pixels", "pixels_in_pixels"}
+    assert layers == {"tags_in_pixels", "boxes_in_pixels", "pixels_in_pixels", "layer_styles"}
+    with closing(sqlite3.connect(found.files[1])) as base:
+        styles = dict(base.execute("SELECT f_table_name, styleQML FROM layer_styles WHERE useAsDefault").fetchall())
+    assert set(styles) == layers - {"layer_styles"}
+    assert styles["tags_in_pixels"] == order_style(3)
     table = pyogrio.read_dataframe(found.files[1], layer="tags_in_pixels")
     assert table["rank"].tolist() == [1, 2, 3]
     row, column, height, width = found.found["tags"][0].window

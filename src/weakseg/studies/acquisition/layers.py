@@ -10,6 +10,8 @@ from typing import Any, Final
 import numpy as np
 
 from weakseg.core.files import atomic_path
+from weakseg.labels.crop_style import order_style
+from weakseg.labels.layer_styles import add_layer_styles
 from weakseg.raster.header import RasterInfo, read_info
 from weakseg.raster.whole import vector_errors
 from weakseg.studies.acquisition.suggest import Kind, Suggestion
@@ -21,13 +23,14 @@ IN_PIXELS: Final = "_in_pixels"
 
 
 def write_layers(path: Path, found: Mapping[Kind, Sequence[Suggestion]], images: Path) -> list[str]:
-    """Write a GeoPackage with a layer per kind of label, and per CRS of the images where there are several.
+    """Write a GeoPackage with a layer per kind of label, and per CRS of the images where there are several, and styles.
 
     Returns:
         Names of the layers: the kind, with a number from the second CRS on.
     """
     infos = {one.area: read_info(find_image(images, one.area)) for each in found.values() for one in each}
     names: list[str] = []
+    styles: dict[str, str] = {}
     with vector_errors(path), atomic_path(path) as temporary:
         for kind, suggestions in found.items():
             ranks = {one: rank for rank, one in enumerate(suggestions, 1)}
@@ -42,6 +45,9 @@ def write_layers(path: Path, found: Mapping[Kind, Sequence[Suggestion]], images:
                     warnings.filterwarnings("ignore", "'crs' was not provided")  # images without a place have none
                     frame.to_file(temporary, driver="GPKG", layer=name, mode="a" if names else "w", engine="pyogrio")
                 names.append(name)
+                styles[name] = order_style(len(suggestions))
+        if styles:
+            add_layer_styles(temporary, styles)
     return names
 
 
