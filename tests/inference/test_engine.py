@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,27 @@ def test_an_engine_that_differs_is_passed_over_and_refused_by_name(monkeypatch: 
     assert choice.passed_over == ("openvino: differs by 2.0e-05, 100.000% same class",)
     with pytest.raises(WeightsError, match=r"openvino: differs by 2\.0e-05.*on 3 windows.*--engine torch"):
         runner(lambda x: [wrong], monkeypatch, wanted="openvino").settle(0, three_windows)
+
+
+class Wrong:
+    """An engine that says something else."""
+
+    def __call__(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [probabilities() + 1]
+
+
+def test_an_engine_that_lost_holds_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[weakref.ref[Wrong]] = []
+
+    def open_wrong(*_: object) -> Wrong:
+        engine = Wrong()
+        opened.append(weakref.ref(engine))
+        return engine
+
+    held = runner(Wrong(), monkeypatch)
+    monkeypatch.setattr(engines, "open_openvino", open_wrong)
+    assert held.settle(engines.WORTH, three_windows).engine == "onnx"
+    assert [engine() for engine in opened] == [None]
 
 
 def failing(x: torch.Tensor) -> list[torch.Tensor]:

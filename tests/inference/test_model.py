@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -13,7 +16,9 @@ from tests.generators.small_networks import save_network, unpool
 from weakseg.core.classes import ISPRS
 from weakseg.core.errors import WeightsError
 from weakseg.export.model_files import export_bundle, export_onnx, export_torchscript
+from weakseg.inference import mapper, onnx_file
 from weakseg.inference.model import load_predictor
+from weakseg.inference.onnx_file import open_bundle, runs_on_cpu
 from weakseg.inference.scene import DIHEDRAL, PLAIN
 from weakseg.training.machine import Machine
 
@@ -80,3 +85,44 @@ def test_a_program_of_torch_export_is_loaded_without_pickles(models: Path, monke
         load_predictor(models / "none.pt2", PLAIN, CPU)
     assert seen == ["1"]
     assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
+
+
+@pytest.mark.parametrize(("side", "passes"), [(512, [1, 1, 1]), (400, [1, 1, 1]), (362, [2, 1]), (64, [3])])
+def test_a_cpu_sees_a_large_window_at_a_time(
+    models: Path, side: int, passes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a network needs of memory grows with the px of a pass: four windows of 512 px took a gigabyte (issue 23)."""
+    found: list[int] = []
+
+    def blank(images: torch.Tensor) -> torch.Tensor:
+        found.append(len(images))
+        return torch.zeros(len(images), 5, side, side)
+
+    predictor = replace(load_predictor(models / "m.pt", PLAIN, CPU), forward=blank)
+    images = np.zeros((3, 3, side, side), np.uint8)
+    assert predictor.network()(images).shape == (3, 5, side, side)
+    assert found == passes
+    replace(predictor, together=True).network()(images)
+    assert found == [*passes, 3]
+    found.clear()
+    monkeypatch.setattr(onnx_file, "run_session", lambda _, values: [blank(values).numpy()])
+    open_bundle(models / "bundle", 1).network()(images)
+    assert found == passes
+
+
+@pytest.mark.parametrize("kind", ["m.pt", *KINDS])
+def test_windows_in_passes_have_the_same_numbers(models: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapper, "PASS", 2 * 96 * 128)
+    predictor = load_predictor(models / kind, PLAIN, CPU)
+    images = np.random.default_rng(0).integers(0, 256, (4, 3, 96, 128), np.uint8)
+    np.testing.assert_array_equal(predictor.network()(images), replace(predictor, together=True).network()(images))
+
+
+def test_only_providers_of_this_processor_are_a_cpu() -> None:
+    for names, expected in (
+        (["CPUExecutionProvider"], True),
+        (["AzureExecutionProvider", "CPUExecutionProvider"], True),
+        (["CUDAExecutionProvider", "CPUExecutionProvider"], False),
+    ):
+        session = SimpleNamespace(get_providers=lambda names=names: names)
+        assert runs_on_cpu(session) is expected

@@ -77,7 +77,7 @@ def predict(
     model: ModelAddress,
     window: Annotated[int, typer.Option(help="Side of the windows, px.")] = 512,
     overlap: Annotated[float, typer.Option(help="Of neighbouring windows, as a share.")] = 0.25,
-    batch: Annotated[int, typer.Option(help="Windows per forward pass.")] = 4,
+    batch: Annotated[int, typer.Option(help="Windows per forward pass; a CPU takes 512 x 512 px at a time.")] = 4,
     all_views: Annotated[bool, typer.Option("--views", help="Mean over the eight flips and turns.")] = False,
     scales: Annotated[str, typer.Option(help="Mean over resized windows too, e.g. 0.75,1,1.25.")] = "1",
     probabilities: Annotated[Path | None, typer.Option(help="Also write class probabilities (uint8).")] = None,

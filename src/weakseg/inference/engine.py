@@ -108,7 +108,7 @@ class Runner:
         return self._run(images, index)
 
     def settle(self, pixels: float, windows: Callable[[], Tensor]) -> Choice:
-        """Choose the engine for a raster.
+        """Choose the engine for a raster; those that lost hold no memory from then on.
 
         Args:
             pixels: through the network in one pass over the raster.
@@ -121,17 +121,22 @@ class Runner:
         if not self._candidates or (self._wanted == "auto" and pixels * self._passes < WORTH):
             return self.choice
         images = windows()
+        if len(images):  # else there is nothing to compare on, nothing to predict
+            self.choice = self._compare(images)
+        if self.choice.engine != self._own.engine:
+            self._run = partial(self._through, self.choice.engine)
+        self._built = {key: plain for key, plain in self._built.items() if key[0] == self.choice.engine}
+        return self.choice
+
+    def _compare(self, images: Tensor) -> Choice:
+        """The first engine that is equal on some windows."""
         wrong: list[str] = []
-        if not len(images):  # nothing to compare on, nothing to predict
-            return self.choice
         with torch.inference_mode():
             expected = self._exact(images, False)[0]
         for engine in self._candidates:
             found, reason = self._tried(engine, images, expected)
             if found is not None and found.equal:
-                self._run = partial(self._through, engine)
-                self.choice = replace(found, passed_over=tuple(wrong))
-                return self.choice
+                return replace(found, passed_over=tuple(wrong))
             wrong.append(f"{engine}: {reason}")
         if self._wanted != "auto":
             raise WeightsError(
@@ -139,8 +144,7 @@ class Runner:
                 expected=f"torch's maps (float32: within {EXACT:g}; bf16: the same class on {ALIKE:.0%} of the pixels)",
                 cure="take --engine torch or another --precision",
             )
-        self.choice = replace(self._own, passed_over=tuple(wrong))
-        return self.choice
+        return replace(self._own, passed_over=tuple(wrong))
 
     def _among(self, wanted: Wanted) -> tuple[Engine, ...]:
         """Engines to try beside the network's own, best first."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Maps = npt.NDArray[np.float32]
 Network = Callable[[Pixels], Maps]
 """Images (B, K, h, w) -> maps (B, C, h, w) float32: probabilities and what comes with them."""
+PASS: Final = 1 << 18  # px, one window of the default size
 
 
 class Mapper(Protocol):
@@ -43,3 +44,16 @@ class Mapper(Protocol):
     def network(self, *, index: bool = False) -> Network:
         """What runs it; with ``index`` a last layer is the dissimilarity index over its limit, where it is known."""
         ...
+
+
+def in_passes(network: Network) -> Network:
+    """The same network with at most :data:`PASS` px of windows at once, so that memory does not grow with the batch.
+
+    Not fewer: torch convolves a single small image (below 20480 numbers) in another way, with other rounding.
+    """
+
+    def run(images: Pixels) -> Maps:
+        count = max(1, PASS // (images.shape[2] * images.shape[3]))
+        return np.concatenate([network(images[at : at + count]) for at in range(0, len(images), count)])
+
+    return run

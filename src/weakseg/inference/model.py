@@ -27,7 +27,7 @@ from weakseg.core.reading import BROKEN_ZIP, parse_json
 from weakseg.data.crops.augment import Preprocessing, normalise
 from weakseg.inference.engine import Choice, Run, Runner, Wanted, network_bytes, session_plain
 from weakseg.inference.fixed import at_side
-from weakseg.inference.mapper import Maps, Network
+from weakseg.inference.mapper import Maps, Network, in_passes
 from weakseg.inference.onnx_file import (
     Described,
     check_shapes,
@@ -35,6 +35,7 @@ from weakseg.inference.onnx_file import (
     loading,
     open_session,
     read_description,
+    runs_on_cpu,
 )
 from weakseg.inference.scene import ONE_SCALE, View, mean_over_views
 from weakseg.networks.applicability import Applicability, join_scales, read_applicability
@@ -67,6 +68,8 @@ class Predictor:
         bands: of the images.
         settle: px through the network, and what gives a few windows (B, K, h, w), a numpy array -> the engine that
             both functions run under from then on (``inference.engine``); None where there is only one.
+        together: all windows of a batch in one pass, as a GPU likes it. Else as ``mapper.in_passes`` has it: what a CPU
+            needs of memory grows with the px of a pass and its speed does not; the numbers are the same.
     """
 
     forward: Callable[[Tensor], Tensor]
@@ -79,6 +82,7 @@ class Predictor:
     with_index: Callable[[Tensor], Tensor] | None = None
     bands: Bands = PLAIN
     settle: Callable[[float, Callable[[], Pixels]], Choice] | None = None
+    together: bool = False
 
     @property
     def applicable(self) -> bool:
@@ -93,7 +97,7 @@ class Predictor:
             found: Maps = forward(torch.from_numpy(images).to(self.device)).float().cpu().numpy()
             return found
 
-        return run
+        return run if self.together else in_passes(run)
 
 
 @dataclass(frozen=True)
@@ -200,6 +204,7 @@ def _load_checkpoint(model_file: Path, how: _How) -> Predictor:
         None if known is None else partial(forward, index=True),
         model.preprocessing.bands,
         partial(_settle, runner, model.preprocessing, device),
+        device.type != "cpu",
     )
 
 
@@ -246,7 +251,8 @@ def _load_bundle(folder: Path, how: _How) -> Predictor:
     session = open_session(folder / "model.onnx", max(1, how.machine.threads), only_cpu=False)
     described = describe_folder(folder)
     check_shapes(session, described)
-    return _exported(session_plain(session), described, how, onnx=folder / "model.onnx")
+    on_gpu = not runs_on_cpu(session)
+    return _exported(session_plain(session), described, how, onnx=folder / "model.onnx", together=on_gpu)
 
 
 def _load_onnx(model_file: Path, how: _How) -> Predictor:
@@ -256,7 +262,7 @@ def _load_onnx(model_file: Path, how: _How) -> Predictor:
     run: Callable[[Tensor], Sequence[Tensor]] = session_plain(session)
     if described.side:
         run = at_side(run, described.side, one_by_one=True)
-    return _exported(run, described, how, onnx=model_file)
+    return _exported(run, described, how, onnx=model_file, together=not runs_on_cpu(session))
 
 
 def _load_pt2(model_file: Path, how: _How) -> Predictor:
@@ -267,7 +273,7 @@ def _load_pt2(model_file: Path, how: _How) -> Predictor:
     if described.side is None:
         raise WeightsError(f"{model_file} says no side", expected="one", cure="export the model again")
     run = at_side(lambda images: (module(images),), described.side, one_by_one=False)
-    return _exported(run, described, how, device)
+    return _exported(run, described, how, device, together=device.type != "cpu")
 
 
 def _load_torchscript(model_file: Path, how: _How) -> Predictor:
@@ -281,7 +287,7 @@ def _load_torchscript(model_file: Path, how: _How) -> Predictor:
         outputs = script(images)
         return outputs if isinstance(outputs, tuple) else (outputs,)
 
-    return _exported(run, described, how, device)
+    return _exported(run, described, how, device, together=device.type != "cpu")
 
 
 def _exported(
@@ -291,11 +297,13 @@ def _exported(
     device: torch.device | None = None,
     *,
     onnx: Path | None = None,
+    together: bool,
 ) -> Predictor:
     """A predictor of a network that takes normalised images and gives probabilities and, if asked for, the index.
 
     Args:
         device: of torch; None for ``onnx``, the file that runs under ONNX Runtime.
+        together: as ``Predictor`` has it.
     """
     device = device or torch.device("cpu")
     preprocessing = Preprocessing(described.mean, described.std, described.bands)
@@ -319,6 +327,7 @@ def _exported(
         partial(forward, index=True) if described.applicable else None,
         described.bands,
         partial(_settle, runner, preprocessing, device),
+        together,
     )
 
 

@@ -17,7 +17,7 @@ from weakseg.core.classes import ClassScheme, parse_classes
 from weakseg.core.errors import ParamsError, WeaksegError, WeightsError
 from weakseg.core.model_facts import check_facts
 from weakseg.core.reading import read_json
-from weakseg.inference.mapper import Maps, Network
+from weakseg.inference.mapper import Maps, Network, in_passes
 from weakseg.raster.stream import Pixels
 
 if TYPE_CHECKING:
@@ -94,6 +94,11 @@ def open_session(path: Path, threads: int, *, only_cpu: bool = True) -> Any:
         return session
 
 
+def runs_on_cpu(session: Any) -> bool:
+    """Whether an onnxruntime session has nothing but the CPU here; Azure's provider calls networks elsewhere."""
+    return set(session.get_providers()) <= {"CPUExecutionProvider", "AzureExecutionProvider"}
+
+
 @contextmanager
 def loading(path: Path, kind: str) -> Iterator[None]:
     """Whatever a runtime raises of a file, as one sentence: their errors have no base of their own."""
@@ -148,7 +153,7 @@ class OnnxMapper(Described):
             outputs = run_session(self.session, (images.astype(np.float32) - mean) / std)
             return np.concatenate(outputs[: 1 + index], axis=1)
 
-        return run
+        return in_passes(run)
 
 
 def open_bundle(folder: Path, threads: int) -> OnnxMapper:

@@ -24,7 +24,7 @@ class Options:
 
     Attributes:
         window: side of the windows at the network's resolution, px; ``overlap`` is a share of it.
-        batch: windows per forward pass.
+        batch: windows per forward pass on a GPU; a CPU takes 512 x 512 px at a time, with less memory and no slower.
         probabilities, confidence, entropy, margin, applicability: files for further layers, see ``encode.KINDS``.
         max_unlike: largest share of a raster that may be unlike what the model has seen; 1 takes all.
     """

@@ -100,7 +100,7 @@ def predict(
         output: write a GeoTIFF there, window by window: the way for scenes that do not fit into memory. Files only.
         probabilities: True returns them beside the map; with an ``output`` the file to write them to.
         window: side of the windows, px of the network's grid; ``overlap`` is a share of it, in [0, 1).
-        batch: windows per forward pass.
+        batch: windows per forward pass; a CPU takes at most 512 x 512 px at a time.
         gsd: at another ground sampling distance than the training's: ``auto`` resamples where both are known,
             ``resample`` and ``refuse`` raise where one is not, ``ignore`` takes the image as it is.
         bands: of a model of three bands of 8 bits: three bands from 1, needed where the image has not exactly 3. Of

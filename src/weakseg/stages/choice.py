@@ -23,7 +23,7 @@ def run(root: Path, source: Source) -> None:
     found = {}
     with tracked(context, "choice", context.params.pseudo, source=source) as log:
         for seed in context.params.segment.seeds:
-            model, _ = load_segmenter(choosing_network(context, seed), classes=context.scheme)
+            model, _ = load_segmenter(choosing_network(context, seed), classes=context.scheme, tiles=context.bands)
             found[f"seed{seed}"] = asdict(choose(context, model, tagged=ENTRIES[source].gives == "all"))
         if context.machine.is_main:
             # the training reads the experts' scores too: where they change it has to run again

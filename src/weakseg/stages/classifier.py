@@ -31,7 +31,14 @@ from weakseg.networks.build import parameter_groups
 from weakseg.networks.losses import multi_label_bce
 from weakseg.pipeline.context import Context, open_context, tracked, write_report
 from weakseg.pipeline.tag_training import fit_on_crops
-from weakseg.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
+from weakseg.training.checkpoints import (
+    bands_of,
+    check_bands,
+    describe_bands,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+)
 from weakseg.training.fit import Batch, TrainState
 from weakseg.training.seeds import seed_everything, step_generator
 
@@ -66,6 +73,7 @@ def run(root: Path) -> None:
                 "weights": model.state_dict(),
                 "params": params.model_dump(mode="json"),
                 "thresholds": thresholds.tolist(),
+                **describe_bands(context.bands),
             },
         )
         write_report(layout.report("classifier"), report)
@@ -162,6 +170,7 @@ def load_classifier(context: Context) -> tuple[Classifier, npt.NDArray[np.float6
     """(network, thresholds (C,)) that this stage saved."""
     path = context.layout.networks("classifier") / "model.pt"
     content = load_checkpoint(path)
+    check_bands(bands_of(content), context.bands, path)
     drop_removed({"classifier": content["params"]}, str(path))
     params = ClassifierParams.model_validate({**content["params"], "weights": "none"})
     model = build_classifier(params, len(content["thresholds"]), context.bands)

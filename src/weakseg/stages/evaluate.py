@@ -122,7 +122,7 @@ def best_predictions(
         )
     tried = []
     for file in files:
-        model, content = load_segmenter(file, classes=context.scheme)
+        model, content = load_segmenter(file, classes=context.scheme, tiles=context.bands)
         tried.append(predict_areas(context, model, areas, params, content.get("temperatures")))
     measured = [
         measure(areas, predictions, context.scheme, params) | calibration_errors(found) for predictions, found in tried
@@ -183,7 +183,7 @@ def measure_seams(context: Context, source: Source, areas: dict[str, Area]) -> f
     """``inference.seam_share`` of the first seed's network on the largest area."""
     params = context.params.evaluate
     file = context.layout.checkpoints(source) / f"seed{context.params.segment.seeds[0]}.pt"
-    model, _ = load_segmenter(file, classes=context.scheme)
+    model, _ = load_segmenter(file, classes=context.scheme, tiles=context.bands)
     model.to(context.machine.torch_device())
     image = max((np.asarray(area.image) for area in areas.values()), key=lambda pixels: pixels.size)
     return seam_share(lambda part: predict_classes(context, model, part, params), image, window=params.window)

@@ -32,7 +32,7 @@ def run(root: Path) -> None:
         shutil.rmtree(layout.teacher_rounds, ignore_errors=True)  # of a run with more rounds
     with tracked(context, "teacher", params) as log:
         seed = context.params.segment.seeds[0]
-        model, _ = load_segmenter(choosing_network(context, seed), classes=context.scheme)
+        model, _ = load_segmenter(choosing_network(context, seed), classes=context.scheme, tiles=context.bands)
         for number in range(1, params.rounds + 1):
             claims = sum(machine.gather([predict_area(context, model, area) for area in machine.shard(areas)]))
             log.log_metrics({"claims": float(claims)}, step=number)

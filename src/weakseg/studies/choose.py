@@ -106,7 +106,7 @@ def measure(context: Context, source: str) -> dict[str, Confusion]:
     tiles, classes = context.layout.tiles, len(context.scheme)
     pieces: dict[str, Confusion] = {}
     for path in unseeing_networks(context, source):
-        model, _ = load_segmenter(path)
+        model, _ = load_segmenter(path, classes=context.scheme, tiles=context.bands)
         model.to(context.machine.torch_device())
         for area, part, truth in held_parts(tiles):
             image = np.asarray(open_array(tiles / "images", area)[:, part])

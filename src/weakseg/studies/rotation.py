@@ -152,7 +152,7 @@ def trained(fold: Fold, source: Source) -> Segmenter:
         inputs = fingerprint(context.layout.tiles) + json.dumps(training_settings(context.params, source))
         _, model = train_segmenter(context, source, labelled, weak, seed, inputs, lambda _row, _step: None)
         save_segmenter(file, model, context)
-    return load_segmenter(file)[0]
+    return load_segmenter(file, classes=context.scheme, tiles=context.bands)[0]
 
 
 def maps_of_n1(rotation: Rotation, *, tagged: bool) -> dict[str, ScoreMaps]:

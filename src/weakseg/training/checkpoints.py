@@ -56,12 +56,32 @@ def describe_model(network: dict[str, Any], scheme: ClassScheme, preprocessing: 
         },
         "preprocessing": preprocessing.numbers(),
     }
-    return described if preprocessing.bands == PLAIN else {**described, "bands": preprocessing.bands.content()}
+    return described | describe_bands(preprocessing.bands)
+
+
+def describe_bands(bands: Bands) -> dict[str, Any]:
+    """What a checkpoint says of the bands of its images: nothing where they are what images always were."""
+    return {} if bands == PLAIN else {"bands": bands.content()}
 
 
 def bands_of(checkpoint: Mapping[str, Any]) -> Bands:
     """The bands of the images that a checkpoint was trained on; files of before 2026-11-29 say none, and have three."""
     return parse_bands(checkpoint["bands"], "the model file") if "bands" in checkpoint else PLAIN
+
+
+def check_bands(bands: Bands, tiles: Bands, path: Path) -> None:
+    """Refuse (WeightsError) a network of other bands than the workspace's tiles: names, order and depths.
+
+    Three bands of 8 bits without names may be those that have some: files of before there were names say none.
+    """
+    nameless = PLAIN.names in (bands.names, tiles.names) and bands.plain and tiles.plain
+    found, wanted = ([f"{band.name} ({band.dtype})" for band in each.members] for each in (bands, tiles))
+    if found != wanted and not nameless:
+        raise WeightsError(
+            f"{path} knows the bands {', '.join(found)}",
+            expected=f"{', '.join(wanted)}, as out/tiles has them",
+            cure="train it again (`dvc repro`)",
+        )
 
 
 def scheme_of(checkpoint: Mapping[str, Any]) -> ClassScheme:

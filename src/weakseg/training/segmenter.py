@@ -14,13 +14,16 @@ from weakseg.core.model_facts import check_facts
 from weakseg.core.params import NetworkParams
 from weakseg.networks.build import Segmenter, build_segmenter
 from weakseg.networks.weights import LITES
-from weakseg.training.checkpoints import bands_of, load_checkpoint, load_weights, scheme_of
+from weakseg.training.checkpoints import bands_of, check_bands, load_checkpoint, load_weights, scheme_of
 
 
-def load_segmenter(path: Path, *, classes: ClassScheme | None = None) -> tuple[Segmenter, dict[str, Any]]:
+def load_segmenter(
+    path: Path, *, classes: ClassScheme | None = None, tiles: Bands | None = None
+) -> tuple[Segmenter, dict[str, Any]]:
     """(network in evaluation mode, the rest of its model file) from a file that segment@SOURCE wrote.
 
-    ``classes`` are those of the workspace, where the network has to have the same ones in the same order.
+    ``classes`` and the bands of the ``tiles`` are those of the workspace, where the network has to have the same ones
+    in the same order.
 
     Raises:
         WeightsError: anything else.
@@ -33,6 +36,8 @@ def load_segmenter(path: Path, *, classes: ClassScheme | None = None) -> tuple[S
             expected=f"{', '.join(classes.names)}, as out/tiles/classes.yaml has them",
             cure="train it again (`dvc repro`)",
         )
+    if tiles is not None:
+        check_bands(bands, tiles, path)
     if "scale" in content:
         check_facts({key: content.get(key) for key in ("scale", "gsd", "temperatures")}, bands, len(scheme), str(path))
     if params.name != "encdec_unpool" and params.encoder not in LITES:
