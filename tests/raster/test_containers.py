@@ -240,6 +240,34 @@ def test_an_error_deep_inside_names_the_window(tmp_path: Path) -> None:
             reader.pixels((32, 0, 16, 96))
 
 
+def test_an_error_deep_inside_a_whole_image_names_the_block(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.tif", picture(), tiled=True, blockxsize=16, blockysize=16, compress="deflate")
+    with rasterio.open(path) as file:
+        offset = int(file.get_tag_item("BLOCK_OFFSET_3_2", "TIFF", bidx=1))
+    data = bytearray(path.read_bytes())
+    data[offset : offset + 40] = bytes(40)
+    path.write_bytes(data)
+    said = r"a\.tif: cannot be read at row 32, column 48, 16x16 px, the rows above it were \("
+    for read in (read_image, lambda path: read_layers(path, [1, 2])):
+        with pytest.raises(DataError, match=said):
+            read(path)
+
+
+def test_an_error_deep_inside_jpeg_2000_names_the_tile(tmp_path: Path) -> None:
+    """Tiles of 64 px, of which the last is cut off: the two above and the first below are whole."""
+    rows, columns = np.mgrid[:128, :128]
+    source = save(tmp_path / "a.tif", np.stack([rows * 3 + columns, rows ^ columns, columns * 2]).astype(np.uint8))
+    options = {"QUALITY": "100", "REVERSIBLE": "YES", "BLOCKXSIZE": 64, "BLOCKYSIZE": 64}
+    copy_raster(source, path := tmp_path / "a.jp2", driver="JP2OpenJPEG", **options)
+    data = path.read_bytes()
+    last = data.rindex(b"\xff\x90\x00\n\x00\x03")  # SOT, start of tile 3
+    path.write_bytes(data[: last + 40])
+    with pytest.raises(
+        DataError, match=r"a\.jp2: cannot be read at row 64, column 64, 64x64 px, the rows above it were"
+    ):
+        read_image(path)
+
+
 def test_what_lies_among_pictures_is_no_picture(tmp_path: Path) -> None:
     save(tmp_path / "a.tif", picture())
     copy_raster(tmp_path / "a.tif", tmp_path / "all.vrt", driver="VRT")

@@ -230,7 +230,20 @@ def _read(
             layers = read(list(bands), window=box, out_shape=size, resampling=how)
             return turn(np.asarray(layers), orientation)
     except RasterioError as error:
-        raise unreadable(path, reason_of(error), window) from error
+        place = window if window is not None or orientation != 1 else _broken_block(file, read, bands)
+        raise unreadable(path, reason_of(error), place) from error
+
+
+def _broken_block(file: DatasetReader, read: Any, bands: Sequence[int]) -> Window | None:
+    """The first block (row, column, height, width) of the file that cannot be read, None where each alone can be."""
+    from rasterio.errors import RasterioError
+
+    for _, box in file.block_windows(bands[0]):
+        try:
+            read(list(bands), window=box)
+        except RasterioError:
+            return box.row_off, box.col_off, box.height, box.width
+    return None
 
 
 def _read_rgb(

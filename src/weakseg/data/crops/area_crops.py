@@ -186,7 +186,7 @@ def _fit(
 ) -> npt.NDArray[Any]:
     """Pad at the lower and right rim (``fill`` None mirrors), then resize to ``crop`` px; labels by nearest pixel."""
     if array is None:
-        return np.full((crop, crop), fill, dtype)
+        return np.broadcast_to(np.asarray(fill, dtype), (crop, crop))  # turning copies it
     array = np.asarray(array)
     if lower or right:
         pads = ((0, lower), (0, right), (0, 0))[: array.ndim]

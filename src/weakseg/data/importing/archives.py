@@ -74,8 +74,11 @@ class Listing:
     problems: tuple[str, ...]
 
 
-def list_source(source: Path, limits: Limits) -> Listing:
-    """List the rasters of a folder (and the folders in it) or of a zip, sorted by name; hidden files are left out."""
+def list_source(source: Path, limits: Limits, ending: str = "") -> Listing:
+    """List the rasters of a folder (and the folders in it) or of a zip, sorted by name; hidden files are left out.
+
+    ``ending`` is that of all rasters that count: virtual rasters beside the files that they are made of.
+    """
     names: list[str] = []
     problems: list[str] = []
     if source.is_dir():
@@ -85,13 +88,15 @@ def list_source(source: Path, limits: Limits) -> Listing:
     else:
         return Listing((), (), (str(DataError(f"no {source}", expected="a folder or zip", cure="check the path")),))
     names = sorted(n for n in names if not any(p.startswith((".", "__MACOSX")) for p in PurePosixPath(n).parts))
-    suffixes = RASTER_SUFFIXES | FURTHER_SUFFIXES
-    if not any(PurePosixPath(n).suffix.lower() in suffixes for n in names):
+    suffixes = ordinary = RASTER_SUFFIXES | FURTHER_SUFFIXES
+    if ending:
+        suffixes = frozenset({ending})
+    elif not any(PurePosixPath(n).suffix.lower() in suffixes for n in names):
         suffixes |= LONE_SUFFIXES
     rasters = tuple(Entry(source, n) for n in names if PurePosixPath(n).suffix.lower() in suffixes)
-    other = (n for n in names if PurePosixPath(n).suffix.lower() not in suffixes | _SILENT_SUFFIXES)
+    other = (n for n in names if PurePosixPath(n).suffix.lower() not in suffixes | ordinary | _SILENT_SUFFIXES)
     if not rasters and not problems:
-        wanted = [*sorted(RASTER_SUFFIXES), *sorted(FURTHER_SUFFIXES | LONE_SUFFIXES)]
+        wanted = [ending] if ending else [*sorted(RASTER_SUFFIXES), *sorted(FURTHER_SUFFIXES | LONE_SUFFIXES)]
         empty = DataError(
             f"no raster in {source}",
             expected=f"files ending in {', '.join(wanted)}",

@@ -47,8 +47,11 @@ def collect(
     tags: TagSource | None,
 ) -> tuple[Collected, list[str]]:
     """What the sources hold, and the problems so far."""
-    sources: dict[Path, Listing] = {source: list_source(source, limits) for source in [images, *labels]}
     for_images, for_labels = patterns
+    endings = dict.fromkeys(labels, _ending(for_labels)) | {images: _ending(for_images)}
+    sources: dict[Path, Listing] = {
+        source: list_source(source, limits, endings[source]) for source in [images, *labels]
+    }
     image_entries = choose_entries(sources[images].rasters, "image", for_images)
     label_entries = [
         entry for source in labels for entry in choose_entries(sources[source].rasters, "label", for_labels)
@@ -79,3 +82,7 @@ def collect(
     read = {str(file) for file in chosen[1]} if chosen is not None else set()
     unused += [name for listing in sources.values() for name in listing.unused if name not in read]
     return Collected(pairs, tuple(sorted(unused)), chosen, copies), problems
+
+
+def _ending(pattern: NamePattern | None) -> str:
+    return pattern.ending if pattern else ""

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.data.importing.archives import Entry
+from weakseg.raster.formats import LONE_SUFFIXES
 
 _FIELD = "{area}"
 _GROUP = "(?P<area>"
@@ -19,12 +20,18 @@ class NamePattern:
 
     It is matched with the whole name without its ending, or where it has a ``/`` with the whole path below the source:
     ``{area}/rgb``. In a template ``*`` stands for anything within a name.
+
+    Attributes:
+        ending: of the files that count, where the pattern names one that otherwise counts in a folder without other
+            rasters only, as in ``{area}.vrt``; else "", any.
     """
 
     def __init__(self, text: str) -> None:
         """``text`` as the user wrote it; ParamsError where it names no area, or is no regular expression."""
         self._text = text
-        self._expression = _compile(unicodedata.normalize("NFC", text))
+        self.ending = next((suffix for suffix in sorted(LONE_SUFFIXES) if text.lower().endswith(suffix)), "")
+        stem = text[: len(text) - len(self.ending)].removesuffix("\\") if self.ending else text
+        self._expression = _compile(unicodedata.normalize("NFC", stem))
 
     def select(self, entries: Sequence[Entry]) -> list[Entry]:
         """Those whose name fits; DataError where there are rasters and none of them fits."""
