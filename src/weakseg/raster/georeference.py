@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from weakseg.raster import sidecars
 
@@ -39,6 +40,16 @@ def distance_of(file: DatasetReader, path: Path) -> float | None:
         return ground_distance(points_crs, from_gcps(points), file.height, file.width) if len(points) > 2 else None
     crs, transform = sidecars.place_of(path, file)
     return None if transform is None else ground_distance(crs, transform, file.height, file.width)
+
+
+def moved(points: npt.NDArray[np.float64], source: CRS, target: CRS) -> npt.NDArray[np.float64]:
+    """Points (N, 2) in one CRS -> the same in another; not finite where that does not reach."""
+    from rasterio.warp import transform as project
+
+    try:
+        return np.array(project(source, target, points[:, 0], points[:, 1])[:2], np.float64).T
+    except Exception:  # PROJ's refusals have no public class in rasterio, and now and then are infinities instead
+        return np.full_like(points, np.inf)
 
 
 def ground_distance(crs: CRS | None, transform: Affine, height: int, width: int) -> float | None:

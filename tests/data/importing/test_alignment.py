@@ -106,6 +106,13 @@ def test_equal_numbers_in_another_zone_lie_elsewhere() -> None:
     assert shift_of(other, IMAGE) == pytest.approx(897e3, rel=0.01)
 
 
+def test_numbers_that_the_crs_of_the_label_does_not_have_are_out_of_reach() -> None:
+    zone_prefixed = label(crs=CRS.from_epsg(4647).to_wkt())  # its eastings begin with the zone, 32500000
+    assert not np.isfinite(shift_of(zone_prefixed, IMAGE))
+    with pytest.raises(DataError, match=r"lies out of reach off i/a\.tif, .*\(in EPSG:4647, the image in EPSG:25832\)"):
+        align_label(MASK, zone_prefixed, IMAGE, names=NAMES, resample=True)
+
+
 def test_degrees_are_compared_where_they_lie() -> None:
     scene = dataclasses.replace(IMAGE, height=40, width=60)  # of 0.5 m
     lon, lat = 9.0, 47.85371  # 500000, 5300000 is on the central meridian; PROJ gives the latitude

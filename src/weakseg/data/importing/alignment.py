@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from weakseg.core.classes import IGNORE, Mask
 from weakseg.core.errors import DataError
+from weakseg.raster.georeference import moved
 from weakseg.raster.header import RasterInfo, Transform
 
 TOLERANCE: Final = 0.1  # px; rounded px sizes add up to hundredths over an image, the usual mistake is half a px
@@ -77,17 +78,11 @@ def _corners(raster: RasterInfo) -> npt.NDArray[np.float64]:
 def _in_pixels(label: RasterInfo, image: RasterInfo, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Points (N, 2) as column and row of the label -> column and row of the image."""
     from rasterio.crs import CRS
-    from rasterio.errors import RasterioError
-    from rasterio.warp import transform
 
     there, here = (np.array(raster.transform).reshape(2, 3) for raster in (label, image))
     places = points @ there[:, :2].T + there[:, 2]
     if label.crs and image.crs and label.crs != image.crs:
-        try:
-            moved = transform(CRS.from_wkt(label.crs), CRS.from_wkt(image.crs), places[:, 0], places[:, 1])
-        except RasterioError:  # no way from one to the other
-            return np.full_like(points, np.inf)
-        places = np.array(moved[:2], np.float64).T
+        places = moved(places, CRS.from_wkt(label.crs), CRS.from_wkt(image.crs))
     with np.errstate(invalid="ignore"):  # places that the CRS of the image does not have are infinite
         return np.asarray((places - here[:, 2]) @ np.linalg.pinv(here[:, :2]).T)
 
