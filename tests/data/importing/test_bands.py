@@ -270,11 +270,42 @@ def test_rasters_that_are_no_heights_of_the_image_are_refused(
 
 def test_a_portal_names_the_bands(tmp_path: Path) -> None:
     portal = find_portal("nrw-dop10")
-    save(tmp_path / "images" / "a.tif", layers(4, "uint8"))
-    assert take(tmp_path, "a", bands=portal.bands, portal=portal).names == ("red", "green", "blue", "nir")
-    save(tmp_path / "images" / "a.tif", layers(4))
-    with pytest.raises(DataError, match="expected uint8, as nrw-dop10 delivers"):
-        take(tmp_path, "a", bands=portal.bands, portal=portal, replace=True)
+    tenth = rasterio.Affine(0.1, 0, 400_000, 0, -0.1, 5_700_000)
+    options = {"bands": parse_choice(portal.bands), "portal": portal, "progress": False}
+    for area in ("a", "b"):
+        save(tmp_path / "images" / f"{area}.tif", layers(4, "uint8"), transform=tenth)
+        save(tmp_path / "labels" / f"{area}.tif", np.zeros((1, SIDE, SIDE), np.uint8), transform=tenth)
+    import_dataset(tmp_path / "images", [tmp_path / "labels"], tmp_path / "data", **options)
+    assert load_bands(tmp_path / "data").names == ("red", "green", "blue", "nir")
+    save(tmp_path / "images" / "b.tif", layers(4), transform=tenth)
+    with pytest.raises(ImportProblems) as caught:
+        import_dataset(tmp_path / "images", [tmp_path / "labels"], tmp_path / "data", replace=True, **options)
+    (problem,) = caught.value.problems
+    assert problem.endswith(
+        "b.tif: uint16; expected uint8, as nrw-dop10 delivers; leave --portal out and name the bands with --bands"
+    )
+
+
+def test_an_image_without_a_crs_gets_that_of_its_portal(tmp_path: Path) -> None:
+    portal = find_portal("hessen-dop20")
+    (tmp_path / "images").mkdir()
+    with rasterio.open(
+        tmp_path / "images" / "a.jpg", "w", driver="JPEG", count=3, height=SIDE, width=SIDE, dtype="uint8"
+    ) as file:
+        file.write(layers(3, "uint8"))
+    (tmp_path / "images" / "a.jgw").write_text("0.2\n0\n0\n-0.2\n480000.1\n5599999.9\n")
+    place = rasterio.Affine(0.2, 0, 480_000, 0, -0.2, 5_600_000)
+    save(tmp_path / "labels" / "a.tif", np.zeros((1, SIDE, SIDE), np.uint8), transform=place)
+    options = {"bands": parse_choice(portal.bands), "portal": portal, "progress": False}
+    report = import_dataset(tmp_path / "images", [tmp_path / "labels"], tmp_path / "data", **options)
+    assert report.portal.endswith("; 1 images without a CRS taken to be in EPSG:25832")
+    with rasterio.open(tmp_path / "data" / "images" / "a.tif") as file:
+        assert file.crs == "EPSG:25832"
+        assert file.transform.almost_equals(place)
+    east = np.zeros((1, SIDE, SIDE), np.uint8)  # without the portal its zone would be taken for the image's
+    save(tmp_path / "labels" / "a.tif", east, transform=place, crs="EPSG:25833")
+    with pytest.raises(ImportProblems, match=r"labels/a.tif: lies .* off .*EPSG:25833, the image in EPSG:25832"):
+        import_dataset(tmp_path / "images", [tmp_path / "labels"], tmp_path / "data", replace=True, **options)
 
 
 @pytest.mark.parametrize("named", ["a", "b"])

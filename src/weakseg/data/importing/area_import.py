@@ -33,7 +33,10 @@ Pixels = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class ImportSettings:
-    """What is the same for all areas; ``dry``: nothing is written, ``partly``: 255 is where nobody looked."""
+    """What is the same for all areas; ``dry``: nothing is written, ``partly``: 255 is where nobody looked.
+
+    ``crs``: WKT for images with a transform whose files name none.
+    """
 
     classes: ClassScheme
     plan: BandPlan
@@ -42,16 +45,21 @@ class ImportSettings:
     resample: bool
     dry: bool
     partly: bool
+    crs: str | None = None
 
 
 @dataclass
 class ImportTally:
-    """What has been imported so far; ``readings`` are of labels that no colour table explains, with a first file."""
+    """What has been imported so far; ``readings`` are of labels that no colour table explains, with a first file.
+
+    ``placed`` are the images that got ``ImportSettings.crs``.
+    """
 
     counts: npt.NDArray[np.int64]
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     blank: dict[str, int] = field(default_factory=dict)
     turned: list[str] = field(default_factory=list)
+    placed: list[str] = field(default_factory=list)
     partly: set[str] = field(default_factory=set)
     resampled: list[str] = field(default_factory=list)
     previews: list[Preview] = field(default_factory=list)
@@ -91,6 +99,9 @@ def import_pair(
 
     scratch = staging / "scratch"
     image = _load_image(pair.image, settings, scratch, problems)
+    if settings.crs and image.info is not None and image.info.transform is not None and image.info.crs is None:
+        image = dataclasses.replace(image, info=dataclasses.replace(image.info, crs=settings.crs))
+        tally.placed.append(str(pair.image))
     masks = {
         folder: _load(entry, read_drawn, scratch, settings.limits, problems)
         for folder, entry in (("labels", pair.label), ("labels_eroded", pair.eroded))

@@ -79,7 +79,7 @@ def import_dataset(
         target: usually ``data/``; made if missing.
         classes: names and colours of the labels; ISPRS by default.
         bands: numbers and names of the images' bands; needed where they are not three of 8 bits and have no names.
-        portal: where the images come from; they must have its depth.
+        portal: where the images come from; they must not contradict it in bands, depth, CRS or size of a px.
         heights: rasters of heights beside the images, which become a band of theirs.
         ignore_values: values of one-band labels that mean ignore.
         masks_hold: what the values of one-band labels are ("indices", "values" of classes.yaml, "colours"); needed
@@ -121,10 +121,9 @@ def import_dataset(
     tally = ImportTally(np.zeros(256, np.int64))
     with scratch_folder() if dry_run else staging_folder(target) as staging:
         files = ((str(pair.image), local_file(pair.image, staging / "scratch")) for pair in pairs)
-        plan = plan_bands(files, choice, problems, beside=heights.choice if heights else None)
-        if portal is not None and not problems:
-            portal.check(plan.dtypes)
-        settings = ImportSettings(classes or ISPRS, plan, masks, limits, resample, dry_run, partly_labelled)
+        plan = plan_bands(files, choice, problems, beside=heights.choice if heights else None, portal=portal)
+        crs = _crs_of(portal)
+        settings = ImportSettings(classes or ISPRS, plan, masks, limits, resample, dry_run, partly_labelled, crs)
         tally.meter = None if plan.pictures else BandMeter(plan.bands)
         models = list_models(heights, [pair.area for pair in pairs], limits, problems)
         with Progress(console=Console(stderr=True), disable=not progress) as bar:
@@ -160,7 +159,7 @@ def import_dataset(
         resampled=tuple(tally.resampled),
         previews=tuple(_shown(preview, bands_found) for preview in tally.previews),
         bands=bands_found,
-        portal=str(portal or ""),
+        portal=_origin(portal, len(tally.placed)),
         boxes=boxes,
         tags=tagged.describe(settings.classes) if tags is not None else (),
     )
@@ -171,6 +170,19 @@ def _found_bands(plan: BandPlan, tally: ImportTally) -> Bands | None:
     if tally.meter is None:
         return None
     return dataclasses.replace(rank_ranges(plan.bands, tally.meter), missing=dict(sorted(tally.lacking.items())))
+
+
+def _crs_of(portal: Portal | None) -> str | None:
+    """WKT for images of the portal whose files name none."""
+    from rasterio.crs import CRS
+
+    return CRS.from_string(portal.only_crs).to_wkt() if portal is not None and portal.only_crs else None
+
+
+def _origin(portal: Portal | None, placed: int) -> str:
+    if portal is None:
+        return ""
+    return f"{portal}; {placed} images without a CRS taken to be in {portal.only_crs}" if placed else str(portal)
 
 
 def _shown(preview: Preview, bands: Bands | None) -> Preview:

@@ -13,7 +13,9 @@ import numpy.typing as npt
 
 from weakseg.core.bands import COLOURS, DTYPES, HEIGHTS, PLAIN, Band, Bands, known_band
 from weakseg.core.errors import DataError
+from weakseg.core.portals import Portal
 from weakseg.data.band_statistics import BandMeter
+from weakseg.data.importing.delivery import check_delivery
 from weakseg.raster.band_names import BandChoice, facts_of, name_bands, numbers_of
 from weakseg.raster.header import RasterInfo, opened
 from weakseg.raster.heights import BESIDE, HeightFiles, read_heights
@@ -70,12 +72,6 @@ class BandPlan:
         """Three bands of 8 bits without names, read as they always were."""
         return self.bands == PLAIN
 
-    @property
-    def dtypes(self) -> set[str]:
-        """Of the bands that come from the images."""
-        members = self.bands.members[:-1] if self.beside else self.bands.members
-        return {band.dtype for band in members}
-
     def read(self, path: Path, limit: int) -> tuple[Pixels, Valid | None, tuple[str, ...]]:
         """An image (H, W, K), where it has data, and the bands that its file lacks, of which all px are 0."""
         if self.pictures:
@@ -131,6 +127,7 @@ def plan_bands(
     problems: list[str],
     *,
     beside: HeightChoice | None,
+    portal: Portal | None = None,
 ) -> BandPlan:
     """The bands of all images, from the headers of their files.
 
@@ -141,12 +138,15 @@ def plan_bands(
         files: for each image its name and, opened in turn, its file.
         problems: what is wrong is added there.
         beside: of rasters of heights beside the images, None without any.
+        portal: what the images must not contradict.
     """
     found: list[tuple[str, FileBands]] = []
     faults: dict[str, str] = {}
     for name, opening in files:
         with opening as path:
             try:
+                if portal is not None:
+                    check_delivery(path, portal)
                 mine = file_bands(path, choice)
             except DataError as error:
                 faults[name] = str(error).replace(str(path), name)
