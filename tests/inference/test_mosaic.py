@@ -197,3 +197,10 @@ def test_scenes_without_a_place_are_refused(tmp_path: Path) -> None:
             model_file(tmp_path / "m.pt"), str(tmp_path / "in"), tmp_path / "in" / "a.tif",
             machine=CPU, options=Options(),
         )  # fmt: skip
+
+
+def test_a_scene_that_the_crs_of_the_first_does_not_reach_is_refused(tmp_path: Path) -> None:
+    scene(tmp_path / "in" / "a.tif", picture(20, 30))
+    scene(tmp_path / "in" / "b.tif", picture(20, 30), crs="EPSG:4647")  # its eastings begin with the zone, 32500000
+    with pytest.raises(DataError, match=r"b.tif: lies where the CRS of the first scene does not reach"):
+        mosaic_of(tmp_path / "in")

@@ -13,7 +13,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
 from weakseg.core.errors import DataError
-from weakseg.raster.georeference import ground_distance
+from weakseg.raster.georeference import ground_distance, moved
 from weakseg.raster.stream import inspect_source, raster_gsd
 
 RADIUS, FLATTENING = 6378137.0, 1 / 298.257223563  # of WGS84
@@ -69,6 +69,14 @@ def test_projections_in_metres_and_feet(epsg: int, x: float, y: float, expected:
         transform = Affine.translation(x, y) @ turned @ Affine.scale(0.2)
         found = ground_distance(CRS.from_epsg(epsg), transform, 50, 80)
         assert found == pytest.approx(0.2 * expected, rel=1e-4)
+
+
+def test_points_out_of_reach_are_infinite_however_often_they_are_asked_for() -> None:
+    zone, prefixed = CRS.from_epsg(25832), CRS.from_epsg(4647)
+    points = np.array([[500000.0, 5700000.0], [32500000.0, 5700000.0]])
+    np.testing.assert_allclose(moved(points[1:], prefixed, zone), points[:1])
+    for _ in range(25):  # PROJ refuses 20 times, then it returns infinities
+        assert not np.isfinite(moved(points[:1], prefixed, zone)).any()
 
 
 def test_what_does_not_lie_on_earth_has_no_distance() -> None:

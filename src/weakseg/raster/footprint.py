@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from weakseg.raster.georeference import moved
 from weakseg.raster.stream import open_raster
 
 _STEPS: Final = 8  # points per side of an outline: the sides of a projected raster are curves on the globe
@@ -21,7 +22,8 @@ class Footprint:
         crs: its CRS as WKT, None where it names none.
         code: of that CRS, such as EPSG:25832, None where it has none.
         transform: ``proj:transform`` of a raster with one, six numbers; empty with control points only.
-        outline: a closed ring of (longitude, latitude), counter-clockwise; None without a place.
+        outline: a closed ring of (longitude, latitude), counter-clockwise; None without a place, or
+            with one that the CRS does not have.
     """
 
     width: int
@@ -34,8 +36,8 @@ class Footprint:
 
 def read_footprint(path: Path) -> Footprint:
     """The footprint of a raster file."""
+    from rasterio.crs import CRS
     from rasterio.transform import from_gcps
-    from rasterio.warp import transform as project
 
     with open_raster(path) as file:
         points, points_crs = file.gcps
@@ -48,9 +50,9 @@ def read_footprint(path: Path) -> Footprint:
     corners = np.array([(0, height), (width, height), (width, 0), (0, 0)], float)
     sides = zip(corners, np.roll(corners, -1, axis=0), strict=True)
     ring = np.concatenate([start + share[:, None] * (end - start) for start, end in sides])
-    places = [affine @ (column, row) for column, row in [*ring, ring[0]]]
-    xs, ys = project(crs, "EPSG:4326", *([float(axis) for axis in axes] for axes in zip(*places, strict=True)))
+    places = moved(np.array([affine @ tuple(corner) for corner in [*ring, ring[0]]]), crs, CRS.from_epsg(4326))
+    outline = tuple((x, y) for x, y in places.tolist()) if np.isfinite(places).all() else None
     authority = crs.to_authority()
     numbers: dict[str, Any] = {} if points else {"proj:transform": list(affine)[:6]}
     code = ":".join(authority) if authority else None
-    return Footprint(width, height, crs.to_wkt(), code, numbers, tuple(zip(xs, ys, strict=True)))
+    return Footprint(width, height, crs.to_wkt(), code, numbers, outline)

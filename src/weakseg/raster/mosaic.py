@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weakseg.core.errors import DataError
+from weakseg.raster.georeference import moved
 from weakseg.raster.open import Window
 from weakseg.raster.stream import Pixels, Reader, Source, gdal_settings, open_file, open_raster
 
@@ -194,7 +195,7 @@ def plan_mosaic(where: Path, sources: Sequence[Source]) -> Mosaic:
     """One raster of scenes, in their order.
 
     Raises:
-        DataError: a scene without a place on Earth.
+        DataError: a scene without a place on Earth, or out of reach of the first one's CRS.
     """
     for source in sources:
         if source.profile.get("crs") is None or ("transform" not in source.profile and "gcps" not in source.profile):
@@ -234,16 +235,20 @@ _SIDES: Final = ("left", "bottom", "right", "top")
 def _box(source: Source, crs: CRS, transform: Affine) -> tuple[int, int, int, int]:
     """Row, column, height and width of a scene on a grid that may begin elsewhere."""
     from rasterio.transform import from_gcps
-    from rasterio.warp import transform as project
 
     own = source.profile.get("transform") or from_gcps(source.profile["gcps"])
     share = np.linspace(0, 1, 22)
     rim = [(x, y) for x in (0, 1) for y in share] + [(x, y) for y in (0, 1) for x in share]
-    points = [own @ (x * source.width, y * source.height) for x, y in rim]
+    points = np.array([own @ (x * source.width, y * source.height) for x, y in rim])
     if source.profile["crs"] != crs:
-        xs, ys = project(source.profile["crs"], crs, *map(list, zip(*points, strict=True)))
-        points = list(zip(xs, ys, strict=True))
-    columns, rows = (np.array(axis) for axis in zip(*(~transform @ point for point in points), strict=True))
+        points = moved(points, source.profile["crs"], crs)
+    if not np.isfinite(points).all():
+        raise DataError(
+            f"{source.path}: lies where the CRS of the first scene does not reach",
+            expected="scenes that lie beside each other",
+            cure="predict it by itself, or mend its CRS or transform",
+        )
+    columns, rows = (np.array(axis) for axis in zip(*(~transform @ tuple(point) for point in points), strict=True))
     low = [int(np.floor(axis.min() + _SAME)) for axis in (rows, columns)]
     high = [int(np.ceil(axis.max() - _SAME)) for axis in (rows, columns)]
     return low[0], low[1], high[0] - low[0], high[1] - low[1]
