@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from weakseg.core.errors import StageError
+from weakseg.evaluation.bootstrap import Interval
 from weakseg.report import render
 from weakseg.report.content import LabelChanges, Page, Role, Row, Scene
 from weakseg.report.render import render_page, shade, shares
@@ -50,6 +51,22 @@ def test_all_is_inside(page: Page) -> None:
     names = {attrs["id"] for tag, attrs in tags if tag == "section" and "id" in attrs}
     assert {link[1:] for link in links if link.startswith("#")} == names
     assert not re.findall(r"https?://|@import|url\(", html)
+
+
+def test_what_tags_add_to_the_images_has_a_column(page: Page) -> None:
+    assert "over untagged" not in render_page(page)
+    rows = [replace(row, gain_by_tags=Interval(0.07, 0.02, 0.12)) if row.source == "cam" else row for row in page.rows]
+    html = render_page(replace(page, rows=rows))
+    assert "<th>over untagged</th>" in html
+    assert html.count("<td>+0.070<small>+0.020 to +0.120</small></td>") == 1
+
+
+def test_the_smaller_error_of_the_confidence_is_bold(page: Page) -> None:
+    errors = {"pixel": (0.034, 0.04), "full": None, "cam": (0.16, 0.08)}
+    rows = [replace(row, ece=errors[row.source]) for row in page.rows]
+    html = render_page(replace(page, rows=rows))
+    assert "<td><b>0.034</b></td><td>0.040</td>" in html
+    assert "<td>0.160</td><td><b>0.080</b></td>" in html
 
 
 def test_every_role_has_a_colour(page: Page) -> None:

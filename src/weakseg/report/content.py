@@ -28,7 +28,8 @@ class Row:
         source: name in the pipeline.  label: for readers.  short: for narrow places.
         miou: mean over seeds.  low, high: smallest and largest seed.  seeds: how many.
         iou: by class name, None where undefined.
-        gain: mIoU over task (i).  gap: share of the gap between task (i) and the oracle; None where it says nothing.
+        gain: mIoU over task (i).  gain_by_tags: over untagged.
+        gap: share of the gap between task (i) and the oracle; None where it says nothing.
         ece: expected calibration error as the network says its confidence, and calibrated.
         miou_objects: mean IoU without a background.
     """
@@ -45,6 +46,7 @@ class Row:
     oa: float | None
     miou_eroded: float | None
     gain: Interval | None = None
+    gain_by_tags: Interval | None = None
     gap: Interval | None = None
     ece: tuple[float, float] | None = None
     miou_objects: float | None = None

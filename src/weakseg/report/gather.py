@@ -96,6 +96,7 @@ def row_of(row: dict[str, Any]) -> Row:
         oa=row["oa"],
         miou_eroded=row["miou_eroded"],
         gain=row["gain"],
+        gain_by_tags=row.get("gain_by_tags"),
         gap=row["gap_closed"],
         ece=row.get("ece"),
         miou_objects=row.get("miou_objects"),
