@@ -128,6 +128,12 @@ def test_show_draws_a_sheet(mine: Path, method: str) -> None:
     assert (mine / "out" / "sheets" / method / f"{area}.jpg").is_file()
 
 
+def test_the_page_is_drawn(mine: Path) -> None:
+    run(mine, "stage", "report")
+    page = (mine / "reports" / "index.html").read_text(encoding="utf-8")
+    assert page.count("data:image/") > 3
+
+
 def test_runs_compare(mine: Path) -> None:
     assert "building" in run(mine, "runs", "compare", "pixel", "full")
 

@@ -23,10 +23,11 @@ from weakseg.export.model_files import export_bundle, export_onnx, export_torchs
 from weakseg.inference.model import load_predictor
 from weakseg.inference.options import Options
 from weakseg.inference.predict import predict, predict_mosaic, predict_rasters
+from weakseg.inference.rasters import parse_reading
 from weakseg.inference.scene import PLAIN, sweep_windows
 from weakseg.inference.sweep import plan_grid, read_network_window
 from weakseg.raster.band_names import parse_choice
-from weakseg.raster.heights import HeightFiles, find_heights
+from weakseg.raster.heights import HeightFiles, above_ground, find_heights, window_heights
 from weakseg.raster.mosaic import plan_mosaic
 from weakseg.raster.stream import inspect_source, open_reader
 from weakseg.serving.service import MapService
@@ -142,6 +143,42 @@ def test_heights_beside_on_their_own_grid(tmp_path: Path) -> None:
     layers[4] -= 5
     found = run(model, image, tmp_path / "o2.tif", heights=HeightFiles(surface, terrain))
     assert (found == expected(model, layers)).mean() > 0.999
+
+
+def test_heights_above_ground_by_a_filter_are_those_of_the_whole_raster_in_every_window(tmp_path: Path) -> None:
+    """As the import makes them of a surface model alone, whatever windows a prediction has."""
+    model = save_model(tmp_path, five(dtype="float32", nodata=None))
+    layers = pixels().astype(np.float32)
+    rows, columns = np.mgrid[:100, :130]
+    surface = (rows + columns / 2).astype(np.float32) + np.where((rows % 20 < 8) & (columns % 25 < 9), 400, 0)
+    surface[30:60, 70:110] = np.nan
+    beside = save(tmp_path / "dsm.tif", surface[None].astype(np.float32), transform=PLACE)
+    image = save(tmp_path / "a.tif", layers[:4].astype(np.uint16), NAMES[:4])
+    files = HeightFiles(beside, ground=15)
+    source = inspect_source(image, None, None, load_predictor(model, PLAIN, MACHINE).bands, files)
+    whole = above_ground(np.array(surface, np.float32), 15)
+    for window in ((0, 0, 100, 130), (40, 30, 20, 50), (0, 96, 64, 34), (36, 0, 64, 64)):
+        row, column, height, width = window
+        found = window_heights(files, window, (100, 130), source.info)
+        np.testing.assert_array_equal(found, whole[row : row + height, column : column + width])
+    layers[4] = np.where(np.isnan(whole), 600, whole)
+    found = run(model, image, tmp_path / "o.tif", heights=files)
+    np.testing.assert_array_equal(found, expected(model, layers))
+    plain = inspect_source(image, None, None, source.wanted, HeightFiles(beside))
+    assert plain.state() != source.state()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"ground": 9}, "--ground alone; expected --heights"),
+        ({"heights": Path("h.tif"), "terrain": Path("t.tif"), "ground": 9}, "--ground 9 and --terrain; expected one"),
+        ({"heights": Path("h.tif"), "ground": -1}, "--ground -1; expected one of them, px from 1"),
+    ],
+)
+def test_ground_filters_that_make_no_sense_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ParamsError, match=words):
+        parse_reading(None, None, **{"heights": None, "terrain": None, **options}, gsd="auto", skip_unread=False)
 
 
 def test_heights_of_a_folder_by_their_places(tmp_path: Path) -> None:

@@ -100,6 +100,7 @@ def predict(
         Path | None, typer.Option(help="Heights beside the raster, for a model that wants them; or a folder of them.")
     ] = None,
     terrain: Annotated[Path | None, typer.Option(help="Terrain models to take off them.")] = None,
+    ground: Annotated[int, typer.Option(help="Or the side in px of a ground filter, as in the import.")] = 0,
     stretch: Annotated[str | None, typer.Option(help="LOW,HIGH become 0 and 255: for 16 bits or floats.")] = None,
     gsd: Annotated[
         str, typer.Option(help="At another ground sampling distance: auto | resample | refuse | ignore")
@@ -146,7 +147,7 @@ def predict(
         window, overlap, batch, probabilities, confidence, resume, entropy, margin, applicability, max_unlike
     )
     views = DIHEDRAL if all_views else PLAIN
-    reading = parse_reading(bands, stretch, heights, terrain, gsd, skip_unread)
+    reading = parse_reading(bands, stretch, heights, terrain, ground, gsd, skip_unread)
     keep_buffers()
     model_file = find_model(context.obj, model)
     shared: dict[str, Any] = {

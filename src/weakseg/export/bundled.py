@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stretch", help="LOW,HIGH become 0 and 255: for 16 bits or floats")
     parser.add_argument("--heights", type=Path, help="heights beside the raster, or a folder of them")
     parser.add_argument("--terrain", type=Path, help="terrain models to take off them")
+    parser.add_argument("--ground", type=int, default=0, help="or the side in px of a ground filter, as in the import")
     parser.add_argument(
         "--gsd", default="auto", help="at another ground sampling distance: auto | resample | refuse | ignore"
     )
@@ -70,7 +71,8 @@ def _predict(given: argparse.Namespace, open_mapper: Callable[[], OnnxMapper]) -
     layers = {name: getattr(given, name) for name in _LAYERS}
     cut = {"window": given.window, "overlap": given.overlap, "batch": given.batch}
     options = Options(**cut, **layers, resume=not given.no_resume, max_unlike=given.max_unlike)
-    reading = parse_reading(given.bands, given.stretch, given.heights, given.terrain, given.gsd, given.skip_unread)
+    beside = (given.heights, given.terrain, given.ground)
+    reading = parse_reading(given.bands, given.stretch, *beside, given.gsd, given.skip_unread)
     is_several(given.where, mosaic=given.mosaic)
     if given.mosaic:
         target, options = options.within(given.target, "mosaic.tif")

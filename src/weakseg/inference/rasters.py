@@ -44,18 +44,31 @@ class Reading:
 
 
 def parse_reading(
-    bands: str | None, stretch: str | None, heights: Path | None, terrain: Path | None, gsd: str, skip_unread: bool
+    bands: str | None,
+    stretch: str | None,
+    heights: Path | None,
+    terrain: Path | None,
+    ground: int,
+    gsd: str,
+    skip_unread: bool,
 ) -> Reading:
     """The options of a command line; ParamsError for what they cannot be."""
-    if terrain and not heights:
-        raise ParamsError("--terrain alone", expected="--heights, which it is taken off", cure="name them too")
+    if (terrain or ground) and not heights:
+        said = "--terrain" if terrain else "--ground"
+        raise ParamsError(f"{said} alone", expected="--heights, which it is taken off", cure="name them too")
+    if (terrain and ground) or ground < 0:
+        raise ParamsError(
+            f"--ground {ground}{' and --terrain' if terrain else ''}",
+            expected="one of them, px from 1",
+            cure="mend it",
+        )
     low_high = decimals(stretch)
     if stretch is not None and len(low_high) != 2:
         raise ParamsError(f"--stretch {stretch}", expected="two numbers", cure="write for instance 0,2047")
     return Reading(
         parse_choice(bands),
         (low_high[0], low_high[1]) if low_high else None,
-        HeightFiles(heights, terrain) if heights else None,
+        HeightFiles(heights, terrain, ground) if heights else None,
         gsd,  # type: ignore[arg-type]  # choose_scale refuses others
         skip_unread,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
 Heights = npt.NDArray[np.float32]
+Window = tuple[int, int, int, int]
 Box = tuple[float, float, float, float]
 """West, south, east, north."""
 BESIDE: Final = "height"  # name of the band that comes from rasters beside an image
@@ -34,16 +35,19 @@ class HeightFiles:
     Attributes:
         surface: a surface model (DSM), or heights above ground (nDSM).
         terrain: a terrain model (DTM) to take off it, or None.
+        ground: px of the ground filter's square, 0 for none, see :func:`read_heights`.
     """
 
     surface: Path
     terrain: Path | None = None
+    ground: int = 0
 
     def state(self) -> list[tuple[str, int, int]]:
         """What heights depend on: the files by path, size and time of their last change."""
         given = [path for path in (self.surface, self.terrain) if path is not None]
         files = [file for path in given for file in rasters_of(path)]
-        return [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        found = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        return [*found, ("ground", self.ground, 0)] if self.ground else found
 
 
 def rasters_of(path: Path) -> list[Path]:
@@ -68,7 +72,7 @@ def find_heights(given: HeightFiles | None, images: Sequence[Path]) -> list[Heig
     surface = _for_images(given.surface, images)
     terrain = surface if given.terrain is None else _for_images(given.terrain, images)
     return [
-        None if high is None or low is None else HeightFiles(high, low if given.terrain else None)
+        None if high is None or low is None else HeightFiles(high, low if given.terrain else None, given.ground)
         for high, low in zip(surface, terrain, strict=True)
     ]
 
@@ -142,7 +146,7 @@ def _box(transform: Sequence[float], height: int, width: int) -> Box:
     return min(east), min(north), max(east), max(north)
 
 
-def read_heights(files: HeightFiles, image: RasterInfo, *, ground: int = 0) -> Heights:
+def read_heights(files: HeightFiles, image: RasterInfo) -> Heights:
     """Heights of an image's pixels, float32 (H, W), NaN where there are none.
 
     Each raster is brought to the image's grid by their places on Earth: the mean of what a px covers where its own grid
@@ -150,10 +154,10 @@ def read_heights(files: HeightFiles, image: RasterInfo, *, ground: int = 0) -> H
 
     Args:
         files: a folder stands for all rasters in it; of two that overlap the first by name counts.
+            With ``ground``, px, the ground under a surface model is a grey opening with such a square (scipy), and
+            what stands above it is returned. Buildings that are wider count as ground, and so does what a slope rises
+            by within the square. It depends on the pixels up to ``ground`` px away.
         image: the header of the image.
-        ground: px; above 0 the ground under a surface model is a grey opening with such a square (scipy), and what
-            stands above it is returned. Buildings that are wider count as ground, and so does what a slope rises by
-            within the square.
 
     Raises:
         DataError: several bands, values that are no heights, a CRS out of reach, another size.
@@ -161,7 +165,21 @@ def read_heights(files: HeightFiles, image: RasterInfo, *, ground: int = 0) -> H
     surface = _on_grid(files.surface, image)
     if files.terrain is not None:
         return surface - _on_grid(files.terrain, image)
-    return above_ground(surface, ground) if ground else surface
+    return above_ground(surface, files.ground) if files.ground else surface
+
+
+def window_heights(
+    files: HeightFiles, window: Window, size: tuple[int, int], info: Callable[[Window], RasterInfo]
+) -> Heights:
+    """:func:`read_heights` of a window (row, column, height, width) of an image of ``size``, as if of the whole image.
+
+    ``info`` gives the header of any window of the image.
+    """
+    row, column, height, width = window
+    top, left = max(0, row - files.ground), max(0, column - files.ground)
+    bottom, right = (min(s, o + n + files.ground) for s, o, n in zip(size, window[:2], window[2:], strict=True))
+    found = read_heights(files, info((top, left, bottom - top, right - left)))
+    return found[row - top : row - top + height, column - left : column - left + width]
 
 
 def above_ground(surface: Heights, side: int) -> Heights:

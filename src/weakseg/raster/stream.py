@@ -21,7 +21,7 @@ from weakseg.raster.band_names import KNOWN, BandChoice, bands_for, facts_of
 from weakseg.raster.formats import check_png_rows, gdal_sentences, raster_driver, reason_of, unreadable
 from weakseg.raster.georeference import distance_of, place_of
 from weakseg.raster.header import RasterInfo
-from weakseg.raster.heights import BESIDE, HeightFiles, read_heights
+from weakseg.raster.heights import BESIDE, HeightFiles, window_heights
 from weakseg.raster.open import Window
 from weakseg.raster.orientation import ambiguous_place, orientation_of, seen_shape, stored_window, turn
 from weakseg.raster.palette import Palette, colour_order, read_palette
@@ -170,7 +170,7 @@ class Reader:
             if index in present:
                 image[..., index] = layers[present.index(index)]
             elif source.heights is not None and wanted.names[index] == BESIDE:
-                heights = read_heights(source.heights, source.info(window))
+                heights = window_heights(source.heights, window, (source.height, source.width), source.info)
                 known = np.where(np.isnan(heights), np.float32(wanted.fill_value(index)), heights)
                 image[..., index] = np.rint(known) if image.dtype.kind in "iu" else known
             else:

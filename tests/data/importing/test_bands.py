@@ -209,6 +209,7 @@ def test_a_ground_filter_leaves_what_stands(tmp_path: Path) -> None:
     bands = take(tmp_path, "a", heights=Beside(heights(tmp_path, "a", 0.5, surface), ground=9))
     image = read_bands(tmp_path / "data" / "images" / "a.tif", bands)
     assert (image[10, 10, 3], image[2, 2, 3], (image[..., 3] > 0).sum()) == (7.5, 0.0, 36)
+    assert bands.members[3].source == "above ground by a square of 9 px, raster beside the image"
 
 
 UNPLACED = {"crs": None, "transform": rasterio.Affine.identity()}

@@ -114,7 +114,7 @@ class BandPlan:
         """Fill the last band of an image (H, W, K) in place; its name where no px of it has a height."""
         if not self.beside:
             return ()
-        heights = None if files is None else read_heights(files, info, ground=choice.ground)
+        heights = None if files is None else read_heights(replace(files, ground=choice.ground), info)
         if heights is None or not np.isfinite(heights).any():
             return (BESIDE,)
         image[..., -1] = heights
@@ -168,6 +168,7 @@ def plan_bands(
     members = _members(max((mine for _, mine in found), key=lambda mine: len(mine.named)))
     if beside is not None:
         unit = "above ground" if beside.above_ground else "heights"
+        unit += f" by a square of {beside.ground} px" if beside.ground else ""
         members.append(known_band(BESIDE, dtype="float32", source=f"{unit}, raster beside the image"))
     bands = Bands(tuple(members))
     return BandPlan(bands, choice, beside is not None)
