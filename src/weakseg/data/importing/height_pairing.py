@@ -134,4 +134,4 @@ def height_files(models: HeightModels, area: str, scratch: Path) -> Iterator[Hei
             source.single or stack.enter_context(local_file(source.entries[area], scratch / str(number)))
             for number, source in enumerate(sources)
         ]
-        yield HeightFiles(*paths)
+        yield HeightFiles(paths[0], paths[1] if models.terrain else None)
