@@ -13,11 +13,12 @@ PAGE = 4096
 
 
 @contextmanager
-def small_disk(place: Path, size: int) -> Iterator[Path]:
-    """A tmpfs of ``size`` bytes; without the right to mount one the test is skipped."""
+def small_disk(place: Path, size: int, *, inodes: int = 0) -> Iterator[Path]:
+    """A tmpfs of ``size`` bytes and so many inodes, unless 0; without the right to mount, the test is skipped."""
     place.mkdir(parents=True, exist_ok=True)
+    options = f"size={size}" + (f",nr_inodes={inodes}" if inodes else "")
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True, check=False
     )
     if done.returncode != 0:
         pytest.skip(f"may not mount a tmpfs: {done.stderr.decode().strip()}")

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from optuna.trial import TrialState
 from tests.faults import tally
 from tests.faults.objectives import slow_bowl
+from tests.faults.servers import Database, started_database
 
 from weakseg.core.errors import WeaksegError
 from weakseg.core.params import load_params
@@ -25,53 +21,12 @@ from weakseg.studies.study import counted
 
 PROJECT = Path(__file__).parents[2]
 TRIALS, RESTARTS = 16, 3
-USER = 65534  # nobody: PostgreSQL does not run as root
-
-
-class Database:
-    """A cluster of its own in a folder."""
-
-    def __init__(self, folder: Path, binaries: Path) -> None:
-        self.folder, self.binaries = folder / "cluster", binaries
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        folder.chmod(0o777)
-        self._run("initdb", "-D", str(self.folder), "-U", "weakseg", "-A", "trust", "--no-sync")
-
-    @property
-    def url(self) -> str:
-        return f"postgresql+psycopg2://weakseg@127.0.0.1:{self.port}/postgres"
-
-    def start(self) -> None:
-        options = f"-p {self.port} -k {self.folder} -h 127.0.0.1 -F"
-        log = str(self.folder / "log")
-        self._run("pg_ctl", "-D", str(self.folder), "-w", "-t", "300", "-l", log, "-o", options, "start")
-
-    def stop(self, mode: str) -> None:
-        self._run("pg_ctl", "-D", str(self.folder), "-w", "-t", "300", "-m", mode, "stop")
-
-    def _run(self, name: str, *words: str) -> None:
-        user: dict[str, Any] = {"user": USER, "group": USER} if os.getuid() == 0 else {}
-        done = subprocess.run(
-            [str(self.binaries / name), *words], cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **user
-        )
-        assert done.returncode == 0, (name, words)
 
 
 @pytest.fixture
 def database() -> Iterator[Database]:
-    """Debian: apt install postgresql."""
-    pytest.importorskip("psycopg2")
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
-        pytest.skip("no PostgreSQL here: apt install postgresql")
-    folder = Path(subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip())
-    made = Database(folder, found[-1].parent)
-    made.start()
-    yield made
-    made.stop("immediate")
-    shutil.rmtree(folder)
+    with started_database() as made:
+        yield made
 
 
 @pytest.mark.faults

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.faults import forks, tally
-from tests.faults.clones import Clone, differing, remove, run_dvc
+from tests.faults.clones import Clone, differing, remove, run_dvc, run_stage
 from tests.faults.forks import Ended
 
 
@@ -85,3 +86,65 @@ def count_trials(root: Path, wanted: int) -> None:
     from weakseg.studies.study import counted
 
     assert len(counted(load_study(open_storage(root, None), "s"))) == wanted
+
+
+@pytest.mark.faults
+def test_two_promotions(clone: Clone) -> None:
+    """One moves the alias; the other waits, or says who holds the registry, and its version is refused by the gates."""
+    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{clone.root}/mlflow.db"}
+    clone.fork(command("promote", "pixel"), **environment)
+    ended = together(clone, *[command("promote", "pixel")] * 2, **environment)
+    for one in ended:
+        assert "Traceback" not in one.said, one.said
+        assert one.code in (0, 1, 2), one.said
+    log = [json.loads(line) for line in (clone.root / "results" / "promotions.jsonl").read_text().splitlines()]
+    versions = [line["version"] for line in log]
+    assert len(set(versions)) == len(versions)
+    assert versions[0] == "1"
+    clone.fork(lambda: check_champion(clone.root, [line for line in log if line["action"] == "promote"][-1]["version"]))
+    tally.injected("two at once")
+    tally.survived("two at once")
+
+
+def check_champion(root: Path, version: str) -> None:
+    import os
+
+    from weakseg.registry.versions import champion_of
+
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{root}/mlflow.db"
+    found = champion_of(root, "weakseg")
+    assert found is not None
+    assert found[0] == version
+
+
+@pytest.mark.faults
+def test_answers_while_tiles_runs(clone: Clone) -> None:
+    """`weakseg tag` cuts its pictures from the areas and keeps every answer, while the stage that writes areas runs."""
+    whole = clone.outputs()
+    for _ in range(3):
+        remove(clone.root, ["out/boxes"])
+        tagged, tiles = together(clone, lambda: answer_all(clone.root), lambda: run_stage(clone.root, "tiles"))
+        assert (tagged.code, tiles.code) == (0, 0), tagged.said + tiles.said
+        assert differing(whole, clone.outputs()) == []
+        tally.injected("two at once")
+        tally.survived("two at once")
+
+
+def answer_all(root: Path) -> None:
+    """Ask the running server for every crop and its picture, and answer it."""
+    import threading
+
+    from tests.tagging.test_server import Client, answers
+
+    from weakseg.tagging.run import tag_server
+
+    kept = len(answers(root)) if (root / "tagging" / "answers.jsonl").exists() else 0
+    with tag_server(root, model="none") as (server, said):
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        client, given = Client(said.splitlines()[0]), 0
+        while crops := client.next(4)["crops"]:
+            for crop in crops:
+                client.answer(crop, f"{kept}-{given}")
+                given += 1
+        server.shutdown()
+    assert len(answers(root)) == kept + given

@@ -7,6 +7,7 @@ import itertools
 import os
 import platform
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -42,6 +43,16 @@ def write_text(path: Path, text: str) -> None:
     """Write a text in UTF-8 whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder, if it is there, wholly: what stayed of it would be taken for what is written next.
+
+    Raises:
+        OSError: something in it may not be deleted.
+    """
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def _sweep(folder: Path) -> None:

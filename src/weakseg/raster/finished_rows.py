@@ -17,7 +17,7 @@ import numpy as np
 
 from weakseg.core.classes import IGNORE
 from weakseg.core.errors import DataError
-from weakseg.core.files import atomic_path
+from weakseg.core.files import atomic_path, remove_folder
 from weakseg.raster.stream import BLOCK, Pixels, Source, open_reader
 
 
@@ -40,7 +40,7 @@ class Spool:
         self._lock = _lock(folder.with_suffix(".lock"))
         journal = folder / "journal.json"
         if fresh or not journal.is_file() or json.loads(journal.read_text()) != {"identity": identity}:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)
             with atomic_path(journal) as temporary:
                 temporary.write_text(json.dumps({"identity": identity}))
         self.finished = next((i for i in range(self.bands) if not self._path(i).is_file()), self.bands)

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from weakseg.core.errors import StageError
+from weakseg.core.files import remove_folder
 from weakseg.core.layout import Layout
 from weakseg.data.areas import Area
 from weakseg.data.store import fingerprint, open_stored
@@ -29,7 +30,7 @@ def run(root: Path) -> None:
     rounds = layout.networks("teacher")
     rounds.mkdir(parents=True, exist_ok=True)
     if machine.is_main:
-        shutil.rmtree(layout.teacher_rounds, ignore_errors=True)  # of a run with more rounds
+        remove_folder(layout.teacher_rounds)  # of a run with more rounds
     with tracked(context, "teacher", params) as log:
         seed = context.params.segment.seeds[0]
         model, _ = load_segmenter(choosing_network(context, seed), classes=context.scheme, tiles=context.bands)

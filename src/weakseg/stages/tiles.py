@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from weakseg.core.bands import FILE, PLAIN, Bands, load_bands
 from weakseg.core.class_sets import Allowed, SetTable, intersect
 from weakseg.core.classes import IGNORE, ClassScheme, Mask, load_classes
 from weakseg.core.errors import DataError, ParamsError
+from weakseg.core.files import remove_folder
 from weakseg.core.layout import Layout
 from weakseg.core.methods import ENTRIES, SOURCES, BoxesParams
 from weakseg.core.params import TilesParams
@@ -57,7 +57,7 @@ def run(root: Path) -> None:
     maskless = [layout.labels_of(source) for source in SOURCES if ENTRIES[source].gives in ("nothing", "tags")]
     maskless += [layout.experts(source) for source in SOURCES if ENTRIES[source].gives == "images"]
     for folder in (layout.tiles, layout.boxes, layout.hidden, layout.validation, *maskless):
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
         folder.mkdir(parents=True)
     with tracked(context, "tiles", params) as log:
         sizes: list[tuple[str, str, int, int]] = []
