@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from weakseg.core import files
-from weakseg.core.files import atomic_path, write_text
+from weakseg.core.files import atomic_path, remove_folder, write_text
 
 
 def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -49,3 +49,13 @@ def test_what_a_dead_process_left_is_deleted_and_all_else_stays(tmp_path: Path) 
     os.utime(old, (day_old, day_old))
     write_text(tmp_path / "b.txt", "b")
     assert {path.name for path in tmp_path.iterdir()} == {alive.name, elsewhere.name, theirs.name, "b.txt"}
+
+
+def test_a_folder_is_deleted_wholly_or_it_is_told(tmp_path: Path) -> None:
+    remove_folder(tmp_path / "none")
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with pytest.raises(OSError, match="symbolic link"):
+        remove_folder(tmp_path / "link")
+    remove_folder(tmp_path / "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]

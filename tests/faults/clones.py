@@ -33,6 +33,7 @@ class Clone:
             "DVC_SITE_CACHE_DIR": str(self.root.parent / "site"),
             "DVC_NO_ANALYTICS": "1",
             "OMP_NUM_THREADS": "1",
+            "WEAKSEG_CRF_WORKERS": "1",  # the processes of a pool import all of this once more
             **self.more,
         }
 

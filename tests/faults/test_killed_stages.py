@@ -64,7 +64,7 @@ def test_a_stage_that_is_killed_is_made_good_by_the_next_run(stage: Stage, place
     remove(place.root, stage.outputs)
     length = place.stage(stage.name, stage.source)
     assert differing(whole, place.outputs()) == []  # the same again, for one seed on one machine
-    for number in range(round(min(14, max(3, SECONDS / length.seconds)))):
+    for number in range(round(min(14, max(4, SECONDS / length.seconds)))):
         kill_and_finish(place, stage, whole, length, draw, number)
 
 

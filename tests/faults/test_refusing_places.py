@@ -17,15 +17,7 @@ from tests.faults.typed import sentence_of, typed
 
 MODEL = "out/checkpoints/pixel/seed0.pt"
 PREDICT = ["predict", "data/images/v1.tif", "maps/v1.tif", "--model", MODEL, "--engine", "torch", "--no-resume"]
-STAGES = {
-    "tiles": "",
-    "crf": "",
-    "pseudo": "cam",
-    "segment": "pixel",
-    "evaluate": "pixel",
-    "audit": "cam",
-    "report": "",
-}
+STAGES = ["tiles", "crf", "pseudo cam", "segment pixel", "evaluate pixel", "audit cam", "report"]
 
 
 @pytest.fixture
@@ -91,18 +83,17 @@ def test_a_read_only_spool_ends_no_stage(clone: Clone, finished: Clone) -> None:
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("inodes", [2, 4, 8, 16])
+@pytest.mark.parametrize("inodes", [1, 2, 3, 4])
 def test_a_disk_without_inodes(inodes: int, clone: Clone, finished: Clone) -> None:
-    whole = finished.outputs()
-    with small_disk(clone.root.parent / "few", 64 << 20, inodes=inodes) as few:
-        shutil.rmtree(clone.root / "out" / "scores" / "crf")
-        (clone.root / "out" / "scores" / "crf").symlink_to(few / "crf")
+    whole, place = finished.outputs(), clone.root / "out" / "scores" / "crf"
+    shutil.rmtree(place)
+    with small_disk(place, 64 << 20, inodes=inodes):
         told = refused(clone, "stage", "crf")
         tally.injected("a disk without inodes", int(bool(told)))
         assert not told or "no room to write" in told
-        for path in few.rglob("*.npz"):
+        assert {path.name for path in place.iterdir()} <= {Path(name).name for name in whole}
+        for path in place.glob("*.npz"):
             assert path.read_bytes() == whole[f"out/scores/crf/{path.name}"]
-        (clone.root / "out" / "scores" / "crf").unlink()
     assert refused(clone, "stage", "crf") == ""
     assert differing(whole, clone.outputs()) == []
     tally.survived("a disk without inodes", int(bool(told)))
@@ -129,12 +120,7 @@ def little_memory(more: int) -> Callable[[], None]:
     return work
 
 
-COMMANDS = {
-    "tiles": ["stage", "tiles"],
-    "crf": ["stage", "crf"],
-    "train": ["stage", "segment", "pixel"],
-    "predict": PREDICT,
-}
+COMMANDS = {name: ["stage", *name.split()] for name in ("tiles", "crf", "segment pixel")} | {"predict": PREDICT}
 
 
 @pytest.mark.faults
