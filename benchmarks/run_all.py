@@ -25,7 +25,7 @@ BENCHMARKS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("start", ("--repeats", "5"), ""),
     ("confusion", ("--repeats", "3"), ""),
     ("repro_jobs", ("--scale", "0.1"), ""),
-    ("crops", ("--crops", "500", "--repeats", "2"), ""),
+    ("crops", ("--rounds", "3"), ""),
     ("inference", ("--repeats", "2"), ""),
     ("engines", (MODEL, IMAGE, "--size", "1024", "--repeats", "1"), MODEL),
     ("cam", (), ""),
