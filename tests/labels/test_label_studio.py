@@ -1,4 +1,4 @@
-"""Choices of Label Studio, in the shapes that its exports have (1.4 to 1.20: JSON, JSON_MIN)."""
+"""Choices of Label Studio, in the shapes that its exports have (1.4 to 1.23: JSON, JSON_MIN)."""
 
 from __future__ import annotations
 
@@ -74,6 +74,23 @@ def test_an_export_says_who_marked_what_for_how_long() -> None:
         )
     ]
     assert (found.several, found.offered) == (None, None)
+
+
+def test_a_task_as_a_server_of_1_23_gives_it_back() -> None:
+    """Exported over its API after `data tags --to label-studio`; the annotation began with our prediction."""
+    about = {"id": "crop", "type": "choices", "to_name": "image"}
+    guess = {**about, "from_name": "classes", "value": {"choices": ["tree"]}}
+    unsure = {**about, "from_name": "unsure", "value": {"choices": ["car"]}}
+    began = {"id": 1, "result": [guess], "model_version": "tags.csv", "created_ago": "0\u00a0minutes", "score": None}
+    began |= {"cluster": None, "neighbors": None, "mislabeling": 0.0, "model": None, "model_run": None, "task": 1}
+    given = annotation(guess, unsure, prediction=began, lead_time=4.5, import_id=None, last_action=None)
+    given |= {"updated_at": "2026-11-28T20:05:39.225679Z", "parent_prediction": None, "bulk_created": False}
+    window = {"area": "p1", "row": 0, "column": 0, "height": 16, "width": 16, "area_height": 64, "area_width": 64}
+    row = task(given, image="https://pictures.example/p1__0_0_16_16.png", **window)
+    row |= {"predictions": [1], "total_predictions": 1, "allow_skip": True, "comment_count": 0}
+    (found,) = read_label_studio(FILE, [row]).rows
+    assert (found.present, found.unsure) == (("tree",), ("car",))
+    assert (found.seconds, found.time, found.annotator) == (4.5, "2026-11-28T20:05:39.225679Z", "label-studio 1")
 
 
 def test_people_are_named_by_their_address_their_name_or_their_number() -> None:
