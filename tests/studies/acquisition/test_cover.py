@@ -39,6 +39,16 @@ def test_likeness_by_hand() -> None:
     assert found[:, 0] == pytest.approx([1.0, math.exp(-1)], abs=1e-6)
 
 
+def test_places_that_look_the_same_are_alike_whatever_rounding_does() -> None:
+    """Sums of squares of some 3e5 round by 1e-11: two looks, three places each, median distance to the nearest 0."""
+    looks = np.random.default_rng(0).normal(size=(2, 500)) * 25
+    places = looks[[0, 0, 0, 1, 1, 1]] + np.random.default_rng(1).normal(size=(6, 500)) * 1e-12
+    assert reach_of(places, 1) == 0.0
+    same = [[1.0] * 3 + [0.0] * 3] * 3 + [[0.0] * 3 + [1.0] * 3] * 3
+    assert likeness(places, places, 0.0).tolist() == same
+    assert [likeness(places[[i]], places, 0.0)[0].tolist() for i in range(6)] == same
+
+
 def test_features_are_standardised_and_weighed() -> None:
     found = standardise(np.array([[1.0, 7.0], [3.0, 7.0]]), np.array([0.5, 1.0]))
     assert found.tolist() == [[-0.5, 0.0], [0.5, 0.0]]

@@ -62,7 +62,7 @@ def test_the_order_is_what_tag_serves(trained: Path) -> None:
     assert set(crops) <= set(propose_crops(trained).crops)
     assert propose_crops(trained, order=file).crops == tuple(crops)
     gains = [one.gain for one in found.found["tags"]]
-    assert gains == sorted(gains, reverse=True)
+    assert max(gains) == gains[0]  # in the order of first questions; a later one may get more of them
     assert min(gains) >= 0
     assert [order[one.area, one.window] for one in found.found["tags"]] == [one.asks for one in found.found["tags"]]
     assert [one.seconds for one in found.found["tags"]] == [len(one.asks) for one in found.found["tags"]]  # 1 s each
@@ -167,6 +167,6 @@ def test_the_command_says_what_costs_what(trained: Path, tmp_path: Path) -> None
     done = CliRunner().invoke(app, ["--root", str(trained), "next", "--count", "4", "--out", str(tmp_path / "here")])
     assert done.exit_code == 0, done.output
     assert "64 crops, seen by pixel/seed0, untagged/seed0" in done.output
-    assert "tags of 4 crops: 0.3 min" in done.output
+    assert "tags of 4 crops: 0.2 min" in done.output
     assert "1 per class of a crop (literature: Bearman et al. 2016" in done.output
     assert f"weakseg tag --order {tmp_path / 'here' / 'crops.csv'}" in done.output.replace("\n", "")

@@ -21,12 +21,15 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Kernel = npt.NDArray[np.float32]
+
+_ROUNDING: Final = 1e-12  # of a sum of squares
 
 
 def standardise(features: Floats, weights: Floats) -> Floats:
@@ -38,17 +41,25 @@ def standardise(features: Floats, weights: Floats) -> Floats:
 
 def likeness(places: Floats, others: Floats, reach: float) -> Kernel:
     """exp(-(d / reach)^2) of the distances between places (N, D) and others (M, D): (N, M) in [0, 1]."""
-    squares = (places**2).sum(1)[:, None] + (others**2).sum(1) - 2 * places @ others.T
-    return np.asarray(np.exp(-np.maximum(squares, 0.0) / max(reach, 1e-12) ** 2), np.float32)
+    return np.asarray(np.exp(-_squares(places, others) / max(reach, 1e-12) ** 2), np.float32)
 
 
 def reach_of(places: Floats, neighbours: int) -> float:
     """The median distance of a place (N, D) to its n-th nearest: so far a label should reach."""
-    squares = (places**2).sum(1)[:, None] + (places**2).sum(1) - 2 * places @ places.T
     count = min(max(1, neighbours), len(places) - 1)
     if count < 1:
         return 1.0
-    return float(np.median(np.sqrt(np.maximum(np.partition(squares, count, axis=1)[:, count], 0.0))))
+    return float(np.median(np.sqrt(np.partition(_squares(places, places), count, axis=1)[:, count])))
+
+
+def _squares(places: Floats, others: Floats) -> Floats:
+    """Squared distances between places (N, D) and others (M, D): (N, M), 0 where they are nothing but rounding.
+
+    Else places that look the same would be far apart by the measure of how far others are that look the same, too.
+    """
+    sizes = (places**2).sum(1)[:, None] + (others**2).sum(1)
+    squares = sizes - 2 * places @ others.T
+    return np.asarray(np.where(squares > _ROUNDING * sizes, squares, 0.0))
 
 
 def choose(

@@ -191,10 +191,15 @@ class Scorer:
 
 
 def _reader(features: Floats, places: Index, reach: float) -> tuple[Callable[[Index], Kernel], Index, float]:
-    """How alike any places are to the representatives of ``places``, these, and how many each stands for."""
+    """How alike some of ``places`` are to the representatives of all of them, these, and how many each stands for."""
     reps = _some(places)
     others = features[reps]
-    return (lambda index: likeness(features[index], others, reach)), reps, len(places) / len(reps)
+    if len(places) > REPRESENTATIVES:
+        return (lambda index: likeness(features[index], others, reach)), reps, len(places) / len(reps)
+    kernel = likeness(features[places], others, reach)  # once, as greedy choice asks for each row many times
+    row = np.zeros(len(features), np.intp)
+    row[places] = np.arange(len(places))
+    return (lambda index: kernel[row[index]]), reps, 1.0
 
 
 def _covered(features: Floats, reps: Index, labelled: Index, reach: float) -> Floats:
