@@ -72,6 +72,17 @@ def test_answers_become_the_table_and_a_copy_of_them_goes_with_it(workspace: Pat
     assert "t1,0,0,16,16,tree car,,64,64" in table(workspace)
 
 
+def test_a_merge_says_how_often_the_model_was_wrong_about_what_is_new(workspace: Path, client: Client) -> None:
+    """Tree .9, car .2, building .7 where tree and car are: two of three are wrong."""
+    say(client, "1", "tree car")
+    file = workspace / "tagging" / "answers.jsonl"
+    line = json.loads(file.read_text()) | {"guess": {"tree": 0.9, "car": 0.2, "building": 0.7}, "model": "m"}
+    file.write_text(json.dumps(line) + "\n")
+    assert "2 of the model's 3 guesses about them were wrong" in merge_tags(workspace).splitlines()
+    say(client, "2", "tree", row=16)
+    assert "guesses" not in merge_tags(workspace)
+
+
 def test_another_tagging_is_not_overwritten(workspace: Path, client: Client) -> None:
     (workspace / "data" / "tags").mkdir()
     before = "area,row,column,height,width,tags,unknown\nt1,0,0,16,16,building,\nt1,16,0,16,16,,\n"

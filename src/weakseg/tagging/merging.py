@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from weakseg.core.classes import load_classes
 from weakseg.core.errors import DataError
@@ -17,6 +18,8 @@ from weakseg.labels.answers import TagAnswer
 from weakseg.labels.crop_order import write_order
 from weakseg.labels.opinions import Merged, merge_answers, opinions_of
 from weakseg.labels.tag_table import further_columns, raster_sizes, read_tags, write_tags
+
+_LIKELY: Final = 0.5  # a guess from which on the page marks a class
 
 
 def merge_tags(root: Path, *, replace: bool = False) -> str:
@@ -37,10 +40,11 @@ def merge_tags(root: Path, *, replace: bool = False) -> str:
     if not answers and not layout.merged_answers.is_file():
         raise DataError(f"no answers in {layout.answers}", expected="tagged crops", cure="run `weakseg tag` first")
     merged = try_merge(layout, answers, replace=replace)
+    mended = _guesses_mended(answers, read_answers(layout.merged_answers, load_classes(layout.classes)))
     scheme, sizes = load_classes(layout.classes), raster_sizes(layout.images)
     write_tags(layout.tags_csv, merged.rows, scheme, sizes)
     _write_answers(layout.merged_answers, answers)
-    return "\n".join([_describe(merged, layout.tags_csv), *_reminders(layout, answers)])
+    return "\n".join([_describe(merged, layout.tags_csv), *mended, *_reminders(layout, answers)])
 
 
 def try_merge(layout: Layout, answers: Sequence[TagAnswer], *, replace: bool = False) -> Merged:
@@ -85,6 +89,19 @@ def _describe(merged: Merged, path: Path) -> str:
     if merged.disputed:
         parts.append(f"{merged.disputed} crop(s) are disputed, those classes stay unknown: `weakseg tag --disputes`")
     return "\n".join(parts)
+
+
+def _guesses_mended(answers: Sequence[TagAnswer], earlier: Sequence[TagAnswer]) -> list[str]:
+    """How often people said otherwise than the model that guessed, of the answers that are new."""
+    known = {answer.id for answer in earlier}
+    right = [
+        (answer.guess[name] >= _LIKELY) == (name in answer.present)
+        for answer in answers
+        if answer.id not in known
+        for name in (*answer.present, *answer.absent)
+        if name in answer.guess
+    ]
+    return [f"{right.count(False)} of the model's {len(right)} guesses about them were wrong"] if right else []
 
 
 def _reminders(layout: Layout, answers: Sequence[TagAnswer]) -> list[str]:
