@@ -30,6 +30,7 @@ from weakseg.raster.band_names import parse_choice
 from weakseg.raster.heights import HeightFiles, above_ground, find_heights, window_heights
 from weakseg.raster.mosaic import plan_mosaic
 from weakseg.raster.stream import inspect_source, open_reader
+from weakseg.registry.pyfunc import _example
 from weakseg.serving.service import MapService
 from weakseg.training.checkpoints import describe_model, save_checkpoint
 from weakseg.training.machine import Machine
@@ -302,6 +303,11 @@ def test_exports_give_the_same_map(tmp_path: Path, kind: str) -> None:
 def test_deepness_takes_pictures_alone(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"5 bands.*--to onnx"):
         export_deepness(model, tmp_path / "d.onnx", side=64)
+
+
+def test_the_input_example_of_a_registered_model_has_its_bands(model: Path) -> None:
+    service = MapService(load_predictor(model, PLAIN, MACHINE))
+    assert service.answer_file(_example(five())).image.shape == (48, 64, 3)
 
 
 def test_a_service_answers_files_and_numbers(model: Path, tmp_path: Path) -> None:

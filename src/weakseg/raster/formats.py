@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from weakseg.core.errors import DataError
 from weakseg.raster.containers import check_virtual, database_driver, header_driver
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
 
 RASTER_SUFFIXES: Final = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg"})
 FURTHER_SUFFIXES: Final = frozenset({".jp2", ".j2k", ".mbtiles", ".bil", ".bip", ".bsq"})  # an import takes too
@@ -134,6 +137,18 @@ def unreadable(path: Path | str, reason: str, window: tuple[int, int, int, int] 
         expected="a whole raster" if where else "a whole GeoTIFF, PNG or JPEG",
         cure="copy or download the file again",
     )
+
+
+def broken_block(file: DatasetReader, read: Any, bands: Sequence[int]) -> tuple[int, int, int, int] | None:
+    """The first block (row, column, height, width) of the file that cannot be read, None where each alone can be."""
+    from rasterio.errors import RasterioError
+
+    for _, box in file.block_windows(bands[0]):
+        try:
+            read(list(bands), window=box)
+        except RasterioError:
+            return box.row_off, box.col_off, box.height, box.width
+    return None
 
 
 _PASSES: Final = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))

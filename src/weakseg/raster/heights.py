@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weakseg.core.errors import DataError
-from weakseg.raster.formats import FURTHER_SUFFIXES, RASTER_SUFFIXES, reason_of, unreadable
+from weakseg.raster.formats import FURTHER_SUFFIXES, RASTER_SUFFIXES, broken_block, reason_of, unreadable
 from weakseg.raster.header import RasterInfo, opened
 from weakseg.raster.sidecars import place_of
 
@@ -245,7 +245,7 @@ def _masked(path: Path, file: DatasetReader) -> Heights:
         values = file.read(1).astype(np.float32)
         return np.where(file.read_masks(1) != 0, values, np.float32(np.nan))
     except RasterioError as error:
-        raise unreadable(path, reason_of(error)) from error
+        raise unreadable(path, reason_of(error), broken_block(file, file.read, [1])) from error
 
 
 def _warped(path: Path, file: DatasetReader, crs: Any, transform: Any, image: RasterInfo) -> Heights:
@@ -267,6 +267,8 @@ def _warped(path: Path, file: DatasetReader, crs: Any, transform: Any, image: Ra
         ) as warped:  # fmt: skip
             values: Heights = warped.read(1)
     except RasterioError as error:
+        if place := broken_block(file, file.read, [1]):
+            raise unreadable(path, reason_of(error), place) from error
         raise DataError(
             f"{path}: cannot be brought to the grid of its image ({reason_of(error)})",
             expected="a place that touches the image",

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from weakseg.core.bands import PLAIN, Bands
 from weakseg.core.classes import ClassScheme, Mask
 from weakseg.core.errors import DataError
-from weakseg.raster.formats import check_png_rows, reason_of, unreadable
+from weakseg.raster.formats import broken_block, check_png_rows, reason_of, unreadable
 from weakseg.raster.header import MAX_PIXELS, RasterInfo, info_of, opened, seen_orientation
 from weakseg.raster.label_bands import check_lossless, label_pixels
 from weakseg.raster.masks import Label, MaskOptions, decode_mask
@@ -230,20 +230,8 @@ def _read(
             layers = read(list(bands), window=box, out_shape=size, resampling=how)
             return turn(np.asarray(layers), orientation)
     except RasterioError as error:
-        place = window if window is not None or orientation != 1 else _broken_block(file, read, bands)
+        place = window if window is not None or orientation != 1 else broken_block(file, read, bands)
         raise unreadable(path, reason_of(error), place) from error
-
-
-def _broken_block(file: DatasetReader, read: Any, bands: Sequence[int]) -> Window | None:
-    """The first block (row, column, height, width) of the file that cannot be read, None where each alone can be."""
-    from rasterio.errors import RasterioError
-
-    for _, box in file.block_windows(bands[0]):
-        try:
-            read(list(bands), window=box)
-        except RasterioError:
-            return box.row_off, box.col_off, box.height, box.width
-    return None
 
 
 def _read_rgb(

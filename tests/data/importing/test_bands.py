@@ -269,6 +269,25 @@ def test_rasters_that_are_no_heights_of_the_image_are_refused(
     assert not (tmp_path / "data" / "images").exists()
 
 
+@pytest.mark.parametrize("placed", [True, False], ids=["warped", "of the image's size"])
+def test_heights_that_are_damaged_deep_inside_name_the_block(tmp_path: Path, placed: bool) -> None:
+    where = {} if placed else UNPLACED
+    save(tmp_path / "images" / "a.tif", layers(3, "uint8"), **where)
+    values = np.random.default_rng(0).random((SIDE, SIDE)).astype(np.float32)
+    tiled = {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"}
+    path = save(tmp_path / "dsm" / "a.tif", values[None], **tiled, **where)
+    with rasterio.open(path) as file:
+        offset = int(file.get_tag_item("BLOCK_OFFSET_1_1", "TIFF", bidx=1))
+    data = bytearray(path.read_bytes())
+    data[offset : offset + 40] = bytes(40)
+    path.write_bytes(data)
+    side = SIDE - 16
+    with pytest.raises(
+        ImportProblems, match=rf"a\.tif: cannot be read at row 16, column 16, {side}x{side} px, the rows"
+    ):
+        take(tmp_path, "a", heights=Beside(tmp_path / "dsm"))
+
+
 def test_a_portal_names_the_bands(tmp_path: Path) -> None:
     portal = find_portal("nrw-dop10")
     tenth = rasterio.Affine(0.1, 0, 400_000, 0, -0.1, 5_700_000)
