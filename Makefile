@@ -113,10 +113,11 @@ dubai_gpu: install  ## make dubai_gpu IMAGES=... LABELS=...: the brief's network
 	$(call real,dubai72_gpu,dubai_gpu)
 	$(RUN) python -m weakseg --root work/dubai72_gpu results results/dubai72_gpu
 
+objects: export WEAKSEG_THREADS ?= 1
 objects: install  ## embedded images of twelve kinds of objects, every method, and the published presets
 	test -f work/objects12/params.yaml || $(RUN) python -m weakseg --root work/objects12 init --config configs/objects.yaml
 	test -d work/objects12/data/images || $(RUN) python -m weakseg --root work/objects12 data synth --objects 12
-	cd work/objects12 && ../../$(RUN) dvc repro
+	$(RUN) python -m weakseg --root work/objects12 repro --jobs 2
 	$(RUN) python -m weakseg --root work/objects12 ablate configs/objects_ablation.yaml --seeds 0
 	$(RUN) python -m weakseg --root work/objects12 results results/objects12
 
