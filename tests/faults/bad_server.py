@@ -56,7 +56,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.close()
             return
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._body()
         if trouble == "hang":
             time.sleep(HANG)
         elif trouble == "error":
@@ -69,9 +69,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _serve  # noqa: N815
 
+    def _body(self) -> bytes:
+        """All of it, in one piece, whether its length was told before (MLflow) or it comes in chunks (S3's clients)."""
+        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        chunks = []
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(chunks)
+
     def _pass_on(self, body: bytes, *, lost: bool) -> None:
         link = http.client.HTTPConnection(*self.server.origin, timeout=60)
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
+        own = ("host", "connection", "transfer-encoding", "expect")
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in own}
         link.request(self.command, self.path, body, headers)
         reply = link.getresponse()
         content = reply.read()

@@ -76,18 +76,18 @@ def test_a_remote_that_fails_loses_nothing(bad_s3: BadServer, finished: Clone, t
     clone.dvc("remote", "modify", "-q", "team", "endpointurl", bad_s3.address)
 
     def move(word: str, *, well: bool) -> None:
-        bad_s3.troubles = [] if well else [draw.choice(TROUBLES) for _ in range(6)]
-        kill = None if well else Instant(seconds=120.0)
+        bad_s3.troubles = [] if well else [draw.choice(TROUBLES) for _ in range(3)]
+        kill = None if well else Instant(seconds=280.0)
         ended = clone.dvc(word, "-q", *names, kill=kill, **S3_KEYS)
         assert not ended.killed, ended.said[-2000:]
 
-    for _ in range(3):
+    for _ in range(2):
         move("push", well=False)
     move("push", well=True)
     shutil.rmtree(clone.root / ".dvc" / "cache")
     for name in names:
         shutil.rmtree(clone.root / "out" / "scores" / name)
-    for _ in range(3):
+    for _ in range(2):
         move("pull", well=False)
     move("pull", well=True)
     assert differing(wanted, clone.outputs("out/scores")) == []

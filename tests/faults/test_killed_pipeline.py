@@ -209,7 +209,7 @@ def shop(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
 def test_after_kills_anywhere_the_last_repro_is_as_if_there_had_been_none(shop: Workshop) -> None:
     """WEAKSEG_FAULTS_EXAMPLES: how many workspaces, each with five or six things done to it."""
     chosen = settings(
-        max_examples=int(os.environ.get("WEAKSEG_FAULTS_EXAMPLES", "8")),
+        max_examples=int(os.environ.get("WEAKSEG_FAULTS_EXAMPLES", "4")),
         stateful_step_count=6,
         deadline=None,
         derandomize=True,
