@@ -26,6 +26,7 @@ LOADER = "DataLoader worker (pid 77) is killed by signal: Killed. "
         (OSError(errno.EMFILE, "Too many open files", "a"), r"too many open files.*ulimit -n"),
         (MemoryError("Unable to allocate 3.00 GiB for an array"), "out of memory at a request of 3.00 GiB"),
         (RuntimeError(CPU), "out of memory at a request of 4 MiB.*batch or the crop"),
+        (RuntimeError("could not create a primitive"), "out of memory, this process had.*batch or the crop"),
         (RuntimeError(CUDA), "out of GPU memory at a request of 2.00 GiB.*WEAKSEG_PRECISION=bf16"),
         (RuntimeError(LOADER), "a loader process was killed.*WEAKSEG_WORKERS.*last report"),
     ],

@@ -96,7 +96,8 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers or [("Content-Type", kind)]:
             if name.lower() not in ("content-length", "connection", "transfer-encoding", "date", "server"):
                 self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
+        told = dict(headers or []).get("Content-Length") if self.command == "HEAD" else None
+        self.send_header("Content-Length", told or str(len(content)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)

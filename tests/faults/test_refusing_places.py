@@ -119,7 +119,7 @@ def few_files(more: int) -> Callable[[], None]:
 
 
 def little_memory(more: int) -> Callable[[], None]:
-    """Allow this process so many bytes of address space beside those that it has."""
+    """Allow this process so many bytes of address space beside those that it has; with none CPython itself falls."""
 
     def work() -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -142,7 +142,7 @@ def test_a_limit_of_open_files(name: str, clone: Clone, finished: Clone) -> None
 @pytest.mark.faults
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_limit_of_memory(name: str, clone: Clone, finished: Clone) -> None:
-    told = [refused(clone, *COMMANDS[name], before=little_memory(more << 20)) for more in (0, 1, 4, 12)]
+    told = [refused(clone, *COMMANDS[name], before=little_memory(more << 20)) for more in (1, 4, 12)]
     check(clone, finished, name, [one for one in told if one], "out of memory", "a limit of memory")
 
 

@@ -19,7 +19,9 @@ _ROOM = re.compile(
 _RIGHTS = re.compile(r"permission denied|read-only file system|readonly database", re.I)
 _FILES = re.compile(r"too many open files", re.I)
 _MEMORY = re.compile(
-    r"can't allocate memory|cannot allocate memory|out of memory|insufficient memory|bad_alloc|start new thread", re.I
+    r"can't allocate memory|cannot allocate memory|out of memory|insufficient memory|bad_alloc|start new thread"
+    r"|could not create a (primitive|memory object)",  # all that oneDNN says of it
+    re.I,
 )
 _LOADER = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)", re.I | re.S)
 _BYTES = re.compile(r"allocate (\d+) bytes|[Tt]ried to allocate ([\d.]+ [KMGT]iB)|Unable to allocate ([\d.]+ [KMGT]iB)")
