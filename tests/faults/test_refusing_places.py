@@ -119,7 +119,7 @@ def few_files(more: int) -> Callable[[], None]:
 
 
 def little_memory(more: int) -> Callable[[], None]:
-    """Allow this process so many bytes of address space beside those that it has; with none CPython itself falls."""
+    """Allow this process so many bytes of address space beside those that it has; none: CPython falls."""
 
     def work() -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -90,12 +91,14 @@ def run_predictor(
     engine = settle(mapper, sweep)
     identity = _identity(mapper, source, options, grid, engine)
     layers = tuple(path for path in options.outputs(target) if path != target)
+    spool_folder = target.with_name(f".{target.name}.part")
     if options.resume and all(_identity_in(path) == identity for path in options.outputs(target)):
         known = raster_tags(target).get(_UNLIKE)
         unlike = None if known is None else float(known)
         _refuse_unlike(source, unlike, options)
+        _remove_left(spool_folder, identity, source)
         return Summary(target, -(-source.height // BLOCK), 0, time.monotonic() - began, layers, unlike, engine)
-    spool = Spool(target.with_name(f".{target.name}.part"), identity, source, fresh=not options.resume)
+    spool = Spool(spool_folder, identity, source, fresh=not options.resume)
     resumed, windows = spool.finished, 0
     try:
         for path in options.outputs(target):
@@ -216,6 +219,13 @@ def _identity(mapper: Mapper, source: Source, options: Options, grid: Grid, engi
     cut = (options.window, options.overlap, list(options.files(Path())))
     text = repr((mapper.digest, str(engine), mapper.scale, source.state(), cut, grid.height, grid.width))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _remove_left(folder: Path, identity: str, source: Source) -> None:
+    """Delete the bands of a process that was killed when its map was whole; those of a live one are its own."""
+    if folder.exists() or folder.with_suffix(".lock").exists():
+        with suppress(DataError):
+            Spool(folder, identity, source).remove()
 
 
 def _identity_in(path: Path) -> str | None:
