@@ -224,7 +224,7 @@ def _identity(mapper: Mapper, source: Source, options: Options, grid: Grid, engi
 def _remove_left(folder: Path, identity: str, source: Source) -> None:
     """Delete the bands of a process that was killed when its map was whole; those of a live one are its own."""
     if folder.exists() or folder.with_suffix(".lock").exists():
-        with suppress(DataError):
+        with suppress(DataError, OSError):
             Spool(folder, identity, source).remove()
 
 
