@@ -17,10 +17,8 @@ from tests.faults.forks import Ended, Instant
 from tests.faults.typed import typed
 
 MODEL = "out/checkpoints/pixel/seed0.pt"
-IMPORT = ["--root", "more", "data", "import", "data/images", "data/labels", "--classes", "data/classes.yaml"]
 COMMANDS: dict[str, tuple[str, list[str]]] = {
     "predict": ("maps", ["predict", "data/images/v1.tif", "maps/v1.tif", "--model", MODEL, "--engine", "torch"]),
-    "data import": ("more", IMPORT),
     "show": ("out/sheets", ["show", "cam", "--area", "t1"]),
     "next": ("out/next", ["next", "--count", "4", "--sources", "pixel"]),
 }
@@ -66,7 +64,7 @@ def test_a_command_that_is_killed_is_made_good_by_the_next(name: str, finished: 
     whole = results(clone, place)
     assert whole
     for number in range(KILLS):
-        if number % 3 or name == "data import":  # else over what is there
+        if number % 3:  # else over what is there
             remove(clone.root, [place])
         instant = Instant(event=draw.randint(1, max(1, length.events)))
         if number % 2:
@@ -76,7 +74,6 @@ def test_a_command_that_is_killed_is_made_good_by_the_next(name: str, finished: 
         tally.injected(kind, int(ended.killed))
         there = {name: content for name, content in results(clone, place).items() if "/." not in name}
         assert [name for name, content in there.items() if not is_whole(name, content, whole)] == [], instant
-        if name != "data import" or differing_results(whole, results(clone, place)):  # it replaces nothing unasked
-            clone.fork(typed(*words))
+        clone.fork(typed(*words))
         assert differing_results(whole, results(clone, place)) == [], instant
         tally.survived(kind, int(ended.killed))
