@@ -25,7 +25,7 @@ def write(path: Path, text: str) -> str:
 def test_there_are_presets() -> None:
     assert presets() == [
         *("base", "demo", "dubai", "dubai_building", "dubai_encdec", "dubai_gpu", "dubai_water", "irn_voc", "lid"),
-        "vaihingen",
+        *("own", "vaihingen"),
     ]
 
 
@@ -59,9 +59,9 @@ def test_dubai_encdec_is_dubai_but_for_its_own_lines() -> None:
     dubai, encdec = (dict(leaves(parse_yaml(build_params(name)[0]))) for name in ("dubai", "dubai_encdec"))
     changed = {path for path in dubai.keys() | encdec.keys() if dubai.get(path) != encdec.get(path)}
     assert "segment.network.name" in changed
-    assert len(changed) == 16
+    assert len(changed) == 15
     assert (encdec["segment.network.weights"], encdec["segment.network.width"]) == ("package", 1)
-    assert (encdec["tiles.areas.pixel"], encdec["segment.optimiser.steps"]) == (dubai["tiles.areas.pixel"], 200)
+    assert (encdec["tiles.areas.pixel"], encdec["segment.optimiser.steps"]) == (dubai["tiles.areas.pixel"], 450)
 
 
 @pytest.mark.parametrize(
