@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from weakseg.core.errors import ParamsError, WeightsError
-from weakseg.networks.resnet38 import ResNet38, load_resnet38
+from weakseg.networks.resnet38 import ResNet38, _project, load_resnet38
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -242,3 +245,33 @@ def test_slim_file_does_not_fit_another_width(tmp_path: Path) -> None:
     torch.save(slim_state(), tmp_path / "a.pth")
     with pytest.raises(WeightsError, match="191 of another shape"):
         load_resnet38(ResNet38(width=32), tmp_path / "a.pth")
+
+
+BACKWARD = """
+import torch
+from weakseg.networks.resnet38 import ResNet38
+torch.manual_seed(0)
+net = ResNet38(width={width}, frozen=False)
+net.conv1a = torch.nn.Conv2d({bands}, 64 // {width}, 3, padding=1, bias=False)
+net.to(memory_format=torch.channels_last)
+for side in (32, 34, 47):
+    images = torch.rand(2, side, side, {bands}).movedim(-1, 1).requires_grad_()
+    net(images)[1].sum().backward()
+"""
+
+
+@pytest.mark.parametrize(("width", "bands"), [(16, 1), (16, 3), (64, 1)])
+def test_a_slim_one_goes_back_on_avx2(width: int, bands: int) -> None:
+    """oneDNN wrote past its buffers in convolutions of 1x1, stride 2 and fewer than 8 channels: a dead process."""
+    seen = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "1"}
+    strict = {"MALLOC_CHECK_": "3", "MALLOC_PERTURB_": "85"}
+    words = [sys.executable, "-c", BACKWARD.format(width=width, bands=bands)]
+    done = subprocess.run(words, env={**os.environ, **seen, **strict}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_projection_of_a_slim_one_is_the_convolution() -> None:
+    block = ResNet38(width=16).get_submodule("b2")
+    x = torch.rand(2, 4, 9, 10)
+    assert isinstance(block.conv_branch1, nn.Conv2d)
+    torch.testing.assert_close(_project(block.conv_branch1, x), block.conv_branch1(x))

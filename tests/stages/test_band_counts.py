@@ -51,9 +51,7 @@ def slim(root: Path) -> None:
     raw: dict[str, Any] = yaml.safe_load(path.read_text())
     raw["classifier"] |= {"arch": "vgg16_bn", "weights": "none", "width": 16, "crop": 16, "pooling": "gap"}
     raw["cam"] |= {"scales": [1.0], "flips": False}
-    # not of width 16: oneDNN ends in a segmentation fault going back through layers of 4 channels (torch 2.15, AVX2;
-    # see training.fit), with one band even where channels_last is off
-    raw["single_stage"] |= {"backbone": "resnet38", "weights": "none", "width": 8, "channels": 16, "crop": 32}
+    raw["single_stage"] |= {"backbone": "resnet38", "weights": "none", "width": 16, "channels": 16, "crop": 32}
     for section in ("classifier", "single_stage"):
         raw[section]["optimiser"] |= SLIM
     path.write_text(yaml.safe_dump(raw, sort_keys=False))

@@ -31,6 +31,7 @@ _BASIC = (
 # name, input and output channels, dilation, dropout
 _BOTTLENECK = (("b6", 1024, 2048, 4, 0.3), ("b7", 2048, 4096, 4, 0.5))
 _BLOCKS = (*(block[0] for block in _BASIC), *(block[0] for block in _BOTTLENECK))
+ONEDNN_BLOCK = 8  # channels that AVX2 holds at once
 _SHALLOW, _CHANNELS = "b3_2", (256, 4096)
 
 
@@ -111,9 +112,20 @@ class _Basic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         active = F.relu(self.bn_branch2a(x), inplace=True)
-        shortcut = x if self.conv_branch1 is None else self.conv_branch1(active)
+        shortcut = x if self.conv_branch1 is None else _project(self.conv_branch1, active)
         middle = F.relu(self.bn_branch2b1(self.conv_branch2a(active)), inplace=True)
         return shortcut + self.conv_branch2b1(middle)  # type: ignore[no-any-return]
+
+
+def _project(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 1x1 convolution. Of a few channels, the pixels that it steps over are left out before it, which is the same.
+
+    Going back, oneDNN on AVX2 writes past its buffers there: findings/onednn_writes_past_narrow_strided_convolutions.sh
+    """
+    if convolution.in_channels >= ONEDNN_BLOCK or convolution.stride == (1, 1):
+        return convolution(x)  # type: ignore[no-any-return]
+    down, across = convolution.stride
+    return F.conv2d(x[..., ::down, ::across], convolution.weight)
 
 
 class _Bottleneck(nn.Module):

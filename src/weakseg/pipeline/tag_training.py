@@ -26,7 +26,6 @@ def fit_on_crops(
     name: str,
     parameter_groups: list[dict[str, Any]],
     report: Callable[[Mapping[str, float], int], None],
-    channels_last: bool = True,
 ) -> nn.Module:
     """Train ``model`` on crops drawn by weights that favour rare presences and rare absences; the network to use.
 
@@ -60,6 +59,5 @@ def fit_on_crops(
         resume_file=context.layout.out / "resume" / f"{name}.pt",
         identity=fingerprint(tiles) + params.model_dump_json(),
         report=report,
-        channels_last=channels_last,
     )
     return result.model

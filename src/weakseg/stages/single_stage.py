@@ -143,7 +143,6 @@ def train(context: Context, crops: TagCrops, report: Any) -> SingleStage:
             if group["params"]
         ],
         report=lambda row, at: report(row, step=at),
-        channels_last=params.backbone != "resnet38",  # a slim one has layers of 4 channels: see fit
     )
     return trained.eval()  # type: ignore[return-value]
 
