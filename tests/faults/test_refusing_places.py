@@ -140,7 +140,7 @@ def test_a_limit_of_open_files(name: str, clone: Clone, finished: Clone) -> None
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("name", ["tiles", "crf"])  # in torch so little memory is CPython's own SystemError at times
+@pytest.mark.parametrize("name", COMMANDS)
 def test_a_limit_of_memory(name: str, clone: Clone, finished: Clone) -> None:
     told = [refused(clone, *COMMANDS[name], before=little_memory(more << 20)) for more in (1, 4, 12)]
     check(clone, finished, name, [one for one in told if one], "out of memory", "a limit of memory")
