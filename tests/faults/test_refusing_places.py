@@ -28,14 +28,20 @@ def clone(finished: Clone, tmp_path: Path) -> Clone:
     return finished.copy(tmp_path / "home" / "work")
 
 
+LIBRARIES = {127: "cannot allocate memory for thread-local data", -6: "std::bad_alloc"}
+"""How glibc and C++ end a process by themselves, and what they say."""
+
+
 def refused(clone: Clone, *words: str, before: Callable[[], None] = lambda: None, **environment: str) -> str:
-    """The sentence of a command that is refused; "" where it ended well."""
+    """The sentence of a command that is refused, or of the library that ended it; "" where it ended well."""
 
     def work() -> None:
         before()
         typed(*words)()
 
     ended = forks.run(work, folder=clone.root, environment=clone.environment | environment)
+    if ended.code in LIBRARIES and LIBRARIES[ended.code] in ended.said:
+        return f"out of memory: {ended.said}"
     assert ended.code in (0, 1), ended.said[-3000:]
     return sentence_of(ended.said) if ended.code else ""
 
@@ -118,13 +124,20 @@ def few_files(more: int) -> Callable[[], None]:
     return work
 
 
+HELD: list[bytearray] = []
+
+
 def little_memory(more: int) -> Callable[[], None]:
-    """Allow this process so many bytes of address space beside those that it has; none: CPython falls."""
+    """Allow this process so many bytes beside those in use, and what lies free in its heap in less than 64 KiB."""
 
     def work() -> None:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        limit = pages * resource.getpagesize() + more
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+        with contextlib.suppress(MemoryError):
+            while True:
+                HELD.append(bytearray(1 << 16))
+        resource.setrlimit(resource.RLIMIT_AS, (limit + more, limit + more))
 
     return work
 

@@ -17,8 +17,7 @@ from weakseg.cli.reports import app as reports
 from weakseg.cli.runs import app as runs
 from weakseg.cli.studies import app as studies
 from weakseg.cli.tagging import app as tagging
-from weakseg.core.errors import WeaksegError
-from weakseg.core.refusals import refusal_of
+from weakseg.core.refusals import sentence_for
 
 app = typer.Typer(
     help="Land-cover maps from a few pixel-labelled aerial images and many that carry only cheap tags.",
@@ -48,11 +47,8 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("WEAKSEG_THREADS", "1"))
     try:
         app()
-    except WeaksegError as error:
-        typer.echo(f"weakseg: {error}", err=True)
-        sys.exit(1)
     except Exception as error:
-        if (told := refusal_of(error)) is None:
+        if (told := sentence_for(error)) is None:
             raise
         typer.echo(f"weakseg: {told}", err=True)
         sys.exit(1)

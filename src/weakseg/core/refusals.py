@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import resource
 from collections.abc import Iterator
 
 from weakseg.core.errors import WeaksegError
@@ -23,8 +24,21 @@ _MEMORY = re.compile(
     r"|could not create a (primitive|memory object)",  # all that oneDNN says of it
     re.I,
 )
+_NO_REASON = re.compile(r"error return without exception set|without setting an exception|NULL result without error")
 _LOADER = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)", re.I | re.S)
 _BYTES = re.compile(r"allocate (\d+) bytes|[Tt]ried to allocate ([\d.]+ [KMGT]iB)|Unable to allocate ([\d.]+ [KMGT]iB)")
+
+
+def sentence_for(error: BaseException) -> WeaksegError | None:
+    """What to say instead of a traceback; None where only a traceback helps.
+
+    An error of ours is itself, but for want of memory behind it: a file that could not be loaded for it is not damaged.
+    """
+    if not isinstance(error, WeaksegError):
+        return refusal_of(error)
+    cause = error.__cause__
+    told = refusal_of(cause) if cause is not None and not isinstance(cause, WeaksegError) else None
+    return told if told is not None and str(told).startswith("out of ") else error
 
 
 def refusal_of(error: BaseException) -> WeaksegError | None:
@@ -60,9 +74,15 @@ def _one(error: BaseException) -> WeaksegError | None:
             expected="all loader processes at work",
             cure="set WEAKSEG_WORKERS lower, or give it more memory, and do it again: it goes on from its last report",
         )
-    if number == errno.ENOMEM or isinstance(error, MemoryError) or _MEMORY.search(text):
+    if number == errno.ENOMEM or isinstance(error, MemoryError) or _MEMORY.search(text) or _failed_in_python(error, text):
         return _no_memory(text)
     return None
+
+
+def _failed_in_python(error: BaseException, text: str) -> bool:
+    """What CPython says where it had no memory left to say anything; a fault of a library where memory has no limit."""
+    limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    return limited and isinstance(error, SystemError) and _NO_REASON.search(text) is not None
 
 
 def _told(error: BaseException, what: str, expected: str, cure: str) -> WeaksegError:
@@ -87,8 +107,6 @@ def _no_memory(text: str) -> WeaksegError:
 
 def _memory() -> str:
     """What this process had at most, and its limit."""
-    import resource
-
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     allowed = f" of {limit / 2**20:.0f} MiB allowed" if limit != resource.RLIM_INFINITY else ""
@@ -96,6 +114,4 @@ def _memory() -> str:
 
 
 def _open_files() -> int:
-    import resource
-
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

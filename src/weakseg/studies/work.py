@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from weakseg.core.errors import DataError, StageError, WeaksegError
 from weakseg.core.params import Params, TuneParams
-from weakseg.core.refusals import refusal_of
+from weakseg.core.refusals import sentence_for
 from weakseg.studies.space import baseline_values, suggest, with_values
 from weakseg.studies.study import (
     BASELINE,
@@ -263,7 +263,7 @@ def _worker(job: Job, index: int, parent_pid: int) -> None:
         with database_errors(job.storage) if job.storage else contextlib.nullcontext():
             work(job, index, parent_pid=parent_pid)
     except Exception as error:
-        told = error if isinstance(error, WeaksegError) else refusal_of(error)
+        told = sentence_for(error)
         if told is None:
             raise
         raise SystemExit(f"weakseg: {told}") from error
