@@ -39,8 +39,8 @@ def test_two_at_once_have_names_of_their_own(tmp_path: Path) -> None:
 def test_what_a_dead_process_left_is_deleted_and_all_else_stays(tmp_path: Path) -> None:
     done = subprocess.Popen([sys.executable, "-c", ""])
     done.wait()
-    dead = tmp_path / f".{files._NODE}-{done.pid}-0-a.tmp.txt"
-    alive = tmp_path / f".{files._NODE}-{os.getppid()}-0-a.tmp.txt"
+    dead = tmp_path / f".{files.NODE}-{done.pid}-0-a.tmp.txt"
+    alive = tmp_path / f".{files.NODE}-{os.getppid()}-0-a.tmp.txt"
     elsewhere, old = (tmp_path / f".{node}-{done.pid}-0-a.tmp.txt" for node in ("000000", "000001"))
     theirs = tmp_path / ".notes.tmp.txt"
     for path in (dead, alive, elsewhere, old, theirs):

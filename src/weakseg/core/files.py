@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-_NODE: Final = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+NODE: Final = hashlib.sha256(platform.node().encode()).hexdigest()[:6]  # this computer, in names of files
 _TEMPORARY: Final = re.compile(r"\.(?P<node>[0-9a-f]{6})-(?P<process>\d+)-\d+-")
 _A_DAY: Final = 86400.0
 _NUMBERS: Final = itertools.count()
@@ -31,7 +31,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path.parent.absolute())
-    temporary = path.with_name(f".{_NODE}-{os.getpid()}-{next(_NUMBERS)}-{path.stem}.tmp{path.suffix}")
+    temporary = path.with_name(f".{NODE}-{os.getpid()}-{next(_NUMBERS)}-{path.stem}.tmp{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -69,7 +69,7 @@ def _sweep(folder: Path) -> None:
 
 
 def _is_left(file: Path, node: str, process: int) -> bool:
-    if node != _NODE or find_spec("psutil") is None:  # which exported bundles do not ask for
+    if node != NODE or find_spec("psutil") is None:  # which exported bundles do not ask for
         return time.time() - file.stat().st_mtime > _A_DAY
     import psutil  # type: ignore[import-untyped]
 

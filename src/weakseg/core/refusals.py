@@ -74,7 +74,8 @@ def _one(error: BaseException) -> WeaksegError | None:
             expected="all loader processes at work",
             cure="set WEAKSEG_WORKERS lower, or give it more memory, and do it again: it goes on from its last report",
         )
-    if number == errno.ENOMEM or isinstance(error, MemoryError) or _MEMORY.search(text) or _failed_in_python(error, text):
+    said = _MEMORY.search(text) is not None or _failed_in_python(error, text)
+    if said or number == errno.ENOMEM or isinstance(error, MemoryError):
         return _no_memory(text)
     return None
 

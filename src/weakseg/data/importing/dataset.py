@@ -31,6 +31,7 @@ from weakseg.data.importing.publishing import (
     TAGS,
     check_no_tags,
     check_target,
+    clear_killed,
     publish,
     scratch_folder,
     staging_folder,
@@ -111,7 +112,8 @@ def import_dataset(
     choice = bands if isinstance(bands, BandChoice) else BandChoice(tuple(bands or ()))
     limits = limits or Limits()
     besides = [source for source in (heights and heights.surface, heights and heights.terrain) if source]
-    check_target([images, *labels, *besides], target, may_replace=replace)
+    told = "" if dry_run else clear_killed(target)
+    check_target([images, *labels, *besides], target, may_replace=replace, told=told)
     patterns = [NamePattern(text) if text else None for text in (image_pattern, label_pattern)]
     if tags is not None:
         check_no_tags(target)
