@@ -12,6 +12,7 @@ from weakseg.core.refusals import refusal_of, sentence_for
 
 CUDA = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8.00 GiB of which 1 is free."
 CPU = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4194304 bytes. Error code 12"
+NO_ORDER = "nll_loss2d_forward_out does not have a deterministic implementation, but you set 'torch.use_deterministic'"
 LOADER = "DataLoader worker (pid 77) is killed by signal: Killed. "
 
 
@@ -29,6 +30,7 @@ LOADER = "DataLoader worker (pid 77) is killed by signal: Killed. "
         (RuntimeError(CPU), "out of memory at a request of 4 MiB.*batch or the crop"),
         (RuntimeError("could not create a primitive"), "out of memory, this process had.*batch or the crop"),
         (RuntimeError(CUDA), "out of GPU memory at a request of 2.00 GiB.*WEAKSEG_PRECISION=bf16"),
+        (RuntimeError(NO_ORDER), "^nll_loss2d_forward_out gives other bits.*without WEAKSEG_DETERMINISTIC"),
         (RuntimeError(LOADER), "a loader process was killed.*WEAKSEG_WORKERS.*last report"),
     ],
 )

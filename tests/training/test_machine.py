@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import nn
@@ -72,3 +75,32 @@ def test_ranks_draw_for_themselves_and_the_main_one_as_if_alone(monkeypatch: pyt
     assert draw("0") == draw(None)
     assert len({draw(str(rank)) for rank in range(8)}) == 8
     assert rank_seed(7, 0) == 7
+
+
+@pytest.fixture
+def as_before() -> Iterator[None]:
+    """What `deterministic` sets for the whole process, set back."""
+    there, fill = os.environ.get("CUBLAS_WORKSPACE_CONFIG"), torch.utils.deterministic.fill_uninitialized_memory
+    benchmark = torch.backends.cudnn.benchmark
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory, torch.backends.cudnn.benchmark = fill, benchmark
+    os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+    os.environ.update({} if there is None else {"CUBLAS_WORKSPACE_CONFIG": there})
+
+
+def test_deterministic_is_a_variable(monkeypatch: pytest.MonkeyPatch, as_before: None) -> None:
+    monkeypatch.delenv("WEAKSEG_DETERMINISTIC", raising=False)
+    assert not machine_from_environment().deterministic
+    Machine(device="cpu").torch_device()
+    assert not torch.are_deterministic_algorithms_enabled()
+    monkeypatch.setenv("WEAKSEG_DETERMINISTIC", "1")
+    torch.backends.cudnn.benchmark = True
+    machine_from_environment().torch_device()
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    assert not torch.backends.cudnn.benchmark
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    monkeypatch.setenv("WEAKSEG_DETERMINISTIC", "yes")
+    with pytest.raises(ParamsError, match=r"WEAKSEG_DETERMINISTIC=yes; expected 1 or 0"):
+        machine_from_environment()

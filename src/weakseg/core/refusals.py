@@ -25,6 +25,7 @@ _MEMORY = re.compile(
     re.I,
 )
 _NO_REASON = re.compile(r"error return without exception set|without setting an exception|NULL result without error")
+_DETERMINISTIC = re.compile(r"(\S+) does not have a deterministic implementation")
 _LOADER = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)", re.I | re.S)
 _BYTES = re.compile(r"allocate (\d+) bytes|[Tt]ried to allocate ([\d.]+ [KMGT]iB)|Unable to allocate ([\d.]+ [KMGT]iB)")
 
@@ -73,6 +74,12 @@ def _one(error: BaseException) -> WeaksegError | None:
             "a loader process was killed, usually for want of memory",
             expected="all loader processes at work",
             cure="set WEAKSEG_WORKERS lower, or give it more memory, and do it again: it goes on from its last report",
+        )
+    if kernel := _DETERMINISTIC.search(text):
+        return WeaksegError(
+            f"{kernel[1]} gives other bits each time on this device, and WEAKSEG_DETERMINISTIC is 1",
+            expected="what torch can do in one order",
+            cure="train another network or on the CPU, or do without WEAKSEG_DETERMINISTIC",
         )
     said = _MEMORY.search(text) is not None or _failed_in_python(error, text)
     if said or number == errno.ENOMEM or isinstance(error, MemoryError):

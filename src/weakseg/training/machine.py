@@ -38,6 +38,8 @@ class Machine:
         workers: loader processes; 0 loads in the training process.
         threads: of each process; fixed, because results differ between 1 and 2 threads.
         quiet: no progress bar.
+        deterministic: equal bits from equal runs on a GPU too, at the price of slower kernels; what has no such
+            kernel is an error. CPUs are so without it.
         rank, world: number of this process and count of all that run the stage, as torchrun sets them.
         local_rank, local_world: the same among the processes of this computer.
     """
@@ -47,6 +49,7 @@ class Machine:
     workers: int = 0
     threads: int = 1
     quiet: bool = False
+    deterministic: bool = False
     rank: int = 0
     world: int = 1
     local_rank: int = 0
@@ -136,10 +139,12 @@ class Machine:
         )
 
     def torch_device(self) -> torch.device:
-        """The device; torch is held to ``threads`` from here on."""
+        """The device; torch is held to ``threads``, and to what ``deterministic`` says, from here on."""
         import torch
 
         torch.set_num_threads(max(1, self.threads))
+        if self.deterministic:
+            _be_deterministic()
         device = torch.device(self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
         if device.type == "cuda" and device.index is None and self.world > 1:
             device = torch.device("cuda", self.local_rank % torch.cuda.device_count())
@@ -192,7 +197,12 @@ class Machine:
 
 
 def machine_from_environment() -> Machine:
-    """WEAKSEG_DEVICE, WEAKSEG_PRECISION, WEAKSEG_WORKERS, WEAKSEG_THREADS (1 where unset), and what torchrun sets."""
+    """WEAKSEG_DEVICE, WEAKSEG_PRECISION, WEAKSEG_WORKERS, WEAKSEG_THREADS (1 where unset), WEAKSEG_DETERMINISTIC (1 or
+    0), and what torchrun sets.
+
+    Raises:
+        ParamsError: a value that is none of these.
+    """
     precision = os.environ.get("WEAKSEG_PRECISION", "auto")
     if precision not in PRECISIONS:
         raise ParamsError(f"WEAKSEG_PRECISION={precision}", expected=" | ".join(PRECISIONS), cure="mend the variable")
@@ -202,6 +212,7 @@ def machine_from_environment() -> Machine:
         workers=_count("WEAKSEG_WORKERS", 0),
         threads=_count("WEAKSEG_THREADS", 1),
         quiet=os.environ.get("WEAKSEG_QUIET", "") == "1",
+        deterministic=_switch("WEAKSEG_DETERMINISTIC"),
         rank=_count("RANK", 0),
         world=max(1, _count("WORLD_SIZE", 1)),
         local_rank=_count("LOCAL_RANK", 0),
@@ -214,6 +225,23 @@ def machine_from_environment() -> Machine:
     part, parts, folder = told.split(" ", 2)  # as `weakseg stage --shard` writes it
     facts = {one.name: getattr(machine, one.name) for one in fields(machine)}
     return Shard(**facts, part=int(part), parts=int(parts), folder=Path(folder))
+
+
+def _be_deterministic() -> None:
+    """Keep torch from kernels that add in a different order each time; cuBLAS reads its variable when it starts."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # all ours is written first
+
+
+def _switch(name: str) -> bool:
+    text = os.environ.get(name) or "0"
+    if text not in ("0", "1"):
+        raise ParamsError(f"{name}={text}", expected="1 or 0", cure="mend the variable")
+    return text == "1"
 
 
 def _count(name: str, otherwise: int) -> int:
