@@ -11,7 +11,10 @@ Run it as the processor is, and with ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA
 (not ONNX Runtime, and OpenVINO in part only, which in bf16 then fails its check). Needs the extras ``export`` and
 ``openvino`` and the ``bench`` group.
 
-    python benchmarks/engines.py MODEL IMAGE [--size 2048] [--repeats 2]
+    python benchmarks/engines.py MODEL IMAGE [--size 2048] [--repeats 2] [--map-only] [--engines openvino-bf16]
+
+With ``--map-only`` the timed runs write what `weakseg predict` writes unasked, the map and nothing else; probabilities
+are then compared by the untimed first runs.
 """
 
 from __future__ import annotations
@@ -55,13 +58,18 @@ class Way:
         self.predictor = load_predictor(model, PLAIN, machine, engine=engine)  # type: ignore[arg-type]
         self.source, self.window, self.said = inspect_source(source, None), window, ""
 
-    def __call__(self) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, *, map_only: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
         target, beside = self.source.path.with_name("map.tif"), self.source.path.with_name("probabilities.tif")
-        options = Options(self.window, 0.25, 4, beside, resume=False)
+        options = Options(self.window, 0.25, 4, None if map_only else beside, resume=False)
         done = run_predictor(self.predictor, self.source, target, options, gsd="ignore")
         self.said = "" if done.engine is None else done.engine.parity
-        with rasterio.open(target) as file, rasterio.open(beside) as second:
-            return file.read(1), second.read()
+        return read(target)[0], None if map_only else read(beside)
+
+
+def read(path: Path) -> np.ndarray:
+    """All bands."""
+    with rasterio.open(path) as file:
+        return file.read()
 
 
 def by_monai(model: Path, image: np.ndarray, window: int) -> np.ndarray:
@@ -81,6 +89,8 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=2048)
     parser.add_argument("--window", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--map-only", action="store_true")
+    parser.add_argument("--engines", nargs="*", default=[f"{engine}-{precision}" for engine, precision in ENGINES])
     given = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # the raster lies nowhere
@@ -91,23 +101,27 @@ def main() -> int:
     best: dict[str, float] = {}
     start: dict[str, float] = {}
     maps: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
+    seen: dict[str, np.ndarray | None] = {}
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "in.tif"
         write_raster(source, image, compress=True)
         ways: dict[str, Way] = {}
         for engine, precision in ENGINES:
+            if f"{engine}-{precision}" not in ["torch-float32", *given.engines]:
+                continue
             name, began = f"{engine} {precision}", time.process_time()
             try:
                 way = Way(given.model, source, engine, precision, given.window)
-                way()
+                seen[name] = way()[1]
                 ways[name], start[name] = way, time.process_time() - began
             except WeaksegError as error:
                 print(f"{name} is refused: {error}\n")
         for _ in range(given.repeats):
             for name, way in ways.items():
                 began = time.process_time()
-                maps[name] = way()
+                classes, found = way(map_only=given.map_only)
                 best[name] = min(best.get(name, np.inf), time.process_time() - began)
+                maps[name] = classes, seen[name] if given.map_only else found
             began = time.process_time()
             maps["MONAI, in memory"] = by_monai(given.model, image, given.window), None
             best["MONAI, in memory"] = min(best.get("MONAI, in memory", np.inf), time.process_time() - began)
@@ -119,7 +133,7 @@ def main() -> int:
         classes, found = maps[name]
         apart = "" if found is None else f"{np.abs(found.astype(int) - chances).max()}"
         said = ways[name].said if name in ways else ""
-        first = f"{start[name] - seconds:.1f}" if name in start else ""
+        first = f"{start[name] - seconds:.1f}" if name in start and not given.map_only else ""
         print(f"| {name} | {seconds:.2f} | {best['torch float32'] / seconds:.2f} | {first} ", end="")
         print(f"| {(classes == truth).mean():.3%} | {apart} | {said} |")
     exact = [name for name in ways if name.endswith("float32")]
