@@ -6,18 +6,24 @@ import csv
 import json
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import rasterio
 import yaml
 from tests.bit_sets import bits_of
+from tests.inference.one_raster import predict_raster
+from tests.inference.test_predict import CPU, read
 
 from weakseg.core.classes import IGNORE, ClassScheme, load_classes
 from weakseg.core.layout import Layout
 from weakseg.data.manifest import load_manifest
 from weakseg.data.store import open_allowed, open_array
+from weakseg.export.bundled import main
+from weakseg.export.model_files import export_bundle
 from weakseg.methods.background import background_score
 from weakseg.methods.scores import load_scores
 from weakseg.raster.write import write_raster
@@ -150,3 +156,19 @@ def test_tables_show_the_background_and_a_mean_without_it(done: Layout) -> None:
     text = done.results.read_text()
     assert text.count("mIoU objects") == 2
     assert "without rest" in done.page.read_text()
+
+
+def test_predict_and_a_bundle_draw_the_background_as_a_class(done: Layout, tmp_path: Path) -> None:
+    checkpoint = done.checkpoints("joint") / "seed0.pt"
+    if not checkpoint.is_file():
+        pytest.skip("the published preset stops at irnet")
+    export_bundle(checkpoint, tmp_path / "bundle")
+    source = next(iter(sorted(done.images.iterdir())))
+    main(tmp_path / "bundle", [str(source), str(tmp_path / "alone.tif"), "--window", "64", "--threads", "1"])
+    predict_raster(checkpoint, source, tmp_path / "map.tif", window=64, machine=CPU)
+    found = read(tmp_path / "alone.tif")
+    np.testing.assert_array_equal(found, read(tmp_path / "map.tif"))
+    assert set(np.unique(found)) <= {0, 1}  # nowhere "no data": what is no object is the background, not a hole
+    with rasterio.open(tmp_path / "alone.tif") as file:
+        assert file.colormap(1)[1][:3] == SCHEME.colours[1]
+        assert file.tags()["CLASS_1"] == "rest"
