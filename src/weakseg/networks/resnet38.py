@@ -120,7 +120,7 @@ class _Basic(nn.Module):
 def _project(convolution: nn.Conv2d, x: Tensor) -> Tensor:
     """A 1x1 convolution. Of a few channels, the pixels that it steps over are left out before it, which is the same.
 
-    Going back, oneDNN on AVX2 writes past its buffers there: findings/onednn_writes_past_narrow_strided_convolutions.sh
+    Going back through them as they are, torch 2.15.0 with oneDNN on AVX2 ends the process.
     """
     if convolution.in_channels >= ONEDNN_BLOCK or convolution.stride == (1, 1):
         return convolution(x)  # type: ignore[no-any-return]
