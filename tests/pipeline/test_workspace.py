@@ -100,7 +100,7 @@ def test_a_workspace_has_the_packages_pipeline_and_a_link_to_its_code(tmp_path: 
     assert (root / "dvc.yaml").read_text() == (PROJECT / "dvc.yaml").read_text()
     assert (root / "src" / "weakseg").resolve() == Path(weakseg.__file__).parent
     assert "analytics = false" in (root / ".dvc" / "config").read_text()
-    assert (root / ".dvcignore").read_text() == "__pycache__/\n*.pyc\n/mlruns/\n/.weakseg/\n"
+    assert (root / ".dvcignore").read_text() == "__pycache__/\n*.pyc\n/mlruns/\n/.weakseg/\n.import-*/\n"
     with pytest.raises(StageError, match="choose another --root"):
         create_workspace(root, "vaihingen")
 

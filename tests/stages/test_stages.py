@@ -171,7 +171,7 @@ def test_n2_needs_no_masks(workspace: Path) -> None:
     assert (open_array(layout.hidden, "t1") == IGNORE).all()
     assert (bits_of(open_allowed(layout.tiles, "t1")) == 31).all()  # nothing is known
     (workspace / "data" / "labels" / "p1.tif").unlink()
-    with pytest.raises(DataError, match=r"none for area p1; expected exactly one raster"):
+    with pytest.raises(DataError, match=r"none for area p1; expected exactly one raster; .*data split"):
         run(workspace, "tiles")
 
 

@@ -41,8 +41,9 @@ from weakseg.raster.partial import is_partly_labelled
 PACKAGE = Path(weakseg.__file__).parent
 GIT_IGNORES = "/data\n/out\n/.weakseg/\n/mlflow.db*\n/mlruns/\n/dvc_plots/\n"  # if the workspace becomes a repository
 # bytecode: else every import would be a change of the code; the others hold code of weakseg with its dvc.yaml, which
-# DVC would read as a pipeline of its own: a registered model's, in mlruns/, and workspaces of studies
-DVC_IGNORES = ("__pycache__/", "*.pyc", "/mlruns/", "/.weakseg/")
+# DVC would read as a pipeline of its own: a registered model's, in mlruns/, and workspaces of studies; what
+# a killed import had staged lies in data/ until the next one
+DVC_IGNORES = ("__pycache__/", "*.pyc", "/mlruns/", "/.weakseg/", ".import-*/")
 SUFFIXES = (".tif", ".tiff", ".png")
 _SAID = 100  # names of areas in a line
 
@@ -77,7 +78,8 @@ def create_workspace(root: Path, config: str | None, seed: int | None = None) ->
     for key in ("core.analytics", "core.check_update"):
         subprocess.run([*dvc, "config", key, "false"], cwd=root, check=True)
     made = (
-        f"workspace {root} made. Next: weakseg --root {root} data import IMAGES LABELS, then `dvc repro` inside {root}"
+        f"workspace {root} made. Next: weakseg --root {root} data import IMAGES LABELS, "
+        f"data split where tiles.areas does not name yours, then `dvc repro` inside {root}"
     )
     return f"{said}\n{made}" if said else made
 

@@ -151,7 +151,7 @@ def find_raster(folder: Path, area: str) -> Path:
         raise DataError(
             f"{folder}: {names} for area {area}",
             expected="exactly one raster",
-            cure="run `weakseg data ensure` or `weakseg data import`, and check tiles.areas",
+            cure="correct tiles.areas (`weakseg data split` writes it), or run `weakseg data import`",
         )
     return found[0]
 
