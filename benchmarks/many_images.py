@@ -1,9 +1,11 @@
-"""Whether 10,000 small images cost ten times what 1,000 cost: import with tags, split, tiles, and opening all of them.
+"""Whether 10,000 small images cost ten times what 1,000 cost: import with tags, split, tiles, opening, masks of them.
 
-    python benchmarks/many_images.py 1000 10000 [100000] [--steps import,split,tiles,open]
+    python benchmarks/many_images.py 1000 10000 [100000] [--steps import,split,tiles,open,masks] [--classes 20]
 
-Images are noise of 24 to 48 px a side, as JPEG, a tenth of them with masks; a CSV has the tags of twenty classes. A row
-per number: seconds of CPU per 1,000 images, and peak memory of a process of its own.
+Images are noise of 24 to 48 px a side, as JPEG, a tenth of them with masks; a CSV has three tags of each, of twenty
+classes. Of 200 classes (``--classes 200``) nearly every image has a set of its own. ``masks`` makes the pseudo-mask of
+every image of N2 from random scores of its classes. A row per number: seconds of CPU per 1,000 images, and peak memory
+of a process of its own.
 """
 
 from __future__ import annotations
@@ -20,15 +22,16 @@ import numpy as np
 
 from weakseg.core.classes import ClassScheme
 
-CLASSES = ClassScheme(
-    (*(f"class{number}" for number in range(20)), "rest"),
-    tuple((number + 1, 2 * number + 1, 3) for number in range(21)),
-    background="rest",
-)
 MASKED = 10  # every so manieth image has a mask
 
 
-def make_images(folder: Path, count: int) -> None:
+def scheme_of(classes: int) -> ClassScheme:
+    names = tuple(f"class{number}" for number in range(classes))
+    colours = tuple((number + 1, number % 100, 3) for number in range(classes + 1))
+    return ClassScheme((*names, "rest"), colours, background="rest")
+
+
+def make_images(folder: Path, count: int, classes: int) -> None:
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -40,19 +43,22 @@ def make_images(folder: Path, count: int) -> None:
             height, width = (int(side) for side in rng.integers(24, 48, 2))
             pixels = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / "images" / f"i{number:06d}.jpg")
-            tags = rng.choice(20, 3, replace=False)
+            tags = rng.choice(classes, 3, replace=False)
             table.write(f"i{number:06d}.jpg,{' '.join(f'class{one}' for one in tags)}\n")
             if number % MASKED == 0:
-                mask = np.full((height, width), 20, np.uint8)
+                mask = np.full((height, width), classes, np.uint8)
                 mask[4:12, 4:12] = tags[0]
                 Image.fromarray(mask).save(folder / "labels" / f"i{number:06d}.png")
 
 
-def run(folder: Path, wanted: list[str]) -> None:
+def run(folder: Path, wanted: list[str], classes: int) -> None:
     """One process: prints a cell per step that is wanted."""
     from weakseg.data.importing.dataset import import_dataset
     from weakseg.data.importing.image_tags import TagSource
+    from weakseg.data.store import open_allowed
     from weakseg.labels.class_map import read_class_map
+    from weakseg.methods.pseudo import pseudo_mask
+    from weakseg.methods.scores import ScoreMaps
     from weakseg.pipeline.context import open_context
     from weakseg.pipeline.presets import build_params
     from weakseg.pipeline.workspace import write_split
@@ -71,15 +77,25 @@ def run(folder: Path, wanted: list[str]) -> None:
         areas = context.open_areas(context.pixel_areas() + context.tag_areas(), tagged=True)
         assert sum(int(area.image[0, 0, 0]) >= 0 for area in areas) == len(areas)
 
-    source = TagSource(folder / "tags.csv", read_class_map(None, CLASSES))
+    def mask_all() -> None:
+        context = open_context(root)
+        crops, rng = context.crops(), np.random.default_rng(0)
+        for area in context.tag_areas():
+            allowed, present = open_allowed(context.layout.tiles, area), crops.select(area=area).present[0]
+            maps = ScoreMaps(rng.random((int(present.sum()), *allowed.shape), np.float32), present)
+            pseudo_mask(maps, allowed, min_score=0.5, min_margin=0.1)
+
+    scheme = scheme_of(classes)
+    source = TagSource(folder / "tags.csv", read_class_map(None, scheme))
     held = count // MASKED // 2
     steps = {
         "import": lambda: import_dataset(
-            folder / "images", [folder / "labels"], root / "data", classes=CLASSES, tags=source, progress=False
+            folder / "images", [folder / "labels"], root / "data", classes=scheme, tags=source, progress=False
         ),
         "split": lambda: write_split(root, (held, 0, held), seed=0, every_class=False),
         "tiles": lambda: make_tiles(root),
         "open": open_all,
+        "masks": mask_all,
     }
     cells = []
     for name in wanted:
@@ -94,17 +110,19 @@ def run(folder: Path, wanted: list[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("counts", nargs="*", type=int, default=[1000, 10000])
-    parser.add_argument("--steps", default="import,split,tiles,open", help="the first of these, with commas")
+    parser.add_argument("--steps", default="import,split,tiles,open,masks", help="the first of these, with commas")
+    parser.add_argument("--classes", type=int, default=20)
     parser.add_argument("--folder", type=Path, help="of a run; for the script itself")
     arguments = parser.parse_args()
     if arguments.folder is not None:
-        run(arguments.folder, arguments.steps.split(","))
+        run(arguments.folder, arguments.steps.split(","), arguments.classes)
         return
     print("| images | seconds of CPU per 1,000 images |", flush=True)
     for count in arguments.counts:
         with tempfile.TemporaryDirectory() as folder:
-            make_images(Path(folder), count)
-            subprocess.run([sys.executable, __file__, "--folder", folder, "--steps", arguments.steps], check=True)
+            make_images(Path(folder), count, arguments.classes)
+            words = ["--folder", folder, "--steps", arguments.steps, "--classes", str(arguments.classes)]
+            subprocess.run([sys.executable, __file__, *words], check=True)
 
 
 if __name__ == "__main__":

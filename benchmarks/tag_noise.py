@@ -3,7 +3,8 @@
     python benchmarks/tag_noise.py train WORKSPACE OUT --missing 0.3 --wrong 0.05 [--source joint] [--stated] [--seed 0]
     python benchmarks/tag_noise.py masks WORKSPACE OUT --missing 0.3 --wrong 0.05 [--rules keep,drop_class,...]
     python benchmarks/tag_noise.py maps WORKSPACE OUT [--seed 0]
-    python benchmarks/tag_noise.py table WORKSPACE OUT
+    python benchmarks/tag_noise.py references WORKSPACE OUT
+    python benchmarks/tag_noise.py table OUT
 
 WORKSPACE has right tags in tags.csv (the embedded scenes' follow from their masks) and everything of a finished
 pipeline; nothing there is changed. Of the tags of N2 each yes is dropped with the chance ``--missing``, each no becomes
@@ -12,7 +13,8 @@ its tags is one that nobody has tagged. ``train`` runs the stage tiles on these 
 what the tables report (``--stated``: with the rates in the section tags), and measures it on the validation areas.
 ``masks`` trains the classifier under each rule of ``classifier.missing_labels`` and audits the masks of its CAM on N2.
 ``maps`` trains nothing: it holds the task (i) network's map of N2 to the tags of every cell, as a training does when
-it makes masks. ``table`` prints all and draws OUT/tag_noise.png. Weights of the experts and thresholds are those of
+it makes masks. ``references`` keeps what WORKSPACE has with right tags, with pixels and without tags. ``table`` prints
+all and draws OUT/tag_noise.png, from the rows alone. Weights of the experts and thresholds are those of
 WORKSPACE's choice@joint: on the embedded scenes the experts have weight 0, so what their networks would make of the
 noise does not matter. Finished rows are kept in OUT/tag_noise.json.
 """
@@ -33,6 +35,7 @@ import numpy.typing as npt
 
 from weakseg.core.classes import IGNORE, ClassScheme, Mask, load_classes
 from weakseg.core.config import save_yaml
+from weakseg.core.errors import DataError
 from weakseg.core.layout import Layout
 from weakseg.core.methods import ENTRIES, MAKES_MASKS, TASK_I
 from weakseg.core.params import Params, with_changes
@@ -58,14 +61,16 @@ from weakseg.training.segmenter import load_segmenter
 Bools = npt.NDArray[np.bool_]
 MISSING, WRONG = (0.0, 0.1, 0.3, 0.5), (0.0, 0.05)
 RULES = ("keep", "drop_class", "confident_only", "ignore_uncertain")
+REFERENCES = (TASK_I, "full", "untagged", "joint")
+TRAINED = ("joint", "consistency")
 
 
 def main() -> None:
     """Run one command and say what it found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("train", "masks", "maps", "table"))
-    parser.add_argument("workspace", type=Path)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("command", choices=("train", "masks", "maps", "references", "table"))
+    parser.add_argument("workspace", type=Path, help="of `table`: OUT")
+    parser.add_argument("out", type=Path, nargs="?")
     parser.add_argument("--missing", type=float, default=0.0)
     parser.add_argument("--wrong", type=float, default=0.0)
     parser.add_argument("--source", default="joint")
@@ -75,10 +80,13 @@ def main() -> None:
     parser.add_argument("--drop", default="car", help="the class that drop_class leaves out")
     options = parser.parse_args()
     if options.command == "table":
-        print(describe(Layout(options.workspace), load_rows(options.out)))
-        draw(Layout(options.workspace), load_rows(options.out), options.out / "tag_noise.png")
+        rows = load_rows(options.workspace)
+        print(describe(rows))
+        draw(rows, options.workspace / "tag_noise.png")
+    elif options.out is None:
+        parser.error(f"{options.command} needs WORKSPACE and OUT")
     else:
-        {"train": train, "masks": audit, "maps": maps}[options.command](options)
+        {"train": train, "masks": audit, "maps": maps, "references": keep_references}[options.command](options)
 
 
 def load_rows(out: Path) -> list[dict[str, Any]]:
@@ -241,29 +249,44 @@ def hold(
     return found.winners().astype(np.uint8), mask
 
 
-def references(workspace: Layout) -> dict[str, dict[int, float]]:
-    """mIoU by source and seed of what WORKSPACE has trained with right tags, without any, or with pixels."""
-    found = {}
-    for source in (TASK_I, "full", "untagged", "joint"):
-        seeds = json.loads(workspace.report("evaluate", source).read_text())["seeds"]
-        found[source] = {int(name.removeprefix("seed")): float(one["miou"]) for name, one in seeds.items()}
+def keep_references(options: argparse.Namespace) -> None:
+    """Rows of what WORKSPACE has trained with right tags, without any, or with pixels, by source and seed."""
+    for source in REFERENCES:
+        seeds = json.loads(Layout(options.workspace).report("evaluate", source).read_text())["seeds"]
+        for name, one in seeds.items():
+            row = {"command": "references", "source": source, "seed": int(name.removeprefix("seed"))}
+            keep(options.out, row | {"miou": one["miou"], "iou": one["iou"]})
+
+
+def references(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, float]]:
+    """mIoU by source and seed of :data:`REFERENCES`."""
+    found: dict[str, dict[int, float]] = {source: {} for source in REFERENCES}
+    for row in (row for row in rows if row["command"] == "references"):
+        found[row["source"]][row["seed"]] = float(row["miou"])
+    if not all(found.values()):
+        raise DataError(
+            f"no rows of {', '.join(source for source, seeds in found.items() if not seeds)}",
+            expected="what right tags, pixels and no tag give",
+            cure="run `references WORKSPACE OUT`",
+        )
     return found
 
 
-def describe(workspace: Layout, rows: Sequence[Mapping[str, Any]]) -> str:
+def describe(rows: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: trainings with the gap closed, and CAM's masks by rule."""
-    known = references(workspace)
+    known = references(rows)
     lines = [
         "| tags | training | mIoU | seeds | gap closed | against untagged |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for (missing, wrong, stated), seeds in by_cell(workspace, rows).items():
-        total, part = over_seeds(list(seeds.values())), share_closed(known, seeds)
-        beside = np.mean([value - known["untagged"][seed] for seed, value in seeds.items()])
-        name = f"joint, {'rates stated' if stated else 'tags taken for certain'}"
-        cells = [f"{missing:.0%} missing, {wrong:.0%} wrong", name, f"{total.mean:.3f}"]
-        cells += [f"{total.low:.3f} to {total.high:.3f} ({len(seeds)})", f"{part:.0%}", f"{beside:+.3f}"]
-        lines.append(f"| {' | '.join(cells)} |")
+    for source in TRAINED:
+        for (missing, wrong, stated), seeds in by_cell(rows, source).items():
+            total, part = over_seeds(list(seeds.values())), share_closed(known, seeds)
+            beside = np.mean([value - known["untagged"][seed] for seed, value in seeds.items()])
+            name = f"{source}, {'rates stated' if stated else 'tags taken for certain'}"
+            cells = [f"{missing:.0%} missing, {wrong:.0%} wrong", name, f"{total.mean:.3f}"]
+            cells += [f"{total.low:.3f} to {total.high:.3f} ({len(seeds)})", f"{part:.0%}", f"{beside:+.3f}"]
+            lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "| tags | map of N2, seed | every pixel its top class | masks | coverage |"]
     lines.append("| --- | --- | --- | --- | --- |")
     for row in (row for row in rows if row["command"] == "maps"):
@@ -284,15 +307,15 @@ Cell = tuple[float, float, bool]
 """Missing, wrong, whether the rates are stated."""
 
 
-def by_cell(workspace: Layout, rows: Sequence[Mapping[str, Any]]) -> dict[Cell, dict[int, float]]:
-    """mIoU of joint by cell and seed, in the order of the noise; right tags are WORKSPACE's own joint."""
+def by_cell(rows: Sequence[Mapping[str, Any]], source: str) -> dict[Cell, dict[int, float]]:
+    """mIoU of a source by cell and seed, in the order of the noise; right tags: joint's are the reference's."""
     found: dict[Cell, dict[int, float]] = {}
     for row in rows:
-        if row["command"] == "train" and row["source"] == "joint":
+        if row["command"] == "train" and row["source"] == source:
             found.setdefault((row["missing"], row["wrong"], row["stated"]), {})[row["seed"]] = row["miou"]
     seeds = {seed for cell in found.values() for seed in cell}
-    clean = {seed: value for seed, value in references(workspace)["joint"].items() if seed in seeds}
-    return dict(sorted(({(0.0, 0.0, False): clean} | found).items()))
+    clean = {seed: value for seed, value in references(rows).get(source, {}).items() if seed in seeds}
+    return dict(sorted((({(0.0, 0.0, False): clean} if clean else {}) | found).items()))
 
 
 def share_closed(known: Mapping[str, Mapping[int, float]], seeds: Mapping[int, float]) -> float:
@@ -301,14 +324,14 @@ def share_closed(known: Mapping[str, Mapping[int, float]], seeds: Mapping[int, f
     return float((np.mean(list(seeds.values())) - start) / (end - start))
 
 
-def draw(workspace: Layout, rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """The map of N2 held to the tags, and what of joint has been trained, against the share of missing tags."""
+def draw(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """The map of N2 held to the tags, and what has been trained, against the share of missing tags."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), dpi=100)
+    figure, (left, *right) = plt.subplots(1, 1 + len(TRAINED), figsize=(14, 4.4), dpi=100)
     found: dict[Cell, dict[int, float]] = {}
     for row in (row for row in rows if row["command"] == "maps"):
         found.setdefault((row["missing"], row["wrong"], row["stated"]), {})[row["seed"]] = row["miou"]
@@ -317,32 +340,37 @@ def draw(workspace: Layout, rows: Sequence[Mapping[str, Any]], file: Path) -> No
     if none:
         left.axhline(float(np.mean(list(none.values()))), color="grey", linestyle="--", label="no tag at all")
     left.set_ylabel("mIoU of task (i)'s map of N2, held to tags")
-    known, cells = references(workspace), by_cell(workspace, rows)
-    _curves(right, {cell: 100 * share_closed(known, seeds) for cell, seeds in cells.items()}, line="o")
-    floor = {seed: known["untagged"][seed] for seed in next(iter(cells.values()))}
-    right.axhline(100 * share_closed(known, floor), color="grey", linestyle="--", label="untagged: no tag at all")
-    right.axhline(0, color="black", linewidth=0.8, label="task (i)")
-    right.set_ylabel("gap closed by joint, %")
-    for axes in (left, right):
+    known = references(rows)
+    for axes, source in zip(right, TRAINED, strict=True):
+        cells = by_cell(rows, source)
+        _curves(axes, {cell: 100 * share_closed(known, seeds) for cell, seeds in cells.items()})
+        floor = {seed: known["untagged"][seed] for seed in next(iter(cells.values()))}
+        axes.axhline(100 * share_closed(known, floor), color="grey", linestyle="--", label="untagged: no tag at all")
+        axes.axhline(0, color="black", linewidth=0.8, label="task (i)")
+        axes.set_ylabel(f"gap closed by {source}, %")
+        axes.legend(handles=axes.get_lines()[-2:], fontsize=8, loc="lower left")
+    bounds = [axes.get_ylim() for axes in right]
+    for axes in right:  # side by side they are compared
+        axes.set_ylim(min(low for low, _ in bounds), max(high for _, high in bounds))
+    for axes in (left, *right):
         axes.set_xlabel("tags that are missing, %")
         axes.set_xticks([0, 10, 20, 30, 40, 50])
         axes.grid(alpha=0.25)
     left.legend(fontsize=8, loc="lower left")
-    right.legend(handles=right.get_lines()[-2:], fontsize=8, loc="lower left")
     figure.tight_layout()
     figure.savefig(file)
 
 
-def _curves(axes: Any, values: Mapping[Cell, float], line: str = "o-") -> None:
+def _curves(axes: Any, values: Mapping[Cell, float]) -> None:
     """Tags taken for certain and tags of stated rates; open diamonds where some are wrong too."""
     for stated, colour, name in ((False, "#c1440e", "tags taken for certain"), (True, "#1f6fb2", "rates stated")):
         plain = sorted((cell[0], value) for cell, value in values.items() if cell[2] == stated and not cell[1])
         if stated and (0.0, 0.0, False) in values:
             plain = [(0.0, values[0.0, 0.0, False]), *plain]
         wrong = sorted((cell[0], value) for cell, value in values.items() if cell[2] == stated and cell[1])
-        axes.plot([100 * x for x, _ in plain], [y for _, y in plain], line, color=colour, label=name)
+        axes.plot([100 * x for x, _ in plain], [y for _, y in plain], "o-", color=colour, label=name)
         label = f"{name}, 5 % of the no wrong too"
-        axes.plot([100 * x for x, _ in wrong], [y for _, y in wrong], "D", mfc="white", color=colour, label=label)
+        axes.plot([100 * x for x, _ in wrong], [y for _, y in wrong], "D:", mfc="white", color=colour, label=label)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from weakseg.core.class_sets import EVERY_CLASS, NO_CLASS, Allowed, SetTable, intersect
+from weakseg.core.class_sets import EVERY_CLASS, FEW, NO_CLASS, Allowed, SetTable, intersect
 from weakseg.core.errors import DataError
 
 
@@ -48,3 +48,32 @@ def test_areas_share_a_table() -> None:
     one = Allowed(np.array([[2, 1, 0]], np.int32), SetTable(4, [a_set(0, 1)]).sets)
     assert one.numbered_in(table).tolist() == [[3, 1, 0]]
     assert table[3].tolist() == a_set(0, 1).tolist()
+
+
+def shared_table(count: int, classes: int = 200) -> SetTable:
+    """``count`` different sets of three classes each, beside none and all."""
+    rng, table = np.random.default_rng(0), SetTable(classes)
+    while len(table.sets) < count:
+        table.number(a_set(*rng.choice(classes, 3, replace=False), of=classes))
+    return table
+
+
+def test_an_area_of_many_keeps_the_sets_of_its_own_pixels() -> None:
+    sets = shared_table(FEW + 50).sets
+    allowed = Allowed(np.array([[FEW + 7, 0, 1], [40, 40, FEW + 7]], np.int32), sets)
+    own = allowed.compact()
+    assert own.numbers.tolist() == [[3, 0, 1], [2, 2, 3]]  # as they rise in the large table
+    assert own.sets.tolist() == [[False] * 200, [True] * 200, sets[40].tolist(), sets[FEW + 7].tolist()]
+    np.testing.assert_array_equal(own.planes(), allowed.planes())
+    few = Allowed(allowed.numbers % 5, sets[:FEW])
+    assert few.compact() is few
+
+
+def test_a_raster_smaller_than_its_table_is_numbered_as_a_larger_one() -> None:
+    sets = shared_table(60).sets
+    numbers = np.array([[50, 0, 7], [1, 7, 59]], np.int32)
+    wide = np.repeat(np.repeat(numbers, 4, 0), 4, 1)
+    small, large = SetTable(200, [sets[7]]), SetTable(200, [sets[7]])
+    assert Allowed(numbers, sets).numbered_in(small).tolist() == [[3, 0, 2], [1, 2, 4]]
+    np.testing.assert_array_equal(Allowed(wide, sets).numbered_in(large)[::4, ::4], [[3, 0, 2], [1, 2, 4]])
+    np.testing.assert_array_equal(small.sets, large.sets)

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from weakseg.core.class_sets import FEW, SetTable
 from weakseg.core.errors import DataError
 from weakseg.core.files import atomic_path
 from weakseg.data.areas import open_area
 from weakseg.data.manifest import TagCrops
-from weakseg.data.store import SETS, fingerprint, list_areas, open_array, save_areas, save_array
+from weakseg.data.store import SETS, fingerprint, list_areas, open_allowed, open_array, save_areas, save_array
 
 
 def test_array_round_trip_is_a_read_only_map(tmp_path: Path) -> None:
@@ -39,6 +40,17 @@ def test_areas_by_split_keep_their_order_and_names(tmp_path: Path) -> None:
     assert list_areas(tmp_path, "pixel") == ["NA"]
     assert list_areas(tmp_path) == ["007", "NA", "b"]
     assert list_areas(tmp_path, "validation") == []
+
+
+def test_an_area_is_opened_with_its_own_sets(tmp_path: Path) -> None:
+    """Of a table that grows with the images, so that all areas together do not cost the square of their number."""
+    table = SetTable(40, (np.isin(np.arange(40), (low, high)) for low in range(40) for high in range(low + 1, 40)))
+    assert len(table.sets) > FEW
+    save_array(tmp_path, SETS, table.sets)
+    save_array(tmp_path / "allowed", "a", np.array([[700, 1], [0, 700]], np.int32))
+    found = open_allowed(tmp_path, "a")
+    assert found.numbers.tolist() == [[2, 1], [0, 2]]
+    assert found.sets.tolist() == [[False] * 40, [True] * 40, table[700].tolist()]
 
 
 def test_atomic_path_leaves_nothing_half_done(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from weakseg.core.errors import DataError
 
 NO_CLASS: Final = 0
 EVERY_CLASS: Final = 1
+FEW: Final = 512  # sets of a table that costs nothing to go through for every area
 
 Bools = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int32]
@@ -106,10 +107,25 @@ class Allowed:
         """Every class wherever any may occur."""
         return Allowed(np.where(self.nothing, np.int32(NO_CLASS), np.int32(EVERY_CLASS)), self.sets)
 
+    def compact(self) -> Allowed:
+        """The same, with the sets of its own pixels alone where many areas share a large table.
+
+        Two hundred classes and 100,000 images make nearly as many sets; whoever goes through an area's table would go
+        through those of all others.
+        """
+        if len(self.sets) <= FEW:
+            return self
+        table = SetTable(self.sets.shape[1])
+        return Allowed(self.numbered_in(table), table.sets)
+
     def numbered_in(self, table: SetTable) -> Numbers:
         """The numbers int32 (H, W) in a table that more areas share."""
         if len(self.sets) == 2:  # none and all, which have the same numbers in every table
             return self.numbers
+        if len(self.sets) > self.numbers.size:  # a table of 100,000 images: only what is here may cost
+            rows, places = np.unique(self.numbers, return_inverse=True)
+            here = np.array([table.number(self.sets[one]) for one in rows], np.int32)
+            return here[places].reshape(self.numbers.shape)
         renumber = np.zeros(len(self.sets), np.int32)
         for used in np.flatnonzero(np.bincount(self.numbers.ravel())):  # np.unique sorts, which took a third of a crop
             renumber[used] = table.number(self.sets[used])

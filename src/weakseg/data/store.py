@@ -51,7 +51,8 @@ def open_stored(folder: Path, area: str) -> Array:
 
 def open_allowed(tiles: Path, area: str) -> Allowed:
     """Which classes the tags of an area leave at each pixel, as the tiles stage wrote it."""
-    return Allowed(np.asarray(open_array(tiles / "allowed", area)), np.asarray(open_stored(tiles, SETS)))
+    numbers, sets = open_array(tiles / "allowed", area), open_stored(tiles, SETS)
+    return Allowed(np.asarray(numbers), np.asarray(sets)).compact()
 
 
 def save_areas(folder: Path, rows: Iterable[tuple[str, str, int, int]]) -> None:
