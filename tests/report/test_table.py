@@ -10,7 +10,7 @@ import pytest
 
 from weakseg.core.params import ReportParams
 from weakseg.evaluation.bootstrap import Interval
-from weakseg.evaluation.reports import AuditReport, EvaluationReport, parse_evaluation
+from weakseg.evaluation.reports import AreaScores, AuditReport, EvaluationReport, parse_evaluation
 from weakseg.report import table
 
 OPTIONS = ReportParams(draws=200, seed=0)
@@ -94,3 +94,16 @@ def test_intervals_in_words() -> None:
     assert table._percent(Interval(nan, nan, nan)) == "-"
     assert table._percent(Interval(0.5, nan, nan)) == "gap not established"
     assert table._percent(Interval(-0.25, -0.5, 0.1)) == "-25 % [-50, 10]"
+
+
+def test_a_class_without_a_pixel_of_truth_is_named() -> None:
+    """Predicted or not: the row of the matrix is empty, the column may not be."""
+    seen = {"pixel": evaluated(2, 1)}
+    assert table.describe_untested(seen) == ""
+    assert table.describe_untested({}) == ""
+    empty = AreaScores(confusion=[[3, 1], [0, 0]])
+    sentence = table.describe_untested({"pixel": evaluated(2, 1).model_copy(update={"areas": {"a": empty}})})
+    assert sentence.startswith("In no pixel of the validation areas: car. Nothing here says how well it is found;")
+    rows = [table.compare("pixel", seen, OPTIONS)]
+    assert sentence in table.render(rows, {}, sentence).splitlines()
+    assert "In no pixel" not in table.render(rows, {})

@@ -23,6 +23,7 @@ from weakseg.pipeline.context import Context
 from weakseg.report.content import Audit, CostPoint, Curve, Layer, MeasuredAreas, Page, Role, Row, Scene
 from weakseg.report.label_words import read_label_changes
 from weakseg.report.safe_colours import SAFE, safe_scheme
+from weakseg.report.table import describe_untested
 from weakseg.report.text import best_weak, number, plain, shown_first
 from weakseg.report.tuning_content import read_tuning
 
@@ -290,6 +291,8 @@ def warnings(reports: Reports, missing: list[str]) -> list[str]:
         said.append("Not all sources were evaluated on the same state of the validation data: evaluate them again.")
     if len({report.steps for report in reports.values()}) > 1:
         said.append("Not all networks were trained for the same number of steps.")
+    if untested := describe_untested(reports):
+        said.append(untested)
     if missing:
         said.append(
             f"There are no maps of {', '.join(map(plain, missing))}: their evaluate stage is older than this page."

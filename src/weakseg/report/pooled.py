@@ -15,7 +15,7 @@ from weakseg.core.params import load_params
 from weakseg.evaluation.metrics import to_json
 from weakseg.evaluation.pooling import average_audits, pool_evaluations
 from weakseg.pipeline.presets import seeded
-from weakseg.report.table import compare, read_audits, read_evaluations, render
+from weakseg.report.table import compare, describe_untested, read_audits, read_evaluations, render
 
 
 def pool_runs(roots: Sequence[Path], folder: Path) -> None:
@@ -50,7 +50,7 @@ def pool_runs(roots: Sequence[Path], folder: Path) -> None:
     summary = {row["source"]: {key: value for key, value in row.items() if key != "source"} for row in rows}
     (folder / "report.json").write_text(json.dumps(to_json(summary), indent=1, sort_keys=True) + "\n")
     note = f"\nSeeds are of the whole pipeline, classifier to student; masks are the mean of {len(roots)} runs.\n"
-    (folder / "results.md").write_text(render(rows, audits) + note)
+    (folder / "results.md").write_text(render(rows, audits, describe_untested(reports)) + note)
 
 
 def _differing(found: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> str:

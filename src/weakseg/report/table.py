@@ -63,8 +63,26 @@ def compare(source: str, reports: Mapping[str, EvaluationReport], params: Report
     return row
 
 
-def render(rows: list[dict[str, Any]], audits: Mapping[str, AuditReport]) -> str:
-    """The table as Markdown: segmentation rows, then the quality of the pseudo-masks."""
+def describe_untested(reports: Mapping[str, EvaluationReport]) -> str:
+    """A sentence on the classes that are in no pixel of the validation areas, "" where there are none."""
+    if not reports:
+        return ""
+    first = next(iter(reports.values()))
+    names = [name for name, pixels in zip(first.classes, first.pooled.sum(1), strict=True) if not pixels]
+    if not names:
+        return ""
+    return (
+        f"In no pixel of the validation areas: {', '.join(name.replace('_', ' ') for name in names)}. Nothing here "
+        "says how well it is found; a network that shows it all the same has an IoU of 0 there, which its mean counts, "
+        "and one that does not has none."
+    )
+
+
+def render(rows: list[dict[str, Any]], audits: Mapping[str, AuditReport], untested: str = "") -> str:
+    """The table as Markdown: segmentation rows, then the quality of the pseudo-masks.
+
+    ``untested``: of :func:`describe_untested`.
+    """
     names, objects = rows[0]["classes"], _has_background(rows)
     columns = [] if are_many(names) else names
     head = [
@@ -87,6 +105,7 @@ def render(rows: list[dict[str, Any]], audits: Mapping[str, AuditReport]) -> str
         gains = [_interval(row[name], signed=True) for name in ("gain", "gain_by_tags")]
         lines.append(_line([*cells, *gains, _percent(row["gap_closed"])]))
     text = "\n".join(lines) + "\n\nIntervals: 95 %, paired bootstrap over validation areas, seeds pooled.\n"
+    text += f"{untested}\n" if untested else ""
     if any(row["selection"] == "validation" for row in rows):
         text += "Checkpoints were chosen on the validation areas (the published protocol): compare with nothing else.\n"
     if audits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from weakseg.core.classes import IGNORE, Mask
 from weakseg.core.methods import WeakSource
 from weakseg.data.store import open_allowed, save_array
+from weakseg.data.unseen import describe_unmasked
 from weakseg.evaluation.holdout import require_blocks, truth_for
 from weakseg.methods.pseudo import Thresholds, pseudo_mask
 from weakseg.methods.scores import load_scores
@@ -25,11 +27,14 @@ def run(root: Path, method: WeakSource) -> None:
     scores, names = layout.scores(method), context.scheme.names
     with tracked(context, "pseudo", params, source=method) as log:
         chosen = choose_on_holdout(context, scores, truth_for(layout.tiles, method) if params.all_of_n1 else None)
-        covered = []
+        covered, pixels = [], np.zeros(256, np.int64)
         for area in context.tag_areas():
             mask = mask_of(context, scores, area, chosen)
             save_array(layout.pseudo(method), area, mask)
             covered.append(float((mask != IGNORE).mean()))
+            pixels += np.bincount(mask.ravel(), minlength=256)
+        if said := describe_unmasked(context.crops(), context.scheme, pixels):
+            print(f"weakseg: pseudo@{method}: {said}", file=sys.stderr, flush=True)
         coverage = float(np.mean(covered)) if covered else float("nan")
         limits = {
             "min_score": dict(zip(names, chosen.min_score, strict=True)),

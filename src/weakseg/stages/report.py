@@ -12,7 +12,7 @@ from weakseg.report.figures import draw_confusion
 from weakseg.report.gather import gather_page, known_runs
 from weakseg.report.label_words import markdown, read_label_changes
 from weakseg.report.render import render_page
-from weakseg.report.table import compare, read_audits, read_evaluations, render
+from weakseg.report.table import compare, describe_untested, read_audits, read_evaluations, render
 
 
 def run(root: Path) -> None:
@@ -31,7 +31,8 @@ def run(root: Path) -> None:
         write_report(layout.report("report"), summary)
         changes = read_label_changes(layout.report("labels_diff"))
         with atomic_path(layout.results) as temporary:
-            temporary.write_text(render(rows, audits) + (f"\n{markdown(changes)}" if changes else ""))
+            table = render(rows, audits, describe_untested(reports))
+            temporary.write_text(table + (f"\n{markdown(changes)}" if changes else ""))
         log.log_artifact(layout.results, "report")
         content = gather_page(context, rows, reports, audits, runs)
         with atomic_path(layout.page) as temporary:

@@ -23,6 +23,7 @@ from weakseg.data.band_statistics import measure_bands
 from weakseg.data.holdout_blocks import HoldoutBlocks, labelled_holdout_column
 from weakseg.data.manifest import TagCrops, save_manifest
 from weakseg.data.store import SETS, save_areas, save_array
+from weakseg.data.unseen import describe_unseen
 from weakseg.labels.box_files import read_boxes
 from weakseg.labels.box_table import BoxTable, allowed_by_boxes, boxes_from_mask, join_boxes, scale_boxes, write_boxes
 from weakseg.labels.contradictions import describe_contradictions
@@ -91,7 +92,10 @@ def run(root: Path) -> None:
         write_boxes(layout.boxes / "boxes.json", join_boxes(boxes), scheme, shapes)
         save_areas(layout.validation, [(area, "validation", 0, 0) for area in params.areas.validation])
         save_array(layout.tiles, SETS, sets.sets)
-        save_manifest(layout.tiles / "manifest.csv", join_crops(tables), scheme.names)
+        crops = join_crops(tables)
+        save_manifest(layout.tiles / "manifest.csv", crops, scheme.names)
+        for said in describe_unseen(crops, scheme):
+            print(f"weakseg: {said}", file=sys.stderr, flush=True)
         scheme.save(layout.tiles / "classes.yaml")
         if bands != PLAIN:
             bands.save(layout.tiles / FILE)
