@@ -17,6 +17,7 @@ import rasterio
 from weakseg.core.classes import IGNORE, ClassScheme, Mask, load_classes
 from weakseg.core.errors import DataError
 from weakseg.core.layout import Layout
+from weakseg.raster.header import quiet
 from weakseg.raster.open import read_mask
 
 
@@ -59,10 +60,10 @@ def against_rest(mask: Mask, index: int) -> Mask:
 
 def write_mask(path: Path, mask: Mask, like: Path) -> None:
     """A GeoTIFF of indices uint8 (H, W) in the place of the mask ``like``."""
-    with rasterio.open(like) as file:
+    with quiet(), rasterio.open(like) as file:
         place = {"crs": file.crs, "transform": file.transform} if file.crs else {}
     layout = {"height": mask.shape[0], "width": mask.shape[1], "count": 1, "dtype": "uint8", "compress": "deflate"}
-    with rasterio.open(path, "w", driver="GTiff", **layout, **place) as file:
+    with quiet(), rasterio.open(path, "w", driver="GTiff", **layout, **place) as file:
         file.write(mask, 1)
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scripts import one_class
 
-from weakseg.core.classes import IGNORE, load_classes
+from weakseg.core.classes import IGNORE, ClassScheme, load_classes
 from weakseg.core.errors import DataError
 from weakseg.core.layout import Layout
 from weakseg.raster.open import read_image, read_mask
+from weakseg.raster.write import write_raster
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -43,3 +45,13 @@ def test_every_other_class_becomes_the_background(
 def test_a_folder_with_data_is_left_alone(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="data is there; expected a new folder"):
         run(monkeypatch, str(workspace), "building", str(workspace))
+
+
+def test_masks_without_a_place_on_earth_are_no_warning(tmp_path: Path) -> None:
+    """Seventy-two of them filled the screen."""
+    write_raster(tmp_path / "old.png", np.zeros((3, 4), np.uint8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        one_class.write_mask(tmp_path / "new.tif", np.ones((3, 4), np.uint8), tmp_path / "old.png")
+    three = ClassScheme(("a", "b", "c"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
+    assert (read_mask(tmp_path / "new.tif", one_class.two_classes(three, "b", "rest")) == 1).all()
