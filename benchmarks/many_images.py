@@ -11,6 +11,7 @@ of a process of its own.
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from weakseg.core.classes import ClassScheme
+from weakseg.core.config import set_values
 
 MASKED = 10  # every so manieth image has a mask
 
@@ -31,7 +33,7 @@ def scheme_of(classes: int) -> ClassScheme:
     return ClassScheme((*names, "rest"), colours, background="rest")
 
 
-def make_images(folder: Path, count: int, classes: int) -> None:
+def make_images(folder: Path, count: int, classes: int, *, every: int = MASKED) -> None:
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -45,10 +47,38 @@ def make_images(folder: Path, count: int, classes: int) -> None:
             Image.fromarray(pixels).save(folder / "images" / f"i{number:06d}.jpg")
             tags = rng.choice(classes, 3, replace=False)
             table.write(f"i{number:06d}.jpg,{' '.join(f'class{one}' for one in tags)}\n")
-            if number % MASKED == 0:
+            if number % every == 0:
                 mask = np.full((height, width), classes, np.uint8)
                 mask[4:12, 4:12] = tags[0]
                 Image.fromarray(mask).save(folder / "labels" / f"i{number:06d}.png")
+
+
+def lay_out(folder: Path, root: Path, classes: int) -> None:
+    """data/ of ``folder`` as the import leaves it, of links to ten images and masks, and the split in params.yaml."""
+    from weakseg.labels.tag_table import raster_sizes, write_tags
+    from weakseg.labels.tags import TagWindow
+
+    count, scheme = sum(1 for _ in (folder / "names").open()), scheme_of(classes)
+    kinds, rng = sorted((folder / "images").iterdir()), np.random.default_rng(0)
+    kind_sizes = raster_sizes(folder / "images")
+    for name in ("images", "labels"):
+        (root / "data" / name).mkdir(parents=True)
+    masked, others, sizes, rows = [], [], {}, []
+    for number in range(count):
+        area, kind = f"i{number:06d}", kinds[number % len(kinds)]
+        os.link(kind, root / "data" / "images" / f"{area}.jpg")
+        sizes[area] = kind_sizes[kind.stem]
+        tags = tuple(scheme.names[one] for one in sorted(rng.choice(classes, 3, replace=False)))
+        rows.append(TagWindow(area, 0, 0, *sizes[area], tags))
+        (others if number % MASKED else masked).append(area)
+        if number % MASKED == 0:
+            os.link(folder / "labels" / f"{kind.stem}.png", root / "data" / "labels" / f"{area}.png")
+    scheme.save(root / "data" / "classes.yaml")
+    write_tags(root / "data" / "tags" / "tags.csv", rows, scheme, sizes)
+    half = len(masked) // 2
+    split = {"pixel": masked[:half], "tags": others, "validation": masked[half:]}
+    changes = {f"tiles.areas.{name}": areas for name, areas in split.items()}
+    (root / "params.yaml").write_text(set_values((root / "params.yaml").read_text(), changes))
 
 
 def run(folder: Path, wanted: list[str], classes: int) -> None:
@@ -64,7 +94,7 @@ def run(folder: Path, wanted: list[str], classes: int) -> None:
     from weakseg.pipeline.workspace import write_split
     from weakseg.stages.tiles import run as make_tiles
 
-    count = sum(1 for _ in (folder / "images").iterdir())
+    count = sum(1 for _ in (folder / "names").open())
     text, _ = build_params("demo")
     root = folder / "work"
     root.mkdir()
@@ -97,6 +127,8 @@ def run(folder: Path, wanted: list[str], classes: int) -> None:
         "open": open_all,
         "masks": mask_all,
     }
+    if "import" not in wanted:
+        lay_out(folder, root, classes)
     cells = []
     for name in wanted:
         begun, clock = time.process_time(), time.perf_counter()
@@ -120,7 +152,9 @@ def main() -> None:
     print("| images | seconds of CPU per 1,000 images |", flush=True)
     for count in arguments.counts:
         with tempfile.TemporaryDirectory() as folder:
-            make_images(Path(folder), count, arguments.classes)
+            linked = "import" not in arguments.steps.split(",")
+            make_images(Path(folder), MASKED if linked else count, arguments.classes, every=1 if linked else MASKED)
+            (Path(folder) / "names").write_text("\n".join(map(str, range(count))))
             words = ["--folder", folder, "--steps", arguments.steps, "--classes", str(arguments.classes)]
             subprocess.run([sys.executable, __file__, *words], check=True)
 

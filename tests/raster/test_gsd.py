@@ -58,6 +58,8 @@ def test_rasters_share_a_distance_or_have_none(tmp_path: Path) -> None:
     assert common_gsd([near, place(tmp_path / "e.tif", image, 0.09, crs=None)]) is None
     assert common_gsd([near, place(tmp_path / "f.tif", image, 0.09, crs="EPSG:4326")]) is None  # on no Earth
     assert common_gsd([]) is None
+    nowhere = place(tmp_path / "g.tif", image, 1, crs=None)
+    assert common_gsd([nowhere, tmp_path / "not opened.tif"]) is None  # one settles it, of 100,000
 
 
 def test_what_is_unknown_is_not_written(tmp_path: Path) -> None:

@@ -16,9 +16,12 @@ _NAME: Final = "sampling.json"
 
 def common_gsd(rasters: Iterable[Path]) -> float | None:
     """True metres per px that all rasters share, their mean; None where one names none, or they differ by > 5 %."""
-    found = [raster_gsd(path) for path in rasters]
-    known = [gsd for gsd in found if gsd is not None]
-    if not known or len(known) < len(found) or max(known) > min(known) * (1 + GSD_TOLERANCE):
+    known = []
+    for path in rasters:
+        if (gsd := raster_gsd(path)) is None:
+            return None  # the others need not be opened: of 100,000 pictures none has a place on Earth
+        known.append(gsd)
+    if not known or max(known) > min(known) * (1 + GSD_TOLERANCE):
         return None
     return sum(known) / len(known)
 
