@@ -186,6 +186,14 @@ def test_joint_on_a_table_of_its_own_chooses_again(workspace: Path) -> None:
     assert found[0]["label_seconds"] == 5.0
 
 
+def test_a_row_that_chooses_again_has_the_experts_of_the_workspace(workspace: Path) -> None:
+    """It said FileNotFoundError: what stage tiles made for untagged, and experts for joint, was not linked."""
+    tiles.run(workspace)
+    run_stage(workspace, "segment", "pixel")
+    row = Variant("a", "untagged", {}, ("choice@untagged",))
+    assert run_ablation(workspace, [row], [0], print)["rows"][0]["seed"] == 0
+
+
 def test_two_processes_share_a_table(workspace: Path) -> None:
     tiles.run(workspace)
     for stage in ("classifier", "cam"):

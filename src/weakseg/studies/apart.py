@@ -82,7 +82,7 @@ def kept_outputs(layout: Layout, remade: Sequence[str]) -> list[Path]:
         raise StageError(f"no {layout.tiles}", expected="outputs of earlier stages", cure="run `dvc repro` first")
     mine = {folder for stage in remade for folder in _made_by(layout, stage)}
     kept = [folder for folder in (layout.tiles, layout.boxes) if folder.is_dir()]
-    for kind in ("networks", "scores"):
+    for kind in ("networks", "scores", "experts"):
         kept += [folder for folder in sorted((layout.out / kind).glob("*")) if folder not in mine]
     pixel = layout.checkpoints(TASK_I)
     return kept + [pixel] * (pixel.is_dir() and pixel not in mine)
