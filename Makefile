@@ -13,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: fuzz sbom audit demo results demo_seeds test slow faults soak bench check docs install dubai dubai_building \
+.PHONY: fuzz fuzz_guided sbom audit demo results demo_seeds test slow faults soak bench check docs install dubai dubai_building \
   dubai_encdec dubai_gpu objects clean
 
 # two stages of one thread each side by side beat one stage of two threads
@@ -45,6 +45,10 @@ soak: install  ## after make demo: predict, serve, tag and train in turn; make s
 
 fuzz: install  ## changed files of every format through their readers: about ten minutes of a core
 	$(RUN) python -m tests.fuzzing --seed 0
+
+fuzz_guided: install  ## the same readers under atheris, which looks for new branches of weakseg: half an hour of a core
+	$(UV) pip install -q --no-deps 'atheris>=3.0,<4'
+	$(RUN) python -m tests.fuzzing --guided --inputs 1000
 
 sbom: install  ## sbom.json: the locked packages, in CycloneDX
 	$(RUN) cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --of JSON -o sbom.json

@@ -1,30 +1,39 @@
 """Commands where much has been kept: 10^6 metric rows, 500 versions of a model, a study of 2,000 trials, 10,000 areas.
 
-    python benchmarks/large.py [--rows 1000000] [--versions 500] [--trials 2000] [--areas 10000]
+    python benchmarks/large.py [--rows 1000000] [--versions 500] [--trials 2000] [--areas 10000] [--workspace PLACE]
 
 Each is timed where little has been kept and where much has; the target is at most twice the time. Of areas, whose data
-grow with them, it is the time per area.
+grow with them, it is the time per area. With a workspace whose tiles are made, `weakseg tune --resume` (one more trial)
+and `weakseg tune apply` are run there as commands, in studies of 50 and of many trials; they stay in its `.weakseg`.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import optuna
 
+from weakseg.core.params import Params, TuneParams, load_params
 from weakseg.data.manifest import TagCrops, load_manifest, save_manifest
 from weakseg.data.store import list_areas, save_areas
-from weakseg.studies import best_trial, load_study, open_storage
-from weakseg.studies.study import counted, requeue_abandoned
+from weakseg.studies import Metrics, Report, best_trial, load_study, open_storage, write_tuning_report
+from weakseg.studies.objective import tuning_objective
+from weakseg.studies.study import BASELINE, WORKER, counted, create_study, requeue_abandoned, specification
+from weakseg.studies.work import Job, work
 from weakseg.tracking import connect, create_run, find_run
 
+PARAMS: Final = Path(__file__).parents[1] / "params.yaml"
 NAMES: Final = ("a", "b", "c", "d", "e")
 
 
@@ -95,6 +104,77 @@ def trials(root: Path, count: int) -> tuple[float, float]:
     return before, seconds(ask)
 
 
+def fill(study: optuna.Study, search: TuneParams, count: int) -> None:
+    """Add complete trials with drawn values of the search space, as `weakseg tune` leaves them."""
+    space = {path: optuna.distributions.FloatDistribution(r.low, r.high, log=r.log) for path, r in search.space.items()}
+    generator, metrics = np.random.default_rng(count), {"miou": 0.5, "iou/car": 0.4}
+    study.set_user_attr(BASELINE, {"number": 0, **metrics})
+    for _ in range(count):
+        study.add_trial(
+            optuna.trial.create_trial(
+                params={path: float(generator.uniform(r.low, r.high)) for path, r in search.space.items()},
+                distributions=space,
+                value=float(generator.uniform(0.3, 0.5)),
+                intermediate_values={1: 0.3, 2: 0.4, 3: 0.5},
+                user_attrs={WORKER: {"host": "here", "pid": 1, "born": 1.0}, "heard": 1.0, "metrics": metrics},
+            )
+        )
+
+
+def instant(params: Params, report: Report) -> Metrics:
+    """A trial without a training, with three reports."""
+    metrics = {"miou": 0.5 - (params.segment.network.dropout - 0.3) ** 2, "iou/car": 0.4}
+    for step in (1, 2, 3):
+        report(step, metrics)
+    return metrics
+
+
+def tuning(root: Path, count: int) -> tuple[float, float]:
+    """Seconds that a trial costs beside its training, of 50 and of ``count``: Optuna's choice, reports, the budget."""
+    os.environ["WEAKSEG_TRACKING"] = "off"
+    params, taken = load_params(PARAMS), []
+    for number in (50, count):
+        folder = root / str(number)
+        fill(create_study(open_storage(folder, None), "s", params.tune, ""), params.tune, number)
+        search = params.tune.model_copy(update={"trials": number + 1})
+        work(Job(folder, params, search, instant, "s", None), 0)  # warms up, and reads the journal
+        began = time.perf_counter()
+        work(Job(folder, params, search.model_copy(update={"trials": number + 11}), instant, "s", None), 0)
+        taken.append((time.perf_counter() - began) / 10)
+    return taken[0], taken[1]
+
+
+def drawing(root: Path, count: int) -> tuple[float, float]:
+    """Seconds to write reports/tuning of 50 and of ``count`` trials."""
+    params, taken = load_params(PARAMS), []
+    for number in (50, count):
+        study = create_study(open_storage(root / str(number), None), "s", params.tune, "")
+        fill(study, params.tune, number)
+        taken.append(seconds(partial(write_tuning_report, study, root / "report")))
+    return taken[0], taken[1]
+
+
+def commands(place: Path, count: int) -> dict[str, tuple[float, float]]:
+    """Seconds of `weakseg tune --resume`, for one more trial, and of `weakseg tune apply`, by command."""
+    os.environ["WEAKSEG_TRACKING"] = "off"
+    before = (place / "params.yaml").read_text()
+    params = load_params(place / "params.yaml")
+    objective = tuning_objective(place, params.tune.source)
+    spec = specification(params, params.tune, objective.identity)
+    taken: dict[str, list[float]] = {"tune --resume": [], "tune apply": []}
+    for number in (50, count):
+        name = f"large{number}-{time.time_ns()}"
+        fill(create_study(open_storage(place, None), name, params.tune, spec), params.tune, number)
+        more = ["--trials", str(number + 1), "--resume"]
+        for words in (["tune", "--study", name, *more], ["tune", "apply", "--study", name]):
+            began = time.perf_counter()
+            command = [sys.executable, "-m", "weakseg", "--root", str(place), *words]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            taken["tune apply" if "apply" in words else "tune --resume"].append(time.perf_counter() - began)
+    (place / "params.yaml").write_text(before)
+    return {name: (first, second) for name, (first, second) in taken.items()}
+
+
 def areas(root: Path, count: int) -> tuple[float, float]:
     """Seconds per area to read the tables of areas and tag crops, of 100 and of ``count`` areas of 16 crops."""
     taken = []
@@ -115,11 +195,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, number in (("rows", 1_000_000), ("versions", 500), ("trials", 2_000), ("areas", 10_000)):
         parser.add_argument(f"--{name}", type=int, default=number)
+    parser.add_argument("--workspace", type=Path)
     options = vars(parser.parse_args())
-    for name, measure in (("areas", areas), ("trials", trials), ("rows", metric_rows), ("versions", versions)):
+    measured = [("areas", areas), ("trials", trials), ("rows", metric_rows), ("versions", versions)]
+    for name, measure in (*measured, ("tuning", tuning), ("drawing", drawing)):
         with tempfile.TemporaryDirectory() as folder:
-            before, after = measure(Path(folder), options[name])
-        print(f"{name}: {before * 1e3:.2f} ms to {after * 1e3:.2f} ms ({after / before:.2f} times)", flush=True)
+            say(name, *measure(Path(folder), options[name if name in options else "trials"]))
+    if place := options["workspace"]:
+        for name, (before, after) in commands(place, options["trials"]).items():
+            say(f"weakseg {name}", before, after)
+
+
+def say(name: str, before: float, after: float) -> None:
+    print(f"{name}: {before * 1e3:.2f} ms to {after * 1e3:.2f} ms ({after / before:.2f} times)", flush=True)
 
 
 if __name__ == "__main__":

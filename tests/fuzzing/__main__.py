@@ -18,6 +18,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--formats", default=",".join(NAMES))
     parser.add_argument("--inputs", type=int, help="of each format, else as many as docs/reliability.md has")
+    parser.add_argument("--guided", action="store_true", help="by atheris, which looks for new branches of weakseg")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--reasons", action="store_true", help="print what was refused how often")
     parser.add_argument("--show", type=int, help="write input SHOW of one format to stdout, to be read by hand")
@@ -27,10 +28,10 @@ def main() -> int:
         if chosen.show is not None:
             sys.stdout.buffer.write(input_of(find_format(names[0])(Path(folder)), chosen.seed, chosen.show))
             return 0
-        tallies = []
+        tallies, by = [], "guided" if chosen.guided else "worker"
         print(HEAD, flush=True)
         for name in names:
-            tallies.append(run(name, chosen.seed, chosen.inputs or find_format(name).inputs, Path(folder)))
+            tallies.append(run(name, chosen.seed, chosen.inputs or find_format(name).inputs, Path(folder), by=by))
             print(tallies[-1].row(), flush=True)
     return _report(tallies, reasons=chosen.reasons)
 

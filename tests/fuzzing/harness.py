@@ -50,12 +50,14 @@ class Format:
     Attributes:
         name: of the format. inputs: of the whole run. sample: of the default suite.
         suffix: of the file that :meth:`read` gets.
+        is_file: what :meth:`read` gets may be any bytes; else only what :meth:`draw` makes.
     """
 
     name: ClassVar[str]
     inputs: ClassVar[int] = 2000
     sample: ClassVar[int] = 40
     suffix: ClassVar[str] = ""
+    is_file: ClassVar[bool] = True
 
     def __init__(self, folder: Path) -> None:
         """Make the examples, and what else the reader needs, in an empty folder."""
@@ -179,11 +181,14 @@ def work(form: Format, seed: int, first: int, last: int) -> None:
         print(f"\x01{number}\x02{end}\x02{zlib.compress(note.encode(errors='replace')).hex()}", flush=True)
 
 
-def run(name: str, seed: int, inputs: int, folder: Path) -> Tally:
-    """Inputs 0 to ``inputs`` of a format; a process that dies or hangs is replaced by another that goes on after it."""
+def run(name: str, seed: int, inputs: int, folder: Path, *, by: str = "worker") -> Tally:
+    """Inputs 0 to ``inputs`` of a format; a process that dies or hangs is replaced by another that goes on after it.
+
+    ``by``: the module that reads them, ``worker`` or ``guided``.
+    """
     tally, number, began = Tally(name), 0, time.monotonic()
     while number < inputs:
-        reached, left, said = _until_end([name, str(seed), str(number), str(inputs), str(folder)], tally, number)
+        reached, left, said = _until_end(by, [name, str(seed), str(number), str(inputs), str(folder)], tally, number)
         if reached == number and left == "died" and not tally.ends.total():
             raise RuntimeError(f"{name}: {said[-3000:]}")
         if reached < inputs:
@@ -194,10 +199,10 @@ def run(name: str, seed: int, inputs: int, folder: Path) -> Tally:
     return tally
 
 
-def _until_end(words: list[str], tally: Tally, number: int) -> tuple[int, str, str]:
+def _until_end(by: str, words: list[str], tally: Tally, number: int) -> tuple[int, str, str]:
     """(the first number without an answer, why, what the process said beside its answers)."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.fuzzing.worker", *words]
+    command = [sys.executable, "-m", f"tests.fuzzing.{by}", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env) as process:
         assert process.stdout is not None
         rest, said, end, wait = b"", b"", "died", START

@@ -179,6 +179,7 @@ class OnnxFormat(Format):
     """The settings in an ONNX file and in a bundle, and seldom bytes of the graph."""
 
     name = "onnx and bundles"
+    is_file = False
     inputs = 1500
     sample = 15
     suffix = ".onnx"

@@ -193,6 +193,7 @@ class SidecarFormat(Format):
     """World files, ``.prj`` and ``.aux.xml`` beside a PNG."""
 
     name = "sidecars"
+    is_file = False
     inputs = 2500
     sample = 25
     tokens = (

@@ -44,6 +44,7 @@ class ServeFormat(Format):
     """A request as JSON: method, address, headers and body; below 500, and a sentence where it is refused."""
 
     name = "serve requests"
+    is_file = False
     inputs = 1500
     sample = 25
 
@@ -96,6 +97,7 @@ class TagFormat(Format):
     """What the page of `weakseg tag` sends: what is kept can be read again."""
 
     name = "tag requests"
+    is_file = False
     inputs = 1500
     sample = 30
     person: ClassVar[dict[str, str]] = {"annotator": "Ana", "page": "p1"}
@@ -151,6 +153,7 @@ class RowsFormat(Format):
     """Rows and parameters that MLflow's server hands to the registered model."""
 
     name = "mlflow rows"
+    is_file = False
     inputs = 2000
 
     def __init__(self, folder: Path) -> None:

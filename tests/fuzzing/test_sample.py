@@ -28,6 +28,16 @@ def test_all_inputs_of_a_format(name: str, tmp_path: Path) -> None:
     assert not tally.failed, tally.notes
 
 
+@pytest.mark.slow
+def test_atheris_reads_as_many_inputs_as_were_asked_for(tmp_path: Path) -> None:
+    """Half of them changed by it, half drawn by the format; a reader that it traces says the same."""
+    pytest.importorskip("atheris", reason="not locked: `make fuzz_guided` installs it")
+    tally = run("classes.yaml", 0, 120, tmp_path, by="guided")
+    assert tally.ends.total() == 120
+    assert not tally.failed, tally.notes
+    assert set(tally.ends) == set(RIGHT)
+
+
 def test_there_are_fifty_thousand_inputs() -> None:
     assert sum(find_format(name).inputs for name in NAMES) >= 50_000
     assert len(MODULES) == 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +34,10 @@ def write_tuning_report(study: Study, folder: Path) -> list[Path]:
     with atomic_path(folder / "trials.csv") as temporary:
         table.to_csv(temporary, index=False, float_format="%.5f")
     best = best_trial(study)
+    states = Counter(trial.state for trial in study.get_trials(deepcopy=False))  # a copy of each takes seconds
     summary = {
         "study": study.study_name,
-        "states": {state.name.lower(): int(sum(t.state == state for t in study.trials)) for state in TrialState},
+        "states": {state.name.lower(): states[state] for state in TrialState},
         "baseline": study.user_attrs.get(BASELINE),
         "best": {"number": best.number, "params": best.params, "metrics": best.user_attrs["metrics"]},
     }
@@ -63,7 +65,8 @@ def _draw(study: Study, folder: Path, name: str) -> Path:
         else:
             axes = draw.plot_parallel_coordinate(study, **options)
             axes.set_title("")  # it would lie over the legend
-            names = sorted(study.best_trials[0].params)  # optuna's order; it cuts them at 20 letters
+            (first, *_) = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+            names = sorted(first.params)  # optuna's order; it cuts them at 20 letters
             axes.set_xticks(axes.get_xticks(), ["mIoU", *(".".join(name.split(".")[-2:]) for name in names)])
         figure: Any = axes.figure
         figure.set_size_inches(9, 5)

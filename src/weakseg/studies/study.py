@@ -147,8 +147,8 @@ def counted(study: Study) -> list[int]:
     from optuna.trial import TrialState
 
     trials = study.get_trials(deepcopy=False)
-    void = {name for name in study.user_attrs if name.startswith("void:")}
-    return [t.number for t in trials if t.state != TrialState.WAITING and f"void:{t.number}" not in void]
+    void = {int(name.removeprefix("void:")) for name in study.user_attrs if name.startswith("void:")}
+    return [t.number for t in trials if t.state != TrialState.WAITING and t.number not in void]
 
 
 def this_worker() -> dict[str, Any]:
