@@ -16,11 +16,14 @@ from typer.testing import CliRunner
 
 from weakseg.cli import app
 from weakseg.core.errors import ParamsError, WeightsError
-from weakseg.export.model_files import export_onnx
+from weakseg.export.held_precision import add_held
+from weakseg.export.model_files import export_onnx, open_network
 from weakseg.inference import engine as engines
+from weakseg.inference import model as models
 from weakseg.inference.engine import Choice, Runner, open_onnxruntime, open_openvino, openvino_settings
 from weakseg.inference.model import load_predictor
 from weakseg.inference.options import Options
+from weakseg.inference.precision import Held
 from weakseg.inference.run import run_predictor
 from weakseg.inference.scene import DIHEDRAL, PLAIN
 from weakseg.raster.stream import inspect_source
@@ -61,10 +64,12 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "in.tif"
 
 
-def mapped(model: Path, source: Path, *, views: Any = PLAIN, **how: Any) -> tuple[np.ndarray, dict[str, str]]:
+def mapped(
+    model: Path, source: Path, *, views: Any = PLAIN, machine: Machine = CPU, **how: Any
+) -> tuple[np.ndarray, dict[str, str]]:
     """Classes, probabilities and tags of a map."""
     target, beside = source.with_name("map.tif"), source.with_name("probabilities.tif")
-    predictor = load_predictor(model, views, CPU, **how)
+    predictor = load_predictor(model, views, machine, **how)
     run_predictor(predictor, inspect_source(source, None), target, Options(64, 0.25, 4, beside, resume=False))
     with rasterio.open(target) as file, rasterio.open(beside) as second:
         return np.concatenate([file.read(), second.read()]), file.tags()
@@ -205,6 +210,74 @@ def test_engines_that_cannot_run_a_model_are_refused(model: Path) -> None:
         load_predictor(model, PLAIN, CPU.at_precision("bf16"), engine="onnx")
 
 
+# ---- auto takes bf16 where the hold-out allowed it ------------------------------------------------------------------
+
+HELD = Held("openvino", "bf16", "2026.4.1", 0.5, 0.4995)
+WHY = "bf16: mIoU of the hold-out 0.4995, in float32 0.5000 (openvino 2026.4.1)"
+AUTO = Machine(device="cpu", quiet=True)
+
+
+def by_precision(bf16: Answer, opened: list[str]) -> Callable[[bytes, str, int], Answer]:
+    """OpenVINO that is right in float32."""
+
+    def open_engine(model: bytes, precision: str, threads: int) -> Answer:
+        opened.append(precision)
+        return bf16 if precision == "bf16" else lambda x: [probabilities()]
+
+    return open_engine
+
+
+def test_the_faster_precision_is_tried_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    for wanted in ("auto", "openvino"):
+        held = runner(failing, monkeypatch, faster="bf16", why=WHY, wanted=wanted)
+        monkeypatch.setattr(engines, "open_openvino", by_precision(lambda x: [probabilities() + 1e-3], opened))
+        choice = held.settle(engines.WORTH, three_windows)
+        assert (str(choice), choice.why, choice.passed_over) == ("openvino bf16", WHY, ())
+        monkeypatch.setattr(engines, "open_openvino", by_precision(empty, opened))
+        held = Runner("torch", held._own_run, to_onnx=lambda index: b"", faster="bf16", why=WHY, wanted=wanted)
+        choice = held.settle(engines.WORTH, three_windows)
+        assert str(choice) == "openvino float32"
+        assert choice.passed_over[0].startswith("openvino bf16: maps of (0, 5, 0, 0)")
+    assert opened == ["bf16", "bf16", "float32"] * 2
+
+
+def test_a_small_raster_stays_with_torch_in_float32_and_gives_no_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    choice = runner(failing, monkeypatch, faster="bf16", why=WHY).settle(engines.WORTH - 1, three_windows)
+    assert (str(choice), choice.why) == ("torch float32", "")
+    choice = runner(failing, monkeypatch, why="float32: because").settle(engines.WORTH - 1, three_windows)
+    assert (str(choice), choice.why) == ("torch float32", "float32: because")
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("kind", ["pt", "onnx"])
+def test_a_model_that_may_is_run_in_bf16_and_its_map_says_why(
+    model: Path, source: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On every processor: what is opened as bf16 here is float32."""
+    monkeypatch.setattr(models, "has_native_bf16", lambda: True)
+    monkeypatch.setattr(
+        engines, "open_openvino", lambda content, _, threads: open_openvino(content, "float32", threads)
+    )
+    told = source.with_name("told.pt")
+    add_held(model, told, HELD)
+    if kind == "onnx":
+        export_onnx(told, source.with_name("told.onnx"))
+        told = source.with_name("told.onnx")
+    found, tags = mapped(told, source, machine=AUTO)
+    assert (tags["WEAKSEG_ENGINE"], tags["WEAKSEG_PRECISION"]) == ("openvino bf16", WHY)
+    np.testing.assert_array_equal(found[0], mapped(model, source, engine="torch")[0][0])
+    assert "WEAKSEG_PRECISION" not in mapped(told, source)[1]  # float32 was asked for
+    assert mapped(told, source)[1]["WEAKSEG_ENGINE"] == "openvino float32"
+    tags = mapped(model.with_suffix(f".{kind}"), source, machine=AUTO)[1]
+    assert tags["WEAKSEG_ENGINE"] == "openvino float32"
+    assert tags["WEAKSEG_PRECISION"].startswith("float32: this model file does not say")
+    monkeypatch.setattr(models, "has_native_bf16", lambda: False)
+    tags = mapped(told, source, machine=AUTO)[1]
+    assert tags["WEAKSEG_ENGINE"] == "openvino float32"
+    assert "WEAKSEG_PRECISION" not in tags
+
+
 @pytest.mark.usefixtures("eager")
 def test_an_exported_file_runs_under_openvino_too(model: Path, source: Path) -> None:
     expected, tags = mapped(model.with_name("m.onnx"), source, engine="onnx")
@@ -253,6 +326,23 @@ def test_a_later_run_writes_into_no_earlier_answer(model: Path, open_engine: Any
     assert torch.equal(first, given)
     first.zero_()  # what the caller does with its image is its own
     assert torch.equal(run(given)[0], kept)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_any_size_and_number_of_images_is_torchs(model: Path, channels_last: bool) -> None:
+    """Four sizes have a network of their own; what comes later shares one, and the first ones still answer."""
+    sizes = [(32, 32), (32, 48), (48, 32), (33, 21), (64, 40), (5, 7)]
+    network = open_network(model)[0]
+    run = open_openvino(model.with_name("m.onnx").read_bytes(), "float32", 1)
+    for count, size in enumerate([*sizes, *sizes[:2]], 1):
+        image = images(count, 3, *size)
+        if channels_last:
+            image = image.contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            expected = network(image)
+        (found,) = run(image)
+        assert found.shape == expected.shape
+        assert (found - expected).abs().max() <= engines.EXACT
 
 
 def test_new_weights_under_an_old_name_are_new(source: Path) -> None:

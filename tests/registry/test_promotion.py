@@ -16,13 +16,17 @@ from typer.testing import CliRunner
 from weakseg.cli import app
 from weakseg.core.classes import ISPRS
 from weakseg.core.errors import StageError
+from weakseg.core.layout import Layout
 from weakseg.evaluation.metrics import scores_of
 from weakseg.evaluation.reports import EvaluationReport
+from weakseg.inference.precision import Held
 from weakseg.pipeline.context import open_context
+from weakseg.registry import promotion
 from weakseg.registry.promotion import evidence_of, promote_source
 from weakseg.registry.versions import CLASSES, Gates, champion_of
 from weakseg.stages.segment import save_segmenter
 from weakseg.tracking import connect
+from weakseg.training.checkpoints import load_checkpoint, save_checkpoint
 from weakseg.training.segmenter import segmenter_of
 
 
@@ -36,6 +40,23 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_source_that_was_not_evaluated_is_refused(workspace: Path) -> None:
     with pytest.raises(StageError, match="run `dvc repro evaluate@pixel`"):
         promote_source(workspace, "pixel", name="m", gates=Gates())
+
+
+@pytest.mark.parametrize("held", [None, Held("openvino", "bf16", "1", 0.5, 0.5)])
+def test_a_registered_model_says_what_bf16_costs_it(
+    held: Held | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout, kept = Layout(tmp_path), {}
+    file = layout.checkpoints("pixel") / "seed0.pt"
+    file.parent.mkdir(parents=True)
+    save_checkpoint(file, {"scale": 0.5})
+    monkeypatch.setattr(promotion, "measure_bf16", lambda weights, tiles: (held, "words"))
+    monkeypatch.setattr(
+        promotion, "save_pyfunc", lambda weights, *_: kept.update({weights.name: load_checkpoint(weights)})
+    )
+    promotion._save_model(layout, "pixel", tmp_path / "model")
+    assert kept == {"seed0.pt": {"format": 1, "scale": 0.5, **(held.entries() if held else {})}}
+    assert "precisions" not in load_checkpoint(file)  # a stage's file
 
 
 def test_null_in_a_report_is_a_class_that_is_nowhere() -> None:

@@ -65,8 +65,8 @@ def how_it_ran(engine: Choice | None) -> str:
     """The engine of a map for a line of the log, with the comparison on which it was chosen."""
     if engine is None:
         return ""
-    tried = "".join(f"; not {reason}" for reason in engine.passed_over)
-    return f", {engine}" + (f" (against torch: {engine.parity})" if engine.parity else "") + tried
+    said = "".join(f"; not {reason}" for reason in engine.passed_over) + (f"; {engine.why}" if engine.why else "")
+    return f", {engine}" + (f" (against torch: {engine.parity})" if engine.parity else "") + said
 
 
 @app.command()
@@ -213,7 +213,11 @@ def export(
     source: Annotated[str, typer.Argument(metavar="MODEL", help="Model file or models:/weakseg@champion.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="File, or folder of a bundle.")],
     to: Annotated[
-        str, typer.Option(help="onnx | deepness (QGIS plugin) | pt2 (torch.export) | torchscript | bundle")
+        str,
+        typer.Option(
+            help="onnx | deepness (QGIS plugin) | pt2 (torch.export) | torchscript | bundle | model (a copy that says "
+            "what bf16 costs)"
+        ),
     ] = "onnx",
     int8: Annotated[
         bool, typer.Option("--int8", help="For CPUs: 8-bit integers, checked on the workspace's hold-out.")
@@ -225,28 +229,33 @@ def export(
     """Write a model for other programs, with a STAC item beside it, and check it against this one."""
     from functools import partial
 
+    from weakseg.core.layout import Layout
     from weakseg.export.fixed import SIDE, export_deepness, export_pt2
+    from weakseg.export.held_precision import export_measured, measure_bf16
     from weakseg.export.item import write_model_item
     from weakseg.export.model_files import export_bundle, export_onnx, export_torchscript
     from weakseg.registry.addresses import find_model
 
-    free = {"onnx": export_onnx, "torchscript": export_torchscript, "bundle": export_bundle}
+    free: dict[str, Any] = {"onnx": export_onnx, "torchscript": export_torchscript, "bundle": export_bundle}
     fixed = {"deepness": export_deepness, "pt2": export_pt2}
+    tiles = Layout(context.obj).tiles
+    if to == "model" and not (int8 or applicability):
+        typer.echo(f"{target}: {export_measured(find_model(context.obj, source), target, tiles=tiles)}")
+        return
     if to not in free | fixed:
-        raise ParamsError(f"--to {to}", expected=" | ".join(free | fixed), cure="name one of them")
+        raise ParamsError(f"--to {to}", expected=" | ".join([*free, *fixed, "model"]), cure="name one of them")
     if applicability and to in fixed:
         raise ParamsError(f"--applicability --to {to}", expected=" | ".join(free), cure="name one of them")
     if to == "torchscript":
         typer.echo("warning: PyTorch has deprecated TorchScript; --to pt2 is what it names instead", err=True)
     if int8:
-        from weakseg.core.layout import Layout
         from weakseg.export.quantise import export_int8
 
         if applicability:
             raise ParamsError("--int8 --applicability", expected="one of the two", cure="leave one out")
         if to not in ("onnx", "bundle"):
             raise ParamsError(f"--int8 --to {to}", expected="onnx | bundle", cure="name one of them")
-        quantise = partial(export_int8, tiles=Layout(context.obj).tiles)
+        quantise = partial(export_int8, tiles=tiles)
         model_file = find_model(context.obj, source)
         held = quantise(model_file, target) if to == "onnx" else export_bundle(model_file, target, write=quantise)
         write_model_item(model_file, target, to)
@@ -255,8 +264,12 @@ def export(
     model_file = find_model(context.obj, source)
     if to in fixed:
         difference = fixed[to](model_file, target)
-    else:
-        difference = free[to](model_file, target, applicability=applicability)
+    elif to == "torchscript":
+        difference = export_torchscript(model_file, target, applicability=applicability)
+    else:  # what OpenVINO can run
+        bf16, said = measure_bf16(model_file, tiles)
+        difference = free[to](model_file, target, applicability=applicability, held=bf16)
+        typer.echo(f"{target}: {said}")
     write_model_item(model_file, target, to, side=SIDE if to in fixed else None)
     typer.echo(f"{target}: largest difference of a probability {difference:.1e}")
 

@@ -26,6 +26,7 @@ from weakseg.core.import_graph import Package, reach
 from weakseg.inference.engine import session_plain
 from weakseg.inference.model import SETTINGS
 from weakseg.inference.onnx_file import open_session
+from weakseg.inference.precision import KEY, Held
 from weakseg.networks.applicability import read_applicability
 from weakseg.networks.portable import TRACED, ExportNet, quiet, write_onnx
 from weakseg.raster.formats import DRIVERS
@@ -53,16 +54,17 @@ if __name__ == "__main__":
 '''
 
 
-def export_onnx(model_file: Path, target: Path, *, applicability: bool = False) -> float:
+def export_onnx(model_file: Path, target: Path, *, applicability: bool = False, held: Held | None = None) -> float:
     """Write one ``.onnx`` file; returns the largest difference of a probability from torch's.
 
-    ``applicability``: with a second output ``dissimilarity``, above 1 where nothing like it was seen.
+    ``applicability``: with a second output ``dissimilarity``, above 1 where nothing like it was seen. ``held``: what
+    bf16 costs the model, which the file then says, as it does where the model file says it.
 
     Raises:
         WeightsError: the exported network differs by more than 1e-4.
         ParamsError: the extra ``export`` is not installed, or the model has no ``applicability``.
     """
-    network, scheme, content = open_network(model_file, applicability)
+    network, scheme, content = open_network(model_file, applicability, held)
     with atomic_path(target) as temporary:
         write_onnx(network, temporary)
         add_properties(temporary, {SETTINGS: settings_text(scheme, content)})
@@ -80,11 +82,18 @@ def export_torchscript(model_file: Path, target: Path, *, applicability: bool = 
 
 
 @overload
-def export_bundle(model_file: Path, target: Path, *, applicability: bool = False) -> float: ...
+def export_bundle(
+    model_file: Path, target: Path, *, applicability: bool = False, held: Held | None = None
+) -> float: ...
 @overload
 def export_bundle(model_file: Path, target: Path, *, write: Callable[[Path, Path], Written]) -> Written: ...
 def export_bundle(
-    model_file: Path, target: Path, *, write: Callable[[Path, Path], Any] | None = None, applicability: bool = False
+    model_file: Path,
+    target: Path,
+    *,
+    write: Callable[[Path, Path], Any] | None = None,
+    applicability: bool = False,
+    held: Held | None = None,
 ) -> Any:
     """Write a folder with the model, its classes and preprocessing, a script, requirements and INSTRUCTIONS.md.
 
@@ -92,7 +101,8 @@ def export_bundle(
     a folder of their own so that ``import weakseg`` beside the script does not find them. A folder that is there is
     replaced if it is a bundle, else refused. ``write`` makes its ``model.onnx``, and what it says is returned.
     """
-    _, scheme, content = open_network(model_file, applicability)
+    _, scheme, content = open_network(model_file, applicability, None if write else held)
+    content |= {KEY: []} if write else {}  # another network than the model file's
     write = write or partial(export_onnx, applicability=applicability)
     if target.exists() and not (target / "model.onnx").is_file() and (target.is_file() or any(target.iterdir())):
         raise DataError(f"{target} is no bundle", expected="a new or empty folder", cure="choose another name")
@@ -120,7 +130,9 @@ def copy_modules(target: Path) -> None:
         shutil.copyfile(package.files[name], copy)
 
 
-def open_network(model_file: Path, applicability: bool = False) -> tuple[ExportNet, ClassScheme, dict[str, Any]]:
+def open_network(
+    model_file: Path, applicability: bool = False, held: Held | None = None
+) -> tuple[ExportNet, ClassScheme, dict[str, Any]]:
     """The network of a model file as it is exported, its classes, and what else a user of it must know."""
     from weakseg.training.segmenter import load_segmenter
 
@@ -128,6 +140,7 @@ def open_network(model_file: Path, applicability: bool = False) -> tuple[ExportN
     settings: dict[str, Any] = {**model.preprocessing.numbers(), "scale": content["scale"], "gsd": content.get("gsd")}
     settings |= {"bands": content["bands"]} if "bands" in content else {}
     settings |= {"temperatures": content.get("temperatures"), "applicable": applicability}
+    settings |= held.entries() if held else {key: content[key] for key in (KEY,) if key in content}
     known = read_applicability(content.get("applicability")) if applicability else None
     if applicability and known is None:
         raise ParamsError(

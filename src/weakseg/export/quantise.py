@@ -69,7 +69,7 @@ def export_int8(model_file: Path, target: Path, *, tiles: Path) -> Quantised:
         export_onnx(model_file, plain)
         _quantise(plain, temporary, _crops(tiles, areas, load_segmenter(model_file)[0].preprocessing))
         before, after = (
-            _holdout_miou(load_predictor(path, PLAIN, machine), tiles, machine) for path in (plain, temporary)
+            holdout_miou(load_predictor(path, PLAIN, machine), tiles, machine) for path in (plain, temporary)
         )
         if not after >= before - ALLOWED:
             raise WeightsError(
@@ -138,8 +138,8 @@ def _crops(tiles: Path, areas: list[str], preprocessing: Preprocessing) -> Itera
         yield {"image": normalise(torch.from_numpy(crop).permute(2, 0, 1)[None], preprocessing).numpy()}
 
 
-def _holdout_miou(predictor: Predictor, tiles: Path, machine: Machine) -> float:
-    """Pooled over the hold-out blocks of N1."""
+def holdout_miou(predictor: Predictor, tiles: Path, machine: Machine) -> float:
+    """mIoU of a predictor, pooled over the hold-out blocks of N1."""
 
     def winners(area: str, part: slice) -> npt.NDArray[np.integer]:
         image = np.array(open_array(tiles / "images", area)[:, part])

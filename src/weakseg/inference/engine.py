@@ -3,11 +3,13 @@
 ``auto`` takes the first that is installed, worth its start and equal: OpenVINO, ONNX Runtime, torch. Equal means that
 on a few windows of the raster no probability in float32 differs by more than 1e-5 from torch's; in bf16 the class is
 that of torch in float32 on 97 % of the pixels. Starting an engine costs one to two seconds, which rasters of less than
-8 Mpx (times views) do not give back, so they stay with torch. On GPUs there is torch only.
+8 Mpx (times views) do not give back, so they stay with torch. On GPUs there is torch only. Where ``precision`` found
+bf16 to be no worse on the hold-out, OpenVINO in bf16 comes first.
 
 What OpenVINO does unasked is asked here (tests/inference/test_engine.py): bf16 is its silent default where the
 processor has it, so the precision is always stated; its cache folder serves old weights when only a weights file
-changes, so there is none; it may share memory with its caller, so inputs and outputs are copies.
+changes, so there is none; it may share memory with its caller, so inputs and outputs are copies. A network of free
+sides costs it half as much time again as one of known sides, so it is made anew for each size of window.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ ToOnnx = Callable[[bool], bytes]
 WORTH: Final = 1 << 23  # px through the network, from which on an engine gives back what its start costs
 EXACT: Final = 1e-5  # of a probability, float32
 ALIKE: Final = 0.97  # of the pixels have the same class, bf16
+SIZES: Final = 4  # of windows, that OpenVINO's network is made for; those that come later share a slower one
 _PACKAGES: Final = {"openvino": "openvino", "onnx": "onnxruntime"}
 _EXTRAS: Final = {"openvino": "openvino", "onnx": "export"}
 
@@ -50,6 +53,7 @@ class Choice:
         same: share of pixels of the same class, in [0, 1].
         windows: that were compared; 0 where nothing was.
         passed_over: engines that were tried first, each with what was wrong.
+        why: of the precision, where it was chosen here.
     """
 
     engine: Engine
@@ -58,6 +62,7 @@ class Choice:
     same: float = 1.0
     windows: int = 0
     passed_over: tuple[str, ...] = ()
+    why: str = ""
 
     def __str__(self) -> str:
         return f"{self.engine} {self.precision}"
@@ -79,7 +84,9 @@ class Runner:
     Args:
         own: engine of ``run``, which gives what is expected; ``exact`` is the same in float32.
         to_onnx: the network as ONNX; None where it cannot be had, or need not be: on a GPU.
-        precision: of what runs in the end.
+        precision: of ``run``, and of what runs in the end.
+        faster: a precision that OpenVINO is tried in before that one; "" for none.
+        why: of these two, in words, where they were chosen for the user.
         passes: forward passes per window, in windows: views times squares of scales.
     """
 
@@ -92,13 +99,16 @@ class Runner:
         to_onnx: ToOnnx | None = None,
         wanted: Wanted = "auto",
         precision: str = "float32",
+        faster: str = "",
+        why: str = "",
         threads: int = 1,
         passes: float = 1.0,
     ) -> None:
-        self._own, self._precision = Choice(own, precision), precision
+        self._own, self._precision = Choice(own, precision, why="" if faster else why), precision
+        self._faster, self._why = faster, why
         self._own_run, self._exact, self._to_onnx = run, exact or run, to_onnx
         self._threads, self._passes = threads, passes
-        self._built: dict[tuple[str, bool], Plain] = {}
+        self._built: dict[tuple[str, str, bool], Plain] = {}
         self._run, self.choice = run, self._own
         self._candidates = self._among(wanted)
         self._wanted: Wanted = wanted
@@ -123,9 +133,10 @@ class Runner:
         images = windows()
         if len(images):  # else there is nothing to compare on, nothing to predict
             self.choice = self._compare(images)
+        chosen = (self.choice.engine, self.choice.precision)
         if self.choice.engine != self._own.engine:
-            self._run = partial(self._through, self.choice.engine)
-        self._built = {key: plain for key, plain in self._built.items() if key[0] == self.choice.engine}
+            self._run = partial(self._through, *chosen)
+        self._built = {key: plain for key, plain in self._built.items() if key[:2] == chosen}
         return self.choice
 
     def _compare(self, images: Tensor) -> Choice:
@@ -133,28 +144,31 @@ class Runner:
         wrong: list[str] = []
         with torch.inference_mode():
             expected = self._exact(images, False)[0]
-        for engine in self._candidates:
-            found, reason = self._tried(engine, images, expected)
+        for engine, precision in self._candidates:
+            found, reason = self._tried(engine, precision, images, expected)
             if found is not None and found.equal:
                 return replace(found, passed_over=tuple(wrong))
-            wrong.append(f"{engine}: {reason}")
+            named = f"{engine} {precision}" if precision != self._precision else engine
+            wrong.append(f"{named}: {reason}")
         if self._wanted != "auto":
             raise WeightsError(
-                f"{wrong[0]}, on {len(images)} windows of this raster",
+                f"{'; '.join(wrong)}, on {len(images)} windows of this raster",
                 expected=f"torch's maps (float32: within {EXACT:g}; bf16: the same class on {ALIKE:.0%} of the pixels)",
                 cure="take --engine torch or another --precision",
             )
         return replace(self._own, passed_over=tuple(wrong))
 
-    def _among(self, wanted: Wanted) -> tuple[Engine, ...]:
-        """Engines to try beside the network's own, best first."""
+    def _among(self, wanted: Wanted) -> tuple[tuple[Engine, str], ...]:
+        """Engines and precisions to try beside the network's own, best first."""
         if wanted not in get_args(Wanted):
             raise ParamsError(f"engine {wanted}", expected=" | ".join(get_args(Wanted)), cure="name one of them")
         usable: list[Engine] = ["openvino"] if self._to_onnx else []
+        quick: list[tuple[Engine, str]] = [("openvino", self._faster)] if self._to_onnx and self._faster else []
         if self._to_onnx and self._own.engine == "torch" and self._precision == "float32":
             usable.append("onnx")  # which has no bf16 on CPUs
         if wanted == "auto":
-            return tuple(one for one in usable if self._precision in get_args(Precision) and find_spec(_PACKAGES[one]))
+            plain = [(one, self._precision) for one in usable if self._precision in get_args(Precision)]
+            return tuple(pair for pair in [*quick, *plain] if find_spec(_PACKAGES[pair[0]]))
         if wanted == self._own.engine:
             return ()
         if wanted not in usable or self._precision not in get_args(Precision):
@@ -168,30 +182,31 @@ class Runner:
             raise ParamsError(
                 f"no {_PACKAGES[wanted]}", expected=f"the extra {extra}", cure=f"install weakseg[{extra}]"
             )
-        return (wanted,)
+        return (*(pair for pair in quick if pair[0] == wanted), (wanted, self._precision))
 
-    def _tried(self, engine: Engine, images: Tensor, expected: Tensor) -> tuple[Choice | None, str]:
+    def _tried(self, engine: Engine, precision: str, images: Tensor, expected: Tensor) -> tuple[Choice | None, str]:
         """How an engine compares, or None, and what is wrong with it."""
         try:
-            found = self._plain(engine, False)(images)[0]
+            found = self._plain(engine, precision, False)(images)[0]
         except (RuntimeError, ValueError) as error:
             return None, " ".join(str(error).split())[:120]
         if found.shape != expected.shape:
             return None, f"maps of {tuple(found.shape)}, expected {tuple(expected.shape)}"
         difference = float((found - expected).abs().max())
         same = float((found.argmax(1) == expected.argmax(1)).float().mean())
-        choice = Choice(engine, self._precision, difference, same, len(images))
+        choice = Choice(engine, precision, difference, same, len(images), why=self._why)
         return choice, f"differs by {difference:.1e}, {same:.3%} same class"
 
-    def _through(self, engine: Engine, images: Tensor, index: bool) -> Sequence[Tensor]:
-        return self._plain(engine, index)(images)
+    def _through(self, engine: Engine, precision: str, images: Tensor, index: bool) -> Sequence[Tensor]:
+        return self._plain(engine, precision, index)(images)
 
-    def _plain(self, engine: Engine, index: bool) -> Plain:
-        if (engine, index) not in self._built:
+    def _plain(self, engine: Engine, precision: str, index: bool) -> Plain:
+        key = (engine, precision, index)
+        if key not in self._built:
             assert self._to_onnx is not None
             open_engine = open_openvino if engine == "openvino" else open_onnxruntime
-            self._built[engine, index] = open_engine(self._to_onnx(index), self._precision, self._threads)
-        return self._built[engine, index]
+            self._built[key] = open_engine(self._to_onnx(index), precision, self._threads)
+        return self._built[key]
 
 
 def open_openvino(model: bytes, precision: str, threads: int) -> Plain:
@@ -205,12 +220,25 @@ def open_openvino(model: bytes, precision: str, threads: int) -> Plain:
     core = openvino.Core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise RuntimeError("this processor has no bf16")
-    compiled = core.compile_model(core.read_model(model), "CPU", openvino_settings(precision, threads))
-    request = compiled.create_infer_request()
+    network, settings = core.read_model(model), openvino_settings(precision, threads)
+    free = list(network.inputs[0].partial_shape)
+    compiled: dict[tuple[int, ...], Any] = {}
+
+    def request_for(shape: tuple[int, ...]) -> Any:
+        """Of one image of this size; of any number and size where there are too many sizes to make one for each."""
+        key = shape if shape in compiled or len(compiled) < SIZES else ()
+        if key not in compiled:
+            network.reshape([1, *shape] if key else free)
+            compiled[key] = core.compile_model(network, "CPU", settings).create_infer_request()
+        return compiled[key]
 
     def run(images: Tensor) -> list[Tensor]:
-        found = request.infer({"image": images.contiguous().numpy()}, share_inputs=False, share_outputs=False)
-        return [torch.from_numpy(found[output].copy()) for output in compiled.outputs]
+        request = request_for(tuple(images.shape[1:]))
+        outputs: list[list[Tensor]] = []
+        for image in torch.split(images, 1):
+            found = request.infer({"image": image.contiguous().numpy()}, share_inputs=False, share_outputs=True)
+            outputs.append([torch.from_numpy(value.copy()) for value in found.to_tuple()])
+        return [torch.cat(parts) for parts in zip(*outputs, strict=True)]
 
     return run
 

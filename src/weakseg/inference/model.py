@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -37,6 +38,7 @@ from weakseg.inference.onnx_file import (
     read_description,
     runs_on_cpu,
 )
+from weakseg.inference.precision import Held, choose_precision, has_native_bf16, read_held
 from weakseg.inference.scene import ONE_SCALE, View, mean_over_views
 from weakseg.networks.applicability import Applicability, join_scales, read_applicability
 from weakseg.networks.build import Segmenter
@@ -116,6 +118,13 @@ class _How:
         name = self.machine.mixed_precision()
         return "float32" if name == "no" else name
 
+    def faster(self, held: Held | None, device: torch.device) -> dict[str, Any]:
+        """A precision that may be tried first, and why or why not, where nobody said which and it can matter."""
+        if self.machine.precision != "auto" or device.type != "cpu" or self.engine not in ("auto", "openvino"):
+            return {}
+        found, why = choose_precision(held, native=has_native_bf16(), installed=find_spec("openvino") is not None)
+        return {"faster": "" if found == self.precision else found, "why": why}
+
 
 def load_predictor(
     model_file: Path,
@@ -163,6 +172,7 @@ def _load_checkpoint(model_file: Path, how: _How) -> Predictor:
     model, content = load_segmenter(model_file)
     device = how.machine.torch_device()
     network = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    held = read_held(content, str(model_file), engine="openvino", precision="bf16")
     known = read_applicability(content.get("applicability"))  # files of before 2026-11-28 have none
     if "scale" not in content:
         raise WeightsError(f"{model_file} says no scale", expected="a model of segment@SOURCE", cure="train it again")
@@ -189,6 +199,7 @@ def _load_checkpoint(model_file: Path, how: _How) -> Predictor:
         to_onnx=to_onnx if device.type == "cpu" else None,
         wanted=how.engine,
         precision=how.precision,
+        **how.faster(held, device),
         threads=how.machine.threads,
         passes=how.passes,
     )
@@ -312,6 +323,7 @@ def _exported(
         lambda x, both: run(x)[: 1 + both],
         to_onnx=None if onnx is None or described.side else lambda _: onnx.read_bytes(),
         wanted=how.engine,
+        **({} if onnx is None or described.side else how.faster(described.held, device)),
         threads=how.machine.threads,
         passes=how.passes,
     )

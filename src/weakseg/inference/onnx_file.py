@@ -18,6 +18,7 @@ from weakseg.core.errors import ParamsError, WeaksegError, WeightsError
 from weakseg.core.model_facts import check_facts
 from weakseg.core.reading import read_json
 from weakseg.inference.mapper import Maps, Network, in_passes
+from weakseg.inference.precision import Held, read_held
 from weakseg.raster.stream import Pixels
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Described:
     Attributes:
         mean, std: per band, in units of 255.
         side: px of the images that it takes, None for any size.
+        held: what bf16 under OpenVINO costs it, None where nobody measured that.
         others: as :class:`weakseg.inference.model.Predictor` has them.
     """
 
@@ -43,6 +45,7 @@ class Described:
     temperatures: tuple[float, ...]
     applicable: bool
     side: int | None
+    held: Held | None
 
 
 def read_description(content: Mapping[str, Any]) -> Described:
@@ -60,6 +63,7 @@ def read_description(content: Mapping[str, Any]) -> Described:
         tuple(content.get("temperatures") or ()),
         bool(content.get("applicable")),
         content.get("side"),
+        read_held(content, "the model file", engine="openvino", precision="bf16"),
     )
 
 

@@ -40,6 +40,7 @@ _IDENTITY: Final = "WEAKSEG_IDENTITY"  # metadata tags of a finished map
 _UNLIKE: Final = "WEAKSEG_UNLIKE"
 _ENGINE: Final = "WEAKSEG_ENGINE"  # what ran the network and, where it was compared with torch, how it differs
 _PARITY: Final = "WEAKSEG_PARITY"
+_PRECISION: Final = "WEAKSEG_PRECISION"  # why it is that one, where it was chosen
 _LOOK: Final = 3  # windows that engines are compared on
 _SIDE: Final = 256  # px of their sides, at most
 
@@ -133,7 +134,8 @@ def _engine_tags(engine: Choice | None) -> dict[str, str]:
     if engine is None:
         return {}
     said = "; ".join([*engine.passed_over, engine.parity]).strip("; ")
-    return {_ENGINE: str(engine)} | ({_PARITY: said} if said else {})
+    told = {_PARITY: said, _PRECISION: engine.why}
+    return {_ENGINE: str(engine)} | {tag: text for tag, text in told.items() if text}
 
 
 def predict_layers(mapper: Mapper, source: Source, options: Options, *, gsd: GsdPolicy = "auto") -> Pixels:

@@ -18,6 +18,7 @@ from weakseg.core.methods import Source
 from weakseg.core.params import Params, load_params
 from weakseg.evaluation.bootstrap import Comparison, Interval, bootstrap, paired_bootstrap
 from weakseg.evaluation.reports import EvaluationReport, parse_evaluation, read_evaluation
+from weakseg.export.held_precision import add_held, measure_bf16
 from weakseg.registry.pyfunc import EVALUATION, save_pyfunc
 from weakseg.registry.versions import CLASSES, Evidence, Gates, Promotion, champion_of, old_cards, promote, register
 from weakseg.tracking import connect, create_run, data_hash, mlflow_errors
@@ -158,4 +159,7 @@ def _save_model(layout: Layout, source: Source, folder: Path) -> None:
         raise StageError(
             f"no model in {layout.checkpoints(source)}", expected="seed*.pt", cure=f"run `dvc repro segment@{source}`"
         )
-    save_pyfunc(weights, layout.report("evaluate", source), folder)
+    held, _ = measure_bf16(weights, layout.tiles)
+    with tempfile.TemporaryDirectory() as scratch:
+        file = weights if held is None else add_held(weights, Path(scratch) / weights.name, held)
+        save_pyfunc(file, layout.report("evaluate", source), folder)

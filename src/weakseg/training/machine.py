@@ -34,7 +34,8 @@ class Machine:
 
     Attributes:
         device: "auto" (a GPU where there is one), "cpu" or "cuda".
-        precision: "no" (float32), "bf16", "fp16", or "auto": bf16 on GPUs that have it, float32 on every CPU.
+        precision: "no" (float32), "bf16", "fp16", or "auto": bf16 on GPUs that have it, float32 on every CPU
+            (where prediction may take bf16 all the same, see ``inference.precision``).
         workers: loader processes; 0 loads in the training process.
         threads: of each process; fixed, because results differ between 1 and 2 threads.
         quiet: no progress bar.
