@@ -36,7 +36,7 @@ from weakseg.tracking import (
     track,
     tracking_uri,
 )
-from weakseg.tracking.server import known_cause
+from weakseg.tracking.client import known_cause
 from weakseg.tracking.system_metrics import _gpu_metrics
 
 SOURCE = str(Path(tracking.__file__).parents[2])

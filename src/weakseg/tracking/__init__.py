@@ -25,11 +25,11 @@ Environment: ``MLFLOW_TRACKING_URI`` (default ``sqlite:///<root>/mlflow.db``, ar
 from __future__ import annotations
 
 from weakseg.tracking.asking import RunComparison, compare, create_run, find_evaluation_of_data, find_run, read_artifact
+from weakseg.tracking.client import connect, mlflow_errors
 from weakseg.tracking.facts import data_hash, pipeline_key, provenance, tracking_uri
 from weakseg.tracking.locks import file_lock
-from weakseg.tracking.run import Run
+from weakseg.tracking.open_run import Run
 from weakseg.tracking.sender import SendReport, send_spool, serve
-from weakseg.tracking.server import connect, mlflow_errors
 from weakseg.tracking.stage import track
 from weakseg.tracking.system_metrics import system_metrics
 

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from weakseg.core.errors import TrackingError
-from weakseg.tracking.facts import artifact_root, experiment_name, provenance, tracking_uri
-from weakseg.tracking.operations import create_run_now
-from weakseg.tracking.server import (
+from weakseg.tracking.client import (
     RUN_TAG,
     STAGE_TAG,
     connect,
@@ -22,6 +20,8 @@ from weakseg.tracking.server import (
     mlflow_errors,
     tagged,
 )
+from weakseg.tracking.facts import artifact_root, experiment_name, provenance, tracking_uri
+from weakseg.tracking.operations import create_run_now
 
 
 @dataclass(frozen=True)

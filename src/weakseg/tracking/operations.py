@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from weakseg.core.passwords import without_passwords
+from weakseg.tracking.client import PIPELINE_TAG, RUN_TAG, STAGE_TAG, deleted_experiment, mlflow_exception, tagged
 from weakseg.tracking.facts import experiment_name
 from weakseg.tracking.journal import State
-from weakseg.tracking.server import PIPELINE_TAG, RUN_TAG, STAGE_TAG, deleted_experiment, mlflow_exception, tagged
 
 _PARENT_TAG = "mlflow.parentRunId"
 _PERMANENT = {400, 413, 422}  # answers that no retry changes; everything else is tried again

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from weakseg.core.errors import TrackingError
 from weakseg.core.passwords import without_passwords
+from weakseg.tracking.client import client_of, reason
 from weakseg.tracking.facts import home, spool
 from weakseg.tracking.journal import (
     DOWN,
@@ -25,7 +26,6 @@ from weakseg.tracking.journal import (
 )
 from weakseg.tracking.locks import file_lock
 from weakseg.tracking.operations import apply_or_reject, create_run, end_run
-from weakseg.tracking.server import client_of, reason
 
 _POLL, _RETRY, _LINGER = 0.2, 15.0, 8.0  # seconds: between looks, after a failure, before an idle sender leaves
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from weakseg.core.errors import ParamsError
 from weakseg.core.processes import birth_of
+from weakseg.tracking.client import PIPELINE_TAG, RUN_TAG, STAGE_TAG
 from weakseg.tracking.facts import (
     artifact_root,
     experiment_name,
@@ -27,8 +28,7 @@ from weakseg.tracking.facts import (
 )
 from weakseg.tracking.journal import JOURNAL
 from weakseg.tracking.lineage import inputs_of
-from weakseg.tracking.run import Run, now_ms
-from weakseg.tracking.server import PIPELINE_TAG, RUN_TAG, STAGE_TAG
+from weakseg.tracking.open_run import Run, now_ms
 from weakseg.tracking.system_metrics import start_sampler
 
 

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import threading
 
-from weakseg.tracking.run import Run
+from weakseg.tracking.open_run import Run
 
 
 def start_sampler(run: Run) -> tuple[threading.Event, threading.Thread]:

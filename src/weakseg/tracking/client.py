@@ -1,4 +1,4 @@
-"""The MLflow client: imported late, told to answer within a minute, its errors turned into ours."""
+"""Talking to MLflow: its client, imported late and told to answer within a minute, its errors turned into ours."""
 
 from __future__ import annotations
 
