@@ -99,6 +99,7 @@ class ModelFormat(Format):
     """What a model file says: another value, key or tensor somewhere."""
 
     name = "checkpoint content"
+    is_file = False
     inputs = 1000
     sample = 15
     suffix = ".pt"
