@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from weakseg.core import files
-from weakseg.core.files import atomic_path, remove_folder, write_text
+from weakseg.core.files import append_line, atomic_path, remove_folder, write_text
 
 
 def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -59,3 +59,29 @@ def test_a_folder_is_deleted_wholly_or_it_is_told(tmp_path: Path) -> None:
         remove_folder(tmp_path / "link")
     remove_folder(tmp_path / "a")
     assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
+def test_lines_are_added_and_an_end_that_is_missing_is_made(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "log.jsonl"
+    append_line(file, "a")
+    append_line(file, "ü")
+    assert file.read_bytes() == "a\nü\n".encode()
+    file.write_bytes(b"by hand")
+    append_line(file, "b")
+    assert file.read_bytes() == b"by hand\nb\n"
+
+
+def test_half_a_line_does_not_stay(tmp_path: Path) -> None:
+    """The limit of a file's size in another process: the first write is cut short, the second fails."""
+    file = tmp_path / "log"
+    append_line(file, "whole")
+    work = (
+        "import resource, signal; from pathlib import Path; from weakseg.core.files import append_line\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50))\n"
+        f"append_line(Path({str(file)!r}), 'x' * 100)"
+    )
+    ended = subprocess.run([sys.executable, "-c", work], capture_output=True, text=True, check=False)
+    assert "File too large" in ended.stderr
+    assert file.read_text() == "whole\n"
+    append_line(file, "next")
+    assert file.read_text() == "whole\nnext\n"

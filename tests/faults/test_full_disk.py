@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import tempfile
 import zlib
@@ -17,10 +18,12 @@ from tests.faults.small_disks import PAGE, fill, small_disk
 
 from weakseg.core.classes import ISPRS
 from weakseg.core.config import save_yaml
-from weakseg.core.errors import WeaksegError
-from weakseg.core.files import atomic_path, write_text
+from weakseg.core.errors import DataError, WeaksegError
+from weakseg.core.files import append_line, atomic_path, write_text
 from weakseg.core.refusals import refusal_of
 from weakseg.data.store import save_array
+from weakseg.labels.answer_file import AnswerFile
+from weakseg.labels.answers import TagAnswer, now
 from weakseg.labels.box_table import boxes_from_mask, write_boxes
 from weakseg.labels.tag_table import write_tags
 from weakseg.labels.tags import TagWindow
@@ -152,6 +155,57 @@ def test_a_full_disk_leaves_the_old_file_and_one_sentence(name: str, tmp_path: P
             old = contents(target.parent)
         fill(disk, 0)
         assert attempt(write, target)
+
+
+def add_answer(file: Path, number: int) -> None:
+    with AnswerFile(file, ISPRS) as answers:
+        said = (ISPRS.names[:1], (), ())
+        answers.add([TagAnswer(str(number), "t1", (0, 0, 16, 16), (64, 64), *said, "ann", now(), 1.0)])
+
+
+ADDED: dict[str, Callable[[Path, int], None]] = {
+    "answers.jsonl": add_answer,
+    "promotions.jsonl": lambda file, number: append_line(file, json.dumps({"version": str(number), "why": "x" * 300})),
+}
+"""Name: (file, number) adds a line to it."""
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", ADDED)
+def test_a_full_disk_leaves_no_half_line_in_a_file_that_grows(name: str, tmp_path: Path) -> None:
+    """Lines are added until none fits; with room again the next ones follow whole ones."""
+    add, kept = ADDED[name], []
+    with small_disk(tmp_path / "disk", 1 << 20) as disk:
+        file = disk / name
+        add(file, 0)
+        fill(disk, 2 * PAGE)
+        while (told := sentence(add, file, len(kept) + 1)) == "":
+            kept.append(len(kept) + 1)
+        assert "room" in told
+        assert "\n" not in told
+        tally.injected("disk without room for a line")
+        assert len(kept) > 5
+        whole = [0, *kept]
+        assert numbers(file) == whole
+        (disk / "filler").unlink()
+        add(file, 1000)
+        assert numbers(file) == [*whole, 1000]
+        tally.survived("disk without room for a line")
+
+
+def sentence(add: Callable[[Path, int], None], file: Path, number: int) -> str:
+    """What is said of a line that does not fit; "" where it does."""
+    try:
+        add(file, number)
+    except (OSError, DataError) as error:
+        return str(error if isinstance(error, DataError) else refusal_of(error))
+    return ""
+
+
+def numbers(file: Path) -> list[int]:
+    """What the lines are numbered by; each is whole."""
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    return [int(row["id"] if "id" in row else row["version"]) for row in rows]
 
 
 def attempt(write: Writer, target: Path) -> bool:

@@ -45,6 +45,27 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file that only grows, whole or not at all: on a full disk half of it would spoil the next.
+
+    The end of a line that a killed process left is ended first. One process at a time.
+
+    Raises:
+        OSError: the disk is full; the file is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        cut = before > 0 and os.pread(file.fileno(), 1, before - 1) != b"\n"
+        rest = memoryview(("\n" * cut + line + "\n").encode())
+        try:
+            while rest:
+                rest = rest[file.write(rest) or 0 :]
+        except OSError:
+            file.truncate(before)
+            raise
+
+
 def remove_folder(folder: Path) -> None:
     """Delete a folder, if it is there, wholly: what stayed of it would be taken for what is written next.
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from weakseg.core.errors import ParamsError, StageError, TrackingError
+from weakseg.core.files import append_line
 from weakseg.core.processes import birth_of, is_at_work
 from weakseg.tracking import connect, mlflow_errors, provenance
 
@@ -325,9 +326,7 @@ def _log(root: Path, action: str, name: str, outcome: Promotion) -> None:
         "user": _user(),
         "commit": facts.get("mlflow.source.git.commit", ""),
     }
-    promotion_log(root).parent.mkdir(parents=True, exist_ok=True)
-    with promotion_log(root).open("a") as log:
-        log.write(json.dumps(entry) + "\n")
+    append_line(promotion_log(root), json.dumps(entry))
 
 
 @contextlib.contextmanager

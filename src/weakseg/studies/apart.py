@@ -10,6 +10,7 @@ from pathlib import Path
 
 from weakseg.core.config import save_yaml
 from weakseg.core.errors import StageError
+from weakseg.core.files import append_line
 from weakseg.core.layout import Layout
 from weakseg.core.methods import ENTRIES, MAKES_MASKS, TASK_I, Source
 from weakseg.core.params import Params, load_params
@@ -121,8 +122,7 @@ def run_unfinished(root: Path, stages: Sequence[str], record: Path) -> None:
     for stage in stages:
         if stage not in finished:
             run_apart(root, stage)
-            with record.open("a") as file:
-                file.write(f"{stage}\n")
+            append_line(record, stage)
 
 
 @contextmanager
