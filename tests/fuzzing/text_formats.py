@@ -144,8 +144,10 @@ class BandsFormat(YamlFormat):
         same(bands.names, tuple(entry["name"] for entry in stated["bands"]), "names")
         for band, entry in zip(bands.members, stated["bands"], strict=True):
             for key, found in (("dtype", band.dtype), ("nodata", band.nodata), ("unit", band.unit)):
-                if entry.get(key) is not None:
-                    same(found, entry[key], key)
+                if (
+                    said := entry.get(key)
+                ) is not None:  # an integer of thirty digits is the nearest number of a raster
+                    same(found, float(said) if key == "nodata" and type(said) is int else said, key)
             sure(type(entry.get("nodata")) in (int, float, type(None)), f"nodata {entry.get('nodata')!r}")
             for number in (band.low, band.high):
                 sure(type(number) is float and math.isfinite(number), f"range {entry.get('range')}")
