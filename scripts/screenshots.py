@@ -1,4 +1,4 @@
-"""Pictures of `weakseg tag` (docs/tagging.md), of `weakseg serve` (docs/serving.md), MLflow and optuna-dashboard.
+"""Pictures of `weakseg tag` (docs/tagging.md), `demo` and `serve` (docs/serving.md), MLflow and optuna-dashboard.
 
     apt-get install chromium chromium-driver
     make demo
@@ -8,8 +8,8 @@
 
 They are taken in a headless Chromium. Works on copies of the workspace's records (``mlflow.db``,
 ``.weakseg/tuning.journal``), so a running pipeline is not disturbed. Writes ``tag.jpg``, ``tag_grid.jpg``,
-``serve.jpg``, ``mlflow_compare.png`` and ``optuna_dashboard.png``; what is not recorded is left out with a word.
-``--only tag`` takes one of them. The workspace of Dubai is that of ``weakseg init --config dubai``.
+``demo_page.jpg``, ``serve.jpg``, ``mlflow_compare.png`` and ``optuna_dashboard.png``; what is not recorded is left out
+with a word. ``--only tag`` takes one of them. The workspace of Dubai is that of ``weakseg init --config dubai``.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ WIDTH, MLFLOW_HEIGHT, OPTUNA_HEIGHT = 1300, 1446, 1240  # of the page, in pixels
 MOST_BYTES = 300_000
 TAG_HEIGHT = 780
 SERVE_HEIGHT = 860
+DEMO_SIZE, DROPPED = (1280, 760), "data/images/area31.tif"  # a validation area
 SERVED = (
     "data/images/tile6_004.tif",
     [(255, 120), (520, 95), (655, 330), (470, 500), (215, 415)],
@@ -65,13 +66,15 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=ROOT, help="workspace whose records are shown")
     parser.add_argument("--pictures", type=Path, default=ROOT / "docs" / "pictures")
     parser.add_argument("--compare", nargs="+", default=COMPARED, metavar="STAGE", help="last runs of these stages")
-    parser.add_argument("--only", choices=["tag", "serve", "mlflow", "optuna"], help="take these alone")
+    parser.add_argument("--only", choices=["tag", "demo", "serve", "mlflow", "optuna"], help="take these alone")
     options = parser.parse_args()
-    wanted = [options.only] if options.only else ["tag", "mlflow", "optuna"]
+    wanted = [options.only] if options.only else ["tag", "demo", "mlflow", "optuna"]
     options.pictures.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, browser() as page:
         if "tag" in wanted:
             take_tag(page, options.root, Path(scratch), options.pictures)
+        if "demo" in wanted:
+            take_demo(page, options.root, options.pictures)
         if "serve" in wanted:
             take_serve(page, options.root, options.pictures)
         if "mlflow" not in wanted:
@@ -112,6 +115,23 @@ def take_tag(page: Any, root: Path, scratch: Path, pictures: Path) -> None:
         time.sleep(30)
         keep_photo(page, pictures / "tag_grid.jpg")
         server.shutdown()
+
+
+def take_demo(page: Any, root: Path, pictures: Path) -> None:
+    """The page of `weakseg demo` with an image that was chosen, and its map."""
+    from selenium.webdriver.common.by import By
+
+    width, height = DEMO_SIZE
+    model = root / "out" / "checkpoints" / "joint" / "seed0.pt"
+    command = ["weakseg", "--root", str(root), "demo", "--model", os.path.relpath(model)]
+    with server(command, "/") as address:
+        window = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
+        page.get(address)
+        page.find_element(By.ID, "file").send_keys(str((root / DROPPED).resolve()))
+        wait(lambda: page.execute_script("return !$('save').disabled"), "the map")
+        page.execute_script("$('model').textContent = 'weakseg, model out/checkpoints/joint/seed0.pt, 5 classes'")
+        keep_photo(page, pictures / "demo_page.jpg")
 
 
 def take_serve(page: Any, root: Path, pictures: Path) -> None:
@@ -190,7 +210,7 @@ def server(command: list[str], probe: str) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
     program = str(Path(sys.executable).parent / command[0])
-    process = subprocess.Popen([program, *command[1:], "--host", "127.0.0.1", "--port", str(port)])
+    process = subprocess.Popen([program, *command[1:], "--port", str(port)])  # all of them answer 127.0.0.1 alone
     address = f"http://127.0.0.1:{port}"
     try:
         wait(lambda: answers(address + probe), f"{command[0]} at {address}")
