@@ -273,34 +273,45 @@ def references(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, float]]
 
 
 def describe(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown: trainings with the gap closed, and CAM's masks by rule."""
+    """Markdown, as docs/tagging.md has it: the map of N2, each source with the gap closed, CAM's masks by rule."""
     known = references(rows)
+    maps_of_n2 = {(r["missing"], r["wrong"], r["stated"]): _short(r["miou"]) for r in rows if r["command"] == "maps"}
+    none = maps_of_n2.pop((1.0, 0.0, False), "-")
+    parts = [f"Map of N2 (no tag at all: {none}):", pivot(maps_of_n2)]
+    for source in (source for source in TRAINED if by_cell(rows, source)):
+        found = {
+            cell: f"{_short(over_seeds(list(seeds.values())).mean)} ({share_closed(known, seeds):.0%})"
+            for cell, seeds in by_cell(rows, source).items()
+        }
+        parts += [f"{source}:", pivot(found)]
+    parts += ["CAM's masks of N2:", _by_rule([row for row in rows if row["command"] == "masks"])]
+    return "\n\n".join(parts)
+
+
+def pivot(cells: Mapping[Cell, str]) -> str:
+    """A row per share of missing tags; right tags need no rates."""
     lines = [
-        "| tags | training | mIoU | seeds | gap closed | against untagged |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| missing | taken for certain | rates stated | and 5 % of the no wrong: for certain | rates stated |",
+        "| --- | --- | --- | --- | --- |",
     ]
-    for source in TRAINED:
-        for (missing, wrong, stated), seeds in by_cell(rows, source).items():
-            total, part = over_seeds(list(seeds.values())), share_closed(known, seeds)
-            beside = np.mean([value - known["untagged"][seed] for seed, value in seeds.items()])
-            name = f"{source}, {'rates stated' if stated else 'tags taken for certain'}"
-            cells = [f"{missing:.0%} missing, {wrong:.0%} wrong", name, f"{total.mean:.3f}"]
-            cells += [f"{total.low:.3f} to {total.high:.3f} ({len(seeds)})", f"{part:.0%}", f"{beside:+.3f}"]
-            lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "| tags | map of N2, seed | every pixel its top class | masks | coverage |"]
-    lines.append("| --- | --- | --- | --- | --- |")
-    for row in (row for row in rows if row["command"] == "maps"):
-        name = f"{'rates stated' if row['stated'] else 'tags taken for certain'}, {row['seed']}"
-        cells = [f"{row['missing']:.0%} missing, {row['wrong']:.0%} wrong", name]
-        cells += [f"{row[key]:.3f}" for key in ("miou", "masks", "coverage")]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "| tags | rule | masks | coverage | every pixel its top class | average precision of tags |"]
-    lines.append("| --- | --- | --- | --- | --- | --- |")
-    for row in sorted((r for r in rows if r["command"] == "masks"), key=lambda r: (r["missing"], r["wrong"])):
-        cells = [f"{row['missing']:.0%} missing, {row['wrong']:.0%} wrong", f"`{row['rule']}`"]
-        cells += [f"{row[key]:.3f}" for key in ("miou", "coverage", "winners", "average_precision")]
-        lines.append(f"| {' | '.join(cells)} |")
+    for missing in MISSING:
+        shown = [cells.get((missing, wrong, stated), "-") for wrong in WRONG for stated in (False, True)]
+        lines.append(f"| {missing:.0%} | {' | '.join(shown)} |".replace("%", " %"))
     return "\n".join(lines)
+
+
+def _by_rule(rows: Sequence[Mapping[str, Any]]) -> str:
+    found = {(r["missing"], r["wrong"], r["rule"]): f"{_short(r['miou'])} ({_short(r['coverage'])})" for r in rows}
+    lines = [f"| missing | {' | '.join(f'`{rule}`' for rule in RULES)} |", "| --- " * (1 + len(RULES)) + "|"]
+    for missing, wrong in sorted({(r["missing"], r["wrong"]) for r in rows}, key=lambda cell: cell[::-1]):
+        name = f"{100 * missing:.0f} %" + f", and {100 * wrong:.0f} % of the no wrong" * bool(wrong)
+        lines.append(f"| {name} | {' | '.join(found.get((missing, wrong, rule), '-') for rule in RULES)} |")
+    return "\n".join(lines)
+
+
+def _short(value: float) -> str:
+    """.632 for 0.632."""
+    return f"{value:.3f}".removeprefix("0")
 
 
 Cell = tuple[float, float, bool]
@@ -331,7 +342,8 @@ def draw(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, (left, *right) = plt.subplots(1, 1 + len(TRAINED), figsize=(14, 4.4), dpi=100)
+    trained = [source for source in TRAINED if by_cell(rows, source)]
+    figure, (left, *right) = plt.subplots(1, 1 + len(trained), figsize=(5 + 4.5 * len(trained), 4.4), dpi=100)
     found: dict[Cell, dict[int, float]] = {}
     for row in (row for row in rows if row["command"] == "maps"):
         found.setdefault((row["missing"], row["wrong"], row["stated"]), {})[row["seed"]] = row["miou"]
@@ -341,7 +353,7 @@ def draw(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
         left.axhline(float(np.mean(list(none.values()))), color="grey", linestyle="--", label="no tag at all")
     left.set_ylabel("mIoU of task (i)'s map of N2, held to tags")
     known = references(rows)
-    for axes, source in zip(right, TRAINED, strict=True):
+    for axes, source in zip(right, trained, strict=True):
         cells = by_cell(rows, source)
         _curves(axes, {cell: 100 * share_closed(known, seeds) for cell, seeds in cells.items()})
         floor = {seed: known["untagged"][seed] for seed in next(iter(cells.values()))}
@@ -356,6 +368,8 @@ def draw(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
         axes.set_xlabel("tags that are missing, %")
         axes.set_xticks([0, 10, 20, 30, 40, 50])
         axes.grid(alpha=0.25)
+    low, high = left.get_ylim()
+    left.set_ylim(low - 0.35 * (high - low), high)  # room for the legend below the curves
     left.legend(fontsize=8, loc="lower left")
     figure.tight_layout()
     figure.savefig(file)
