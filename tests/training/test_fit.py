@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from weakseg.core.errors import StageError, WeightsError
+from weakseg.core.refusals import refusal_of
 from weakseg.core.sections import OptimiserParams
 from weakseg.data.crops.augment import Preprocessing
 from weakseg.networks.identity_norms import set_identity
 from weakseg.training.checkpoints import load_checkpoint, save_checkpoint
-from weakseg.training.fit import Batch, FitResult, TrainState, _average, _warm_cosine, fit
+from weakseg.training.fit import Batch, FitResult, TrainState, _average, _leave_quietly, _loaded, _warm_cosine, fit
 from weakseg.training.machine import Machine
 from weakseg.training.seeds import seed_everything
 
@@ -136,6 +138,39 @@ def test_interrupted_twice(tmp_path: Path) -> None:
         with pytest.raises(StopError):
             train(tmp_path / "b", step_loss=stop_in_step(step))
     assert_same(train(tmp_path / "b"), unbroken)
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+def test_a_loader_process_that_is_killed_while_it_hands_over_is_told_as_killed(error: Exception) -> None:
+    """What torch raises where the kernel has closed the socket of a process that is not known to be dead yet."""
+
+    def batches() -> Iterator[Any]:
+        yield "first"
+        raise error
+
+    found = _loaded(batches())
+    assert next(found) == "first"
+    with pytest.raises(RuntimeError, match="worker exited") as raised:
+        next(found)
+    assert "a loader process was killed" in str(refusal_of(raised.value))
+
+
+def test_a_loader_process_that_is_left_says_nothing_of_its_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[type[BaseException]] = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, _error, _trace: said.append(kind))
+    _leave_quietly(0)
+    for error in (ConnectionResetError(104, "reset"), EOFError(), KeyError("a"), OSError(28, "no space")):
+        sys.excepthook(type(error), error, None)
+    assert said == [KeyError, OSError]
+
+
+def test_an_error_of_the_data_in_a_loader_process_stays_what_it_is() -> None:
+    def batches() -> Iterator[Any]:
+        raise EOFError("Caught EOFError in DataLoader worker process 0.")
+        yield
+
+    with pytest.raises(EOFError, match="Caught"):
+        next(_loaded(batches()))
 
 
 def test_workers_change_nothing(tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import copy
 import itertools
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -154,9 +156,10 @@ def fit(
                 batch_size=None,
                 sampler=_StepsFrom(begin, end),
                 num_workers=machine.workers,
+                worker_init_fn=_leave_quietly,
                 generator=torch.Generator(),  # else each start takes a global random number, resumed runs one more
             )
-            yield from enumerate(loader, begin)
+            yield from enumerate(_loaded(loader), begin)
 
     sums: dict[str, float] = {}
     since, clock = 0, time.monotonic()
@@ -214,6 +217,33 @@ def _spans(start: int, steps: int, cuts: Sequence[int]) -> list[tuple[int, int]]
     """The steps from ``start`` on, cut before each of ``cuts``."""
     edges = [start, *sorted({cut for cut in cuts if start < cut < steps}), steps]
     return [(begin, end) for begin, end in itertools.pairwise(edges) if begin < end]
+
+
+def _leave_quietly(_number: int) -> None:
+    """In a loader process: say nothing where the training ends while a batch is being handed over.
+
+    Its thread that serves sockets would print a traceback below the sentence that the training ended with.
+    """
+    told = sys.excepthook
+
+    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, ConnectionError | EOFError):
+            told(kind, error, trace)
+
+    sys.excepthook = tell
+
+
+def _loaded(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches of a loader; a process that was killed while it handed one over is told as torch tells other kills.
+
+    The kernel closes its socket before it is known to be dead, which torch passes on as an error of the socket.
+    """
+    try:
+        yield from batches
+    except (ConnectionError, EOFError) as error:
+        if "in DataLoader worker process" in str(error):  # raised over there, by the data
+            raise
+        raise RuntimeError("DataLoader worker exited unexpectedly") from error
 
 
 def _warm_cosine(plan: OptimiserParams) -> Callable[[int], float]:
