@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.data.importing.test_dataset import files_of, make_folders, run
-from tests.faults import forks
+from tests.faults import forks, tally
 from tests.faults.forks import Instant
 
 from weakseg.core.errors import DataError
@@ -60,6 +60,7 @@ def test_the_next_import_goes_on(tmp_path: Path, replace: bool) -> None:
     for event in range(1, length.events + 1):
         begin()
         assert forks.run(work, folder=root, kill=Instant(event=event)).killed
+        tally.injected("kill of `weakseg data import`")
         if (target / "classes.yaml").exists():
             assert contents(target) in (before, after)
         told = message(lambda: run(*other, target, replace=replace))
@@ -71,6 +72,7 @@ def test_the_next_import_goes_on(tmp_path: Path, replace: bool) -> None:
         else:
             assert files_of(target) == ["classes.yaml", "images/c.tif", "labels/c.tif"]
         assert left(root) == [], event
+        tally.survived("kill of `weakseg data import`")
     assert (refused > 0) == (said_whole > 0) == (not replace)
     assert length.events > 20
 
