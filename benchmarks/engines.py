@@ -4,8 +4,9 @@ One process, one thread, one model file, one raster (an image repeated to a side
 (what weakseg did before engines), ONNX Runtime, OpenVINO in float32 and in bf16, and MONAI's sliding_window_inference
 with Gaussian blending, in memory, with the same network at the same overlap. In turn, best of the repeats, by CPU time
 of the process. Maps are compared with torch's; probabilities are those of the file (steps of 1/254). Starting an engine
-(making it from the network, comparing it on three windows) is paid once and timed apart. Exit code 1 if a float32
-engine's map is not torch's.
+(making it from the network, comparing it on three windows) is paid once and timed apart. ``network alone`` is the same
+windows through the network, neither read nor blended, and without the layer that says how unlike the training they are.
+Exit code 1 if a float32 engine's map is not torch's.
 
 Run it as the processor is, and with ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2, which caps torch and its oneDNN
 (not ONNX Runtime, and OpenVINO in part only, which in bf16 then fails its check). Needs the extras ``export`` and
@@ -37,17 +38,21 @@ from monai.inferers import sliding_window_inference
 
 from weakseg.core.errors import WeaksegError
 from weakseg.data.crops.augment import normalise
+from weakseg.data.windows import cover_windows
 from weakseg.inference.allocation import keep_buffers
 from weakseg.inference.model import load_predictor
 from weakseg.inference.options import Options
 from weakseg.inference.run import run_predictor
 from weakseg.inference.scene import PLAIN
+from weakseg.inference.sweep import stack_images
 from weakseg.raster.stream import inspect_source
 from weakseg.raster.write import write_raster
 from weakseg.training.machine import Machine
 from weakseg.training.segmenter import load_segmenter
 
 ENGINES = (("torch", "float32"), ("onnx", "float32"), ("openvino", "float32"), ("openvino", "bf16"), ("torch", "bf16"))
+
+LOOKS = 8  # batches of four windows that the network alone is timed on
 
 
 class Way:
@@ -64,6 +69,16 @@ class Way:
         done = run_predictor(self.predictor, self.source, target, options, gsd="ignore")
         self.said = "" if done.engine is None else done.engine.parity
         return read(target)[0], None if map_only else read(beside)
+
+    def alone(self, image: np.ndarray) -> float:
+        """CPU seconds of the network for as many windows as a map of ``image`` takes, neither read nor blended."""
+        network, side = self.predictor.network(), self.window
+        batch = stack_images([image[:side, :side]] * 4)
+        began = time.process_time()
+        for _ in range(LOOKS):
+            network(batch)
+        windows = len(cover_windows(*image.shape[:2], side, 0.25))
+        return (time.process_time() - began) * windows / (4 * LOOKS)
 
 
 def read(path: Path) -> np.ndarray:
@@ -101,6 +116,7 @@ def main() -> int:
     best: dict[str, float] = {}
     start: dict[str, float] = {}
     maps: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
+    network: dict[str, float] = {}
     seen: dict[str, np.ndarray | None] = {}
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "in.tif"
@@ -122,19 +138,23 @@ def main() -> int:
                 classes, found = way(map_only=given.map_only)
                 best[name] = min(best.get(name, np.inf), time.process_time() - began)
                 maps[name] = classes, seen[name] if given.map_only else found
+                network[name] = min(network.get(name, np.inf), way.alone(image))
             began = time.process_time()
             maps["MONAI, in memory"] = by_monai(given.model, image, given.window), None
             best["MONAI, in memory"] = min(best.get("MONAI, in memory", np.inf), time.process_time() - began)
     truth, chances = maps["torch float32"]
     print(f"{given.size} x {given.size} px, windows of {given.window} px, one thread\n")
-    print("| engine | CPU s | torch float32 over it | start, once | same class | probabilities, of 254 | check |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print(
+        "| engine | CPU s | network alone | torch over it | start, once | same class | probabilities, of 254 | check |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name, seconds in best.items():
         classes, found = maps[name]
         apart = "" if found is None else f"{np.abs(found.astype(int) - chances).max()}"
         said = ways[name].said if name in ways else ""
         first = f"{start[name] - seconds:.1f}" if name in start and not given.map_only else ""
-        print(f"| {name} | {seconds:.2f} | {best['torch float32'] / seconds:.2f} | {first} ", end="")
+        inside = f"{network[name]:.2f}" if name in network else ""
+        print(f"| {name} | {seconds:.2f} | {inside} | {best['torch float32'] / seconds:.2f} | {first} ", end="")
         print(f"| {(classes == truth).mean():.3%} | {apart} | {said} |")
     exact = [name for name in ways if name.endswith("float32")]
     return int(any((maps[name][0] == truth).mean() < 0.99999 for name in exact))
