@@ -395,7 +395,7 @@ def test_the_model_describes_its_requests(folder: Path) -> None:
 # ---- docs/serving.md -------------------------------------------------------------------------------------------------
 
 BLOCKS = re.findall(r"```\n(.*?)```", (PROJECT / "docs" / "serving.md").read_text(), flags=re.DOTALL)
-COMMANDS, _, _, SERVE, ASK_FILE, ASK_PIXELS, OWN_SERVER, DEMO = BLOCKS
+COMMANDS, _, _, _, SERVE, ASK_FILE, ASK_PIXELS, OWN_SERVER, DEMO = BLOCKS
 
 
 def test_the_requests_and_options_of_the_docs_are_known(server: int, folder: Path, tmp_path: Path) -> None:
