@@ -103,8 +103,7 @@ def take_tag(page: Any, root: Path, scratch: Path, pictures: Path) -> None:
     options = {"order": workspace / "order.csv", "model": str(model) if model.is_file() else "none"}
     with tag_server(workspace, **options) as (server, said):
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        window = {"width": WIDTH, "height": TAG_HEIGHT, "deviceScaleFactor": 1, "mobile": False}
-        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
+        set_window(page, WIDTH, TAG_HEIGHT)
         for _ in range(2):  # the second time the model is there
             page.get(said.splitlines()[0])
             wait(lambda: page.execute_script("return !document.getElementById('door').hidden"), "the door")
@@ -125,8 +124,7 @@ def take_demo(page: Any, root: Path, pictures: Path) -> None:
     model = root / "out" / "checkpoints" / "joint" / "seed0.pt"
     command = ["weakseg", "--root", str(root), "demo", "--model", os.path.relpath(model)]
     with server(command, "/") as address:
-        window = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
+        set_window(page, width, height)
         page.get(address)
         page.find_element(By.ID, "file").send_keys(str((root / DROPPED).resolve()))
         wait(lambda: page.execute_script("return !$('save').disabled"), "the map")
@@ -140,8 +138,7 @@ def take_serve(page: Any, root: Path, pictures: Path) -> None:
     model = root / "out" / "checkpoints" / "joint" / "seed0.pt"
     command = ["weakseg", "--root", str(root), "serve", "--model", os.path.relpath(model)]
     with server(command, "/healthz") as address:
-        window = {"width": WIDTH, "height": SERVE_HEIGHT, "deviceScaleFactor": 1, "mobile": False}
-        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
+        set_window(page, WIDTH, SERVE_HEIGHT)
         page.get(f"{address}/#{path}")
         wait(lambda: page.execute_script("return document.body.dataset.ready"), "the page")
         page.execute_script("$('model').textContent = 'weakseg, model models:/weakseg@champion, 5 classes'")
@@ -255,10 +252,15 @@ def browser() -> Iterator[Any]:
         chrome.quit()
 
 
+def set_window(page: Any, width: int, height: int) -> None:
+    """The page is laid out and photographed at this size, in px, whatever the browser's own window is."""
+    window = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
+
+
 def open_page(page: Any, address: str, height: int, text: str) -> None:
     """Load the page in a window of that height and wait until it shows ``text``."""
-    window = {"width": WIDTH, "height": height, "deviceScaleFactor": 1, "mobile": False}
-    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", window)
+    set_window(page, WIDTH, height)
     page.get(address)
     wait(lambda: text in page.execute_script("return document.body.innerText"), f"{text!r} on {address}")
     page.execute_script(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ from weakseg.inference.options import Options
 from weakseg.inference.precision import Held
 from weakseg.inference.run import run_predictor
 from weakseg.inference.scene import DIHEDRAL, PLAIN
+from weakseg.inference.signal_stack import signal_stack
 from weakseg.raster.stream import inspect_source
 from weakseg.raster.write import write_raster
 from weakseg.training.machine import Machine
@@ -326,6 +328,16 @@ def test_a_later_run_writes_into_no_earlier_answer(model: Path, open_engine: Any
     assert torch.equal(first, given)
     first.zero_()  # what the caller does with its image is its own
     assert torch.equal(run(given)[0], kept)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sigaltstack(2)")
+def test_signals_are_handled_where_they_were(model: Path) -> None:
+    """OpenVINO's own stack for them is too small where AMX is in use: a loader process that ended killed this one."""
+    before = signal_stack()
+    run = open_openvino(model.with_name("m.onnx").read_bytes(), "float32", 1)
+    run(images(1, 3, 32, 32))
+    run(images(1, 3, 32, 48))
+    assert signal_stack() == before
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from tests.slim import slim
 
 from weakseg.core.bands import Bands, known_band, load_bands
 from weakseg.core.classes import ISPRS
@@ -23,7 +24,6 @@ from weakseg.raster.write import write_raster
 from weakseg.training.checkpoints import load_checkpoint
 from weakseg.training.segmenter import load_segmenter
 
-SLIM = {"steps": 3, "batch": 4, "report_every": 2}
 PLAN = (
     *(("tiles", ""), ("classifier", ""), ("cam", ""), ("crf", ""), ("irnet", ""), ("single_stage", "")),
     *(("segment", "pixel"), ("teacher", ""), ("fused", ""), ("pseudo", "fused"), ("audit", "fused")),
@@ -63,15 +63,8 @@ def done(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Pat
     path = root / "params.yaml"
     raw = yaml.safe_load(path.read_text())
     raw["tiles"]["scale"] = 0.75
-    raw["classifier"] |= {"arch": "vgg16_bn", "weights": "none", "width": 16, "crop": 16, "pooling": "gap"}
-    raw["cam"] |= {"scales": [1.0], "flips": True}
-    raw["irnet"] |= {"weights": "none", "crop": 64, "walk_steps": [2], "anchors": [1.0], "label_score": 0.1}
-    raw["irnet"] |= {"label_margin": 0.0}
-    raw["single_stage"] |= {"backbone": "resnet38", "weights": "none", "width": 16, "channels": 16, "crop": 32}
-    raw["fused"] |= {"weights": [0.0, 1.0]}
+    slim(raw)
     raw["segment"]["augment"]["drop_band"] = 0.5
-    for section in ("classifier", "irnet", "single_stage"):
-        raw[section]["optimiser"] |= SLIM
     path.write_text(yaml.safe_dump(raw, sort_keys=False))
     for stage, source in PLAN:
         module = import_module(f"weakseg.stages.{stage}")

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 from tests.bit_sets import bits_of
+from tests.slim import STEPS, slim
 
 from weakseg.core.classes import IGNORE, ISPRS
 from weakseg.core.layout import Layout
@@ -24,7 +25,6 @@ from weakseg.labels.tags import tags_from_mask, to_tag_windows, window_grid
 from weakseg.methods.scores import load_scores
 from weakseg.raster.write import write_raster
 
-SLIM = {"steps": 2, "batch": 2, "report_every": 2}
 N2 = ("t1", "t2", "t3", "u1")  # tagged; half tagged; with a mask and no tag; nothing but an image
 PLAN = (
     *(("tiles", ""), ("classifier", ""), ("cam", ""), ("crf", ""), ("irnet", ""), ("single_stage", "")),
@@ -50,17 +50,13 @@ def add_areas(root: Path, paint: Callable[[int], Any]) -> None:
     write_boxes(root / "data" / "boxes" / "boxes.json", boxes, ISPRS, {"t1": (64, 64)})
 
 
-def slim(raw: dict[str, Any]) -> None:
+def settings(raw: dict[str, Any]) -> None:
     raw["tiles"] |= {"tag_source": "csv", "areas": {"pixel": ["p1", "p2"], "tags": list(N2), "validation": ["v1"]}}
     raw["boxes"] |= {"source": "file"}
-    raw["classifier"] |= {"arch": "vgg16_bn", "weights": "none", "width": 16, "crop": 16, "pooling": "gap"}
-    raw["cam"] |= {"scales": [1.0], "flips": False}
-    raw["irnet"] |= {"weights": "none", "crop": 64, "walk_steps": [2], "anchors": [1.0], "label_score": 0.1}
-    raw["irnet"] |= {"label_margin": 0.0}
-    raw["single_stage"] |= {"backbone": "resnet38", "weights": "none", "width": 16, "channels": 16, "crop": 32}
-    raw["fused"] |= {"weights": [1.0]}
-    for section in ("classifier", "irnet", "single_stage", "segment"):
-        raw[section]["optimiser"] |= SLIM
+    slim(raw)
+    raw["cam"]["flips"] = False
+    raw["fused"]["weights"] = [1.0]
+    raw["segment"]["optimiser"] |= STEPS
     raw["students"] |= {"batch": 4}
 
 
@@ -73,7 +69,7 @@ def done(
     root = make_workspace(tmp_path_factory.mktemp("mixed"))
     add_areas(root, paint)
     raw = yaml.safe_load((root / "params.yaml").read_text())
-    slim(raw)
+    settings(raw)
     (root / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     for stage, source in PLAN:
         module = import_module(f"weakseg.stages.{stage}")

@@ -66,8 +66,7 @@ def records(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
         subprocess.run([*git, *words], cwd=root, check=True)
     with pytest.MonkeyPatch.context() as patch:
-        told = ("MLFLOW_", "DVC_", "WEAKSEG_PIPELINE_RUN")  # the last is left by a `weakseg repro` in this process
-        for name in [name for name in os.environ if name.startswith(told)]:
+        for name in [name for name in os.environ if name.startswith(("MLFLOW_", "DVC_"))]:
             patch.delenv(name)
         patch.setenv("WEAKSEG_TRACKING", "spool")
         patch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from tests.slim import slim
 
 from weakseg.core.classes import IGNORE, ISPRS
 from weakseg.core.layout import Layout
@@ -37,7 +38,6 @@ BRANCH: tuple[tuple[str, str | None], ...] = (
     *(("evaluate", source) for source in SOURCES),
     ("report", None),
 )
-SLIM = {"steps": 3, "batch": 4, "report_every": 2}
 
 
 @dataclass(frozen=True)
@@ -64,26 +64,20 @@ def without_cars(root: Path, first_letter: str) -> None:
         write_raster(file, colours)
 
 
-def slim(root: Path) -> None:
+def settings(root: Path) -> None:
     """Every training in a second, every choice among little."""
     path = root / "params.yaml"
     raw = yaml.safe_load(path.read_text())
-    raw["classifier"] |= {"arch": "vgg16_bn", "weights": "none", "width": 16, "crop": 16, "pooling": "gap"}
-    raw["cam"] |= {"scales": [1.0]}
-    raw["irnet"] |= {"weights": "none", "crop": 64, "walk_steps": [2, 4], "anchors": [0.8], "label_score": 0.1}
-    raw["irnet"] |= {"label_margin": 0.0, "classes": "best"}
+    slim(raw)
+    raw["irnet"] |= {"walk_steps": [2, 4], "anchors": [0.8], "classes": "best"}
     raw["crf"] |= {"refiner": "best"}
-    raw["single_stage"] |= {"backbone": "resnet38", "weights": "none", "width": 16, "channels": 16, "crop": 32}
-    raw["fused"] |= {"weights": [0.0, 1.0]}
-    for section in ("classifier", "irnet", "single_stage"):
-        raw[section]["optimiser"] |= SLIM
     path.write_text(yaml.safe_dump(raw, sort_keys=False))
 
 
 @pytest.mark.parametrize("place", ["N1", "tags", pytest.param("everywhere", marks=pytest.mark.slow)])
 def test_a_class_that_vanished(place: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All stages where the cars vanished from one place or from all; a division by nothing fails here."""
-    slim(workspace)
+    settings(workspace)
     for letter in PLACES[place]:
         without_cars(workspace, letter)
     monkeypatch.setenv("WEAKSEG_CRF_WORKERS", "1")

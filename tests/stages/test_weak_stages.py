@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from tests.bit_sets import bits_of
+from tests.slim import slim
 from torch import Tensor, nn
 
 from weakseg.core.classes import IGNORE
@@ -32,7 +33,6 @@ from weakseg.report.sheets import SIDE, draw_area_sheet
 from weakseg.stages import cam, irnet, pseudo, single_stage
 from weakseg.stages.classifier import load_classifier
 
-SLIM = {"steps": 3, "batch": 4, "report_every": 2}
 PLAN = (
     *(("tiles", ""), ("classifier", ""), ("cam", ""), ("crf", ""), ("irnet", ""), ("single_stage", "")),
     *(("segment", "pixel"), ("teacher", ""), ("fused", ""), ("pseudo", "cam"), ("audit", "cam"), ("pseudo", "fused")),
@@ -44,15 +44,9 @@ def done(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Pat
     root = make_workspace(tmp_path_factory.mktemp("weak"))
     path = root / "params.yaml"
     raw = yaml.safe_load(path.read_text())
-    raw["classifier"] |= {"arch": "vgg16_bn", "weights": "none", "width": 16, "crop": 16, "pooling": "gap"}
-    raw["cam"] |= {"scales": [1.0], "flips": True}
-    raw["irnet"] |= {"weights": "none", "crop": 64, "walk_steps": [2, 4], "anchors": [1.0, 0.8], "label_score": 0.1}
-    raw["irnet"] |= {"label_margin": 0.0, "classes": "best"}
+    slim(raw)
+    raw["irnet"] |= {"walk_steps": [2, 4], "anchors": [1.0, 0.8], "classes": "best"}
     raw["crf"] |= {"refiner": "best"}
-    raw["single_stage"] |= {"backbone": "resnet38", "weights": "none", "width": 16, "channels": 16, "crop": 32}
-    raw["fused"] |= {"weights": [0.0, 1.0]}
-    for section in ("classifier", "irnet", "single_stage"):
-        raw[section]["optimiser"] |= SLIM
     path.write_text(yaml.safe_dump(raw, sort_keys=False))
     for stage, source in PLAN:
         module = import_module(f"weakseg.stages.{stage}")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
@@ -174,25 +173,6 @@ def test_an_error_of_the_data_in_a_loader_process_stays_what_it_is() -> None:
         next(_loaded(batches()))
 
 
-class SignalStack(ctypes.Structure):
-    """stack_t of sigaltstack(2)."""
-
-    _fields_: ClassVar = [("ss_sp", ctypes.c_void_p), ("ss_flags", ctypes.c_int), ("ss_size", ctypes.c_size_t)]
-
-
-@pytest.fixture
-def own_signal_stack() -> None:
-    """Signals are handled on the thread's own stack.
-
-    Another test's libraries may have left a stack for signals of a few KiB, and AMX in use: then the kernel's and the
-    linker's registers alone overflow it, and the SIGCHLD of a loader process that ends kills the whole test process
-    (seen on a Xeon with AMX, Python 3.11, after OpenVINO and ONNX Runtime ran).
-    """
-    disable = 2  # SS_DISABLE
-    ctypes.CDLL(None).sigaltstack(ctypes.byref(SignalStack(None, disable, 0)), None)
-
-
-@pytest.mark.usefixtures("own_signal_stack")
 def test_workers_change_nothing(tmp_path: Path) -> None:
     alone = train(tmp_path / "a")
     helped = train(tmp_path / "b", machine=Machine(device="cpu", precision="no", workers=2, quiet=True))

@@ -8,8 +8,9 @@ bf16 to be no worse on the hold-out, OpenVINO in bf16 comes first.
 
 What OpenVINO does unasked is asked here (tests/inference/test_engine.py): bf16 is its silent default where the
 processor has it, so the precision is always stated; its cache folder serves old weights when only a weights file
-changes, so there is none; it may share memory with its caller, so inputs and outputs are copies. A network of free
-sides costs it half as much time again as one of known sides, so it is made anew for each size of window.
+changes, so there is none; it may share memory with its caller, so inputs and outputs are copies; it changes where
+signals are handled, so that is put back. A network of free sides costs it half as much time again as one of known
+sides, so it is made anew for each size of window.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from weakseg.core.errors import ParamsError, WeightsError
 from weakseg.inference.onnx_file import run_session
+from weakseg.inference.signal_stack import keep_signal_stack
 
 Engine = Literal["openvino", "onnx", "torch"]
 Wanted = Literal["auto", "openvino", "onnx", "torch"]
@@ -218,7 +220,9 @@ def open_openvino(model: bytes, precision: str, threads: int) -> Plain:
     import openvino
 
     core = openvino.Core()
-    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    with keep_signal_stack():  # asking loads the plugin
+        able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "bf16" and "BF16" not in able:
         raise RuntimeError("this processor has no bf16")
     network, settings = core.read_model(model), openvino_settings(precision, threads)
     free = list(network.inputs[0].partial_shape)

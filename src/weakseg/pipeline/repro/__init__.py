@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -50,8 +50,7 @@ def repro(
     """
     if not (root / "dvc.yaml").is_file():
         raise StageError(f"no dvc.yaml in {root}", expected="a workspace", cure="say --root, or `weakseg init`")
-    os.environ.setdefault("WEAKSEG_PIPELINE_RUN", f"repro-{time.time_ns()}")  # one parent run for all stages
-    with contextlib.chdir(root), alone(Path()):
+    with _one_parent_run(), contextlib.chdir(root), alone(Path()):
         mend_rwlock(Path(".dvc"))
         repo = open_repo(Path())
         needs = read_needs(repo, targets)
@@ -68,6 +67,19 @@ def repro(
 
         run_in_order(needs, seconds, runner, jobs=jobs, note=note)
     return found
+
+
+@contextlib.contextmanager
+def _one_parent_run() -> Iterator[None]:
+    """All stages in the block have one parent run in MLflow, unless the caller named one."""
+    name = "WEAKSEG_PIPELINE_RUN"
+    given = os.environ.get(name)
+    os.environ[name] = given or f"repro-{time.time_ns()}"
+    try:
+        yield
+    finally:
+        if not given:
+            del os.environ[name]
 
 
 def _runner(repo: object, cluster: str | None, options: dict[str, str]) -> Runner:
