@@ -44,6 +44,7 @@ BENCHMARKS: tuple[tuple[str, tuple[str, ...], str], ...] = (
 )
 LEFT_OUT = {  # script -> why
     "gpu": "needs a GPU",
+    "builds": "needs an older tree",
     "geo_peers": "needs environments with torchgeo and TerraTorch",
     "geo_peers_worker": "part of geo_peers",
     "demo_profile": "runs make demo: ten minutes of two cores",

@@ -136,7 +136,7 @@ def test_outside_packages_have_a_home() -> None:
         "pydensecrf": ("methods.crf",),
         "numba": ("methods.permutohedral",),
         "accelerate": ("training.",),
-        "openvino": ("inference.engine",),
+        "openvino": ("inference.engine", "inference.upsampling"),
         "sklearn": ("methods.classifier", "labels.suspicion"),
     }
     for package, home in homes.items():

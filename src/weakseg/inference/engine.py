@@ -10,7 +10,8 @@ What OpenVINO does unasked is asked here (tests/inference/test_engine.py): bf16 
 processor has it, so the precision is always stated; its cache folder serves old weights when only a weights file
 changes, so there is none; it may share memory with its caller, so inputs and outputs are copies; it changes where
 signals are handled, so that is put back. A network of free sides costs it half as much time again as one of known
-sides, so it is made anew for each size of window.
+sides, so it is made anew for each size of window, and with them the decoder's upsampling goes into its convolutions
+(``upsampling``).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from torch import Tensor
 from weakseg.core.errors import ParamsError, WeightsError
 from weakseg.inference.onnx_file import run_session
 from weakseg.inference.signal_stack import keep_signal_stack
+from weakseg.inference.upsampling import fold_upsampling
 
 Engine = Literal["openvino", "onnx", "torch"]
 Wanted = Literal["auto", "openvino", "onnx", "torch"]
@@ -232,8 +234,10 @@ def open_openvino(model: bytes, precision: str, threads: int) -> Plain:
         """Of one image of this size; of any number and size where there are too many sizes to make one for each."""
         key = shape if shape in compiled or len(compiled) < SIZES else ()
         if key not in compiled:
-            network.reshape([1, *shape] if key else free)
-            compiled[key] = core.compile_model(network, "CPU", settings).create_infer_request()
+            sized = network.clone()
+            sized.reshape([1, *shape] if key else free)
+            fold_upsampling(sized)
+            compiled[key] = core.compile_model(sized, "CPU", settings).create_infer_request()
         return compiled[key]
 
     def run(images: Tensor) -> list[Tensor]:
