@@ -10,7 +10,8 @@ same score with all classes of each crop asked, the others whole crops. What net
 The cheapest honest student: its masks are the untagged network's map of N2 held to the tags bought (as stage teacher
 makes them), and the untagged network is trained further on N1's pixels and those masks for ``--steps``, in every round
 from the same start and with the same draws. Points are the student's mIoU on the validation areas, and that of the map
-of N2 held to the tags, in which no training is; ``--steps 0`` measures that map alone. ``--look`` is what looking at a
+of N2 held to the tags, in which no training is; ``--steps 0`` measures that map alone, and a table says which share of
+random's seconds each order needs for the same map. ``--look`` is what looking at a
 crop costs before its first question. Writes OUT/next.json and next.png; finished rows are kept. The tags of every point
 are written as OUT/ORDER-SEED-BUDGET.csv (where ``tiles.scale`` is 1), and OUT/rows.yaml names them, so that
 
@@ -309,6 +310,43 @@ def write_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
     save_yaml(path, [{"name": "no tag at all (untagged)", "source": "untagged"}, *named])
 
 
+def means(rows: Sequence[dict[str, Any]], order: str) -> list[tuple[float, float]]:
+    """(seconds, mIoU of the map of N2) of each round of an order, from no tag on; means over seeds."""
+    mine = [row for row in rows if row["order"] in (order, "none")]
+    of = [[row for row in mine if row["budget"] == budget] for budget in sorted({row["budget"] for row in mine})]
+    return [(float(np.mean([r["seconds"] for r in each])), float(np.mean([r["masks"] for r in each]))) for each in of]
+
+
+def share_of_seconds(mine: Sequence[tuple[float, float]], theirs: Sequence[tuple[float, float]]) -> list[float]:
+    """Of the seconds that each point of ``theirs`` took, the share after which ``mine`` is as good; nan: never.
+
+    The first point of either is no tag; between points the line is straight.
+    """
+    found = []
+    for seconds, miou in theirs[1:]:
+        reached = next((i for i, (_, one) in enumerate(mine) if i and one >= miou), None)
+        if reached is None:
+            found.append(float("nan"))
+            continue
+        (early, low), (late, high) = mine[reached - 1], mine[reached]
+        at = late if high == low else early + (late - early) * max(0.0, miou - low) / (high - low)
+        found.append(at / seconds)
+    return found
+
+
+def describe(rows: Sequence[dict[str, Any]]) -> str:
+    """The points as Markdown: mIoU of the map of N2 by minutes, and the share of random's seconds that each needs."""
+    orders = [order for order in ("random", "entropy", "whole", "next") if any(row["order"] == order for row in rows)]
+    curves = {order: means(rows, order) for order in orders}
+    minutes = [f"{seconds / 60:.{int(seconds < 600)}f} min" for seconds, _ in next(iter(curves.values()))[1:]]
+    lines = [f"| mIoU of the map of N2 | {' | '.join(minutes)} |", "| --- " * (len(minutes) + 1) + "|"]
+    lines += [f"| {order} | {' | '.join(f'{m:.4f}'.lstrip('0') for _, m in curves[order][1:])} |" for order in orders]
+    for order in [order for order in orders if order != "random" and "random" in orders]:
+        shares = [f"{one:.0%}".replace("%", " %") for one in share_of_seconds(curves[order], curves["random"])]
+        lines.append(f"| seconds of {order}, of random's for the same | {' | '.join(shares)} |")
+    return "\n".join(lines)
+
+
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """mIoU against minutes, a line per order: the mean over seeds, each seed as a dot."""
     import matplotlib
@@ -370,6 +408,7 @@ def main() -> None:
     if rows:
         write_rows(rows, options.out / "rows.yaml")
         draw(rows, options.out / "next.png")
+        print(describe(rows))
 
 
 if __name__ == "__main__":

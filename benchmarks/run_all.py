@@ -55,6 +55,7 @@ LEFT_OUT = {  # script -> why
     "soak": "runs for hours",
     "large": "minutes of an idle machine per kind",
     "next": "trains, or needs a workspace and minutes",
+    "next_bought": "needs what next has written",
     "teaching": "needs a workspace and minutes",
     "trust": "writes figures of a page",
     "refiners": "a report on a finished workspace, no claim on time",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,8 +18,21 @@ from weakseg.core.classes import ISPRS, ClassScheme, load_classes
 from weakseg.labels.answer_file import read_answers
 from weakseg.labels.answers import TagAnswer
 from weakseg.raster.write import write_raster
+from weakseg.report.safe_colours import safe_scheme
 from weakseg.tagging.run import tag_server
 
+# Of text on its ground, as WCAG 2 has it; the body's own ground is that of the panel.
+CONTRAST = """
+    const element = one => one instanceof Element ? one : document.querySelector(one);
+    const [ground, text] = PAIR;
+    const behind = element(ground) === document.body ? document.querySelector("aside") : element(ground);
+    const light = colour => {
+        const [r, g, b] = colour.match(/[\\d.]+/g).map(Number).map(v => v / 255)
+            .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const [a, b] = [light(getComputedStyle(behind).backgroundColor), light(getComputedStyle(element(text)).color)];
+    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);"""
 SPACE, ENTER, ESCAPE, RIGHT, DOWN = " ", "\ue007", "\ue00c", "\ue014", "\ue015"
 
 
@@ -236,6 +250,65 @@ def test_a_crop_is_tagged_by_mouse_alone(workspace: Path, serve: Callable[..., A
     page.press(ESCAPE)
     assert not page.element("#help").is_displayed()
     assert page.quiet()
+
+
+def test_a_crop_is_tagged_by_touch_on_a_tablet(workspace: Path, serve: Callable[..., Any], browser: Any) -> None:
+    size = {"width": 820, "height": 1180, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": 2})
+    try:
+        page = Page(browser, serve()[0])
+
+        def tap(selector: str, number: int = 0) -> None:
+            middle = """const box = document.querySelectorAll(arguments[0])[arguments[1]].getBoundingClientRect();
+                return {x: box.x + box.width / 2, y: box.y + box.height / 2};"""
+            point = page.run(middle, selector, number)
+            browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]})
+            browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+            page.settle()
+
+        tap(".class", 1)
+        page.wait(lambda: page.states() == "-+---")
+        tap("#next")
+        page.wait(lambda: len(answers(workspace)) == 1)
+        tap("#mode-grid")
+        page.wait(lambda: page.run("return document.body.dataset.mode") == "grid" and page.all(".cell"))
+        assert page.run("return matchMedia('(pointer: coarse)').matches")
+        assert len({cell.rect["y"] for cell in page.all(".cell")}) >= 3  # as large as the tablet lets them be
+        tap(".cell", 2)
+        page.wait(lambda: page.all(".cell")[2].get_attribute("aria-checked") == "true")
+        tap("#next")
+        page.wait(lambda: len(answers(workspace)) > 2)
+        kept = answers(workspace)
+        assert kept[0].present == ("building",)
+        assert [index for index, one in enumerate(kept[1:]) if one.present] == [2]
+        assert page.quiet()
+    finally:
+        browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_classes_and_marks_are_told_apart_without_seeing_their_colours(
+    serve: Callable[..., Any], browser: Any, theme: str
+) -> None:
+    """Buttons have the colours of colour-blind readers; a mark is a sign, and its contrast is that of text."""
+    media = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    try:
+        page = Page(browser, serve()[0])
+        shown = [one.value_of_css_property("background-color") for one in page.all(".class .colour")]
+        found = [tuple(map(int, re.findall(r"\d+", colour)[:3])) for colour in shown]
+        assert found == list(safe_scheme(ISPRS).colours)
+        assert found != list(ISPRS.colours)
+        page.press("2" + "3u")
+        sign = "return getComputedStyle(document.querySelectorAll('.mark')[arguments[0]], '::after').content"
+        assert [page.run(sign, index) for index in range(3)] == ["none", '"✓"', '"?"']
+        pairs = ["[document.body, '.class .name']", "['.class[aria-checked=true]', '.class[aria-checked=true] .name']"]
+        pairs += ["['.class[aria-checked=true] .mark', '.class[aria-checked=true] .mark']", "['#next', '#next']"]
+        assert min(page.run(CONTRAST.replace("PAIR", pair)) for pair in pairs) >= 4.5
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 def test_the_crop_lies_where_it_belongs(serve: Callable[..., Any], browser: Any) -> None:

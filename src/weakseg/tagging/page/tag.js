@@ -127,7 +127,7 @@ function fill() {
 
 const cellCount = () => {
   const width = $("stage").clientWidth, height = $("stage").clientHeight;
-  const side = innerWidth <= 820 ? 96 : Math.max(126, 0.15 * width + 8);
+  const side = Math.max(innerWidth <= 820 ? 96 : 126, 0.15 * width + 8); // as tag.css has it
   return Math.min(60, Math.max(6, Math.floor((width - 34) / side) * Math.max(1, Math.floor((height - 34) / side))));
 };
 
