@@ -22,7 +22,7 @@ def test_utf8_with_and_without_a_mark_is_read(tmp_path: Path) -> None:
     ("content", "words"),
     [
         (b"\xff", r"a\.json: not JSON .*; expected JSON in UTF-8"),
-        (b"[" * 3000 + b"]" * 3000, "nested too deeply"),
+        (b"[" * 200_000 + b"]" * 200_000, "nested too deeply"),  # Python 3.13 reads 3,000
         (b'{"a": ' + b"9" * 301 + b"}", "a number of more than 300 digits"),
         (b"{", r"a\.json: not JSON"),
     ],

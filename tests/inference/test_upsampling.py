@@ -73,10 +73,32 @@ def test_it_is_folded_where_maps_are_doubled_by_copies() -> None:
     torch.testing.assert_close(outputs(model, images), expected, rtol=0, atol=1e-5)
 
 
+class Mixed(nn.Module):
+    """Few maps, or many, doubled by mixing."""
+
+    def __init__(self, channels: int, **how: Any) -> None:
+        super().__init__()
+        self.first, self.how = nn.Conv2d(3, channels, 3, padding=1), {"scale_factor": 2.0, "mode": "bilinear", **how}
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.interpolate(self.first(images), **self.how)
+
+
+def test_few_maps_doubled_by_mixing_are_a_transposed_convolution() -> None:
+    torch.manual_seed(0)
+    model, images = known_sides(Mixed(5)), torch.randn(SIDES)
+    expected = outputs(model, images)
+    assert fold_upsampling(model) == 1
+    assert "Interpolate" not in [node.get_type_name() for node in model.get_ordered_ops()]
+    torch.testing.assert_close(outputs(model, images), expected, rtol=0, atol=1e-5)  # the border px too
+
+
 @pytest.mark.parametrize(
     "network",
     [
-        pytest.param(lambda: Doubled(lambda x: F.interpolate(x, scale_factor=2.0, mode="bilinear")), id="mixed"),
+        pytest.param(lambda: Mixed(16), id="many maps mixed"),
+        pytest.param(lambda: Mixed(5, align_corners=True), id="mixed from corner to corner"),
+        pytest.param(lambda: Mixed(5, scale_factor=3.0), id="mixed to threefold"),
         pytest.param(lambda: Doubled(by_copies, kernel=1), id="kernel of one px"),
         pytest.param(lambda: Doubled(by_copies, stride=2), id="strided"),
         pytest.param(lambda: Doubled(lambda x: x.repeat(1, 1, 2, 2)), id="repeated, not doubled"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import os
@@ -70,8 +71,10 @@ def remove_folder(folder: Path) -> None:
     """Delete a folder, if it is there, wholly: what stayed of it would be taken for what is written next.
 
     Raises:
-        OSError: something in it may not be deleted.
+        OSError: something in it may not be deleted, or it is a link to a folder.
     """
+    if folder.is_symlink():  # Python 3.13.0 refuses it too, with an error that says nothing
+        raise OSError(errno.ENOTDIR, "a symbolic link, no folder", str(folder))
     if folder.exists():
         shutil.rmtree(folder)
 
