@@ -30,7 +30,11 @@ def describe(found: Next) -> str:
         "wrote " + ", ".join(map(str, found.files)),
     ]
     if found.found["tags"]:
-        lines.append(f"Go on with `weakseg tag --order {found.files[0]}`")
+        lines += [
+            "These mend the map of these very images fastest. To train a network for other images, tags at random, as",
+            "`weakseg tag` serves them, have been worth no less (docs/tagging.md, What to tag next).",
+            f"Go on with `weakseg tag --order {found.files[0]}`",
+        ]
     return "\n".join(lines)
 
 
