@@ -141,7 +141,11 @@ def raster_sizes(folder: Path) -> dict[str, tuple[int, int]]:
 def _records(path: Path) -> list[tuple[int, Record]]:
     """(line number, stripped cells by column name) of each row with content."""
     if not path.is_file():
-        raise DataError(f"no file {path}", expected="a CSV of tags", cure="run `weakseg data tags` or name the file")
+        raise DataError(
+            f"no file {path}",
+            expected="a CSV of tags",
+            cure="run `weakseg tag` and then `weakseg tag --merge`, or `weakseg data tags`, or name the file",
+        )
     try:
         text = path.read_bytes().decode("utf-8-sig")
         skipped = bool(_SEP.match(text))
