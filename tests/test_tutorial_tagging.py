@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -63,13 +64,21 @@ class Shell:
     def serve(self, line: str, use: Callable[[str], None]) -> None:
         """Start a page, hand its address to ``use``, and end it as Ctrl-C does."""
         words = [*line.split(), "--port", "0"]
-        with subprocess.Popen(words, cwd=self.place, env=self.environment, stdout=subprocess.PIPE, text=True) as server:
+        with subprocess.Popen(
+            words,
+            cwd=self.place,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what a shell starts by & ignores it
+        ) as server:
             try:
                 assert server.stdout is not None
                 use(server.stdout.readline().strip())
+                server.send_signal(signal.SIGINT)
+                assert server.wait(60) == 0
             finally:
-                server.send_signal(2)
-                server.wait(60)
+                server.kill()
 
 
 def tag_by_truth(browser: Any, address: str, count: int, truth: Path) -> float:
