@@ -15,7 +15,9 @@ from weakseg.raster.stream import inspect_source
 
 
 def described(names: tuple[str, ...], *, alpha: tuple[int, ...] = ()) -> BandFacts:
-    return BandFacts(("uint8",) * len(names), names, alpha, False)
+    return BandFacts(
+        ("uint8",) * len(names), names, alpha, False, scalings=((1.0, 0.0),) * len(names), units=("",) * len(names)
+    )
 
 
 def test_a_band_that_is_infrared_by_name_and_alpha_by_flag_is_refused_until_it_is_named() -> None:

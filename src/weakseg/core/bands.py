@@ -25,6 +25,7 @@ COLOURS: Final = ("red", "green", "blue")
 HEIGHTS: Final = ("height", "ndsm", "dsm", "dtm")
 PERCENTILES: Final = (2, 25, 50, 75, 98)
 _KEYS: Final = ("name", "unit", "source", "dtype", "range", "nodata", "augment", "statistics")
+_SCALING: Final = ("scale", "offset")  # written where the numbers are not what they mean
 Shown = npt.NDArray[np.uint8]
 
 
@@ -51,6 +52,7 @@ class Band:
         colour: whether colour jitter may touch it.
         drop: whether an image may lack it, and training may leave it out (``segment.augment.drop_band``).
         statistics: of N1, None before the tiles stage.
+        scale, offset: what the files say their numbers stand for, scale x number + offset; nothing is computed with it.
     """
 
     name: str
@@ -63,6 +65,8 @@ class Band:
     colour: bool = True
     drop: bool = False
     statistics: Statistics | None = None
+    scale: float = 1.0
+    offset: float = 0.0
 
     def holes(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Where values of this band are none, bool of the same shape."""
@@ -223,14 +227,15 @@ def _band_content(band: Band) -> dict[str, Any]:
         places = {str(p): v for p, v in zip(PERCENTILES, found.percentiles, strict=True)}
         statistics = {"mean": found.mean, "std": found.std, "percentiles": places}
     values = (band.name, band.unit, band.source, band.dtype, [band.low, band.high], band.nodata, augment, statistics)
-    return dict(zip(_KEYS, values, strict=True))
+    scaling = dict(zip(_SCALING, (band.scale, band.offset), strict=True))
+    return dict(zip(_KEYS, values, strict=True)) | (scaling if (band.scale, band.offset) != (1.0, 0.0) else {})
 
 
 def _parse_band(entry: Any, origin: str) -> Band:
     def refuse(found: str, expected: str) -> DataError:
         return DataError(f"{origin}: {found}", expected=expected, cure="mend the file, or import again")
 
-    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or set(entry) - set(_KEYS):
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or set(entry) - {*_KEYS, *_SCALING}:
         raise refuse(f"{entry!r}", f"name and some of {', '.join(_KEYS[1:])}")
     dtype, augment = entry.get("dtype", "uint8"), entry.get("augment", ["colour"])
     ends, nodata = entry.get("range") or [0, 255], entry.get("nodata")
@@ -246,12 +251,16 @@ def _parse_band(entry: Any, origin: str) -> Band:
         raise refuse(f"range {said}", "two numbers, the lower first")
     if nodata is not None and not (is_number(nodata) or (isinstance(nodata, float) and math.isnan(nodata))):
         raise refuse(f"nodata {nodata!r}", "a number, or none")
+    scaling = entry.get("scale", 1.0), entry.get("offset", 0.0)
+    if not all(map(is_number, scaling)):
+        raise refuse(f"scale and offset {list(scaling)}", "numbers")
     statistics = _parse_statistics(entry.get("statistics"))
     if statistics is None and entry.get("statistics"):
         raise refuse(f"statistics {entry['statistics']}", f"numbers: mean, std, percentiles {PERCENTILES}")
     return Band(
         entry["name"], unit, source, dtype, float(ends[0]), float(ends[1]),
         None if nodata is None else float(nodata), "colour" in augment, "drop" in augment, statistics,
+        *map(float, scaling),
     )  # fmt: skip
 
 

@@ -7,13 +7,14 @@ interpretation says nothing here; only an alpha band is known by it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from weakseg.core.bands import COLOURS, HEIGHTS, MOST, Bands
 from weakseg.core.errors import DataError, ParamsError
+from weakseg.raster.band_values import AS_STORED, METRES, Scaling, scaling_of, scaling_text, unit_of
 from weakseg.raster.formats import reason_of, unreadable
 from weakseg.raster.palette import read_palette
 
@@ -49,6 +50,8 @@ class BandFacts:
         palette: its one band holds indices of colours.
         mask: the alpha band can be nothing but a mask; see :func:`alpha_is_mask`.
         sources: where each band came from, as whoever stacked them wrote it into the file; "" else.
+        scalings: by what the numbers of each band become what they mean.
+        units: of each band; "" for none.
     """
 
     dtypes: tuple[str, ...]
@@ -57,6 +60,8 @@ class BandFacts:
     palette: bool
     mask: bool = False
     sources: tuple[str, ...] = ()
+    scalings: tuple[Scaling, ...] = ()
+    units: tuple[str, ...] = ()
 
     @property
     def described(self) -> bool:
@@ -118,7 +123,21 @@ def facts_of(file: DatasetReader, name: str, *, look: bool = False) -> BandFacts
         read_palette(file, name) is not None,
         look and alpha_is_mask(file, name, alpha),
         tuple(str(file.tags(band).get(SOURCE_TAG, "")) for band in file.indexes),
+        tuple(scaling_of(file, band) for band in file.indexes),
+        tuple(unit_of(file, band) for band in file.indexes),
     )
+
+
+def check_heights(path: Path | str, facts: BandFacts, named: Iterable[tuple[int, str]]) -> None:
+    """Refuse bands of heights (number, name) that are no metres as they are stored."""
+    for number, name in named:
+        scaling, unit = facts.scalings[number - 1], facts.units[number - 1]
+        if name in HEIGHTS and (scaling != AS_STORED or unit.lower() not in METRES):
+            raise DataError(
+                f"{path}: {name} in band {number} with {scaling_text(scaling)}" + f", in {unit}" * bool(unit),
+                expected="metres, as they are stored",
+                cure="write them to a raster of their own and name it with --heights, which reads scale and unit",
+            )
 
 
 def alpha_is_mask(file: DatasetReader, name: str, alpha: Sequence[int]) -> bool:
@@ -272,6 +291,14 @@ def bands_for(
                 expected=f"{band.dtype}, scaled as the training images were",
                 cure="convert it with gdal_translate -ot, and -scale where its values mean something else",
             )
+        if number and facts.scalings[number - 1] != (band.scale, band.offset):
+            raise DataError(
+                f"{path}: band {number} ({band.name}) with {scaling_text(facts.scalings[number - 1])}",
+                expected=f"{scaling_text((band.scale, band.offset))} as the training images had",
+                cure="where its numbers mean the same as theirs, gdal_edit.py "
+                f"-scale {band.scale:g} -offset {band.offset:g}; else convert it to them",
+            )
+    check_heights(path, facts, [(number, name) for name, number in places.items() if number])
     return tuple(places.get(name, 0) for name in wanted.names)
 
 

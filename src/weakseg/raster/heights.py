@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weakseg.core.errors import DataError
+from weakseg.raster.band_values import AS_STORED, metres_of
 from weakseg.raster.formats import FURTHER_SUFFIXES, RASTER_SUFFIXES, broken_block, reason_of, unreadable
 from weakseg.raster.header import RasterInfo, opened
 from weakseg.raster.sidecars import place_of
@@ -218,6 +219,8 @@ def _one_on_grid(path: Path, image: RasterInfo) -> Heights:
             values = _same_size(path, file, image)
         else:
             values = _warped(path, file, crs, transform, image)
+        if (to_metres := metres_of(path, file, 1)) != AS_STORED:
+            values = (values.astype(np.float64) * to_metres[0] + to_metres[1]).astype(np.float32)
     known = values[np.isfinite(values)]
     if known.size and not _LEAST <= float(known.min()) <= float(known.max()) <= _MOST:
         raise DataError(

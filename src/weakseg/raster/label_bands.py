@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from weakseg.core.classes import Colour
 from weakseg.core.errors import DataError
+from weakseg.raster.band_values import check_as_stored
 from weakseg.raster.mask_readings import Table
 from weakseg.raster.masks import Bools, LabelPixels
 from weakseg.raster.palette import read_palette
@@ -57,6 +58,7 @@ def label_pixels(path: Path, file: DatasetReader, *, read: Bands, see: Turn) -> 
             cure="export the label again",
         )
     _check_dtypes(path, file, bands)
+    check_as_stored(path, file, bands, "a mask")
     valid = _opaque(path, file, read, alpha[0]) if alpha else _mask_band(file, see)
     values = read(bands)
     if len(bands) == 1:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from weakseg.core.bands import PLAIN, Bands
 from weakseg.core.classes import ClassScheme, Mask
 from weakseg.core.errors import DataError
+from weakseg.raster.band_values import check_as_stored
 from weakseg.raster.formats import broken_block, check_png_rows, reason_of, unreadable
 from weakseg.raster.header import MAX_PIXELS, RasterInfo, info_of, opened, seen_orientation
 from weakseg.raster.label_bands import check_lossless, label_pixels
@@ -258,6 +259,7 @@ def _read_rgb(
             expected=f"three numbers from 1 to {file.count}",
             cure="mend bands",
         )
+    check_as_stored(path, file, chosen, "an image")
     return np.ascontiguousarray(np.moveaxis(_read(path, file, chosen, window, shape=shape), 0, -1))
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from weakseg.core.bands import PLAIN, Bands
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.raster.band_names import KNOWN, BandChoice, bands_for, facts_of
+from weakseg.raster.band_values import check_as_stored
 from weakseg.raster.formats import check_png_rows, gdal_sentences, raster_driver, reason_of, unreadable
 from weakseg.raster.georeference import distance_of, place_of
 from weakseg.raster.header import RasterInfo
@@ -256,6 +257,7 @@ def inspect_source(
         chosen = _choose_bands(path, file, bands) if palette is None else colour_order(path, bands)
         if palette is None:
             _check_dtype(path, file, chosen, stretch)
+            check_as_stored(path, file, chosen, "an image")
         masked = _may_be_invalid(file, palette, chosen)
         source = Source(
             path, file.height, file.width, chosen, masked, distance_of(file, path), place_of(file, path), file.tags(),

@@ -16,7 +16,8 @@ from weakseg.core.errors import DataError
 from weakseg.core.portals import Portal
 from weakseg.data.band_statistics import BandMeter
 from weakseg.data.importing.delivery import check_delivery
-from weakseg.raster.band_names import BandChoice, facts_of, name_bands, numbers_of
+from weakseg.raster.band_names import BandChoice, check_heights, facts_of, name_bands, numbers_of
+from weakseg.raster.band_values import AS_STORED, Scaling, scaling_text
 from weakseg.raster.header import RasterInfo, opened
 from weakseg.raster.heights import BESIDE, HeightFiles, read_heights
 from weakseg.raster.open import read_image, read_layers, read_valid
@@ -42,13 +43,19 @@ class HeightChoice:
 class FileBands:
     """The bands of one image that are used: (number, name) in the order of its file or of the user, and its dtypes.
 
-    ``sources`` says what each was made of, where the file does.
+    ``sources`` says what each was made of, ``scalings`` what its numbers stand for, where the file does.
     """
 
     named: tuple[tuple[int, str], ...]
     dtypes: tuple[str, ...]
     nodata: tuple[float | None, ...]
     sources: tuple[str, ...] = ()
+    scalings: tuple[Scaling, ...] = ()
+
+    def scaling(self, name: str) -> Scaling:
+        """Of a band of this image."""
+        labels = [label for _, label in self.named]
+        return self.scalings[labels.index(name)] if self.scalings else AS_STORED
 
 
 @dataclass(frozen=True)
@@ -181,6 +188,7 @@ def file_bands(path: Path, choice: BandChoice) -> FileBands:
         if facts.palette:
             return FileBands(tuple((n, f"band_{n}") for n in (1, 2, 3)), ("uint8",) * 3, (None,) * 3)
         named = name_bands(path, facts, choice)
+        check_heights(path, facts, named)
         nodata = tuple(file.nodatavals[number - 1] for number in numbers_of(named))
     dtypes = tuple(facts.dtypes[number - 1] for number in numbers_of(named))
     strange = sorted(set(dtypes) - set(DTYPES))
@@ -190,7 +198,8 @@ def file_bands(path: Path, choice: BandChoice) -> FileBands:
             expected=" | ".join(DTYPES),
             cure=f"convert it, e.g. gdal_translate -ot {'Float32' if 'float64' in strange else 'UInt16'}",
         )
-    return FileBands(tuple(named), dtypes, nodata, tuple(facts.sources[number - 1] for number in numbers_of(named)))
+    sources = tuple(facts.sources[number - 1] for number in numbers_of(named))
+    return FileBands(tuple(named), dtypes, nodata, sources, tuple(facts.scalings[n - 1] for n in numbers_of(named)))
 
 
 def rank_ranges(bands: Bands, meter: BandMeter) -> Bands:
@@ -223,7 +232,8 @@ def _members(found: FileBands) -> list[Band]:
     for (number, name), dtype, nodata, source in zip(found.named, found.dtypes, found.nodata, sources, strict=True):
         band = known_band(name, dtype=dtype, source=source or f"image, band {number}")
         height = name in HEIGHTS
-        members.append(replace(band, nodata=nodata if height else None, drop=height or (whole and name not in COLOURS)))
+        drop, (scale, offset) = height or (whole and name not in COLOURS), found.scaling(name)
+        members.append(replace(band, nodata=nodata if height else None, drop=drop, scale=scale, offset=offset))
     return members
 
 
@@ -250,6 +260,12 @@ def _difference(name: str, mine: FileBands, members: Mapping[str, Band], like: s
         if kind != band.dtype:
             return DataError(
                 f"{name}: band {label} of {kind}", expected=f"{band.dtype} like {like}", cure="convert one"
+            )
+        if mine.scaling(label) != (band.scale, band.offset):
+            return DataError(
+                f"{name}: band {label} with {scaling_text(mine.scaling(label))}",
+                expected=f"{scaling_text((band.scale, band.offset))} like {like}",
+                cure="bring one to the numbers of the other, gdal_calc.py, or mend what it says, gdal_edit.py -scale",
             )
         if label in HEIGHTS and empty != band.nodata and not (empty != empty and band.nodata != band.nodata):
             return DataError(
