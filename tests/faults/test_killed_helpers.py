@@ -109,14 +109,25 @@ def test_dvc_alone_is_killed_and_its_stage_goes_on(clone: Clone, finished: Clone
     began = time.monotonic()
     clone.dvc("repro", target)
     length = time.monotonic() - began
+    lock = clone.root / "dvc.lock"
     for number in range(4):
+        kept = lock.read_bytes()  # what git has
         clone.change(lambda params, n=number: params["segment"]["network"].update(dropout=0.2 if n % 2 else 0.37))
         at_work = forks.start(
             lambda: run_dvc(clone.root, ["repro", target]), folder=clone.root, environment=clone.environment
         )
         ended = kill_alone(at_work, length * (0.3 + 0.6 * draw.random()))
         tally.injected("kill of DVC alone", int(ended.killed))
-        clone.dvc("repro", target)
+        again = forks.run(
+            lambda: run_dvc(clone.root, ["repro", target]), folder=clone.root, environment=clone.environment
+        )
+        if (
+            again.code and "dvc.lock' validation failed" in again.said
+        ):  # cut by the kill: docs/reliability.md has the cure
+            lock.write_bytes(kept)
+            clone.dvc("repro", target)
+        else:
+            assert again.code == 0, again.said
         if number % 2:
             assert differing(whole, clone.outputs()) == []
         tally.survived("kill of DVC alone", int(ended.killed))
