@@ -30,9 +30,9 @@ from weakseg.raster.write import write_raster
 
 DEMO = Path(__file__).parents[1] / "params.yaml"
 SIDE, KINDS = 32, 10
-STAGES = (  # in the order of the pipeline; choice, report and code read reports, not areas
+STAGES = (  # in the order of the pipeline; report and code read reports, not areas
     *("tiles", "classifier", "cam", "crf", "irnet", "single_stage", "teacher", "fused", "boxes", "pseudo fused"),
-    *("audit fused", "segment fused", "segment joint", "evaluate pixel"),
+    *("audit fused", "segment fused", "experts", "choice joint", "segment joint", "evaluate pixel"),
 )
 MAKER = "segment pixel"  # of two areas whatever the count; run after tiles, not measured
 GROWTH = 1.25  # of a slope over the one before that is still called constant
