@@ -6,6 +6,7 @@ import errno
 import resource
 
 import pytest
+from pandas.errors import ParserError
 
 from weakseg.core.errors import DataError, WeightsError
 from weakseg.core.refusals import refusal_of, sentence_for
@@ -58,6 +59,8 @@ def test_a_file_that_found_no_memory_is_not_damaged() -> None:
     assert sentence_for(spoilt) is spoilt
     spoilt.__cause__ = RuntimeError(CPU)
     assert "out of memory at a request of 4 MiB" in str(sentence_for(spoilt))
+    spoilt.__cause__ = OSError(errno.EMFILE, "Too many open files")
+    assert "raise it (`ulimit -n 4096`)" in str(sentence_for(spoilt))
     assert sentence_for(KeyError("a")) is None
 
 
@@ -85,3 +88,10 @@ def test_an_error_without_a_reason_is_want_of_memory_where_that_is_limited(
     assert "of 1024 MiB allowed" in str(refusal_of(SystemError(text)))
     assert refusal_of(SystemError("bad argument to internal function")) is None
     assert refusal_of(RuntimeError(text)) is None
+
+
+def test_a_table_that_found_no_memory_is_want_of_memory_where_that_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = ParserError("Error tokenizing data. C error: Calling read(nbytes) on source failed. Try engine='python'.")
+    assert refusal_of(error) is None
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (2**30, 2**30))
+    assert "out of memory, this process had" in str(refusal_of(error))

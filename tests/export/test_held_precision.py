@@ -23,6 +23,7 @@ from weakseg.export.model_files import export_bundle, export_onnx
 from weakseg.inference.model import SETTINGS
 from weakseg.inference.onnx_file import describe_folder
 from weakseg.inference.precision import Held, has_native_bf16
+from weakseg.raster.gsd import load_gsd, save_gsd
 from weakseg.stages import tiles
 from weakseg.training.checkpoints import load_checkpoint
 
@@ -37,7 +38,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Pa
     """A tiny workspace after the tiles stage, with a network of random weights as m.pt."""
     root = make_workspace(tmp_path_factory.mktemp("workspace"))
     tiles.run(root)
-    save_network(root / "m.pt", {**UNET, "decoder_channels": [16, 8, 8]}, scale=0.5, gsd=0.09)
+    save_network(
+        root / "m.pt", {**UNET, "decoder_channels": [16, 8, 8]}, scale=0.5, gsd=load_gsd(root / "out" / "tiles")
+    )
     return Layout(root)
 
 
@@ -90,6 +93,21 @@ def test_a_network_of_other_classes_is_not_measured(place: Layout, tmp_path: Pat
     held, said = measure_bf16(place.root / "m.pt", tmp_path / "tiles")
     assert held is None
     assert "palm" in said
+
+
+@pytest.mark.usefixtures("able")
+@pytest.mark.parametrize(("its", "ours"), [(0.09, 0.3), (0.09, None), (None, 0.3)])
+def test_a_network_of_another_workspace_is_not_measured(
+    place: Layout, tmp_path: Path, its: float | None, ours: float | None
+) -> None:
+    """Low in both precisions, such a network lost nothing, and bf16 was allowed."""
+    shutil.copytree(place.tiles, tmp_path / "tiles")
+    (tmp_path / "tiles" / "sampling.json").unlink(missing_ok=True)
+    save_gsd(tmp_path / "tiles", ours)
+    save_network(tmp_path / "m.pt", {**UNET, "decoder_channels": [16, 8, 8]}, scale=0.5, gsd=its)
+    held, said = measure_bf16(tmp_path / "m.pt", tmp_path / "tiles")
+    assert held is None
+    assert "measure it in the workspace that trained it" in said
 
 
 @pytest.mark.skipif(not has_native_bf16(), reason="this processor has no bf16")

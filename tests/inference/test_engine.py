@@ -244,9 +244,9 @@ def test_the_faster_precision_is_tried_first(monkeypatch: pytest.MonkeyPatch) ->
     assert opened == ["bf16", "bf16", "float32"] * 2
 
 
-def test_a_small_raster_stays_with_torch_in_float32_and_gives_no_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_raster_stays_with_torch_in_float32_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     choice = runner(failing, monkeypatch, faster="bf16", why=WHY).settle(engines.WORTH - 1, three_windows)
-    assert (str(choice), choice.why) == ("torch float32", "")
+    assert (str(choice), choice.why) == ("torch float32", "float32: bf16 is worth its start from 8 Mpx on")
     choice = runner(failing, monkeypatch, why="float32: because").settle(engines.WORTH - 1, three_windows)
     assert (str(choice), choice.why) == ("torch float32", "float32: because")
 

@@ -25,6 +25,7 @@ _MEMORY = re.compile(
     re.I,
 )
 _NO_REASON = re.compile(r"error return without exception set|without setting an exception|NULL result without error")
+_NO_READ = re.compile(r"Calling read\(nbytes\) on source failed")  # pandas, without a word of what failed
 _DETERMINISTIC = re.compile(r"(\S+) does not have a deterministic implementation")
 _LOADER = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)", re.I | re.S)
 _BYTES = re.compile(r"allocate (\d+) bytes|[Tt]ried to allocate ([\d.]+ [KMGT]iB)|Unable to allocate ([\d.]+ [KMGT]iB)")
@@ -33,13 +34,14 @@ _BYTES = re.compile(r"allocate (\d+) bytes|[Tt]ried to allocate ([\d.]+ [KMGT]iB
 def sentence_for(error: BaseException) -> WeaksegError | None:
     """What to say instead of a traceback; None where only a traceback helps.
 
-    An error of ours is itself, but for want of memory behind it: a file that could not be loaded for it is not damaged.
+    An error of ours is itself, but for want of memory or open files behind it: a file that could not be loaded for it
+    is not damaged.
     """
     if not isinstance(error, WeaksegError):
         return refusal_of(error)
     cause = error.__cause__
     told = refusal_of(cause) if cause is not None and not isinstance(cause, WeaksegError) else None
-    return told if told is not None and str(told).startswith("out of ") else error
+    return told if told is not None and str(told).startswith(("out of ", "too many open files")) else error
 
 
 def refusal_of(error: BaseException) -> WeaksegError | None:
@@ -88,9 +90,10 @@ def _one(error: BaseException) -> WeaksegError | None:
 
 
 def _failed_in_python(error: BaseException, text: str) -> bool:
-    """What CPython says where it had no memory left to say anything; a fault of a library where memory has no limit."""
+    """What CPython and pandas say who had no memory left to say why; a library's fault where memory has no limit."""
     limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
-    return limited and isinstance(error, SystemError) and _NO_REASON.search(text) is not None
+    unsaid = isinstance(error, SystemError) and _NO_REASON.search(text) is not None
+    return limited and (unsaid or _NO_READ.search(text) is not None)
 
 
 def _told(error: BaseException, what: str, expected: str, cure: str) -> WeaksegError:

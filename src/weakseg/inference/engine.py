@@ -132,7 +132,15 @@ class Runner:
             WeightsError: the engine that was asked for by name gives other maps.
         """
         self._run, self.choice = self._own_run, self._own
-        if not self._candidates or (self._wanted == "auto" and pixels * self._passes < WORTH):
+        if not self._candidates:
+            return self.choice
+        if self._wanted == "auto" and pixels * self._passes < WORTH:
+            why = (
+                f"{self._precision}: {self._faster} is worth its start from {WORTH / 1e6:.0f} Mpx on"
+                if self._faster
+                else ""
+            )
+            self.choice = replace(self._own, why=why or self._own.why)
             return self.choice
         images = windows()
         if len(images):  # else there is nothing to compare on, nothing to predict
