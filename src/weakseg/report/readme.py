@@ -27,6 +27,7 @@ RUNS: Final = (
     ("demo_seeds", "Embedded scenes, three seeds (`make demo_seeds`)"),
     ("dubai72", "Dubai aerial set, 72 real images, U-Net with pretrained Lite0 (`make dubai`)"),
     ("dubai72_building", "The same images, building against the rest, tags of yes or no (`make dubai_building`)"),
+    ("dubai72_water", "The same images, water against the rest, tags of yes or no (`make dubai_water`)"),
     ("objects12", "Embedded images of twelve kinds of objects, one set of tags each (`make objects`)"),
     ("demo_sources", "Embedded scenes, every source, three seeds; version 0.2, `segment.refit: false`"),
     ("dubai72_sources", "Dubai, every source, three seeds; version 0.2, `segment.refit: false`"),
