@@ -293,7 +293,7 @@ def test_the_modules_are_copies_that_need_what_the_requirements_name(bundle: Pat
         outside |= _outside(ast.parse(path.read_bytes()))
     assert {place.parts[1] for place in copies} == CARRIED | {"__init__.py"}
     assert outside == {"numpy", "scipy", "cv2", "rasterio", "affine", "onnxruntime", *NEVER_NEEDED}
-    assert 20 <= len(copies) <= 50
+    assert 20 <= len(copies) <= 60  # what reads a raster and predicts
     assert "ruamel" not in _outside(ast.parse((bundle / "modules/weakseg/core/config.py").read_bytes()), late=False)
     assert "weakseg" not in {path.name for path in bundle.iterdir()}  # `import weakseg` in this folder is another one
 
