@@ -198,6 +198,8 @@ def fit(
                     on_report(result.model, step + 1, row)
                 if not last and machine.is_main:
                     _save(resume_file, identity, step + 1, model, averaged, optimiser, schedule, result)
+                elif not last:  # as a run that goes on from here begins
+                    torch.manual_seed(rank_seed(seed, machine.rank) + step + 1)
                 sums, since, clock = {}, 0, time.monotonic()
     if machine.is_main:
         resume_file.unlink(missing_ok=True)
