@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -17,15 +18,18 @@ from typer.testing import CliRunner
 from weakseg.cli import app
 from weakseg.core.errors import DataError, StageError
 from weakseg.core.layout import Layout
+from weakseg.evaluation.holdout import digest_of_n1
 from weakseg.export import held_precision
 from weakseg.export.held_precision import export_measured, measure_bf16
 from weakseg.export.model_files import export_bundle, export_onnx
+from weakseg.export.own_data import check_own
+from weakseg.export.quantise import export_int8
 from weakseg.inference.model import SETTINGS
 from weakseg.inference.onnx_file import describe_folder
 from weakseg.inference.precision import Held, has_native_bf16
 from weakseg.raster.gsd import load_gsd, save_gsd
 from weakseg.stages import tiles
-from weakseg.training.checkpoints import load_checkpoint
+from weakseg.training.checkpoints import load_checkpoint, save_checkpoint
 
 pytest.importorskip("onnxruntime")
 GOOD = Held("openvino", "bf16", "1", 0.5, 0.4995)
@@ -38,10 +42,14 @@ def place(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Pa
     """A tiny workspace after the tiles stage, with a network of random weights as m.pt."""
     root = make_workspace(tmp_path_factory.mktemp("workspace"))
     tiles.run(root)
-    save_network(
-        root / "m.pt", {**UNET, "decoder_channels": [16, 8, 8]}, scale=0.5, gsd=load_gsd(root / "out" / "tiles")
-    )
+    save_own(root / "m.pt", root / "out" / "tiles")
     return Layout(root)
+
+
+def save_own(path: Path, of: Path, **more: Any) -> Path:
+    """A network of random weights that says it was trained on these tiles."""
+    facts = {"gsd": load_gsd(of), "n1": digest_of_n1(of), **more}
+    return save_network(path, {**UNET, "decoder_channels": [16, 8, 8]}, scale=0.5, **facts)
 
 
 @pytest.fixture
@@ -104,10 +112,36 @@ def test_a_network_of_another_workspace_is_not_measured(
     shutil.copytree(place.tiles, tmp_path / "tiles")
     (tmp_path / "tiles" / "sampling.json").unlink(missing_ok=True)
     save_gsd(tmp_path / "tiles", ours)
-    save_network(tmp_path / "m.pt", {**UNET, "decoder_channels": [16, 8, 8]}, scale=0.5, gsd=its)
+    save_own(tmp_path / "m.pt", place.tiles, gsd=its)
     held, said = measure_bf16(tmp_path / "m.pt", tmp_path / "tiles")
     assert held is None
     assert "measure it in the workspace that trained it" in said
+
+
+@pytest.mark.usefixtures("able")
+@pytest.mark.parametrize("folder", ["holdout", "images"])
+def test_a_network_of_other_areas_is_not_measured(place: Layout, tmp_path: Path, folder: str) -> None:
+    """Of the same size, classes and px: other images of N1, or another hold-out of them."""
+    shutil.copytree(place.tiles, tmp_path / "tiles")
+    array = np.load(tmp_path / "tiles" / folder / "p1.npy")
+    array.flat[-1] += 1
+    np.save(tmp_path / "tiles" / folder / "p1.npy", array)
+    held, said = measure_bf16(place.root / "m.pt", tmp_path / "tiles")
+    assert held is None
+    assert "was trained on other images or another hold-out" in said
+    with pytest.raises(DataError, match=r"other images or another hold-out.*in the workspace that trained it"):
+        export_int8(place.root / "m.pt", tmp_path / "m.onnx", tiles=tmp_path / "tiles")
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_a_file_of_before_counts_as_own_among_the_checkpoints_alone(place: Layout, tmp_path: Path) -> None:
+    content = load_checkpoint(place.root / "m.pt")
+    del content["n1"]
+    save_checkpoint(tmp_path / "m.pt", content)
+    save_checkpoint(place.checkpoints("pixel") / "seed0.pt", content)
+    check_own(place.checkpoints("pixel") / "seed0.pt", place.tiles)
+    with pytest.raises(DataError, match=r"does not say what it was trained on.*train it again"):
+        check_own(tmp_path / "m.pt", place.tiles)
 
 
 @pytest.mark.skipif(not has_native_bf16(), reason="this processor has no bf16")

@@ -20,11 +20,13 @@ from weakseg.core.classes import ISPRS
 from weakseg.core.errors import ParamsError, StageError, WeightsError
 from weakseg.core.layout import Layout
 from weakseg.data.store import open_array
+from weakseg.evaluation.holdout import digest_of_n1
 from weakseg.export import quantise as quantising
 from weakseg.export.model_files import export_onnx
 from weakseg.export.quantise import Quantised, export_int8, pixel_nodes
 from weakseg.inference.model import load_predictor
 from weakseg.inference.scene import PLAIN
+from weakseg.raster.gsd import save_gsd
 from weakseg.stages import tiles
 from weakseg.training.machine import Machine
 
@@ -37,7 +39,10 @@ def place(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Pa
     root = make_workspace(tmp_path_factory.mktemp("workspace"))
     tiles.run(root)
     network = {"name": "unet", "encoder": "tf_efficientnet_lite0", "width": 1, "encoder_depth": 5}
-    save_network(root / "m.pt", {**network, "decoder_channels": [16, 16, 8, 8]}, scale=0.5, gsd=0.09)
+    made = root / "out" / "tiles"
+    save_gsd(made, 0.09)
+    facts = {"scale": 0.5, "gsd": 0.09, "n1": digest_of_n1(made)}
+    save_network(root / "m.pt", {**network, "decoder_channels": [16, 16, 8, 8]}, **facts)
     return Layout(root)
 
 

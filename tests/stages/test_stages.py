@@ -24,6 +24,7 @@ from weakseg.data.store import list_areas, open_allowed, open_array, save_array
 from weakseg.evaluation.metrics import confusion_matrix, scores_of, to_json
 from weakseg.evaluation.objects import count_objects, object_scores
 from weakseg.evaluation.reports import EvaluationReport
+from weakseg.export.own_data import check_own
 from weakseg.methods.pseudo import pseudo_mask
 from weakseg.methods.scores import load_scores
 from weakseg.pipeline.context import open_context
@@ -74,6 +75,8 @@ def test_model_files_say_what_they_were_trained_on_and_how_sure_to_be(done: Layo
     content = load_checkpoint((done if kind == "." else Layout(workspace)).checkpoints("pixel") / kind / "seed0.pt")
     assert len(content["temperatures"]) == len(ISPRS)
     assert content["applicability"]["prototypes"].dtype == torch.float16
+    check_own((done if kind == "." else Layout(workspace)).checkpoints("pixel") / kind / "seed0.pt", done.tiles)
+    assert len(content["n1"]) == 32
 
 
 def test_the_evaluation_has_the_error_of_the_confidence_before_and_after(done: Layout) -> None:

@@ -24,7 +24,10 @@ def tag(
     ] = None,
     overlap: Annotated[float, typer.Option(help="Share of crops that two people tag.")] = 0.0,
     model: Annotated[
-        str, typer.Option(help="Whose guesses are shown: a model's address, none, or auto: the champion or newest.")
+        str,
+        typer.Option(
+            help="Whose guesses are shown: a model's address, none, or auto: the champion, or what makes most of tags."
+        ),
     ] = "auto",
     port: Annotated[int, typer.Option(help="Of 127.0.0.1; 0 takes a free one.")] = 8009,
     disputes: Annotated[bool, typer.Option("--disputes", help="Tag the crops on which people are divided.")] = False,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from weakseg.core.classes import IGNORE, Mask
 from weakseg.core.errors import StageError
 from weakseg.core.methods import EXPERTS
-from weakseg.data.store import list_areas, open_array
+from weakseg.data.store import fingerprint, list_areas, open_array
 from weakseg.evaluation.metrics import Scores, confusion_matrix, scores_of
 
 MARGIN: Final = 32  # px of context to the left of a hold-out block that a network sees
@@ -27,6 +27,12 @@ def held_blocks(tiles: Path) -> dict[str, Mask]:
     """
     truths = {area: np.asarray(open_array(tiles / "holdout", area)) for area in list_areas(tiles, "pixel")}
     return {area: truth for area, truth in truths.items() if (truth != IGNORE).any()}
+
+
+def digest_of_n1(tiles: Path) -> str:
+    """Hex digest of the N1 areas that a network is trained and measured on: their names, images and hold-out blocks."""
+    files = [tiles / folder / f"{area}.npy" for area in list_areas(tiles, "pixel") for folder in ("images", "holdout")]
+    return fingerprint(*files)
 
 
 def require_blocks(tiles: Path) -> dict[str, Mask]:

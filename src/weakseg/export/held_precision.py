@@ -13,23 +13,19 @@ from typing import Final
 
 import numpy as np
 
-from weakseg.core.bands import load_bands
-from weakseg.core.classes import load_classes
 from weakseg.core.errors import DataError, StageError, WeaksegError
 from weakseg.data.store import open_array
 from weakseg.evaluation.holdout import held_parts
+from weakseg.export.own_data import check_own
 from weakseg.export.quantise import holdout_miou
 from weakseg.inference.model import load_predictor
 from weakseg.inference.precision import Held, has_native_bf16
 from weakseg.inference.scene import PLAIN
-from weakseg.raster.gsd import GSD_TOLERANCE, load_gsd
 from weakseg.raster.stream import Pixels
 from weakseg.training.checkpoints import load_checkpoint, save_checkpoint
 from weakseg.training.machine import Machine
-from weakseg.training.segmenter import load_segmenter
 
 CHOOSING: Final = "choosing"  # folder beside a model file with the network that never saw the hold-out
-_SAME: Final = 1 + GSD_TOLERANCE  # of ground sampling distances
 _SIDE: Final = 256  # px of the images that OpenVINO is compared with torch on before it is asked
 
 
@@ -60,21 +56,8 @@ def measure_bf16(model_file: Path, tiles: Path) -> tuple[Held | None, str]:
     return worst, f"{worst}, {'' if worst.allowed else 'not '}taken by --precision auto"
 
 
-def _check_own(model_file: Path, tiles: Path) -> None:
-    """Refuse a model of other data, whose hold-out this is not: bad in both precisions, it would lose nothing."""
-    its, ours = load_checkpoint(model_file).get("gsd"), load_gsd(tiles)
-    if (its is None) != (ours is None) or (its and ours and not 1 / _SAME < its / ours < _SAME):
-        its_said, ours_said = (f"{gsd:.3g} m per px" if gsd else "px of no known size" for gsd in (its, ours))
-        raise DataError(
-            f"{model_file} was trained on {its_said}, the hold-out here has {ours_said}",
-            expected="a model of this workspace",
-            cure="measure it in the workspace that trained it (--root)",
-        )
-
-
 def _measure(model_file: Path, tiles: Path) -> Held:
-    _check_own(model_file, tiles)
-    load_segmenter(model_file, classes=load_classes(tiles / "classes.yaml"), tiles=load_bands(tiles))
+    check_own(model_file, tiles)
     machine = Machine(device="cpu", precision="no", quiet=True)
     plain = load_predictor(model_file, PLAIN, machine, engine="torch")
     quick = load_predictor(model_file, PLAIN, machine.at_precision("bf16"), engine="openvino")

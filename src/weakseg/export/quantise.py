@@ -24,6 +24,7 @@ from weakseg.data.crops.augment import Preprocessing, normalise
 from weakseg.data.store import list_areas, open_array
 from weakseg.evaluation.holdout import held_blocks, score_holdout
 from weakseg.export.model_files import add_properties, export_onnx
+from weakseg.export.own_data import check_own
 from weakseg.inference.model import Predictor, load_predictor
 from weakseg.inference.scene import PLAIN, sweep_windows
 from weakseg.training.machine import Machine
@@ -53,7 +54,7 @@ def export_int8(model_file: Path, target: Path, *, tiles: Path) -> Quantised:
     Raises:
         WeightsError: the hold-out's mIoU falls by more than 0.5 points; nothing is written.
         StageError: there is no hold-out to check on.
-        DataError: there are no tiles.
+        DataError: there are no tiles, or the model was not trained on them.
         ParamsError: the extra ``export`` is not installed.
     """
     areas = list_areas(tiles, "pixel")
@@ -63,6 +64,7 @@ def export_int8(model_file: Path, target: Path, *, tiles: Path) -> Quantised:
             expected="tiles.holdout above 0, to check int8 on",
             cure="export without --int8",
         )
+    check_own(model_file, tiles)
     machine = Machine(device="cpu", precision="no", quiet=True)
     with tempfile.TemporaryDirectory() as folder, atomic_path(target) as temporary:
         plain = Path(folder) / "plain.onnx"

@@ -14,6 +14,7 @@ from typing import Final
 from weakseg.core.classes import load_classes
 from weakseg.core.errors import ParamsError, TrackingError
 from weakseg.core.layout import Layout
+from weakseg.core.methods import BEST_FIRST
 from weakseg.core.params import load_params
 from weakseg.labels.answer_file import AnswerFile
 from weakseg.labels.answers import as_time
@@ -26,7 +27,6 @@ from weakseg.tagging.session import TagSession
 
 AUTO: Final = "auto"
 NONE: Final = "none"
-_ORACLE: Final = ("full",)  # trained on the hidden truth: its guesses would be the answers
 
 
 @contextmanager
@@ -48,8 +48,8 @@ def tag_server(
         order, areas, size, disputes: which crops (:func:`weakseg.tagging.proposals.propose_crops`).
         again: serve crops of ``order`` too that were tagged before it was written, with nothing prefilled.
         overlap: share of crops, in [0, 1], that two annotators tag.
-        model: whose guesses are shown: an address, "none", or "auto" for the champion, else the newest model of
-            out/checkpoints, else none.
+        model: whose guesses are shown: an address, "none", or "auto" for the champion, else the model of
+            out/checkpoints that makes most of tags (``methods.BEST_FIRST``; of several seeds the newest), else none.
         port: of 127.0.0.1; 0 takes a free one.
 
     Raises:
@@ -125,8 +125,9 @@ def _model_file(root: Path, model: str) -> Path | None:
     layout = Layout(root)
     with suppress(TrackingError):
         return find_model(root, f"models:/{load_params(layout.params).promote.model}@champion")
-    found = [path for path in (layout.out / "checkpoints").glob("*/seed0.pt") if path.parent.name not in _ORACLE]
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+    seeds = [path for name in BEST_FIRST for path in layout.checkpoints(name).glob("seed*.pt")]
+    best = [path for path in seeds if path.parent == seeds[0].parent]
+    return max(best, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _loader(file: Path, images: Path) -> Callable[[], tuple[Sequence[str], str, Predict]]:
