@@ -93,12 +93,25 @@ def test_few_maps_doubled_by_mixing_are_a_transposed_convolution() -> None:
     torch.testing.assert_close(outputs(model, images), expected, rtol=0, atol=1e-5)  # the border px too
 
 
+@pytest.mark.parametrize("times", [3.0, 16.0, (2.0, 5.0)])
+def test_few_maps_that_grow_more_by_mixing_are_products(times: float | tuple[float, float]) -> None:
+    torch.manual_seed(0)
+    model, images = known_sides(Mixed(1, scale_factor=times)), torch.randn(SIDES)
+    expected = outputs(model, images)
+    assert fold_upsampling(model) == 1
+    kinds = [node.get_type_name() for node in model.get_ordered_ops()]
+    assert kinds.count("MatMul") == 2
+    assert "Interpolate" not in kinds
+    torch.testing.assert_close(outputs(model, images), expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "network",
     [
         pytest.param(lambda: Mixed(16), id="many maps mixed"),
         pytest.param(lambda: Mixed(5, align_corners=True), id="mixed from corner to corner"),
-        pytest.param(lambda: Mixed(5, scale_factor=3.0), id="mixed to threefold"),
+        pytest.param(lambda: Mixed(5, scale_factor=(1.0, 2.0)), id="mixed along one axis"),
+        pytest.param(lambda: Mixed(5, scale_factor=0.5), id="made smaller"),
         pytest.param(lambda: Doubled(by_copies, kernel=1), id="kernel of one px"),
         pytest.param(lambda: Doubled(by_copies, stride=2), id="strided"),
         pytest.param(lambda: Doubled(lambda x: x.repeat(1, 1, 2, 2)), id="repeated, not doubled"),
