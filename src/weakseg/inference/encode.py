@@ -104,7 +104,7 @@ def encode_maps(maps: Maps, kinds: Sequence[Kind], *, classes: int, temperatures
         temperatures: of calibrated probabilities; without them they are taken as they are. Classes never depend on it.
     """
     probabilities = maps[:classes]
-    winners = _best_class(probabilities)
+    winners = best_class(probabilities)
     total = np.maximum(probabilities.sum(0), np.finfo(np.float32).tiny)
     shares = probabilities
     if set(kinds) - {"classes", "applicability"}:
@@ -140,7 +140,7 @@ def _margin(shares: Maps) -> Maps:
     return np.asarray(first - second)
 
 
-def _best_class(maps: Maps) -> Pixels:
+def best_class(maps: Maps) -> Pixels:
     """argmax over the first axis, uint8, the first of equals; numpy's own takes ten times as long along it."""
     best, classes = maps[0].copy(), np.zeros(maps.shape[1:], np.uint8)
     for index, layer in enumerate(maps[1:], start=1):

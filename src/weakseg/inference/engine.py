@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from weakseg.core.errors import ParamsError, WeightsError
+from weakseg.inference.encode import best_class
 from weakseg.inference.onnx_file import run_session
 from weakseg.inference.signal_stack import keep_signal_stack
 from weakseg.inference.upsampling import fold_upsampling
@@ -205,7 +206,8 @@ class Runner:
         if found.shape != expected.shape:
             return None, f"maps of {tuple(found.shape)}, expected {tuple(expected.shape)}"
         difference = float((found - expected).abs().max())
-        same = float((found.argmax(1) == expected.argmax(1)).float().mean())
+        winners = [best_class(maps.transpose(0, 1).numpy()) for maps in (found, expected)]  # argmax(1) takes 44 ms each
+        same = float((winners[0] == winners[1]).mean())
         choice = Choice(engine, precision, difference, same, len(images), why=self._why)
         return choice, f"differs by {difference:.1e}, {same:.3%} same class"
 
@@ -254,7 +256,7 @@ def open_openvino(model: bytes, precision: str, threads: int) -> Plain:
         for image in torch.split(images, 1):
             found = request.infer({"image": image.contiguous().numpy()}, share_inputs=False, share_outputs=True)
             outputs.append([torch.from_numpy(value.copy()) for value in found.to_tuple()])
-        return [torch.cat(parts) for parts in zip(*outputs, strict=True)]
+        return outputs[0] if len(outputs) == 1 else [torch.cat(parts) for parts in zip(*outputs, strict=True)]
 
     return run
 

@@ -54,6 +54,7 @@ def in_passes(network: Network) -> Network:
 
     def run(images: Pixels) -> Maps:
         count = max(1, PASS // (images.shape[2] * images.shape[3]))
-        return np.concatenate([network(images[at : at + count]) for at in range(0, len(images), count)])
+        found = [network(images[at : at + count]) for at in range(0, len(images), count)]
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     return run
