@@ -385,6 +385,24 @@ def test_bands_of_another_model_are_thrown_away(tmp_path: Path) -> None:
     assert read(tmp_path / "o.tif").max() < 5
 
 
+def test_layers_of_a_finished_band_are_read_apart(tmp_path: Path) -> None:
+    source = inspect_source(save(tmp_path / "a.tif", picture(BLOCK + 30, 40)), None)
+    spool = Spool(tmp_path / ".o.tif.part", "a map", source)
+    layers = np.random.default_rng(0).integers(0, 255, (4, BLOCK + 30, 40), np.uint8)
+    with spool.writing() as write:
+        write(layers[:, :BLOCK])
+        write(layers[:, BLOCK:])
+    for index, rows in enumerate((slice(BLOCK), slice(BLOCK, None))):
+        np.testing.assert_array_equal(spool.read(index, 4), layers[:, rows])
+        np.testing.assert_array_equal(spool.read(index, 4, slice(1, 3)), layers[1:3, rows])
+    band = tmp_path / ".o.tif.part" / "000001.z"
+    for length in (band.stat().st_size - 1, 3):
+        band.write_bytes(band.read_bytes()[:length])
+        with pytest.raises(DataError, match=r"000001.z is damaged; expected a finished band"):
+            spool.read(1, 4)
+    spool.close()
+
+
 def test_the_sampling_distance_policies(tmp_path: Path) -> None:
     placed = inspect_source(save(tmp_path / "a.tif", picture(40, 40), **ROTATED), None)
     nowhere = inspect_source(save(tmp_path / "b.tif", picture(40, 40)), None)

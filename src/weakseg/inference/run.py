@@ -201,7 +201,7 @@ def _unlike_share(spool: Spool, scheme: ClassScheme, kinds: Sequence[Kind]) -> f
     places = _bands_of(kinds, len(scheme))
     above, known = 0, 0
     for index in range(spool.bands):
-        band = spool.read(index, max(place.stop for place in places.values()))[places["applicability"]]
+        band = spool.read(index, max(place.stop for place in places.values()), places["applicability"])
         known += int((band != IGNORE).sum())
         above += int(((band > LIMIT) & (band != IGNORE)).sum())
     return above / max(1, known)
@@ -251,7 +251,7 @@ def _write_outputs(
     count = max(place.stop for place in places.values())
 
     def layers(kind: Kind) -> Iterator[Pixels]:
-        return (spool.read(index, count)[places[kind]] for index in range(spool.bands))
+        return (spool.read(index, count, places[kind]) for index in range(spool.bands))
 
     for kind, path in options.files(target).items():
         if kind != "classes":  # the map comes last: where it is, all the others are

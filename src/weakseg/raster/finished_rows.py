@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 import numpy as np
 
@@ -20,9 +20,11 @@ from weakseg.core.errors import DataError
 from weakseg.core.files import atomic_path, remove_folder
 from weakseg.raster.stream import BLOCK, Pixels, Source, open_reader
 
+_LENGTH: Final = np.dtype("<u8")  # of a compressed layer
+
 
 class Spool:
-    """A folder with a journal and one compressed file per band of ``BLOCK`` rows.
+    """A folder with a journal and one file per band of ``BLOCK`` rows: the lengths of its compressed layers, then they.
 
     The journal names what the bands belong to; a folder of anything else is thrown away. The folder is locked until
     :meth:`close`; the lock ends with its process, however that ends.
@@ -39,10 +41,11 @@ class Spool:
         self.bands = -(-source.height // BLOCK)
         self._lock = _lock(folder.with_suffix(".lock"))
         journal = folder / "journal.json"
-        if fresh or not journal.is_file() or json.loads(journal.read_text()) != {"identity": identity}:
+        belongs = {"identity": identity, "layers": "apart"}  # a build that kept them together has another journal
+        if fresh or not journal.is_file() or json.loads(journal.read_text()) != belongs:
             remove_folder(folder)
             with atomic_path(journal) as temporary:
-                temporary.write_text(json.dumps({"identity": identity}))
+                temporary.write_text(json.dumps(belongs))
         self.finished = next((i for i in range(self.bands) if not self._path(i).is_file()), self.bands)
 
     @contextmanager
@@ -60,8 +63,11 @@ class Spool:
                 valid = reader.valid((index * BLOCK, 0, rows, self.source.width))
                 if valid is not None:
                     np.maximum(layers, (~valid).view(np.uint8) * np.uint8(IGNORE), out=layers)
+                pieces = [zlib.compress(layer.tobytes(), 1) for layer in layers]
                 with atomic_path(self._path(index)) as temporary:
-                    temporary.write_bytes(zlib.compress(layers.tobytes(), 1))
+                    temporary.write_bytes(
+                        b"".join([np.array([len(piece) for piece in pieces], _LENGTH).tobytes(), *pieces])
+                    )
 
             def write(layers: Pixels) -> None:
                 if pending:
@@ -73,12 +79,16 @@ class Spool:
             if pending:
                 pending.pop().result()
 
-    def read(self, index: int, layers: int) -> Pixels:
-        """Band ``index`` as uint8 (layers, rows, W)."""
+    def read(self, index: int, layers: int, place: slice = slice(None)) -> Pixels:
+        """Band ``index`` of ``layers`` layers as uint8 (K, rows, W), those at ``place`` alone."""
         rows = min(BLOCK, self.source.height - index * BLOCK)
-        shape = (layers, rows, self.source.width)
         try:
-            return np.frombuffer(zlib.decompress(self._path(index).read_bytes()), np.uint8).reshape(shape)
+            content = self._path(index).read_bytes()
+            lengths = np.frombuffer(content, _LENGTH, layers).astype(int)
+            ends = lengths.cumsum() + lengths.size * _LENGTH.itemsize
+            chosen = list(zip(ends - lengths, ends, strict=True))[place]
+            plain = b"".join(zlib.decompress(content[start:end]) for start, end in chosen)
+            return np.frombuffer(plain, np.uint8).reshape(len(chosen), rows, self.source.width)
         except (OSError, zlib.error, ValueError) as error:
             raise DataError(
                 f"{self._path(index)} is damaged", expected="a finished band", cure="predict again with --no-resume"
