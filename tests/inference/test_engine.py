@@ -143,6 +143,16 @@ def test_an_engine_that_differs_is_passed_over_and_refused_by_name(monkeypatch: 
         runner(lambda x: [wrong], monkeypatch, wanted="openvino").settle(0, three_windows)
 
 
+@pytest.mark.parametrize("index", [False, True])
+def test_the_network_that_is_compared_is_the_one_that_runs(index: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[bool] = []
+    held = runner(lambda x: [probabilities(), probabilities()[:, :1]], monkeypatch)
+    held._to_onnx = lambda index: bytes(made.append(index) or 0)
+    assert held.settle(engines.WORTH, three_windows, index).engine == "openvino"
+    held(three_windows(), index)
+    assert made == [index]
+
+
 class Wrong:
     """An engine that says something else."""
 

@@ -62,7 +62,7 @@ def _measure(model_file: Path, tiles: Path) -> Held:
     plain = load_predictor(model_file, PLAIN, machine, engine="torch")
     quick = load_predictor(model_file, PLAIN, machine.at_precision("bf16"), engine="openvino")
     assert quick.settle is not None
-    quick.settle(0, lambda: _some_image(tiles))
+    quick.settle(0, lambda: _some_image(tiles), False)
     scores = [holdout_miou(predictor, tiles, machine) for predictor in (plain, quick)]
     return Held("openvino", "bf16", version("openvino"), *scores)
 

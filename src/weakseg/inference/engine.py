@@ -122,12 +122,13 @@ class Runner:
         """Run the network under the engine of the last :meth:`settle`."""
         return self._run(images, index)
 
-    def settle(self, pixels: float, windows: Callable[[], Tensor]) -> Choice:
+    def settle(self, pixels: float, windows: Callable[[], Tensor], index: bool = False) -> Choice:
         """Choose the engine for a raster; those that lost hold no memory from then on.
 
         Args:
             pixels: through the network in one pass over the raster.
             windows: gives a few of its windows, normalised (B, K, h, w); asked only where there is a choice.
+            index: whether the raster will be run with the index, so that no other network is started to compare.
 
         Raises:
             WeightsError: the engine that was asked for by name gives other maps.
@@ -145,20 +146,20 @@ class Runner:
             return self.choice
         images = windows()
         if len(images):  # else there is nothing to compare on, nothing to predict
-            self.choice = self._compare(images)
+            self.choice = self._compare(images, index)
         chosen = (self.choice.engine, self.choice.precision)
         if self.choice.engine != self._own.engine:
             self._run = partial(self._through, *chosen)
         self._built = {key: plain for key, plain in self._built.items() if key[:2] == chosen}
         return self.choice
 
-    def _compare(self, images: Tensor) -> Choice:
+    def _compare(self, images: Tensor, index: bool) -> Choice:
         """The first engine that is equal on some windows."""
         wrong: list[str] = []
         with torch.inference_mode():
             expected = self._exact(images, False)[0]
         for engine, precision in self._candidates:
-            found, reason = self._tried(engine, precision, images, expected)
+            found, reason = self._tried(engine, precision, images, expected, index)
             if found is not None and found.equal:
                 return replace(found, passed_over=tuple(wrong))
             named = f"{engine} {precision}" if precision != self._precision else engine
@@ -197,10 +198,12 @@ class Runner:
             )
         return (*(pair for pair in quick if pair[0] == wanted), (wanted, self._precision))
 
-    def _tried(self, engine: Engine, precision: str, images: Tensor, expected: Tensor) -> tuple[Choice | None, str]:
+    def _tried(
+        self, engine: Engine, precision: str, images: Tensor, expected: Tensor, index: bool
+    ) -> tuple[Choice | None, str]:
         """How an engine compares, or None, and what is wrong with it."""
         try:
-            found = self._plain(engine, precision, False)(images)[0]
+            found = self._plain(engine, precision, index)(images)[0]
         except (RuntimeError, ValueError) as error:
             return None, " ".join(str(error).split())[:120]
         if found.shape != expected.shape:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Maps = npt.NDArray[np.float32]
 Network = Callable[[Pixels], Maps]
 """Images (B, K, h, w) -> maps (B, C, h, w) float32: probabilities and what comes with them."""
+Settle = Callable[[float, Callable[[], Pixels], bool], "Choice"]
 PASS: Final = 1 << 18  # px, one window of the default size
 
 
@@ -39,7 +40,7 @@ class Mapper(Protocol):
     @property
     def applicable(self) -> bool: ...
     @property
-    def settle(self) -> Callable[[float, Callable[[], Pixels]], Choice] | None: ...
+    def settle(self) -> Settle | None: ...
 
     def network(self, *, index: bool = False) -> Network:
         """What runs it; with ``index`` a last layer is the dissimilarity index over its limit, where it is known."""

@@ -28,7 +28,7 @@ from weakseg.core.reading import BROKEN_ZIP, parse_json
 from weakseg.data.crops.augment import Preprocessing, normalise
 from weakseg.inference.engine import Choice, Run, Runner, Wanted, network_bytes, session_plain
 from weakseg.inference.fixed import at_side
-from weakseg.inference.mapper import Maps, Network, in_passes
+from weakseg.inference.mapper import Maps, Network, Settle, in_passes
 from weakseg.inference.onnx_file import (
     Described,
     check_shapes,
@@ -68,8 +68,9 @@ class Predictor:
         with_index: as ``forward``, and as a last layer the dissimilarity index over its limit
             (``networks.applicability``): (B, C + 1, h, w). None where the model does not know what it was trained on.
         bands: of the images.
-        settle: px through the network, and what gives a few windows (B, K, h, w), a numpy array -> the engine that
-            both functions run under from then on (``inference.engine``); None where there is only one.
+        settle: px through the network, what gives a few windows (B, K, h, w), a numpy array, and whether the index is
+            wanted -> the engine that both functions run under from then on (``inference.engine``); None where there is
+            only one.
         together: all windows of a batch in one pass, as a GPU likes it. Else as ``mapper.in_passes`` has it: what a CPU
             needs of memory grows with the px of a pass and its speed does not; the numbers are the same.
     """
@@ -83,7 +84,7 @@ class Predictor:
     temperatures: tuple[float, ...] = ()
     with_index: Callable[[Tensor], Tensor] | None = None
     bands: Bands = PLAIN
-    settle: Callable[[float, Callable[[], Pixels]], Choice] | None = None
+    settle: Settle | None = None
     together: bool = False
 
     @property
@@ -237,9 +238,14 @@ def _forward(run: Run, average: Average, preprocessing: Preprocessing, images: T
 
 
 def _settle(
-    runner: Runner, preprocessing: Preprocessing, device: torch.device, pixels: float, windows: Callable[[], Pixels]
+    runner: Runner,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    pixels: float,
+    windows: Callable[[], Pixels],
+    index: bool,
 ) -> Choice:
-    return runner.settle(pixels, lambda: normalise(torch.from_numpy(windows()).to(device), preprocessing))
+    return runner.settle(pixels, lambda: normalise(torch.from_numpy(windows()).to(device), preprocessing), index)
 
 
 def _mean_of(run: Run, average: Average, images: Tensor, index: bool) -> Tensor:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +17,9 @@ from weakseg.core.classes import ClassScheme, parse_classes
 from weakseg.core.errors import ParamsError, WeaksegError, WeightsError
 from weakseg.core.model_facts import check_facts
 from weakseg.core.reading import read_json
-from weakseg.inference.mapper import Maps, Network, in_passes
+from weakseg.inference.mapper import Maps, Network, Settle, in_passes
 from weakseg.inference.precision import Held, read_held
 from weakseg.raster.stream import Pixels
-
-if TYPE_CHECKING:
-    from weakseg.inference.engine import Choice
 
 
 @dataclass(frozen=True)
@@ -147,7 +144,7 @@ class OnnxMapper(Described):
 
     session: Any
     digest: str
-    settle: Callable[[float, Callable[[], Pixels]], Choice] | None = None
+    settle: Settle | None = None
 
     def network(self, *, index: bool = False) -> Network:
         """See the protocol."""

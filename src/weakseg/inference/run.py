@@ -127,7 +127,8 @@ def settle(mapper: Mapper, sweep: WindowSweep) -> Choice | None:
     """Choose the engine for the windows of a raster, by some of them; None where there is no choice."""
     if mapper.settle is None:
         return None
-    return mapper.settle(sweep.pixels, lambda: sweep.sample(_LOOK, _SIDE))
+    index = sweep.maps > len(mapper.scheme)
+    return mapper.settle(sweep.pixels, lambda: sweep.sample(_LOOK, _SIDE), index)
 
 
 def _engine_tags(engine: Choice | None) -> dict[str, str]:
