@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from rasterio.transform import from_origin
 
 from weakseg.core.bands import Bands, known_band, load_bands
 from weakseg.core.classes import ISPRS
-from weakseg.core.errors import DataError
+from weakseg.core.errors import DataError, ImportProblems
 from weakseg.data.importing.dataset import import_dataset
+from weakseg.data.importing.height_pairing import Beside
+from weakseg.raster.band_names import BandChoice
 from weakseg.raster.header import RasterInfo, read_info
-from weakseg.raster.heights import HeightFiles, read_heights
-from weakseg.raster.open import read_image, read_label
+from weakseg.raster.heights import HeightFiles, find_heights, read_heights
+from weakseg.raster.open import read_image, read_label, read_layers
 from weakseg.raster.stream import inspect_source
 
 PLACE = from_origin(500000, 5300000, 0.3, 0.3)
@@ -122,3 +125,103 @@ def test_heights_inside_an_image_are_metres(tmp_path: Path) -> None:
     path = write(tmp_path / "images" / "a.tif", values, descriptions=names, units=("", "", "", "m"))
     assert read_info(path).bands == 4
     assert imported(tmp_path).names == names
+
+
+WHOLE = np.full((4, 5), 250, np.int16)
+
+
+def delivery(folder: Path, one: dict[str, Any], other: dict[str, Any], *, packed: bool = False) -> Path:
+    """Two images, and the heights of each, of which ``other`` says less (or more) of its numbers."""
+    for kind in ("images", "dsm"):
+        (folder / kind).mkdir()
+    for name, said in (("a", one), ("b", other)):
+        write(folder / "images" / f"{name}.tif", np.zeros((3, 4, 5), np.uint8))
+        write(folder / "dsm" / f"{name}.tif", said.pop("values", WHOLE), **said)
+    if not packed:
+        return folder / "dsm"
+    with zipfile.ZipFile(folder / "dsm.zip", "w") as archive:
+        for path in sorted((folder / "dsm").iterdir()):
+            archive.write(path, path.name)
+    return folder / "dsm.zip"
+
+
+def brought_in(folder: Path, heights: Path, terrain: Path | None = None) -> None:
+    import_dataset(
+        folder / "images", [], folder / "data", classes=ISPRS, bands=BandChoice((), ("red", "green", "blue")),
+        heights=Beside(heights, terrain), allow_unlabelled=True, progress=False,
+    )  # fmt: skip
+
+
+FLOATS = WHOLE.astype(np.float32)
+SAID_BY_ONE = [
+    ({"units": "ft"}, {}, "heights in ft, and .* names no unit; expected a unit in both"),
+    ({}, {"crs": "EPSG:25832+6360"}, "heights in US survey foot, and .* names no unit; expected a unit in both"),
+    ({"units": "ft"}, {"values": FLOATS}, "heights in ft, and .* names no unit"),
+    ({"scales": 0.1}, {}, "heights with scale 0.1 and offset 0, and .* names no scale"),
+    ({"units": "m"}, {"units": "m", "offsets": 50.0}, "heights with scale 1 and offset 50, and .* names no scale"),
+    ({"values": FLOATS, "scales": 0.3048}, {"values": FLOATS}, "with scale 0.3048 and offset 0, and .* no scale"),
+    ({"nodata": 0}, {}, "heights with nodata 0, and .* names no nodata"),
+    ({}, {"nodata": 8888}, "heights with nodata 8888, and .* names no nodata"),
+]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("one", "other", "words"), SAID_BY_ONE)
+def test_an_import_refuses_heights_of_which_some_alone_say_what_they_are(
+    tmp_path: Path, one: dict[str, Any], other: dict[str, Any], words: str, packed: bool
+) -> None:
+    heights = delivery(tmp_path, dict(one), dict(other), packed=packed)
+    with pytest.raises(ImportProblems, match=words) as caught:
+        brought_in(tmp_path, heights)
+    assert str(heights / "a.tif") in str(caught.value)
+    assert str(heights / "b.tif") in str(caught.value)
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(("one", "other", "words"), SAID_BY_ONE)
+def test_predict_refuses_them_for_all_images_and_for_one_alone(
+    tmp_path: Path, one: dict[str, Any], other: dict[str, Any], words: str
+) -> None:
+    heights = delivery(tmp_path, dict(one), dict(other))
+    images = sorted((tmp_path / "images").iterdir())
+    for chosen in (images, images[:1], images[1:]):
+        with pytest.raises(DataError, match=words):
+            find_heights(HeightFiles(heights), chosen)
+
+
+def test_a_surface_and_its_terrain_are_used_together(tmp_path: Path) -> None:
+    heights = delivery(tmp_path, {"units": "ft"}, {"units": "ft"})
+    terrain = write(tmp_path / "dtm.tif", WHOLE)
+    with pytest.raises(ImportProblems, match=r"a.tif: heights in ft, and .*dtm.tif names no unit"):
+        brought_in(tmp_path, heights, terrain)
+    with pytest.raises(DataError, match=r"a.tif: heights in ft, and .*dtm.tif names no unit"):
+        find_heights(HeightFiles(heights, terrain), sorted((tmp_path / "images").iterdir()))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({}, {"units": "m"}),  # metres are what silence means
+        ({"units": "ft"}, {"units": "m"}),
+        ({"scales": 0.1}, {"values": WHOLE.astype(np.float32)}),  # decimetres as whole numbers, metres as broken ones
+        ({"scales": 0.1}, {"scales": 0.01}),
+        ({"nodata": -9999}, {}),  # could be no height, so a raster that holds it is refused where it is read
+        ({"nodata": 0}, {"nodata": -9999}),
+    ],
+)
+def test_heights_that_each_say_what_they_are_come_in(
+    tmp_path: Path, one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    heights = delivery(tmp_path, dict(one), dict(other))
+    (heights / "broken.tif").write_bytes(b"no raster")
+    brought_in(tmp_path, heights)
+    assert all(find_heights(HeightFiles(heights), sorted((tmp_path / "images").iterdir())))
+
+
+def test_the_cures_of_heights_work(tmp_path: Path) -> None:
+    heights = delivery(tmp_path, {"units": "ft"}, {})
+    with rasterio.open(heights / "b.tif", "r+") as file:
+        file.units = ("m",)
+    brought_in(tmp_path, heights)
+    found = [float(read_layers(tmp_path / "data" / "images" / f"{name}.tif", [4])[0, 0, 0]) for name in "ab"]
+    assert found == [pytest.approx(76.2), 250.0]

@@ -1,12 +1,13 @@
 """What the numbers of a band stand for: scale, offset and unit that a file names, which GDAL does not apply.
 
-A height is brought to metres by them. Classes have none, and images only one for all: elsewhere they are compared, and
-what could be read with them and without is refused.
+A height is brought to metres by them, and heights that are used together must say alike what they are. Classes have
+none, and images only one for all: elsewhere they are compared, and what could be read with them and without is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 Scaling = tuple[float, float]
 """Scale and offset: the value is scale x number + offset."""
 AS_STORED: Final[Scaling] = (1.0, 0.0)
+LEAST, MOST = -500.0, 9000.0  # metres that a height may have; the Dead Sea's shore and Everest
 METRES: Final = frozenset(("", "m", "metre", "metres", "meter", "meters"))
 _FOOT, _SURVEY_FOOT = 0.3048, 1200 / 3937
 _UNITS: Final[Mapping[str, float]] = {
@@ -74,3 +76,57 @@ def check_as_stored(path: Path | str, file: DatasetReader, bands: Sequence[int],
                 expected="numbers that are what they mean",
                 cure="write what is meant, gdal_translate -unscale, or take it off, gdal_edit.py -scale 1 -offset 0",
             )
+
+
+@dataclass
+class HeightsTogether:
+    """Rasters of heights that are used together: what some of them say of their numbers and others do not.
+
+    A raster that says nothing is in metres and has no holes, unless another one shows that it may be otherwise.
+    """
+
+    _first: dict[tuple[str, ...], tuple[str, str]] = field(default_factory=dict)
+
+    def add(self, name: Path | str, file: DatasetReader) -> None:
+        """One more; ``name`` is for people.
+
+        Raises:
+            DataError: one of two rasters alone names a unit, a scale (both of whole numbers, or of broken ones), or a
+                nodata value that could be a height.
+        """
+        unit, scaling = unit_of(file, 1), scaling_of(file, 1)
+        if not unit:
+            self._compare("unit", name, "", "")
+        elif unit.lower() not in METRES:
+            self._compare("unit", name, f"in {unit}", "")
+        kind = "whole" if file.dtypes[0].startswith(("int", "uint")) else "broken"
+        self._compare("scale", name, "" if scaling == AS_STORED else f"with {scaling_text(scaling)}", kind)
+        nodata = file.nodatavals[0]
+        if nodata is None:
+            self._compare("nodata", name, "", "")
+        elif _could_be_height(nodata, scaling, unit):
+            self._compare("nodata", name, f"with nodata {nodata:g}", "")
+
+    def _compare(self, what: str, name: Path | str, said: str, kind: str) -> None:
+        self._first.setdefault((what, kind, "said" if said else "silent"), (str(name), said))
+        told, silent = (self._first.get((what, kind, side)) for side in ("said", "silent"))
+        if told is not None and silent is not None:
+            raise DataError(
+                f"{told[0]}: heights {told[1]}, and {silent[0]} names no {what}",
+                expected=f"a {what} in both, or in none",
+                cure=_CURES[what],
+            )
+
+
+_CURES: Final[Mapping[str, str]] = {
+    "unit": "name that of the other raster too, gdal_edit.py -units UNIT (m for metres)",
+    "scale": "name that of the other raster too, gdal_edit.py -scale S -offset O, or write the heights themselves "
+    "where one is named, gdal_translate -unscale -ot Float32",
+    "nodata": "say which value means none in the other raster too, gdal_edit.py -a_nodata VALUE",
+}
+
+
+def _could_be_height(nodata: float, scaling: Scaling, unit: str) -> bool:
+    """Whether a value that means none would pass for a height where nobody says that it does."""
+    metres = (nodata * scaling[0] + scaling[1]) * _UNITS.get(unit.lower(), 1.0)
+    return LEAST <= metres <= MOST

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weakseg.core.errors import DataError
-from weakseg.raster.band_values import AS_STORED, metres_of
+from weakseg.raster.band_values import AS_STORED, LEAST, MOST, HeightsTogether, metres_of
 from weakseg.raster.formats import FURTHER_SUFFIXES, RASTER_SUFFIXES, broken_block, reason_of, unreadable
 from weakseg.raster.header import RasterInfo, opened
 from weakseg.raster.sidecars import place_of
@@ -26,7 +27,6 @@ Box = tuple[float, float, float, float]
 """West, south, east, north."""
 BESIDE: Final = "height"  # name of the band that comes from rasters beside an image
 _NO_CRS: Final = 3857  # any CRS in metres does for two rasters that share one that is not known
-_LEAST, _MOST = -500.0, 9000.0  # metres; the Dead Sea's shore and Everest
 
 
 @dataclass(frozen=True)
@@ -66,16 +66,36 @@ def find_heights(given: HeightFiles | None, images: Sequence[Path]) -> list[Heig
     that is in it, and an image that none of them touches has none.
 
     Raises:
-        DataError: a folder without rasters for any image, or with two of one name.
+        DataError: a folder without rasters for any image, or with two of one name; see :func:`check_together`.
     """
     if given is None:
         return [None] * len(images)
     surface = _for_images(given.surface, images)
     terrain = surface if given.terrain is None else _for_images(given.terrain, images)
+    check_together([path for path in (given.surface, given.terrain) if path is not None], HeightsTogether())
     return [
         None if high is None or low is None else HeightFiles(high, low if given.terrain else None, given.ground)
         for high, low in zip(surface, terrain, strict=True)
     ]
+
+
+def check_together(paths: Iterable[Path], known: HeightsTogether, names: Mapping[Path, str] | None = None) -> None:
+    """Refuse (DataError) rasters, or folders of them, of which some alone say what their numbers mean.
+
+    All of a folder: it is one delivery, whichever raster an image needs. What cannot be opened is left to its reader.
+
+    Args:
+        known: those that are used together with them.
+        names: of paths, for people.
+    """
+    for raster in (raster for path in paths for raster in rasters_of(path)):
+        with ExitStack() as stack:
+            try:
+                file = stack.enter_context(opened(raster, None))
+            except DataError:
+                continue
+            if file.count == 1:
+                known.add((names or {}).get(raster, raster), file)
 
 
 def _for_images(path: Path, images: Sequence[Path]) -> list[Path | None]:
@@ -222,10 +242,10 @@ def _one_on_grid(path: Path, image: RasterInfo) -> Heights:
         if (to_metres := metres_of(path, file, 1)) != AS_STORED:
             values = (values.astype(np.float64) * to_metres[0] + to_metres[1]).astype(np.float32)
     known = values[np.isfinite(values)]
-    if known.size and not _LEAST <= float(known.min()) <= float(known.max()) <= _MOST:
+    if known.size and not LEAST <= float(known.min()) <= float(known.max()) <= MOST:
         raise DataError(
             f"{path}: heights from {known.min():g} to {known.max():g}",
-            expected=f"metres from {_LEAST:g} to {_MOST:g}, and a nodata value that the file names",
+            expected=f"metres from {LEAST:g} to {MOST:g}, and a nodata value that the file names",
             cure="say which value means none, gdal_edit.py -a_nodata VALUE, or scale it to metres",
         )
     return np.where(np.isfinite(values), values, np.float32(np.nan))

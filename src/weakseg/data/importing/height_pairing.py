@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from weakseg.core.errors import DataError
@@ -12,8 +12,9 @@ from weakseg.data.importing.archives import Entry, Limits, list_source, local_fi
 from weakseg.data.importing.image_bands import HeightChoice
 from weakseg.data.importing.name_patterns import NamePattern
 from weakseg.data.importing.pairing import NAMINGS
+from weakseg.raster.band_values import HeightsTogether
 from weakseg.raster.header import opened
-from weakseg.raster.heights import HeightFiles
+from weakseg.raster.heights import HeightFiles, check_together
 from weakseg.raster.sidecars import place_of
 
 
@@ -61,11 +62,20 @@ class Beside:
 
 @dataclass(frozen=True)
 class HeightModels:
-    """Surface and terrain models of all areas, and what is made of them."""
+    """Surface and terrain models of all areas, and what is made of them; ``checked`` knows those that were used."""
 
     surface: HeightSource
     terrain: HeightSource | None
     choice: HeightChoice
+    checked: HeightsTogether = field(default_factory=HeightsTogether)
+    _whole: set[Path] = field(default_factory=set)
+
+    def check(self, names: Mapping[Path, str]) -> None:
+        """Refuse (DataError) rasters, by path with their names, that say other things than those so far."""
+        new = {path: name for path, name in names.items() if path not in self._whole}
+        check_together(new, self.checked, new)
+        singles = [source.single for source in (self.surface, self.terrain) if source is not None]
+        self._whole.update(path for path in singles if path is not None and path in new)
 
 
 def list_heights(
@@ -124,7 +134,11 @@ def _by_area(rasters: Sequence[Entry], naming: object, areas: Sequence[str]) -> 
 
 @contextmanager
 def height_files(models: HeightModels, area: str, scratch: Path) -> Iterator[HeightFiles | None]:
-    """The files of an area, unpacked where they lie in a zip; None where one of them is missing."""
+    """The files of an area, unpacked where they lie in a zip; None where one of them is missing.
+
+    Raises:
+        DataError: they do not say what their numbers mean where others do, see ``HeightsTogether``.
+    """
     sources = [source for source in (models.surface, models.terrain) if source is not None]
     if not all(source.has(area) for source in sources):
         yield None
@@ -134,4 +148,6 @@ def height_files(models: HeightModels, area: str, scratch: Path) -> Iterator[Hei
             source.single or stack.enter_context(local_file(source.entries[area], scratch / str(number)))
             for number, source in enumerate(sources)
         ]
+        shown = [str(source.single or source.entries[area]) for source in sources]
+        models.check(dict(zip(paths, shown, strict=True)))
         yield HeightFiles(paths[0], paths[1] if models.terrain else None)
