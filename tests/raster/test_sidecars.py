@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -14,10 +15,12 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from rasterio import Affine
 from rasterio.crs import CRS
 
-from weakseg.core.errors import DataError
+from weakseg.core.errors import DataError, ImportProblems
+from weakseg.data.importing.dataset import import_dataset
 from weakseg.raster import sidecars
 from weakseg.raster.header import read_info
 from weakseg.raster.sidecars import sidecar_name
+from weakseg.raster.stream import inspect_source
 from weakseg.raster.write import write_raster
 
 PLACE = (0.3, 0.0, 500000.0, 0.0, -0.3, 5300000.0)
@@ -183,3 +186,133 @@ def test_a_prj_names_a_crs_and_nothing_is_opened_for_it(tmp_path: Path, text: st
     (tmp_path / "a.prj").write_text(text)
     with pytest.raises(DataError, match=r"a\.prj: cannot be used \(no coordinate reference system"):
         read_info(tmp_path / "a.png")
+
+
+def world(columns: float = 0.0, rows: float = 0.0, size: float = 0.3) -> str:
+    """The world file of ``PLACE``, moved by so many px."""
+    return f"{size}\n0\n0\n{-size}\n{500000 + 0.3 * columns + size / 2}\n{5300000 - 0.3 * rows - size / 2}\n"
+
+
+def aux(columns: float = 0.0, code: int | None = 25832, *, grid: bool = True) -> str:
+    srs = f"<SRS>{escape(CRS.from_epsg(code).to_wkt())}</SRS>" if code else ""
+    six = f"<GeoTransform>{500000 + 0.3 * columns}, 0.3, 0, 5300000, 0, -0.3</GeoTransform>" if grid else ""
+    return f"<PAMDataset>{srs}{six}<Metadata><MDI key='A'>b</MDI></Metadata></PAMDataset>"
+
+
+def esri(code: int) -> str:
+    return str(CRS.from_epsg(code).to_wkt(version="WKT1_ESRI"))
+
+
+def tagged(path: Path, *, code: int | None = 25832, driver: str = "GTiff", **options: str) -> Path:
+    with rasterio.open(
+        path, "w", driver=driver, height=40, width=60, count=3, dtype="uint8", transform=Affine(*PLACE),
+        crs=CRS.from_epsg(code) if code else None, **options,
+    ) as file:  # fmt: skip
+        file.write(np.zeros((3, 40, 60), np.uint8))
+    return path
+
+
+CONTRADICTIONS = [
+    (
+        "a.png",
+        {"a.pgw": world(), "a.wld": world(300)},
+        "by a.pgw and at 500090, 5300000 by a.wld, corners up to 300",
+    ),
+    ("a.png", {"a.pgw": world(), "a.pngw": world(0, 0.2)}, "by a.pgw and at 500000, 5299999.94 by a.pngw"),
+    ("a.png", {"a.pgw": world(), "a.wld": world(0.5, 0.5)}, "corners up to 0.707 px"),  # no tags say which
+    ("a.jpg", {"a.jgw": world(), "a.jpgw": world(1)}, "by a.jgw and at 500000.3, 5300000 by a.jpgw"),
+    ("a.jpg", {"a.jgw": world(), "a.JGW": world(1)}, "by a.JGW and at 500000, 5300000 by a.jgw"),
+    ("a.png", {"a.pgw": world(), "a.png.aux.xml": aux(10)}, "by a.png.aux.xml and at 500000, 5300000 by a.pgw"),
+    ("a.png", {"a.pgw": world(), "a.aux.xml": aux(10)}, "by a.aux.xml and at 500000, 5300000 by a.pgw"),
+    ("a.png", {"a.png.aux.xml": aux(), "a.prj": esri(25833)}, "EPSG:25832 by a.png.aux.xml, in EPSG:25833 by a.prj"),
+    (
+        "a.png",
+        {"a.pgw": world(), "a.prj": esri(25832), "a.aux.xml": aux(code=4326, grid=False)},
+        "in EPSG:4326 by a.aux",
+    ),
+    ("a.tif", {"a.tfw": world(20)}, "500000, 5300000 by the file itself and at 500006, 5300000 by a.tfw"),
+    ("a.tif", {"a.tfw": world(size=0.6)}, "corners up to 72.1 px apart"),
+    ("a.tif", {"a.tfw": world(0.5, 0)}, "corners up to 0.5 px apart"),  # a corner is half a px off in both directions
+    ("a.tif", {"a.tif.aux.xml": aux(20)}, "500000, 5300000 by the file itself and at 500006, 5300000 by a.tif.aux.xml"),
+    ("a.tif", {"a.tif.aux.xml": aux(code=25833)}, "EPSG:25832 by the file itself, in EPSG:25833 by a.tif.aux.xml"),
+    ("a.tif", {"a.prj": esri(25833)}, "in EPSG:25832 by the file itself, in EPSG:25833 by a.prj"),
+    ("a.jp2", {"a.j2w": world(20)}, "500000, 5300000 by the file itself and at 500006, 5300000 by a.j2w"),
+]
+
+
+def beside(folder: Path, raster: str, files: dict[str, str]) -> Path:
+    if raster.endswith(".tif"):
+        tagged(folder / raster)
+    elif raster.endswith(".jp2"):
+        tagged(folder / raster, driver="JP2OpenJPEG", QUALITY="100", REVERSIBLE="YES")
+        (folder / f"{raster}.aux.xml").unlink(missing_ok=True)
+    else:
+        Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(folder / raster)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return folder / raster
+
+
+@pytest.mark.parametrize(("raster", "files", "words"), CONTRADICTIONS)
+def test_two_places_or_systems_of_one_raster_are_refused(
+    tmp_path: Path, raster: str, files: dict[str, str], words: str
+) -> None:
+    path = beside(tmp_path, raster, files)
+    for read in (read_info, lambda one: inspect_source(one, None)):
+        with pytest.raises(DataError) as caught:
+            read(path)
+        assert words in str(caught.value)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert str(caught.value).endswith("mend the wrong one, or move it away")
+
+
+@pytest.mark.parametrize(
+    ("raster", "files"),
+    [
+        ("a.png", {"a.pgw": world(), "a.wld": world(0.05), "a.prj": esri(25832), "a.png.aux.xml": aux()}),
+        ("a.png", {"a.pgw": world(), "a.wld": world(9), "a.tif": ""}),  # the .wld may be that of a.tif
+        ("a.png", {"a.pgw": world(), "a.jgw": world(9)}),
+        ("a.tif", {"a.tfw": world(), "a.prj": esri(25832), "a.tif.aux.xml": aux()}),
+        ("a.tif", {"a.tfw": world(0.5, 0.5)}),  # the numbers of the corner as those of the centre, or the other way
+        ("a.tif", {"a.tfw": world(-0.5, -0.5)}),
+        ("a.tif", {"a.tif.aux.xml": aux(code=None, grid=False), "a.tfw": "nonsense"}),
+        ("a.tif", {"a.prj": esri(4326), "a.shp": ""}),
+        ("a.tif", {"a.prj": "nonsense", "a.aux.xml": "<PAMDataset><SRS>"}),
+        ("a.tif", {"a.prj": 'LOCAL_CS["unknown",UNIT["metre",1]]'}),
+        ("a.tif", {"a.prj": esri(25832).replace("ETRS_1989_UTM_Zone_32N", "our own name")}),
+        ("a.tif", {"a.prj": esri(32632)}),  # WGS 84 instead of ETRS89: the same within a metre
+        ("a.jp2", {"a.j2w": world(), "a.jgw": world(9)}),
+    ],
+)
+def test_sidecars_that_say_the_same_or_nothing_are_taken(tmp_path: Path, raster: str, files: dict[str, str]) -> None:
+    path = beside(tmp_path, raster, files)
+    assert read_info(path).transform == pytest.approx(PLACE)
+
+
+@pytest.mark.parametrize("point", [False, True])
+def test_tie_points_and_world_files_of_one_writer_are_one_place(tmp_path: Path, point: bool) -> None:
+    path = tagged(tmp_path / "a.tif", TFW="YES", **({"AREA_OR_POINT": "Point"} if point else {}))
+    if point:
+        with rasterio.open(path, "r+") as file:
+            file.update_tags(AREA_OR_POINT="Point")
+    assert (tmp_path / "a.tfw").is_file()
+    assert read_info(path).transform == pytest.approx(PLACE)
+
+
+def test_world_files_with_the_ten_decimals_of_gdal_fit_large_rasters_in_degrees(tmp_path: Path) -> None:
+    place, size = Affine(1.7966e-6 / 3, 0, 11.5, 0, -1.7966e-6 / 3, 48.25), 20_000
+    with rasterio.open(
+        tmp_path / "a.tif", "w", driver="GTiff", height=size, width=size, count=1, dtype="uint8", transform=place,
+        crs="EPSG:4326", TFW="YES", SPARSE_OK="TRUE", TILED="YES",
+    ):  # fmt: skip
+        pass
+    assert read_info(tmp_path / "a.tif").transform == pytest.approx(tuple(place)[:6])
+
+
+def test_an_import_names_a_raster_of_a_zip_whose_sidecars_contradict_it(tmp_path: Path) -> None:
+    beside(tmp_path, "a.png", {"a.pgw": world(), "a.wld": world(300)})
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        for path in sorted(tmp_path.glob("a.*")):
+            archive.write(path, path.name)
+    with pytest.raises(ImportProblems, match=r"images\.zip/a\.png: its upper left corner lies at .* by a\.pgw and at"):
+        import_dataset(tmp_path / "images.zip", [], tmp_path / "data", allow_unlabelled=True, progress=False)

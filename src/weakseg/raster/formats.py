@@ -20,7 +20,8 @@ RASTER_SUFFIXES: Final = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg"})
 FURTHER_SUFFIXES: Final = frozenset({".jp2", ".j2k", ".mbtiles", ".bil", ".bip", ".bsq"})  # an import takes too
 LONE_SUFFIXES: Final = frozenset({".vrt", ".gpkg", ".img", ".dat"})  # where a folder has none of these: often no images
 COMPANION_SUFFIXES: Final = frozenset(  # what lies beside rasters and is none: sidecars, documents, labels' tables
-    {".tfw", ".tifw", ".tiffw", ".pgw", ".pngw", ".jgw", ".jpgw", ".jpegw", ".wld", ".prj", ".qpj", ".xml", ".aux"}
+    {".tfw", ".tifw", ".tiffw", ".pgw", ".pngw", ".jgw", ".jpgw", ".jpegw", ".j2w", ".jp2w"}
+    | {".wld", ".prj", ".qpj", ".xml", ".aux"}
     | {".ovr", ".msk", ".tab", ".txt", ".pdf", ".md", ".yaml", ".json"}
     | {".qml", ".clr"}  # styles of our own maps
 )

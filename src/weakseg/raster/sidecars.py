@@ -11,20 +11,26 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree
 
 from weakseg.core.errors import DataError
+from weakseg.raster.one_place import Statement, contradiction
 
 if TYPE_CHECKING:
     from rasterio import Affine
     from rasterio.crs import CRS
     from rasterio.io import DatasetReader
 
-WORLD_SUFFIXES: Final = frozenset({".tfw", ".tifw", ".tiffw", ".pgw", ".pngw", ".jgw", ".jpgw", ".jpegw", ".wld"})
+WORLD_SUFFIXES: Final = frozenset(
+    {".tfw", ".tifw", ".tiffw", ".pgw", ".pngw", ".jgw", ".jpgw", ".jpegw", ".j2w", ".jp2w", ".wld"}
+)
+_TIED: Final = ("GTiff", "JP2OpenJPEG")  # formats with tie points, of a px's corner or its centre
+_SILENT: Final = ("PNG", "JPEG")  # formats that have no place of their own
+_RASTERS: Final = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".j2k")  # that may share a name
 MAX_BYTES: Final = 64 << 20  # of a sidecar; they hold a few kB, with histograms some MB
 
 
@@ -43,7 +49,8 @@ def place_of(path: Path, file: DatasetReader) -> tuple[CRS | None, Affine | None
     A ``.prj`` counts only for a raster that has a transform: it may as well belong to a shapefile of the same name.
 
     Raises:
-        DataError: a sidecar that cannot be read, or is larger than ``MAX_BYTES``.
+        DataError: a sidecar that cannot be read, or is larger than ``MAX_BYTES``; or one that contradicts the file or
+            another one (``one_place``).
     """
     crs = file.crs or None
     transform = None if file.transform.is_identity else file.transform
@@ -58,7 +65,79 @@ def place_of(path: Path, file: DatasetReader) -> tuple[CRS | None, Affine | None
             expected="six numbers by which a px has an area",
             cure="mend the world file or the georeference (gdal_edit.py -a_ullr), or remove it",
         )
+    if transform is not None and (said := _statements(path)):
+        _check_one_place(path, file, [Statement("", crs, transform), *said])
     return crs, transform
+
+
+def _check_one_place(path: Path, file: DatasetReader, said: Sequence[Statement]) -> None:
+    """Of ``said`` the first is what counts; what the file itself says is asked for where that may be another thing."""
+    hidden = any(one.name.lower().endswith(".aux.xml") for one in said)
+    if hidden or contradiction(path, said, file.height, file.width) is not None:
+        fault = contradiction(path, [_own_statement(path, file), *said[1:]], file.height, file.width)
+        if fault is not None:
+            raise fault
+
+
+def _own_statement(path: Path, file: DatasetReader) -> Statement:
+    """What a file says without all that lies beside it."""
+    import rasterio
+
+    if file.driver in _SILENT:
+        return Statement("the file itself")
+    with (
+        rasterio.Env(GDAL_PAM_ENABLED=False, GDAL_GEOREF_SOURCES="INTERNAL"),
+        rasterio.open(path.absolute(), driver=file.driver) as bare,
+    ):
+        transform = None if bare.transform.is_identity else bare.transform
+        return Statement("the file itself", bare.crs or None, transform, tied=file.driver in _TIED)
+
+
+def _statements(path: Path) -> list[Statement]:
+    """What the files beside a raster say of its place. Those that cannot be read say nothing.
+
+    What may belong to another file of the same name counts only where there is none: a ``.prj`` to a Shapefile, a
+    ``.wld`` and a ``NAME.aux.xml`` to another raster.
+    """
+    if not path.parent.is_dir():  # a raster in memory
+        return []
+    beside = _names_in(path.parent, path.parent.stat().st_mtime_ns)
+    stem, whole = _key(path.stem), _key(path.name)
+    keys = [f"{whole}.aux.xml", *(f"{stem}{suffix}" for suffix in (".aux.xml", *_worlds_of(path), ".prj"))]
+    found = []
+    for key in keys:
+        if key in beside and not _of_another(key, stem, whole, beside):
+            found += [one for name in beside[key] if (one := _statement(path.with_name(name))) is not None]
+    return found
+
+
+def _of_another(key: str, stem: str, whole: str, beside: Mapping[str, Sequence[str]]) -> bool:
+    if key.endswith(".prj"):
+        return f"{stem}.shp" in beside
+    if key in (f"{stem}.wld", f"{stem}.aux.xml"):
+        return any(f"{stem}{suffix}" in beside for suffix in _RASTERS if f"{stem}{suffix}" != whole)
+    return False
+
+
+def _statement(beside: Path) -> Statement | None:
+    suffix = beside.suffix.lower()
+    try:
+        if beside.stat().st_size > MAX_BYTES:
+            return None
+        if suffix == ".xml":
+            content = beside.read_bytes()  # most hold statistics alone
+            crs, transform = _parse_aux(beside) if b"<SRS" in content or b"<GeoTransform" in content else (None, None)
+        elif suffix == ".prj":
+            crs, transform = _read_prj(beside), None
+        else:
+            crs, transform = None, _parse_world(beside)
+    except (DataError, OSError):
+        return None
+    return (
+        None
+        if crs is None and transform is None
+        else Statement(beside.name, crs, transform, world=suffix in WORLD_SUFFIXES)
+    )
 
 
 def sidecar_name(raster: str, name: str) -> str | None:
@@ -95,7 +174,7 @@ def _present(path: Path, stems: Sequence[str], suffix: str) -> Iterator[Path]:
             yield candidate
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def _names_in(folder: Path, changed: int) -> dict[str, list[str]]:
     """Names in a folder by :func:`_key`, sorted; read once until it has ``changed`` (a time), for folders of many."""
     found: dict[str, list[str]] = {}
@@ -111,30 +190,48 @@ def _key(name: str) -> str:
 def _read_aux(path: Path) -> tuple[CRS | None, Affine | None]:
     """What a GDAL sidecar says that GDAL does not look for."""
     for beside in _present(path, [path.name, path.stem], ".aux.xml"):
-        try:
-            root = ElementTree.parse(beside).getroot()
-        except (ElementTree.ParseError, OSError) as error:
-            raise _unusable(beside, str(error)) from error
-        text, numbers = root.findtext("SRS"), root.findtext("GeoTransform")
-        crs = _parse_crs(beside, text) if text else None
-        transform = _parse_transform(beside, numbers) if numbers else None
+        crs, transform = _parse_aux(beside)
         if crs is not None or transform is not None:
             return crs, transform
     return None, None
 
 
+def _parse_aux(beside: Path) -> tuple[CRS | None, Affine | None]:
+    try:
+        root = ElementTree.parse(beside).getroot()
+    except (ElementTree.ParseError, OSError) as error:
+        raise _unusable(beside, str(error)) from error
+    text, numbers = root.findtext("SRS"), root.findtext("GeoTransform")
+    return _parse_crs(beside, text) if text else None, _parse_transform(beside, numbers) if numbers else None
+
+
+def _worlds_of(path: Path) -> Sequence[str]:
+    """Endings of world files of a raster's format: "a.tfw" beside "a.jpg" is that of another raster, "a.tif"."""
+    return _worlds_of_suffix(path.suffix.lower())
+
+
+@lru_cache
+def _worlds_of_suffix(suffix: str) -> tuple[str, ...]:
+    jpeg_2000 = suffix.startswith((".jp2", ".j2"))
+    own = (world for world in WORLD_SUFFIXES if world[1] == suffix[1:2] and ("2" in world) == jpeg_2000)
+    return (*sorted(own), ".wld")
+
+
 def _read_world(path: Path) -> Affine | None:
     """The transform of a world file of the raster's format: six lines, of the centre of the first px."""
+    for suffix in _worlds_of(path):
+        for beside in _present(path, [path.stem], suffix):
+            return _parse_world(beside)
+    return None
+
+
+def _parse_world(beside: Path) -> Affine:
     from affine import loadsw
 
-    initial = path.suffix[1:2].lower()  # "a.tfw" beside "a.jpg" is that of another raster, "a.tif"
-    for suffix in sorted(s for s in WORLD_SUFFIXES if s == ".wld" or s[1] == initial):
-        for beside in _present(path, [path.stem], suffix):
-            try:
-                return loadsw(beside.read_text())
-            except ValueError as error:
-                raise _unusable(beside, "no world file of six numbers") from error
-    return None
+    try:
+        return loadsw(beside.read_text())
+    except ValueError as error:
+        raise _unusable(beside, "no world file of six numbers") from error
 
 
 def _parse_transform(beside: Path, text: str) -> Affine:
@@ -151,17 +248,25 @@ def _read_prj(beside: Path) -> CRS:
 
 
 def _parse_crs(beside: Path, text: str) -> CRS:
-    from rasterio.crs import CRS
     from rasterio.errors import CRSError
 
     try:
-        if "[" in text:
-            return CRS.from_wkt(text.strip(), morph_from_esri_dialect=True)
-        if names_elsewhere(text.strip()):
-            raise CRSError("a link, or a file")
-        return CRS.from_user_input(text.strip())
+        return _crs_of(text)
     except (CRSError, ValueError) as error:  # EPSG:x is a ValueError
         raise _unusable(beside, "no coordinate reference system that PROJ knows") from error
+
+
+@lru_cache(64)
+def _crs_of(text: str) -> CRS:
+    """Of the text of a sidecar; a folder of many has the same one again and again."""
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    if "[" in text:
+        return CRS.from_wkt(text.strip(), morph_from_esri_dialect=True)
+    if names_elsewhere(text.strip()):
+        raise CRSError("a link, or a file")
+    return CRS.from_user_input(text.strip())
 
 
 def _unusable(beside: Path, reason: str) -> DataError:
