@@ -1,7 +1,7 @@
 """Which band of a file is which: by the names that a user gives or that the file's descriptions have, never by a guess.
 
 GDAL calls the first three bands of every picture red, green and blue, infrared ones too, so that its colour
-interpretation says nothing here; only an alpha band is known by it.
+interpretation says nothing here; an alpha band is known by it, and colours in another order (``colour_flags``).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from weakseg.core.bands import COLOURS, HEIGHTS, MOST, Bands
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.raster.band_values import AS_STORED, METRES, Scaling, scaling_of, scaling_text, unit_of
+from weakseg.raster.colour_flags import flagged_colours, is_flagged_as_picture
 from weakseg.raster.formats import reason_of, unreadable
 from weakseg.raster.palette import read_palette
 
@@ -36,6 +37,10 @@ _ALIASES: Final[Mapping[str, str]] = {
     **{"infrared": "nir", "near_infra_red": "nir", "rededge": "red_edge", "panchromatic": "pan"},
     **{"normalised_dsm": "ndsm", "normalized_dsm": "ndsm", "heights": "height", "elevation": "height"},
 }
+_WIDER: Final[Mapping[str, tuple[str, ...]]] = {
+    "nir": ("nir_narrow",),
+    "red_edge": ("red_edge1", "red_edge2", "red_edge3"),
+}
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,29}")
 
 
@@ -45,13 +50,16 @@ class BandFacts:
 
     Attributes:
         dtypes: numpy name per band.
-        names: of the descriptions, None where a band has none or one that is no name.
+        names: of the descriptions, or flags of colours in another order than red, green, blue; None where a band has
+            none, or one that is no name.
         alpha: band numbers from 1 that the file calls alpha.
         palette: its one band holds indices of colours.
         mask: the alpha band can be nothing but a mask; see :func:`alpha_is_mask`.
         sources: where each band came from, as whoever stacked them wrote it into the file; "" else.
         scalings: by what the numbers of each band become what they mean.
         units: of each band; "" for none.
+        flagged: names of colours are those of flags.
+        picture: no band has a description, and the first three are flagged red, green, blue.
     """
 
     dtypes: tuple[str, ...]
@@ -62,6 +70,13 @@ class BandFacts:
     sources: tuple[str, ...] = ()
     scalings: tuple[Scaling, ...] = ()
     units: tuple[str, ...] = ()
+    flagged: bool = False
+    picture: bool = False
+
+    @property
+    def said(self) -> str:
+        """How the names are said, for people."""
+        return "by their flags" if self.flagged else "by their descriptions"
 
     @property
     def described(self) -> bool:
@@ -115,6 +130,8 @@ def facts_of(file: DatasetReader, name: str, *, look: bool = False) -> BandFacts
     from rasterio.enums import ColorInterp
 
     described = [clean_name(text) if text else "" for text in file.descriptions]
+    flagged = {} if any(described) else flagged_colours(file)
+    described = [flagged.get(number, text) for number, text in enumerate(described, 1)]
     alpha = tuple(band for band, kind in enumerate(file.colorinterp, 1) if kind == ColorInterp.alpha)
     return BandFacts(
         tuple(file.dtypes),
@@ -125,6 +142,8 @@ def facts_of(file: DatasetReader, name: str, *, look: bool = False) -> BandFacts
         tuple(str(file.tags(band).get(SOURCE_TAG, "")) for band in file.indexes),
         tuple(scaling_of(file, band) for band in file.indexes),
         tuple(unit_of(file, band) for band in file.indexes),
+        bool(flagged),
+        not any(file.descriptions) and is_flagged_as_picture(file),
     )
 
 
@@ -222,7 +241,7 @@ def _by_user(path: Path | str, facts: BandFacts, choice: BandChoice) -> list[tup
                 expected=f"numbers from 1 to {count}",
                 cure="mend --bands",
             )
-        return list(zip(choice.numbers, choice.names, strict=True))
+        return _checked_against(path, facts, list(zip(choice.numbers, choice.names, strict=True)))
     own = [band for band in range(1, count + 1) if band not in facts.alpha]
     bands = list(range(1, count + 1)) if len(choice.names) == count else own
     if len(choice.names) != len(bands):
@@ -231,7 +250,30 @@ def _by_user(path: Path | str, facts: BandFacts, choice: BandChoice) -> list[tup
             expected="a name for each band, - for one to leave out",
             cure="mend --bands, or give numbers too, e.g. nir=4,red=1,green=2",
         )
-    return [(band, name) for band, name in zip(bands, choice.names, strict=True) if name != SKIP]
+    named = [(band, name) for band, name in zip(bands, choice.names, strict=True) if name != SKIP]
+    return _checked_against(path, facts, named)
+
+
+def _checked_against(path: Path | str, facts: BandFacts, named: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """The names of the user, unless the file says others (DataError); flags say only in which order colours are."""
+    colours = {name for _, name in named} >= set(COLOURS)
+    for number, name in named:
+        said = facts.names[number - 1]
+        if said not in KNOWN or (facts.flagged and not colours) or _fits(name, str(said)):
+            continue
+        how = "flag" if facts.flagged else "description"
+        raise DataError(
+            f"{path}: band {number} {said} by its {how}, --bands names it {name}",
+            expected="one name for it",
+            cure="mend --bands, or leave it out where all bands are described; descriptions and flags that are wrong "
+            "go with gdal_translate -co PROFILE=GeoTIFF",
+        )
+    return named
+
+
+def _fits(name: str, said: str) -> bool:
+    """Whether a name is another word, or a wider one, for what a file says."""
+    return name == said or name not in KNOWN or (name in HEIGHTS and said in HEIGHTS) or said in _WIDER.get(name, ())
 
 
 def _checked(text: str | None, choice: BandChoice) -> BandChoice:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from weakseg.core.classes import Colour
 from weakseg.core.errors import DataError
 from weakseg.raster.band_values import check_as_stored
+from weakseg.raster.colour_flags import in_colour_order
 from weakseg.raster.mask_readings import Table
 from weakseg.raster.masks import Bools, LabelPixels
 from weakseg.raster.palette import read_palette
@@ -38,6 +39,8 @@ def check_lossless(path: Path, file: DatasetReader) -> None:
 def label_pixels(path: Path, file: DatasetReader, *, read: Bands, see: Turn) -> LabelPixels:
     """The values of a label with 1 band, or 3 of colours; a further band is alpha, 0 for pixels without a label.
 
+    Colours are red, green and blue in the order of the file, unless it says by descriptions or flags which is which.
+
     Args:
         path: for the errors.
         file: the open raster.
@@ -60,6 +63,7 @@ def label_pixels(path: Path, file: DatasetReader, *, read: Bands, see: Turn) -> 
     _check_dtypes(path, file, bands)
     check_as_stored(path, file, bands, "a mask")
     valid = _opaque(path, file, read, alpha[0]) if alpha else _mask_band(file, see)
+    bands = in_colour_order(file, bands) if len(bands) == 3 else bands
     values = read(bands)
     if len(bands) == 1:
         return LabelPixels(values[0], _colour_table(file, str(path)), file.nodatavals[bands[0] - 1], valid)
@@ -129,7 +133,8 @@ def _nodata_colour(file: DatasetReader, bands: Sequence[int]) -> Colour | None:
     """The colour that means nothing: where all three bands have their nodata value, as PNG's transparent colour."""
     values: Sequence[Any] = [file.nodatavals[band - 1] for band in bands]
     if "NODATA_VALUES" in file.tags():
-        values = file.tags()["NODATA_VALUES"].split()
+        named = file.tags()["NODATA_VALUES"].split()
+        values = [named[band - 1] if band <= len(named) else None for band in bands]
     if any(value is None or not float(value).is_integer() for value in values):
         return None
     red, green, blue = (int(float(value)) for value in values)

@@ -16,6 +16,7 @@ from weakseg.core.bands import PLAIN, Bands
 from weakseg.core.classes import ClassScheme, Mask
 from weakseg.core.errors import DataError
 from weakseg.raster.band_values import check_as_stored
+from weakseg.raster.colour_flags import flagged_colours
 from weakseg.raster.formats import broken_block, check_png_rows, reason_of, unreadable
 from weakseg.raster.header import MAX_PIXELS, RasterInfo, info_of, opened, seen_orientation
 from weakseg.raster.label_bands import check_lossless, label_pixels
@@ -54,12 +55,12 @@ def read_picture(
     """Header, :func:`read_image` and :func:`read_valid` with one opening: a third of the time for small files.
 
     Raises:
-        DataError: those of read_image; the file describes its bands, and none are chosen.
+        DataError: those of read_image; the file says what its bands are.
     """
     with opened(path, max_pixels) as file:
-        if not bands and any(file.descriptions):
+        if any(file.descriptions) or flagged_colours(file):
             raise DataError(
-                f"{path}: bands {', '.join(map(str, file.descriptions))} by their descriptions",
+                f"{path}: bands {', '.join(map(str, file.descriptions))} by their descriptions, or by flags",
                 expected="none",
                 cure="name or choose the bands",
             )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from weakseg.core.bands import PLAIN, Bands
+from weakseg.core.bands import COLOURS, PLAIN, Bands
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.raster.band_names import KNOWN, BandChoice, bands_for, facts_of
 from weakseg.raster.band_values import check_as_stored
@@ -272,6 +272,13 @@ def _plain_numbers(path: Path, file: DatasetReader, choice: BandChoice, wanted: 
     by_file = facts.described and not choice.numbers and set(wanted.names) <= set(KNOWN)
     if choice.names or by_file:
         return bands_for(path, facts, choice, wanted)
+    if facts.described and not choice.numbers and facts.names != COLOURS and set(facts.names) == set(COLOURS):
+        places = [facts.names.index(colour) + 1 for colour in COLOURS]
+        raise DataError(
+            f"{path}: bands {', '.join(map(str, facts.names))} {facts.said}, and those of the model have no names",
+            expected="bands in the order of the training images",
+            cure=f"say it: --bands {','.join(map(str, places))} for red, green, blue, --bands 1,2,3 as they lie",
+        )
     return choice.numbers or ((1, 2, 3) if facts.mask else None)
 
 

@@ -161,6 +161,7 @@ def import_dataset(
         resampled=tuple(tally.resampled),
         previews=tuple(_shown(preview, bands_found) for preview in tally.previews),
         bands=bands_found,
+        reordered=plan.reordered,
         portal=_origin(portal, len(tally.placed)),
         boxes=boxes,
         tags=tagged.describe(settings.classes) if tags is not None else (),

@@ -55,7 +55,7 @@ def _bands(facts: BandFacts, portal: Portal) -> Iterator[tuple[str, str]]:
     else:
         for number, name in zip(numbers, names, strict=True):
             if (described := facts.names[number - 1]) in KNOWN and described != name:
-                yield f"band {number} {described} by its description", name
+                yield f"band {number} {described} by its {'flag' if facts.flagged else 'description'}", name
     if set(facts.dtypes) != {portal.dtype}:
         yield ", ".join(sorted(set(facts.dtypes))), portal.dtype
 

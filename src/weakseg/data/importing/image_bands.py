@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from weakseg.core.errors import DataError
 from weakseg.core.portals import Portal
 from weakseg.data.band_statistics import BandMeter
 from weakseg.data.importing.delivery import check_delivery
-from weakseg.raster.band_names import BandChoice, check_heights, facts_of, name_bands, numbers_of
+from weakseg.raster.band_names import BandChoice, BandFacts, check_heights, facts_of, name_bands, numbers_of
 from weakseg.raster.band_values import AS_STORED, Scaling, scaling_text
 from weakseg.raster.header import RasterInfo, opened
 from weakseg.raster.heights import BESIDE, HeightFiles, read_heights
@@ -39,6 +39,9 @@ class HeightChoice:
     ground: int = 0
 
 
+_SILENT: Final = BandFacts((), (), (), palette=False)
+
+
 @dataclass(frozen=True)
 class FileBands:
     """The bands of one image that are used: (number, name) in the order of its file or of the user, and its dtypes.
@@ -51,6 +54,7 @@ class FileBands:
     nodata: tuple[float | None, ...]
     sources: tuple[str, ...] = ()
     scalings: tuple[Scaling, ...] = ()
+    facts: BandFacts = _SILENT
 
     def scaling(self, name: str) -> Scaling:
         """Of a band of this image."""
@@ -67,12 +71,16 @@ class BandPlan:
         choice: of the user, for the bands of the files.
         beside: whether the last band comes from rasters beside the images.
         refused: images that are not to be read, because their bands are among the problems.
+        reordered: images whose files have the bands in another order.
+        named: bands that the numbers of the user stand for, and in which file, once one says so.
     """
 
     bands: Bands
     choice: BandChoice
     beside: bool = False
     refused: frozenset[str] = frozenset()
+    reordered: tuple[str, ...] = ()
+    named: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
 
     @property
     def pictures(self) -> bool:
@@ -82,7 +90,7 @@ class BandPlan:
     def read(self, path: Path, limit: int) -> tuple[Pixels, Valid | None, tuple[str, ...]]:
         """An image (H, W, K), where it has data, and the bands that its file lacks, of which all px are 0."""
         if self.pictures:
-            numbers = self.choice.numbers or self._without_alpha(path)
+            numbers = self._picture_numbers(path)
             return (
                 read_image(path, bands=numbers, max_pixels=limit),
                 read_valid(path, bands=numbers, max_pixels=limit),
@@ -103,17 +111,34 @@ class BandPlan:
         own = self.bands.names[:-1] if self.beside else self.bands.names
         return image, valid, tuple(name for name in own if name not in places)
 
-    def _without_alpha(self, path: Path) -> tuple[int, ...] | None:
-        """The numbers of three bands beside alpha, None where there are no others.
+    def _picture_numbers(self, path: Path) -> tuple[int, ...] | None:
+        """The numbers of the user, or of three bands beside alpha; None where there are no others.
 
         Raises:
-            DataError: the file names its bands, where those of other images have no names.
+            DataError: the file names its bands, where those of other images have no names, or other ones where the user
+                gives numbers; its flags put colours in another order than those of other pictures are in.
         """
+        numbers = self.choice.numbers
         with opened(path, None) as file:
-            facts = facts_of(file, str(path), look=True)
-        if facts.described and not facts.palette and not self.choice.names:
-            raise _some_described(path, [str(name) for name in facts.names if name])
-        return None if not facts.mask else (1, 2, 3)
+            facts = facts_of(file, str(path), look=not numbers)
+        if facts.palette:
+            return numbers or None
+        if facts.flagged or (facts.described and not self.choice.names and not numbers):
+            raise _some_described(path, facts)
+        if numbers and facts.described:
+            self._check_numbers(path, facts)
+        return numbers or (None if not facts.mask else (1, 2, 3))
+
+    def _check_numbers(self, path: Path, facts: BandFacts) -> None:
+        """One list of numbers reads the same bands of all images that say what theirs are."""
+        mine = tuple(str(facts.names[number - 1]) for number in self.choice.numbers if number <= len(facts.names))
+        first, names = self.named.setdefault("numbers", (str(path), mine))
+        if mine != names:
+            raise DataError(
+                f"{path}: --bands {','.join(map(str, self.choice.numbers))} are {', '.join(mine)} {facts.said}",
+                expected=f"{', '.join(names)} like {first}",
+                cure="bring all to one order, gdal_translate -b 3 -b 2 -b 1, or import these images apart",
+            )
 
     def add_heights(
         self, image: Pixels, info: RasterInfo, files: HeightFiles | None, choice: HeightChoice
@@ -166,10 +191,11 @@ def plan_bands(
     if found and pictures and beside is None and any(_unnamed(mine) for _, mine in found):
         problems += faults.values()
         if not choice.numbers:
-            one, names = next((one, mine.named) for one, mine in found if not _unnamed(mine))
-            problems.append(str(_some_described(one, [name for _, name in names])))
+            one, mine = next((one, mine) for one, mine in found if not _unnamed(mine))
+            problems.append(str(_some_described(one, mine.facts)))
         return BandPlan(PLAIN, choice, refused=frozenset(faults))
-    problems += [*faults.values(), *(differences := _differences(found))]
+    differences = _differences(found) or _mixed_flags(found, choice)
+    problems += [*faults.values(), *differences]
     if faults or differences or not found:
         return BandPlan(PLAIN, choice, refused=frozenset(faults) | {name for name, _ in found})
     members = _members(max((mine for _, mine in found), key=lambda mine: len(mine.named)))
@@ -178,7 +204,8 @@ def plan_bands(
         unit += f" by a square of {beside.ground} px" if beside.ground else ""
         members.append(known_band(BESIDE, dtype="float32", source=f"{unit}, raster beside the image"))
     bands = Bands(tuple(members))
-    return BandPlan(bands, choice, beside is not None)
+    reordered = tuple(name for name, mine in found if _in_another_order(mine, bands.names))
+    return BandPlan(bands, choice, beside is not None, reordered=reordered)
 
 
 def file_bands(path: Path, choice: BandChoice) -> FileBands:
@@ -199,7 +226,8 @@ def file_bands(path: Path, choice: BandChoice) -> FileBands:
             cure=f"convert it, e.g. gdal_translate -ot {'Float32' if 'float64' in strange else 'UInt16'}",
         )
     sources = tuple(facts.sources[number - 1] for number in numbers_of(named))
-    return FileBands(tuple(named), dtypes, nodata, sources, tuple(facts.scalings[n - 1] for n in numbers_of(named)))
+    scalings = tuple(facts.scalings[number - 1] for number in numbers_of(named))
+    return FileBands(tuple(named), dtypes, nodata, sources, scalings, facts)
 
 
 def rank_ranges(bands: Bands, meter: BandMeter) -> Bands:
@@ -211,9 +239,16 @@ def rank_ranges(bands: Bands, meter: BandMeter) -> Bands:
     return replace(bands, members=tuple(members))
 
 
-def _some_described(name: Path | str, names: Sequence[str]) -> DataError:
+def _some_described(name: Path | str, facts: BandFacts) -> DataError:
+    names = [band for band in facts.names if band]
+    if facts.flagged:
+        return DataError(
+            f"{name}: bands {', '.join(names)} {facts.said}, while other images are in no such order",
+            expected="images in one order of bands",
+            cure="bring all to one order, gdal_translate -b 3 -b 2 -b 1 (flags go along), or import these apart",
+        )
     return DataError(
-        f"{name}: bands {', '.join(names)} by their descriptions, while other images have none",
+        f"{name}: bands {', '.join(names)} {facts.said}, while other images have none",
         expected="images whose bands are all described, or none",
         cure=f"say what the bands of all are, e.g. --bands {','.join(names)}, or which to read, e.g. --bands 1,2,3",
     )
@@ -244,6 +279,19 @@ def _differences(found: Sequence[tuple[str, FileBands]]) -> list[str]:
     like, most = max(found, key=lambda one: len(one[1].named))
     members = {band.name: band for band in _members(most)}
     return [str(fault) for name, mine in found if (fault := _difference(name, mine, members, like))]
+
+
+def _mixed_flags(found: Sequence[tuple[str, FileBands]], choice: BandChoice) -> list[str]:
+    """Images flagged blue, green, red beside images flagged red, green, blue, of which the user names all alike."""
+    flagged = [(name, mine.facts) for name, mine in found if mine.facts.flagged]
+    if not choice.names or not flagged or not any(mine.facts.picture for _, mine in found):
+        return []
+    return [str(_some_described(*flagged[0]))]
+
+
+def _in_another_order(mine: FileBands, names: Sequence[str]) -> bool:
+    labels = [label for _, label in mine.named]
+    return labels != [name for name in names if name in labels]
 
 
 def _difference(name: str, mine: FileBands, members: Mapping[str, Band], like: str) -> DataError | None:

@@ -28,6 +28,7 @@ class ImportReport:
         resampled: labels that were brought to the grid of their image.
         previews: of some areas, small, as they were taken.
         bands: of the images, None for three of 8 bits without names.
+        reordered: images whose bands were brought to the order of the others by their names.
         portal: a sentence about where they come from.
         tags: lines about the tags of the images, where they came along.
         boxes: a sentence where boxes that were there fit the new rasters no more.
@@ -46,6 +47,7 @@ class ImportReport:
     previews: tuple[Preview, ...] = ()
     boxes: str = ""
     bands: Bands | None = None
+    reordered: tuple[str, ...] = ()
     portal: str = ""
     tags: tuple[str, ...] = ()
 
@@ -59,6 +61,9 @@ class ImportReport:
             lines.append(self.portal)
         if self.bands is not None:
             lines += _band_lines(self.bands)
+        if self.reordered:
+            many = f"{len(self.reordered)} images have their bands in another order"
+            lines.append(f"{many}, the first: {self.reordered[0]}; brought to this one by their names")
         if self.codes:
             lines.append(self.codes)
         if self.eroded:
