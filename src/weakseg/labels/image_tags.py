@@ -19,6 +19,7 @@ from weakseg.labels.class_lists import split_names
 from weakseg.labels.class_map import ClassMap
 from weakseg.labels.coco import id_text
 from weakseg.labels.marks import Mark, Marks
+from weakseg.labels.tag_columns import check_further, misspelt, read_header
 
 TagFormat = Literal["csv", "coco", "xml", "folders"]
 """A table ``image,tags``; COCO JSON; an XML per image as Pascal VOC and ImageNet DET have; a folder per class."""
@@ -92,35 +93,31 @@ def _text(file: Path) -> str:
 
 
 def _head(file: Path) -> list[str]:
-    return _header(_text(file))[0]
-
-
-def _header(text: str) -> tuple[list[str], str]:
-    """Names of the columns in small letters, and the delimiter by which most of them are known."""
-    first = text.split("\n", 1)[0]
-    read = {one: [cell.strip().casefold() for cell in next(csv.reader([first], delimiter=one), [])] for one in ",;\t"}
-    delimiter = max(read, key=lambda one: len({*read[one]} & {*_COLUMNS}))
-    return read[delimiter], delimiter
+    return read_header(_text(file), _COLUMNS)[0]
 
 
 def _read_csv(file: Path, names: ClassMap) -> Marks:
     text = _text(file)
-    columns, delimiter = _header(text)
+    columns, delimiter, skipped = read_header(text, _COLUMNS)
     found = [columns.count(name) for name in _COLUMNS]
-    if found[:2] != [1, 1] or found[2] > 1:
-        raise _wrong(file, f"columns {', '.join(columns)}", "image,tags and if need be unknown", "name the columns so")
+    strange = misspelt(columns, _COLUMNS, _COLUMNS[2:])
+    if found[:2] != [1, 1] or found[2] > 1 or strange:
+        shown = ", ".join(strange or columns)
+        raise _wrong(file, f"columns {shown}", "image,tags and if need be unknown", "name the columns so")
+    check_further(file, columns, _COLUMNS, names.scheme)
     known = (*names.scheme.names, *(name for name, _ in names.scheme.ignored), *names.stated)
     known = tuple(dict.fromkeys(known))
     marks, faults = Marks(file, several=True), list[str]()
     try:
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        lines = [(rows.line_num, [cell.strip() for cell in row]) for row in rows if any(cell.strip() for cell in row)]
+        lines = [(rows.line_num, [cell.strip() for cell in row]) for row in rows]
     except csv.Error as error:
         raise _wrong(file, f"unreadable ({error})", "a CSV", "save it again") from error
-    for line, cells in lines[1:]:
+    for line, cells in ((line, cells) for line, cells in lines[1 + skipped :] if any(cells)):
         try:
             mark = _row(f"{file}: line {line}", dict(zip(columns, cells, strict=False)), known)
             faults += [f"line {line}: more cells than columns"] if len(cells) > len(columns) else []
+            faults += [f"line {line}: fewer cells than columns"] if "tags" in columns[len(cells) :] else []
         except DataError as error:
             faults.append(f"line {line}: {error.found}")
             continue

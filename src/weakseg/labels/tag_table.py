@@ -8,7 +8,6 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -17,6 +16,7 @@ from weakseg.core.classes import ClassScheme, find_classes
 from weakseg.core.errors import DataError
 from weakseg.core.files import atomic_path
 from weakseg.labels.class_lists import did_you_mean, join_names, split_names
+from weakseg.labels.tag_columns import check_further, misspelt, read_header
 from weakseg.labels.tags import TagWindow, check_inside
 from weakseg.raster.header import read_info
 
@@ -27,12 +27,10 @@ WINDOW: Final = ("row", "column", "height", "width")
 REQUIRED: Final = ("area", *WINDOW, "tags")
 SIZE: Final = ("area_height", "area_width")
 COLUMNS: Final = (*REQUIRED, "unknown", *SIZE)
-DELIMITERS: Final = (",", ";", "\t")
 RASTERS: Final = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 EMPTY: Final = ("nan", "<na>", "na", "#n/a", "n/a", "null")  # how pandas, Excel and databases write an empty cell
 _WHOLE: Final = re.compile(r"[+-]?\d+([.,]0+)?")
 _THOUSANDS: Final = re.compile(r"[+-]?[1-9]\d{0,2}[.,]000")
-_SEP: Final = re.compile(r"sep=.[ \t]*[\r\n]", re.IGNORECASE)  # a first line that Excel reads as the delimiter
 _LISTED: Final = 50
 
 Record = dict[str, str]
@@ -85,7 +83,9 @@ def read_tags(
     classes = classes if isinstance(classes, ClassScheme) else find_classes(str(classes))
     areas = areas if isinstance(areas, Mapping) else _sizes_in(path, areas)
     forms = _area_forms(areas)
-    parsed = [_parse(f"line {line}", record, classes, (areas, forms), problems) for line, record in _records(path)]
+    parsed = [
+        _parse(f"line {line}", record, classes, (areas, forms), problems) for line, record in _records(path, classes)
+    ]
     rows = [row for row in parsed if row is not None]
     repeats = Counter((row.area, row.window) for row in rows)
     problems += [f"area {area}: window {window} {n} times" for (area, window), n in repeats.items() if n > 1]
@@ -128,7 +128,7 @@ def check_kept_tags(path: Path, before: Sizes, after: Sizes) -> None:
 def further_columns(path: Path) -> list[str]:
     """Names of the columns of a tag CSV that are the user's own, in small letters."""
     text = path.read_bytes().decode("utf-8-sig")
-    return [name for name in _header(path, text, bool(_SEP.match(text)))[0] if name and name not in COLUMNS]
+    return [name for name in _header(path, text)[0] if name and name not in COLUMNS]
 
 
 def raster_sizes(folder: Path) -> dict[str, tuple[int, int]]:
@@ -138,7 +138,7 @@ def raster_sizes(folder: Path) -> dict[str, tuple[int, int]]:
     return {area: (info.height, info.width) for area, info in infos.items()}
 
 
-def _records(path: Path) -> list[tuple[int, Record]]:
+def _records(path: Path, classes: ClassScheme) -> list[tuple[int, Record]]:
     """(line number, stripped cells by column name) of each row with content."""
     if not path.is_file():
         raise DataError(
@@ -148,8 +148,8 @@ def _records(path: Path) -> list[tuple[int, Record]]:
         )
     try:
         text = path.read_bytes().decode("utf-8-sig")
-        skipped = bool(_SEP.match(text))
-        columns, delimiter = _header(path, text, skipped)
+        columns, delimiter, skipped = _header(path, text)
+        check_further(path, columns, COLUMNS, classes)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except (csv.Error, UnicodeDecodeError) as error:
@@ -160,21 +160,21 @@ def _records(path: Path) -> list[tuple[int, Record]]:
 def _record(columns: Sequence[str], cells: Sequence[str]) -> Record:
     """Cells by column name, missing ones empty; ``further`` is not empty where a cell belongs to no column.
 
-    Cells of columns without a name belong to none; but those of a first one may be the index of pandas.
+    Cells of columns without a name belong to none; but those of a first one may be the index of pandas. ``lacking``
+    names the columns that a row has to have and that it ends before, as the last line of a cut file does.
     """
     record = dict.fromkeys(COLUMNS, "") | dict(zip(columns, cells, strict=False))
     nameless = [cell for name, cell in zip(columns[1:], cells[1:], strict=False) if not name]
-    return record | {"further": "".join([*nameless, *("surplus" for _ in cells[len(columns) :])])}
+    lacking = " ".join(name for name in columns[len(cells) :] if name in REQUIRED)
+    return record | {"further": "".join([*nameless, *("surplus" for _ in cells[len(columns) :])]), "lacking": lacking}
 
 
-def _header(path: Path, text: str, skipped: int) -> tuple[list[str], str]:
-    """Column names in small letters, from the line after the skipped ones, and the delimiter of the cells."""
-    read = {one: _columns(text, one, skipped) for one in DELIMITERS}
-    delimiter = max(DELIMITERS, key=lambda one: len({*read[one]} & {*COLUMNS}))
-    columns = read[delimiter]
+def _header(path: Path, text: str) -> tuple[list[str], str, int]:
+    """Column names in small letters, the delimiter of the cells, and lines before them."""
+    columns, delimiter, skipped = read_header(text, COLUMNS)
     missing = [name for name in REQUIRED if name not in columns]
-    twice = [name for name in COLUMNS if columns.count(name) > 1]
-    strange = [name for name in columns if name not in COLUMNS and did_you_mean(name, COLUMNS[len(REQUIRED) :])]
+    twice = [f"{name} twice" for name in COLUMNS if columns.count(name) > 1]
+    strange = misspelt(columns, COLUMNS, COLUMNS[len(REQUIRED) :])
     half = [name for name in SIZE if name not in columns] if any(name in columns for name in SIZE) else []
     if missing or half:
         raise DataError(
@@ -183,18 +183,12 @@ def _header(path: Path, text: str, skipped: int) -> tuple[list[str], str]:
             cure="add a header line with these names",
         )
     if twice or strange:
-        hints = [f"{name}{did_you_mean(name, COLUMNS)}" for name in strange]
         raise DataError(
-            f"{path} has the columns {', '.join([*(f'{name} twice' for name in twice), *hints])}",
+            f"{path} has the columns {', '.join([*twice, *strange])}",
             expected=f"{','.join(COLUMNS)} once each, others under names of their own",
             cure="rename the columns",
         )
-    return columns, delimiter
-
-
-def _columns(text: str, delimiter: str, skipped: int) -> list[str]:
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    return [cell.strip().casefold() for cell in next(islice(rows, skipped, None), [])]
+    return columns, delimiter, skipped
 
 
 def _parse(
@@ -214,6 +208,8 @@ def _parse(
     mine += [f"class {name!r} 2 times, in tags and in unknown" for name in present if name in unknown]
     if record["further"]:
         mine.append("more cells than columns")
+    if record["lacking"] and not mine:  # else one of them is said to be none already
+        mine.append(f"fewer cells than columns: no {record['lacking']}")
     problems += [f"{place}: {problem}" for problem in mine]
     if mine or area is None or window is None:
         return None

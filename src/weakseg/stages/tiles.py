@@ -27,6 +27,7 @@ from weakseg.data.unseen import describe_unseen
 from weakseg.labels.box_files import read_boxes
 from weakseg.labels.box_table import BoxTable, allowed_by_boxes, boxes_from_mask, join_boxes, scale_boxes, write_boxes
 from weakseg.labels.contradictions import describe_contradictions
+from weakseg.labels.tag_doubts import describe_doubts
 from weakseg.labels.tag_table import raster_sizes, read_tags
 from weakseg.labels.tags import (
     TagWindow,
@@ -177,6 +178,8 @@ def _csv_tags(layout: Layout, params: TilesParams, scheme: ClassScheme) -> dict[
         mine = by_area.get(area, [])
         windows = [_scale_window(row.window, params.scale, sizes[area]) for row in mine]
         tags[area] = (windows, *tag_arrays(mine, scheme))
+    for said in describe_doubts(rows, params.areas.tags, scheme):
+        print(f"weakseg: {layout.tags_csv}: {said}", file=sys.stderr, flush=True)
     if said := describe_contradictions(
         [row for area in params.areas.tags for row in by_area.get(area, [])], sizes, scheme
     ):
