@@ -52,7 +52,7 @@ def describe_unmasked(crops: TagCrops, scheme: ClassScheme, pixels: npt.NDArray[
     return f"{name_few(names)}: in tags of N2 and in no mask of it; a network trained on them learns it from N1 alone"
 
 
-def name_few(names: Sequence[str]) -> str:
-    """The first names, and how many more."""
-    more = f" and {len(names) - _NAMED} more classes" if len(names) > _NAMED else ""
+def name_few(names: Sequence[str], kind: str = "classes") -> str:
+    """The first names, and how many more of their ``kind``."""
+    more = f" and {len(names) - _NAMED} more {kind}" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,23 @@ def common_gsd(rasters: Iterable[Path]) -> float | None:
     if not known or max(known) > min(known) * (1 + GSD_TOLERANCE):
         return None
     return sum(known) / len(known)
+
+
+def describe_gsds(rasters: Mapping[str, Path]) -> str:
+    """One sentence where rasters differ in metres per px, by area; "" where they do not, or the first names none."""
+    known: dict[str, float] = {}
+    for area, path in rasters.items():
+        gsd = raster_gsd(path)
+        if gsd is None and not known:
+            return ""  # of many pictures none has a place on Earth
+        known |= {area: gsd} if gsd is not None else {}
+    low, high = min(known, key=known.__getitem__, default=""), max(known, key=known.__getitem__, default="")
+    if not known or known[high] <= known[low] * (1 + GSD_TOLERANCE):
+        return ""
+    return (
+        f"px are of {known[low]:.3g} m ({low}) to {known[high]:.3g} m ({high}): the stages take them as they are, "
+        "and things differ in size; bring the images to one size of px (gdalwarp -tr) and import them again"
+    )
 
 
 def save_gsd(tiles: Path, gsd: float | None) -> None:

@@ -123,12 +123,23 @@ def best_predictions(
     tried = []
     for file in files:
         model, content = load_segmenter(file, classes=context.scheme, tiles=context.bands)
+        _check_scale(file, content.get("scale"), context.params.tiles.scale)
         tried.append(predict_areas(context, model, areas, params, content.get("temperatures")))
     measured = [
         measure(areas, predictions, context.scheme, params) | calibration_errors(found) for predictions, found in tried
     ]
     best = max(range(len(files)), key=lambda index: measured[index]["miou"])
     return tried[best][0], measured[best]
+
+
+def _check_scale(file: Path, trained: float | None, now: float) -> None:
+    """Refuse a network that learnt things at another size than the validation areas show them."""
+    if trained is not None and trained != now:
+        raise StageError(
+            f"{file} was trained at tiles.scale {trained:g}, the validation areas are at {now:g}",
+            expected="one scale",
+            cure="run segment again (`dvc repro`)",
+        )
 
 
 def predict_areas(

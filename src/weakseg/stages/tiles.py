@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import cv2
 import numpy as np
@@ -21,9 +23,11 @@ from weakseg.core.params import TilesParams
 from weakseg.data.areas import Image
 from weakseg.data.band_statistics import measure_bands
 from weakseg.data.holdout_blocks import HoldoutBlocks, labelled_holdout_column
+from weakseg.data.importing.alignment import TOLERANCE, shift_of
 from weakseg.data.manifest import TagCrops, save_manifest
+from weakseg.data.shared_ground import SameImages, describe_overlaps
 from weakseg.data.store import SETS, save_areas, save_array
-from weakseg.data.unseen import describe_unseen
+from weakseg.data.unseen import describe_unseen, name_few
 from weakseg.labels.box_files import read_boxes
 from weakseg.labels.box_table import BoxTable, allowed_by_boxes, boxes_from_mask, join_boxes, scale_boxes, write_boxes
 from weakseg.labels.contradictions import describe_contradictions
@@ -39,12 +43,14 @@ from weakseg.labels.tags import (
     window_index,
 )
 from weakseg.pipeline.context import open_context, tracked
-from weakseg.raster.gsd import common_gsd, save_gsd
+from weakseg.raster.gsd import common_gsd, describe_gsds, save_gsd
+from weakseg.raster.header import read_info
 from weakseg.raster.open import read_bands, read_filled, read_mask, read_valid
 from weakseg.raster.partial import is_partly_labelled
 from weakseg.raster.resample import resize_image
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg")
+_FEW: Final = 1000  # px of all validation areas together
 Tags = tuple[list[tuple[int, int, int, int]], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
 """Windows of one area with present and known, bool (N, C)."""
 Valid = npt.NDArray[np.bool_]
@@ -68,12 +74,14 @@ def run(root: Path) -> None:
         sets, blocks = SetTable(len(scheme)), HoldoutBlocks(params.holdout)
         csv = _csv_tags(layout, params, scheme) if params.tag_source == "csv" else _leave_csv(layout)
         drawn = _drawn_boxes(layout, params, box_params, scheme)
+        same = SameImages()
         for split in ("pixel", "tags"):
             for area in getattr(params.areas, split):
                 labelled = _needs_mask(layout, area, split)
                 partly = labelled and is_partly_labelled(find_raster(layout.labels, area))
                 image, mask, valid = load_pair(layout, area, scheme, params.scale, labelled=labelled, bands=bands)
                 sizes.append((area, split, *image.shape[:2]))
+                same.check(area, split, image)
                 save_array(layout.tiles / "images", area, image)
                 own = split == "pixel"
                 tags = _tags_of(area, mask, valid, csv, params, scheme, always_from_mask=own, partly=partly)
@@ -82,10 +90,16 @@ def run(root: Path) -> None:
                 tables.append(
                     _save_tags(layout, area, valid, tags, split, params, mask, possible, sets, blocks, partly=partly)
                 )
+        labelled_px: dict[str, int] = {}
         for area in params.areas.validation:
             image, mask, _ = load_pair(layout, area, scheme, params.scale, labelled=True, bands=bands)
+            if said := same.check(area, "validation", image):
+                _say(said)
+            labelled_px[area] = int((mask != IGNORE).sum())
             save_array(layout.validation / "images", area, image)
             save_array(layout.validation / "labels", area, mask)
+        check_validation(labelled_px)
+        _say_places(layout, params)
         save_areas(layout.tiles, sizes)
         for folder in maskless:
             save_areas(folder, [])
@@ -96,13 +110,45 @@ def run(root: Path) -> None:
         crops = join_crops(tables)
         save_manifest(layout.tiles / "manifest.csv", crops, scheme.names)
         for said in describe_unseen(crops, scheme):
-            print(f"weakseg: {said}", file=sys.stderr, flush=True)
+            _say(said)
         scheme.save(layout.tiles / "classes.yaml")
         if bands != PLAIN:
             bands.save(layout.tiles / FILE)
         save_gsd(layout.tiles, common_gsd(find_raster(layout.images, area) for area, *_ in sizes))
         log.log_artifact(layout.tiles / "manifest.csv", "tiles")
         log.log_metrics({"tag_crops": float(sum(len(table.ids) for table in tables)), "areas": float(len(sizes))})
+
+
+def check_validation(labelled: Mapping[str, int]) -> None:
+    """Say which validation areas have no pixel with a class, by their labelled px; refuse (DataError) all of them."""
+    if not any(labelled.values()):
+        raise DataError(
+            f"no pixel of validation has a class ({name_few(list(labelled), 'areas')})",
+            expected="masks of the validation areas, to score maps on",
+            cure="mend data/labels or tiles.areas",
+        )
+    if sum(labelled.values()) < _FEW:
+        _say(f"{sum(labelled.values())} px of validation have a class: scores on so few say little")
+    if empty := [area for area, count in labelled.items() if not count]:
+        _say(f"no pixel of {name_few(empty, 'areas')} has a class: of validation, they count nowhere")
+
+
+def _say_places(layout: Layout, params: TilesParams) -> None:
+    """Say where areas of the split lie on one ground, or have px of other sizes on it."""
+    split = params.areas
+    first = read_info(find_raster(layout.images, split.validation[0]))
+    if not first.georeferenced:  # the headers of 100,000 pictures need not be read
+        return
+    files = {area: find_raster(layout.images, area) for area in (*split.pixel, *split.tags, *split.validation)}
+    infos = {area: read_info(file) for area, file in files.items()}
+    trained = {area: infos[area] for area in (*split.pixel, *split.tags)}
+    overlaps = describe_overlaps({area: infos[area] for area in split.validation}, trained)
+    for said in filter(None, (overlaps, describe_gsds(files))):
+        _say(said)
+
+
+def _say(text: str) -> None:
+    print(f"weakseg: {text}", file=sys.stderr, flush=True)
 
 
 def measured_bands(layout: Layout, params: TilesParams) -> Bands:
@@ -136,6 +182,7 @@ def load_pair(
             raise DataError(
                 f"{area}: mask {mask.shape}", expected=f"{image.shape[:2]} like its image", cure="import again"
             )
+        check_place(area, source, find_raster(layout.labels, area))
     if scale != 1:
         size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -146,6 +193,20 @@ def load_pair(
     if valid is None:
         return image, mask, np.ones(mask.shape, bool)
     return image, np.where(valid, mask, np.uint8(IGNORE)), valid
+
+
+def check_place(area: str, image: Path, label: Path) -> None:
+    """Refuse (DataError) a mask that says that it lies elsewhere than its image, as no import writes it."""
+    here = read_info(image)
+    if here.transform is None:
+        return
+    shift = shift_of(read_info(label), here)
+    if not shift <= TOLERANCE:
+        raise DataError(
+            f"{area}: {label} lies {shift:,.1f} px off {image}",
+            expected=f"a mask on the grid of its image, to {TOLERANCE} px",
+            cure="import both again",
+        )
 
 
 def find_raster(folder: Path, area: str) -> Path:
@@ -179,11 +240,11 @@ def _csv_tags(layout: Layout, params: TilesParams, scheme: ClassScheme) -> dict[
         windows = [_scale_window(row.window, params.scale, sizes[area]) for row in mine]
         tags[area] = (windows, *tag_arrays(mine, scheme))
     for said in describe_doubts(rows, params.areas.tags, scheme):
-        print(f"weakseg: {layout.tags_csv}: {said}", file=sys.stderr, flush=True)
+        _say(f"{layout.tags_csv}: {said}")
     if said := describe_contradictions(
         [row for area in params.areas.tags for row in by_area.get(area, [])], sizes, scheme
     ):
-        print(f"weakseg: {layout.tags_csv}: {said}", file=sys.stderr, flush=True)
+        _say(f"{layout.tags_csv}: {said}")
     return tags
 
 
@@ -191,7 +252,7 @@ def _leave_csv(layout: Layout) -> dict[str, Tags]:
     """No tag of the user's; says so where there is a CSV of them, which ``masks`` leaves unread."""
     if layout.tags_csv.is_file():
         unread = f"{layout.tags_csv} is not read: tags come from the masks of N2, where there are masks"
-        print(f"weakseg: {unread}; set tiles.tag_source to csv to train on it", file=sys.stderr, flush=True)
+        _say(f"{unread}; set tiles.tag_source to csv to train on it")
     return {}
 
 

@@ -71,6 +71,25 @@ def shift_of(label: RasterInfo, image: RasterInfo) -> float:
     return float(np.hypot(offsets[:, 0], offsets[:, 1]).max())
 
 
+def corners_on(raster: RasterInfo, image: RasterInfo) -> npt.NDArray[np.float64]:
+    """Columns and rows (4, 2) of the corners of a raster on the grid of an image, one after the other around it.
+
+    Not finite where the CRS of the raster does not reach that of the image; both have a transform.
+    """
+    return _in_pixels(raster, image, _corners(raster)[[0, 2, 3, 1]])
+
+
+def box_in(raster: RasterInfo, crs: str) -> npt.NDArray[np.float64]:
+    """Left, lower, right and upper end (4,) of a raster with a place in a CRS; infinite where that does not reach."""
+    from rasterio.crs import CRS
+
+    there = np.array(raster.transform).reshape(2, 3)
+    places = _corners(raster) @ there[:, :2].T + there[:, 2]
+    if raster.crs and raster.crs != crs:
+        places = moved(places, CRS.from_wkt(raster.crs), CRS.from_wkt(crs))
+    return np.concatenate([places.min(0), places.max(0)])
+
+
 def _corners(raster: RasterInfo) -> npt.NDArray[np.float64]:
     return np.array([[x, y] for x in (0, raster.width) for y in (0, raster.height)], np.float64)
 
