@@ -34,7 +34,9 @@ def test_isprs_colours_are_the_published_ones() -> None:
 def test_index_by_name() -> None:
     assert ISPRS.index("car") == 4
     assert len(ISPRS) == 5
-    with pytest.raises(DataError, match=r"class 'cars'; expected one of impervious_surface, .*classes\.yaml"):
+    with pytest.raises(
+        DataError, match=r"class 'cars' \(did you mean 'car'\?\); expected one of impervious_surface, .*classes\.yaml"
+    ):
         ISPRS.index("cars")
 
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from weakseg.core.class_names import did_you_mean
 from weakseg.core.errors import DataError
-from weakseg.labels.class_lists import did_you_mean, join_names, split_names
+from weakseg.labels.class_lists import join_names, split_names
 
 LAND = ("bare soil", "water", "low vegetation", "roof,metal")
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from weakseg.core.class_names import check_names, did_you_mean
 from weakseg.core.config import load_yaml, save_yaml
 from weakseg.core.errors import DataError
 
@@ -96,7 +97,9 @@ class ClassScheme:
         """Index of a class by name; an unknown name raises DataError listing the known ones."""
         if name not in self.names:
             raise DataError(
-                f"class {name!r}", expected=f"one of {', '.join(self.names)}", cure="mend the name or classes.yaml"
+                f"class {name!r}{did_you_mean(name, self.names)}",
+                expected=f"one of {', '.join(self.names)}",
+                cure="mend the name or classes.yaml",
             )
         return self.names.index(name)
 
@@ -202,14 +205,22 @@ class ClassScheme:
 
 
 def load_classes(path: Path) -> ClassScheme:
-    """Read a classes.yaml as :meth:`ClassScheme.save` writes it; anything else raises DataError."""
+    """Read a classes.yaml as :meth:`ClassScheme.save` writes it; anything else raises DataError.
+
+    So do names that ``class_names`` refuses; the scheme of a model file is taken as it is.
+    """
     if not path.is_file():
         raise DataError(f"no file {path}", expected="a classes.yaml", cure="run `weakseg data import` or `data ensure`")
     try:
         raw = load_yaml(path)
     except DataError as error:
         raise _no_table(str(path), error) from error
-    return parse_classes(raw, str(path))
+    scheme = parse_classes(raw, str(path))
+    try:
+        check_names(scheme.names, [name for name, _ in scheme.ignored])
+    except DataError as error:
+        raise DataError(f"{path}: {error.found}", expected=error.expected, cure=error.cure) from error
+    return scheme
 
 
 def parse_classes(raw: Any, origin: str) -> ClassScheme:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from weakseg.core.class_names import did_you_mean, fold_name
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import DataError, ImportProblems
 from weakseg.core.reading import read_json
@@ -70,6 +71,13 @@ def import_boxes(
     found = _join([_read(file, reading) for file in files], reading)
     if files and not reading.problems and not found.boxes and not found.searched:
         reading.refuse("no box", expected="one at least", cure="name files that hold boxes")
+    for name in (name for name in skip_classes if name not in reading.left_out):
+        if meant := next((one for one in scheme.names if fold_name(one) == fold_name(name)), None):
+            reading.refuse(
+                f"--skip-classes {name}, which no file has",
+                expected=f"a name as the files have it{did_you_mean(name, [meant])}",
+                cure="mend it, or leave it out",
+            )
     if reading.problems:
         more = [f"and {len(reading.problems) - _LISTED} more"] if len(reading.problems) > _LISTED else []
         raise ImportProblems([*reading.problems[:_LISTED], *more])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
+from weakseg.core.class_names import did_you_mean
 from weakseg.core.errors import DataError
 
 SEPARATORS: Final = (" ", ";", ",", "|")
@@ -66,13 +66,6 @@ def split_names(text: str, known: Sequence[str]) -> tuple[str, ...]:
     if problems:
         raise DataError(" and ".join(problems), expected=f"classes of {', '.join(known)}", cure="mend the cell")
     return names
-
-
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """`` (did you mean X?)`` where a known name is like this one, capital letters aside; otherwise nothing."""
-    plain = {one.casefold(): one for one in known}
-    close = difflib.get_close_matches(name.casefold(), plain, n=1, cutoff=0.75)
-    return f" (did you mean {plain[close[0]]!r}?)" if close else ""
 
 
 @lru_cache(maxsize=4096)  # a table of tags has many rows and few different cells

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from weakseg.core.class_names import did_you_mean
 from weakseg.core.classes import ClassScheme
 from weakseg.core.config import load_yaml
 from weakseg.core.errors import DataError
@@ -54,7 +55,11 @@ def read_class_map(path: Path | None, scheme: ClassScheme) -> ClassMap:
     content = load_yaml(path)
     if not isinstance(content, dict) or not content:
         raise DataError(f"{path} is no map", expected="lines such as `Haus: building`", cure="write one")
-    strange = [f"{name}: {value}" for name, value in content.items() if not _is_class(value, scheme)]
+    strange = [
+        f"{name}: {value}{did_you_mean(str(value), scheme.names)}"
+        for name, value in content.items()
+        if not _is_class(value, scheme)
+    ]
     if strange:
         raise DataError(
             f"{path}: {', '.join(strange[:8])}",

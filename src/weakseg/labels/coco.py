@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from weakseg.core.area_names import area_name, bare_name
+from weakseg.core.class_names import did_you_mean
 from weakseg.core.errors import DataError
 from weakseg.labels.box_reading import BoxReading, read_flag, shorten
 from weakseg.labels.box_table import Box, BoxTable, fit_window
@@ -118,7 +119,7 @@ def _categories(file: Path, rows: Rows, annotations: Rows, reading: BoxReading) 
             unknown.append(name)
     if unknown:
         reading.refuse(
-            f"{file}: categories {', '.join(unknown)}",
+            f"{file}: categories {', '.join(name + did_you_mean(name, reading.scheme.names) for name in unknown)}",
             expected=f"classes of {', '.join(reading.scheme.names)}",
             cure=f"rename them, or leave them and their annotations out (--skip-classes {','.join(unknown)})",
         )

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from weakseg.core.class_names import did_you_mean
 from weakseg.core.classes import IGNORE, ClassScheme, Mask
 from weakseg.core.errors import DataError
 from weakseg.labels.box_reading import shorten
@@ -65,7 +66,9 @@ def check_order(on_top: Sequence[str], scheme: ClassScheme) -> None:
     strange = [name for name in on_top if name not in known or on_top.count(name) > 1]
     if strange:
         raise DataError(
-            f"--on-top {','.join(on_top)}", expected=f"classes of {', '.join(known)}, each once", cure="mend it"
+            f"--on-top {','.join(on_top)}{did_you_mean(strange[0], known)}",
+            expected=f"classes of {', '.join(known)}, each once",
+            cure="mend it",
         )
 
 

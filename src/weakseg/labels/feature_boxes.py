@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from weakseg.core.class_names import did_you_mean
 from weakseg.core.errors import DataError
 from weakseg.labels.box_reading import BoxReading, read_flag, shorten
 from weakseg.labels.box_table import ROUNDING, Box, BoxTable, fit_window
@@ -65,7 +66,10 @@ def place_features(source: FeatureFile, reading: BoxReading) -> BoxTable:
     more = {"areas": source.areas, "classes": source.classes}
     for key, known in (("areas", set(reading.areas)), ("classes", set(reading.scheme.names))):
         strays = [name for name in more[key] if name not in known]
-        reading.problems += [f"{source.file}: {key} names {name!r}, which is unknown" for name in strays]
+        reading.problems += [
+            f"{source.file}: {key} names {name!r}, which is unknown{did_you_mean(name, sorted(known))}"
+            for name in strays
+        ]
         more[key] = tuple(name for name in more[key] if name in known)
     own = [area for area in [reading.find_area(source.file.stem)] if area is not None]
     named = {found.name for found in objects} | set(more["classes"])
@@ -82,7 +86,7 @@ def _objects(feature: Feature, source: FeatureFile, reading: BoxReading) -> list
     try:
         if name not in reading.scheme.names:
             raise DataError(
-                f"class {name!r}",
+                f"class {name!r}{did_you_mean(str(name), reading.scheme.names) if name else ''}",
                 expected=f"a property {CLASS_KEYS[0]} of {', '.join(reading.scheme.names)}",
                 cure=f"mend it, or leave the class out (--skip-classes {name})" if name else "name the class",
             )

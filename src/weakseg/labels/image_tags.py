@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 from xml.parsers import expat
 
+from weakseg.core.class_names import EMPTY
 from weakseg.core.errors import DataError
 from weakseg.core.reading import MOST_BYTES, read_json
 from weakseg.labels.class_lists import split_names
@@ -26,7 +27,6 @@ TagFormat = Literal["csv", "coco", "xml", "folders"]
 
 _COLUMNS: Final = ("image", "tags", "unknown")
 _TABLES: Final = (".csv", ".tsv")
-_EMPTY: Final = ("nan", "<na>", "na", "#n/a", "n/a", "null")
 _OBJECT: Final = ("annotation", "object")
 
 
@@ -144,7 +144,7 @@ def _row(place: str, cells: Mapping[str, str], known: Sequence[str]) -> Mark:
 
 
 def _names(cell: str, known: Sequence[str]) -> tuple[str, ...]:
-    return () if cell.casefold() in _EMPTY and cell not in known else split_names(cell, known)
+    return () if cell.casefold() in EMPTY and cell not in known else split_names(cell, known)
 
 
 # ---- COCO ------------------------------------------------------------------------------------------------------------

@@ -10,9 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from weakseg.core.class_names import did_you_mean
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import DataError
-from weakseg.labels.class_lists import did_you_mean
 
 DELIMITERS: Final = (",", ";", "\t")
 _SEP: Final = re.compile(r"sep=.[ \t]*[\r\n]", re.IGNORECASE)  # a first line that Excel reads as the delimiter

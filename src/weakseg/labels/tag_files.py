@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from weakseg.core.class_names import did_you_mean
 from weakseg.core.errors import DataError
 from weakseg.core.reading import BROKEN_ZIP, read_json
 from weakseg.labels.answers import Crop, TagAnswer, check_annotator
@@ -146,8 +147,9 @@ def _check_names(marks: Marks, names: ClassMap, problems: list[str]) -> None:
 def unknown_classes(file: Path, unknown: Sequence[str], names: ClassMap) -> DataError:
     """The error for names that are no classes."""
     where = f"lines of {names.file}" if names.file else "a file of lines"
+    known = (*names.scheme.names, *names.stated)
     return DataError(
-        f"{file}: classes {shorten(map(repr, unknown))}",
+        f"{file}: classes {shorten(f'{name!r}{did_you_mean(name, known)}' for name in unknown)}",
         expected=f"classes of {', '.join(names.scheme.names)}",
         cure=f"say what they are by {where} such as `{unknown[0]}: {names.scheme.names[0]}` or `{unknown[0]}: null` "
         "(--map FILE)",

@@ -12,10 +12,11 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from weakseg.core.area_names import area_name, bare_name
+from weakseg.core.class_names import EMPTY, did_you_mean
 from weakseg.core.classes import ClassScheme, find_classes
 from weakseg.core.errors import DataError
 from weakseg.core.files import atomic_path
-from weakseg.labels.class_lists import did_you_mean, join_names, split_names
+from weakseg.labels.class_lists import join_names, split_names
 from weakseg.labels.tag_columns import check_further, misspelt, read_header
 from weakseg.labels.tags import TagWindow, check_inside
 from weakseg.raster.header import read_info
@@ -28,7 +29,6 @@ REQUIRED: Final = ("area", *WINDOW, "tags")
 SIZE: Final = ("area_height", "area_width")
 COLUMNS: Final = (*REQUIRED, "unknown", *SIZE)
 RASTERS: Final = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
-EMPTY: Final = ("nan", "<na>", "na", "#n/a", "n/a", "null")  # how pandas, Excel and databases write an empty cell
 _WHOLE: Final = re.compile(r"[+-]?\d+([.,]0+)?")
 _THOUSANDS: Final = re.compile(r"[+-]?[1-9]\d{0,2}[.,]000")
 _LISTED: Final = 50
