@@ -105,6 +105,10 @@ def predict(
     gsd: Annotated[
         str, typer.Option(help="At another ground sampling distance: auto | resample | refuse | ignore")
     ] = "auto",
+    tags: Annotated[
+        Path | None,
+        typer.Option(help="Tag table of these very images: a class that a tag rules out wins nowhere in its crop."),
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted map.")] = True,
     engine: Annotated[
         str, typer.Option(help="What runs the network on a CPU: auto | openvino | onnx | torch")
@@ -128,6 +132,7 @@ def predict(
 ) -> None:
     """Predict land-cover maps of whole rasters, window by window."""
     from weakseg.inference.allocation import keep_buffers
+    from weakseg.inference.held_tags import find_images
     from weakseg.inference.options import Options
     from weakseg.inference.predict import predict_mosaic, predict_rasters
     from weakseg.inference.rasters import parse_reading
@@ -144,7 +149,17 @@ def predict(
     machine = machine_from_environment()
     machine = machine if precision is None else machine.at_precision(precision)
     options = Options(
-        window, overlap, batch, probabilities, confidence, resume, entropy, margin, applicability, max_unlike
+        window,
+        overlap,
+        batch,
+        probabilities,
+        confidence,
+        resume,
+        entropy,
+        margin,
+        applicability,
+        max_unlike,
+        find_images(tags, where) if tags else None,
     )
     views = DIHEDRAL if all_views else PLAIN
     reading = parse_reading(bands, stretch, heights, terrain, ground, gsd, skip_unread)
@@ -172,6 +187,8 @@ def predict(
     for done in maps:
         deliver_map(done.target, delivery, layers=done.layers)
         typer.echo(f"{done.target}: {done.windows} windows, {done.seconds:.1f} s" + how_it_ran(done.engine))
+        if done.held is not None:
+            typer.echo(f"{done.target}: held to the tags of {done.held} crops")
         if done.lacking:
             typer.echo(
                 f"{done.target}: the raster lacks {', '.join(done.lacking)}, in whose place stands the mean of N1"

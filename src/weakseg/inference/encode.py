@@ -31,13 +31,20 @@ Strip = tuple[int, int, Maps | None]
 
 
 def back_to_raster(
-    pieces: Iterable[Piece], grid: Grid, start: int, *, maps: int, layers: int, encode: Callable[[Maps], Pixels]
+    pieces: Iterable[Piece],
+    grid: Grid,
+    start: int,
+    *,
+    maps: int,
+    layers: int,
+    encode: Callable[[Maps, int, int], Pixels],
 ) -> Iterator[Pixels]:
     """Encoded rows of the raster's grid, from its row ``start`` to its end.
 
     Args:
         pieces: of ``WindowSweep.pieces``, from the network row that raster row ``start`` needs first.
-        encode: maps (maps, n, m) -> uint8 (layers, n, m); what no window reached becomes 0 unasked.
+        encode: maps (maps, n, m), and the row and column of the raster where they begin -> uint8 (layers, n, m); what
+            no window reached becomes 0 unasked.
 
     Yields:
         uint8 (layers, n, W), one block for each row of pieces that completes any row of the raster.
@@ -59,7 +66,7 @@ def back_to_raster(
             if part is not None and right > left:
                 after[:, :, left:right] = part[:, keep - low :]
                 if ready > done:
-                    block[:, :, left:right] = encode(axis.apply(part, 1, done, ready, low))
+                    block[:, :, left:right] = encode(axis.apply(part, 1, done, ready, low), done, left)
         if ready > done:
             yield block
         done, low, kept = ready, keep, after

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.data.windows import cover_starts
@@ -13,6 +13,9 @@ from weakseg.inference.mapper import Mapper
 from weakseg.inference.sweep import Grid, shared_rows
 from weakseg.raster.gsd import GSD_TOLERANCE
 from weakseg.raster.stream import Source
+
+if TYPE_CHECKING:
+    from weakseg.inference.held_tags import TagTable
 
 GsdPolicy = Literal["auto", "resample", "refuse", "ignore"]
 MAX_BUFFER: Final = 1 << 29  # bytes of float rows under way, so that the whole stays under 2 GB
@@ -27,6 +30,7 @@ class Options:
         batch: windows per forward pass on a GPU; a CPU takes 512 x 512 px at a time, with less memory and no slower.
         probabilities, confidence, entropy, margin, applicability: files for further layers, see ``encode.KINDS``.
         max_unlike: largest share of a raster that may be unlike what the model has seen; 1 takes all.
+        tags: of the rasters themselves, to which their maps are held.
     """
 
     window: int = 512
@@ -39,6 +43,7 @@ class Options:
     margin: Path | None = None
     applicability: Path | None = None
     max_unlike: float = 1.0
+    tags: TagTable | None = None
 
     def files(self, target: Path) -> dict[Kind, Path]:
         """All files of a prediction into ``target`` by what they hold, in the order of their layers."""

@@ -96,6 +96,9 @@ def map_rasters(
     listed = list_sources(where, skip_unread=reading.skip_unread, outputs=options.outputs(target))
     mapper = open_mapper()
     sources = _inspect(listed, mapper, reading)
+    if options.tags:
+        for source in sources:
+            options.tags.of(source, mapper.scheme)  # raises where it does not fit
     single = len(sources) == 1 and Path(where) == sources[0].path
     done = []
     for source in share(sources):
@@ -119,6 +122,12 @@ def map_mosaic(
     Scenes are in the order of their names. The map has the CRS and pixels of the first; the others may have others.
     Probabilities are blended where scenes overlap, see :mod:`weakseg.inference.mosaic`.
     """
+    if options.tags:
+        raise ParamsError(
+            "--tags with --mosaic",
+            expected="rasters one by one: tags count the pixels of each",
+            cure="leave one of them out",
+        )
     listed = list_sources(where, skip_unread=reading.skip_unread, outputs=options.outputs(target))
     taken = {path.resolve() for path in listed} & {path.resolve() for path in options.outputs(target)}
     if taken:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +20,7 @@ import numpy as np
 from weakseg.core.classes import IGNORE, ClassScheme
 from weakseg.core.errors import DataError
 from weakseg.inference.encode import KINDS, LIMIT, Kind, back_to_raster, encode_maps, in_bands
-from weakseg.inference.mapper import Mapper
+from weakseg.inference.mapper import Mapper, Maps
 from weakseg.inference.mosaic import MosaicSweep
 from weakseg.inference.options import GsdPolicy, Options, check_options, choose_scale
 from weakseg.inference.sweep import Grid, WindowSweep, plan_grid
@@ -32,6 +31,7 @@ from weakseg.raster.write import write_bands
 
 if TYPE_CHECKING:
     from weakseg.inference.engine import Choice
+    from weakseg.inference.held_tags import HeldTags
 
 Watch = Callable[[int, int], None]
 """Gets the rows done and all rows of a raster after every band."""
@@ -41,6 +41,7 @@ _UNLIKE: Final = "WEAKSEG_UNLIKE"
 _ENGINE: Final = "WEAKSEG_ENGINE"  # what ran the network and, where it was compared with torch, how it differs
 _PARITY: Final = "WEAKSEG_PARITY"
 _PRECISION: Final = "WEAKSEG_PRECISION"  # why it is that one, where it was chosen
+_HELD: Final = "WEAKSEG_TAGS"  # the tag crops to which it is held
 _LOOK: Final = 3  # windows that engines are compared on
 _SIDE: Final = 256  # px of their sides, at most
 
@@ -55,6 +56,7 @@ class Summary:
             the model does not know.
         engine: what ran the network; None where there was no choice.
         lacking: bands of the model that the raster has not, in whose place stands their mean.
+        held: tag crops to which the map is held; None where no tags were given.
     """
 
     target: Path
@@ -65,6 +67,7 @@ class Summary:
     unlike: float | None = None
     engine: Choice | None = None
     lacking: tuple[str, ...] = ()
+    held: int | None = None
 
 
 def run_predictor(
@@ -90,7 +93,9 @@ def run_predictor(
     kinds = _kinds(options, always=mapper.applicable)
     sweep = _sweep_of(mapper, source, grid, options, kinds)
     engine = settle(mapper, sweep)
-    identity = _identity(mapper, source, options, grid, engine)
+    tags_here = options.tags.of(source, mapper.scheme) if options.tags else None
+    identity = _identity(mapper, source, options, grid, engine, tags_here)
+    held = None if tags_here is None else len(tags_here.windows)
     layers = tuple(path for path in options.outputs(target) if path != target)
     spool_folder = target.with_name(f".{target.name}.part")
     if options.resume and all(_identity_in(path) == identity for path in options.outputs(target)):
@@ -98,7 +103,9 @@ def run_predictor(
         unlike = None if known is None else float(known)
         _refuse_unlike(source, unlike, options)
         _remove_left(spool_folder, identity, source)
-        return Summary(target, -(-source.height // BLOCK), 0, time.monotonic() - began, layers, unlike, engine)
+        return Summary(
+            target, -(-source.height // BLOCK), 0, time.monotonic() - began, layers, unlike, engine, held=held
+        )
     spool = Spool(spool_folder, identity, source, fresh=not options.resume)
     resumed, windows = spool.finished, 0
     try:
@@ -106,7 +113,7 @@ def run_predictor(
             remove_leftovers(path)
         if resumed < spool.bands:
             with spool.writing() as write:
-                for band in _predict_bands(mapper, sweep, kinds, resumed * BLOCK):
+                for band in _predict_bands(mapper, sweep, kinds, resumed * BLOCK, tags_here):
                     write(band)
                     if watch:
                         watch(min(source.height, spool.finished * BLOCK), source.height)
@@ -116,11 +123,12 @@ def run_predictor(
             spool.remove()
         _refuse_unlike(source, unlike, options)
         tags = {_IDENTITY: identity} | ({} if unlike is None else {_UNLIKE: f"{unlike:.4f}"}) | _engine_tags(engine)
+        tags |= {} if held is None else {_HELD: f"{held} crops"}
         _write_outputs(spool, mapper.scheme, target, options, kinds, tags)
         spool.remove()
     finally:
         spool.close()
-    return Summary(target, resumed, windows, time.monotonic() - began, layers, unlike, engine, source.lacking)
+    return Summary(target, resumed, windows, time.monotonic() - began, layers, unlike, engine, source.lacking, held)
 
 
 def settle(mapper: Mapper, sweep: WindowSweep) -> Choice | None:
@@ -150,7 +158,8 @@ def predict_layers(mapper: Mapper, source: Source, options: Options, *, gsd: Gsd
     kinds = _kinds(options)
     sweep = _sweep_of(mapper, source, grid, options, kinds)
     settle(mapper, sweep)
-    layers = np.concatenate(list(_predict_bands(mapper, sweep, kinds, 0)), axis=1)
+    tags = options.tags.of(source, mapper.scheme) if options.tags else None
+    layers = np.concatenate(list(_predict_bands(mapper, sweep, kinds, 0, tags)), axis=1)
     with open_reader(source) as reader:
         valid = reader.valid((0, 0, source.height, source.width))
     if valid is not None:
@@ -187,9 +196,16 @@ def _bands_of(kinds: Sequence[Kind], classes: int) -> dict[Kind, slice]:
     return found
 
 
-def _predict_bands(mapper: Mapper, sweep: WindowSweep, kinds: Sequence[Kind], start: int) -> Iterator[Pixels]:
+def _predict_bands(
+    mapper: Mapper, sweep: WindowSweep, kinds: Sequence[Kind], start: int, tags: HeldTags | None
+) -> Iterator[Pixels]:
     classes = len(mapper.scheme)
-    encode = partial(encode_maps, kinds=kinds, classes=classes, temperatures=mapper.temperatures)
+
+    def encode(maps: Maps, row: int, column: int) -> Pixels:
+        if tags is not None:
+            maps[:classes] = tags.hold(maps[:classes], row, column)
+        return encode_maps(maps, kinds, classes=classes, temperatures=mapper.temperatures)
+
     pieces = sweep.pieces(sweep.grid.back_rows.needs(start, start + 1)[0])
     layers = max(place.stop for place in _bands_of(kinds, classes).values())
     return in_bands(back_to_raster(pieces, sweep.grid, start, maps=sweep.maps, layers=layers, encode=encode), BLOCK)
@@ -217,10 +233,13 @@ def _refuse_unlike(source: Source, unlike: float | None, options: Options) -> No
         )
 
 
-def _identity(mapper: Mapper, source: Source, options: Options, grid: Grid, engine: Choice | None) -> str:
+def _identity(
+    mapper: Mapper, source: Source, options: Options, grid: Grid, engine: Choice | None, tags: HeldTags | None
+) -> str:
     """A digest of everything that a map depends on; the raster by path, size and time of its last change."""
     cut = (options.window, options.overlap, list(options.files(Path())))
     text = repr((mapper.digest, str(engine), mapper.scale, source.state(), cut, grid.height, grid.width))
+    text += "" if tags is None else tags.digest
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

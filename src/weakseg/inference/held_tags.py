@@ -1,0 +1,112 @@
+"""Maps held to the tags of the very rasters: a class that a tag says is not in its crop wins nowhere there.
+
+As targets of trainings are held to tags (:func:`weakseg.methods.fusion.constrain_scores`), but by the windows, block
+by block: a raster of sets would take more memory than the map. Tags are taken for right, whatever ``tags`` in
+params.yaml states.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from weakseg.core.area_names import area_name
+from weakseg.core.classes import ClassScheme
+from weakseg.core.errors import DataError
+from weakseg.inference.mapper import Maps
+from weakseg.labels.tag_table import raster_sizes, read_tags
+from weakseg.labels.tags import TagWindow, tag_arrays
+from weakseg.raster.stream import Source
+
+
+@dataclass(frozen=True)
+class HeldTags:
+    """The tag crops of one raster.
+
+    Attributes:
+        windows: int64 (N, 4), row, column, height and width of each crop, px of the raster.
+        possible: bool (N, C), the classes that its tag does not rule out.
+    """
+
+    windows: npt.NDArray[np.int64]
+    possible: npt.NDArray[np.bool_]
+
+    @property
+    def digest(self) -> str:
+        """Of all that a map depends on."""
+        return hashlib.blake2b(self.windows.tobytes() + self.possible.tobytes(), digest_size=16).hexdigest()
+
+    def hold(self, maps: Maps, row: int, column: int) -> Maps:
+        """Probabilities (C, n, m) at a row and column of the raster without the classes that the tags rule out there.
+
+        What is left is not brought to the old sum. Where it is nothing, the classes that are possible share alike; a
+        pixel for which tags that contradict each other leave no class stays as it is.
+        """
+        top, left = self.windows[:, 0] - row, self.windows[:, 1] - column
+        bottom, right = top + self.windows[:, 2], left + self.windows[:, 3]
+        here = np.flatnonzero((bottom > 0) & (right > 0) & (top < maps.shape[1]) & (left < maps.shape[2]))
+        if not here.size:
+            return maps
+        allowed = np.ones(maps.shape, bool)
+        for i in here:
+            place = np.s_[:, max(0, top[i]) : bottom[i], max(0, left[i]) : right[i]]
+            allowed[place] &= self.possible[i][:, None, None]
+        allowed |= ~allowed.any(0)
+        kept = np.where(allowed, maps, 0)
+        return np.where(kept.any(0), kept, allowed * maps.sum(0)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class TagTable:
+    """A tag table, and the folder of the images whose px it counts."""
+
+    path: Path
+    images: Path
+
+    def of(self, source: Source, scheme: ClassScheme) -> HeldTags:
+        """The crops of one raster; none where it has no row.
+
+        Raises:
+            DataError: a table that cannot be read; a raster that is none of its images, or of another size.
+        """
+        sizes, rows = _read(self.path, self.images, scheme)
+        stem = source.path.stem
+        area = next((name for name in (stem, area_name(stem)) if name in sizes), None)
+        if area is None:
+            raise DataError(
+                f"{source.path}: no image of this name in {self.images}",
+                expected=f"one of those whose pixels {self.path} counts",
+                cure="name the raster like its area, or leave --tags out",
+            )
+        if sizes[area] != (source.height, source.width):
+            raise DataError(
+                f"{source.path}: {source.height}x{source.width} px",
+                expected=f"{'x'.join(map(str, sizes[area]))} as in {self.images}, whose pixels {self.path} counts",
+                cure="predict that image",
+            )
+        mine = rows.get(area, [])
+        present, known = tag_arrays(mine, scheme)
+        return HeldTags(np.array([row.window for row in mine], np.int64).reshape(-1, 4), present | ~known)
+
+
+def find_images(table: Path, where: str) -> TagTable:
+    """A tag table with ``images`` beside its folder, as in a workspace, or else with the folder of the rasters."""
+    beside, place = table.parent.parent / "images", Path(where)
+    return TagTable(table, beside if beside.is_dir() else place if place.is_dir() else place.parent)
+
+
+@lru_cache(maxsize=1)
+def _read(
+    path: Path, images: Path, scheme: ClassScheme
+) -> tuple[dict[str, tuple[int, int]], dict[str, list[TagWindow]]]:
+    """Sizes of the images, and the rows with a tag, by area; read once for a folder of rasters."""
+    sizes, rows = raster_sizes(images), dict[str, list[TagWindow]]()
+    for row in read_tags(path, scheme, sizes):
+        if row.tagged:
+            rows.setdefault(row.area, []).append(row)
+    return sizes, rows
