@@ -313,7 +313,7 @@ def test_resampled_windows_are_those_of_the_resampled_raster(tmp_path: Path, sha
     def forward(images: Tensor) -> Tensor:
         return images.float()
 
-    def rounded(maps: np.ndarray) -> np.ndarray:
+    def rounded(maps: np.ndarray, _row: int, _column: int) -> np.ndarray:
         return np.rint(maps).astype(np.uint8)
 
     for scale, how in ((0.5, cv2.INTER_AREA), (0.37, cv2.INTER_AREA), (1.6, cv2.INTER_LINEAR)):

@@ -8,8 +8,7 @@ params.yaml states.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,8 @@ from weakseg.inference.mapper import Maps
 from weakseg.labels.tag_table import raster_sizes, read_tags
 from weakseg.labels.tags import TagWindow, tag_arrays
 from weakseg.raster.stream import Source
+
+_Rows = tuple[dict[str, tuple[int, int]], dict[str, list[TagWindow]]]
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,11 @@ class HeldTags:
 
 @dataclass(frozen=True)
 class TagTable:
-    """A tag table, and the folder of the images whose px it counts."""
+    """A tag table, and the folder of the images whose px it counts; read once for all rasters of a command."""
 
     path: Path
     images: Path
+    _read: dict[ClassScheme, _Rows] = field(default_factory=dict, repr=False, compare=False)
 
     def of(self, source: Source, scheme: ClassScheme) -> HeldTags:
         """The crops of one raster; none where it has no row.
@@ -74,7 +76,9 @@ class TagTable:
         Raises:
             DataError: a table that cannot be read; a raster that is none of its images, or of another size.
         """
-        sizes, rows = _read(self.path, self.images, scheme)
+        if scheme not in self._read:
+            self._read[scheme] = _read_rows(self.path, self.images, scheme)
+        sizes, rows = self._read[scheme]
         stem = source.path.stem
         area = next((name for name in (stem, area_name(stem)) if name in sizes), None)
         if area is None:
@@ -100,11 +104,8 @@ def find_images(table: Path, where: str) -> TagTable:
     return TagTable(table, beside if beside.is_dir() else place if place.is_dir() else place.parent)
 
 
-@lru_cache(maxsize=1)
-def _read(
-    path: Path, images: Path, scheme: ClassScheme
-) -> tuple[dict[str, tuple[int, int]], dict[str, list[TagWindow]]]:
-    """Sizes of the images, and the rows with a tag, by area; read once for a folder of rasters."""
+def _read_rows(path: Path, images: Path, scheme: ClassScheme) -> _Rows:
+    """Sizes of the images, and the rows with a tag, by area."""
     sizes, rows = raster_sizes(images), dict[str, list[TagWindow]]()
     for row in read_tags(path, scheme, sizes):
         if row.tagged:
