@@ -20,8 +20,8 @@ def test_crops_that_are_left() -> None:
         "  1. area2 at row 0, column 32 about car: 0.5 points, 1 s. car? 70 %",
     ]
     assert said[-3:] == [
-        "These mend the map of these very images fastest. To train a network for other images, tags at random, as",
-        "`weakseg tag` serves them, have been worth no less (docs/tagging.md, What to tag next).",
+        "These mend the map of these very images fastest: `weakseg predict --tags`. To train a network for",
+        "other images, tags at random, as `weakseg tag` serves them, have been worth no less (docs/tagging.md).",
         "Go on with `weakseg tag --order crops.csv`",
     ]
 

@@ -31,8 +31,8 @@ def describe(found: Next) -> str:
     ]
     if found.found["tags"]:
         lines += [
-            "These mend the map of these very images fastest. To train a network for other images, tags at random, as",
-            "`weakseg tag` serves them, have been worth no less (docs/tagging.md, What to tag next).",
+            "These mend the map of these very images fastest: `weakseg predict --tags`. To train a network for",
+            "other images, tags at random, as `weakseg tag` serves them, have been worth no less (docs/tagging.md).",
             f"Go on with `weakseg tag --order {found.files[0]}`",
         ]
     return "\n".join(lines)
