@@ -232,3 +232,33 @@ def test_a_mask_in_colours_is_read_by_what_it_says_of_their_order(tmp_path: Path
     with rasterio.open(path, "r+") as file:
         file.write(np.broadcast_to(np.array((255, 0, 0), np.uint8)[:, None, None], (3, *file.shape)))
     assert (read_mask(path, ISPRS) == ISPRS.index("building")).all()
+
+
+@pytest.mark.parametrize(
+    "colours", [("hue", "saturation", "lightness"), ("cyan", "magenta", "yellow"), ("Y", "Cb", "Cr")]
+)
+def test_bands_of_another_colour_space_are_refused(tmp_path: Path, colours: tuple[str, ...]) -> None:
+    path = flagged(tmp_path / "images" / "a.tif", colours)
+    with pytest.raises(ImportProblems, match=f"a.tif: bands flagged {', '.join(colours)}; expected red, green, blue"):
+        brought_in(tmp_path)
+    for chosen in (None, (1, 2, 3)):
+        with pytest.raises(DataError, match=f"a.tif: bands flagged {', '.join(colours)}; expected red, green, blue"):
+            inspect_source(path, chosen)
+
+
+def test_a_grey_band_whose_white_is_zero_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    path = tmp_path / "images" / "a.tif"
+    for photometric in ("MINISBLACK", "MINISWHITE"):
+        with rasterio.open(
+            path, "w", driver="GTiff", width=8, height=8, count=1, dtype="uint8", photometric=photometric
+        ) as file:
+            file.write(np.full((1, 8, 8), 7, np.uint8))
+        if photometric == "MINISBLACK":
+            assert inspect_source(path, parse_choice("pan"), wanted=Bands((known_band("pan"),))).bands == (1,)
+    with pytest.raises(
+        DataError, match=r"a.tif: a grey band whose white is 0; expected red, .*gdal_translate -scale 0 255"
+    ):
+        inspect_source(path, parse_choice("pan"), wanted=Bands((known_band("pan"),)))
+    with pytest.raises(ImportProblems, match=r"a.tif: a grey band whose white is 0"):
+        brought_in(tmp_path, "pan")

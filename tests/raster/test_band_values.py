@@ -225,3 +225,21 @@ def test_the_cures_of_heights_work(tmp_path: Path) -> None:
     brought_in(tmp_path, heights)
     found = [float(read_layers(tmp_path / "data" / "images" / f"{name}.tif", [4])[0, 0, 0]) for name in "ab"]
     assert found == [pytest.approx(76.2), 250.0]
+
+
+def test_heights_above_two_surfaces_are_refused_and_units_of_one_are_not(tmp_path: Path) -> None:
+    """EGM96 and NAVD88 are up to metres apart: a surface model less a terrain model would be off by that."""
+    heights = delivery(tmp_path, {"crs": "EPSG:25832+5773"}, {"crs": "EPSG:25832+5773"})
+    images = sorted((tmp_path / "images").iterdir())
+    terrain = write(tmp_path / "dtm.tif", WHOLE, crs="EPSG:25832+5703")
+    for check in (
+        lambda: brought_in(tmp_path, heights, terrain),
+        lambda: find_heights(HeightFiles(heights, terrain), images),
+    ):
+        with pytest.raises(
+            (DataError, ImportProblems), match=r"a.tif: heights above EGM96 geoid, and .*dtm.tif: above North"
+        ):
+            check()
+    other = write(tmp_path / "other.tif", WHOLE, crs="EPSG:25832+6360")  # the same datum in feet
+    assert all(find_heights(HeightFiles(terrain, other), images))
+    assert all(find_heights(HeightFiles(heights, write(tmp_path / "silent.tif", WHOLE)), images))

@@ -56,7 +56,8 @@ def test_rasters_share_a_distance_or_have_none(tmp_path: Path) -> None:
     assert common_gsd([near, feet]) == pytest.approx(0.0907, abs=1e-3)
     assert common_gsd([near, place(tmp_path / "d.tif", image, 0.1)]) is None
     assert common_gsd([near, place(tmp_path / "e.tif", image, 0.09, crs=None)]) is None
-    assert common_gsd([near, place(tmp_path / "f.tif", image, 0.09, crs="EPSG:4326")]) is None  # on no Earth
+    with pytest.raises(DataError, match=r"f\.tif: its corner at 497000, 5420000 .* in EPSG:4326; expected degrees"):
+        common_gsd([near, place(tmp_path / "f.tif", image, 0.09, crs="EPSG:4326")])
     assert common_gsd([]) is None
     nowhere = place(tmp_path / "g.tif", image, 1, crs=None)
     assert common_gsd([nowhere, tmp_path / "not opened.tif"]) is None  # one settles it, of 100,000

@@ -316,3 +316,33 @@ def test_an_import_names_a_raster_of_a_zip_whose_sidecars_contradict_it(tmp_path
             archive.write(path, path.name)
     with pytest.raises(ImportProblems, match=r"images\.zip/a\.png: its upper left corner lies at .* by a\.pgw and at"):
         import_dataset(tmp_path / "images.zip", [], tmp_path / "data", allow_unlabelled=True, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("code", "place", "fine"),
+    [
+        (25832, (1e-6, 0, 11.5, 0, -1e-6, 48.25), False),  # degrees in a CRS of metres
+        (2263, (3e-6, 0, -74.0, 0, -3e-6, 40.7), False),  # and of feet
+        (4326, PLACE, False),  # metres in a CRS of degrees
+        (4326, (0.1, 0, 11.5, 0, -0.1, 5300000.0), False),
+        (4326, (1e-6, 0, 11.5, 0, -1e-6, 48.25), True),
+        (4326, (6.5, 0, -180.0, 0, -4.6, 92.0), True),  # a world map, with half a px beyond the pole
+        (4326, (6.0, 0, 0.0, 0, -4.5, 90.0), True),
+        (25832, (1e-3, 0, 500000.0, 0, -1e-3, 5300000.0), True),  # millimetres
+        (None, PLACE, True),
+    ],
+)
+def test_a_place_in_other_units_than_those_of_its_crs_is_refused(
+    tmp_path: Path, code: int | None, place: tuple[float, ...], fine: bool
+) -> None:
+    with rasterio.open(
+        tmp_path / "a.tif", "w", driver="GTiff", height=40, width=60, count=3, dtype="uint8", transform=Affine(*place),
+        crs=CRS.from_epsg(code) if code else None,
+    ) as file:  # fmt: skip
+        file.write(np.zeros((3, 40, 60), np.uint8))
+    for read in (read_info, lambda one: inspect_source(one, None)):
+        if fine:
+            read(tmp_path / "a.tif")
+        else:
+            with pytest.raises(DataError, match=rf"a\.tif: its corner at .* units in EPSG:{code}; expected .* counts"):
+                read(tmp_path / "a.tif")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from weakseg.core.bands import COLOURS, HEIGHTS, MOST, Bands
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.raster.band_values import AS_STORED, METRES, Scaling, scaling_of, scaling_text, unit_of
-from weakseg.raster.colour_flags import flagged_colours, is_flagged_as_picture
+from weakseg.raster.colour_flags import check_light, flagged_colours, is_flagged_as_picture
 from weakseg.raster.formats import reason_of, unreadable
 from weakseg.raster.palette import read_palette
 
@@ -125,10 +125,13 @@ def clean_name(text: str) -> str:
 def facts_of(file: DatasetReader, name: str, *, look: bool = False) -> BandFacts:
     """What an open raster says of its bands; ``name`` is for errors.
 
+    Bands of another colour space raise DataError.
+
     ``look``: at the pixels of an alpha band too, where it takes these to tell whether it is one.
     """
     from rasterio.enums import ColorInterp
 
+    check_light(name, file)
     described = [clean_name(text) if text else "" for text in file.descriptions]
     flagged = {} if any(described) else flagged_colours(file)
     described = [flagged.get(number, text) for number, text in enumerate(described, 1)]

@@ -6,6 +6,7 @@ none, and images only one for all: elsewhere they are compared, and what could b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ Scaling = tuple[float, float]
 AS_STORED: Final[Scaling] = (1.0, 0.0)
 LEAST, MOST = -500.0, 9000.0  # metres that a height may have; the Dead Sea's shore and Everest
 METRES: Final = frozenset(("", "m", "metre", "metres", "meter", "meters"))
+_DATUM: Final = re.compile(r'(?:VERT_DATUM|VDATUM|VERTICALDATUM)\["([^"]+)"')
 _FOOT, _SURVEY_FOOT = 0.3048, 1200 / 3937
 _UNITS: Final[Mapping[str, float]] = {
     **dict.fromkeys(METRES, 1.0),
@@ -49,6 +51,12 @@ def scaling_text(scaling: Scaling) -> str:
 def unit_of(file: DatasetReader, band: int) -> str:
     """The unit that a file names for a band, by itself or by its vertical CRS; "" for none."""
     return str(file.units[band - 1] or "").strip()
+
+
+def vertical_datum(file: DatasetReader) -> str:
+    """The surface above which a raster's CRS counts heights; "" where it names none."""
+    found = _DATUM.search(file.crs.to_wkt()) if file.crs else None
+    return found[1] if found else ""
 
 
 def metres_of(path: Path | str, file: DatasetReader, band: int) -> Scaling:
@@ -86,14 +94,23 @@ class HeightsTogether:
     """
 
     _first: dict[tuple[str, ...], tuple[str, str]] = field(default_factory=dict)
+    _datum: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def add(self, name: Path | str, file: DatasetReader) -> None:
         """One more; ``name`` is for people.
 
         Raises:
             DataError: one of two rasters alone names a unit, a scale (both of whole numbers, or of broken ones), or a
-                nodata value that could be a height.
+                nodata value that could be a height; they name two vertical datums.
         """
+        if datum := vertical_datum(file):
+            first, known = self._datum.setdefault("", (str(name), datum))
+            if datum != known:
+                raise DataError(
+                    f"{first}: heights above {known}, and {name}: above {datum}",
+                    expected="heights above one surface, as they are compared and taken off each other",
+                    cure="bring one to the vertical datum of the other, gdalwarp -t_srs with both CRS in full",
+                )
         unit, scaling = unit_of(file, 1), scaling_of(file, 1)
         if not unit:
             self._compare("unit", name, "", "")

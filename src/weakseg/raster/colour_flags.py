@@ -7,14 +7,31 @@ any other order were set by somebody, and count where no band has a description.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from weakseg.core.bands import COLOURS
+from weakseg.core.errors import DataError
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
 _DISPLAY: Final = ("ENVI",)
+_OTHER: Final = frozenset(("hue", "saturation", "lightness", "cyan", "magenta", "yellow", "black", "Y", "Cb", "Cr"))
+
+
+def check_light(path: Path | str, file: DatasetReader) -> None:
+    """Refuse (DataError) bands that are no light as it was measured: of another colour space, or with white as zero."""
+    other = [kind.name for kind in file.colorinterp if kind.name in _OTHER]
+    white = file.count == 1 and file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
+    if other or white:
+        raise DataError(
+            f"{path}: " + (f"bands flagged {', '.join(other)}" if other else "a grey band whose white is 0"),
+            expected="red, green, blue and other bands, brighter where their numbers are larger",
+            cure="convert it where it was made, or mend its flags (gdal_edit.py -colorinterp_1 red, and so on)"
+            if other
+            else "invert it, gdal_translate -scale 0 255 255 0 -co PHOTOMETRIC=MINISBLACK",
+        )
 
 
 def flagged_colours(file: DatasetReader) -> Mapping[int, str]:

@@ -21,6 +21,8 @@ _NEAR: Final = 0.1  # px, as far as a label may lie off its image
 _ROUNDED: Final = 5e-11  # world files have ten decimals
 _CLOSE: Final = 2.0  # m; realisations of a datum are within, other datums and zones far beyond
 _DEGREE: Final = 111_320.0  # m
+_LEAST_PX: Final = 1e-4  # of a projection's units; px in degrees are at most a few 1e-6 for 10 cm
+_MOST_DEGREES: Final = (541.0, 101.0)  # a world map that begins anywhere, in gon, and its half px beyond the pole
 _CURE: Final = "mend the wrong one, or move it away"
 
 
@@ -90,6 +92,21 @@ def _shifts(one: Affine, other: Affine, height: int, width: int) -> Iterable[tup
     for column, row in ((0, 0), (width, 0), (0, height), (width, height)):  # with plain floats: headers are read often
         x, y = a * column + b * row + c, d * column + e * row + f
         yield (down * x - sheared * y) / area, (right * y - turned * x) / area
+
+
+def check_units(path: object, crs: CRS, transform: Affine, height: int, width: int) -> None:
+    """Refuse (DataError) degrees in a CRS of metres or feet, and metres in one of degrees, by which px are measured."""
+    a, b, c, d, e, f = tuple(transform)[:6]
+    far = max(abs(c), abs(c + a * width + b * height)), max(abs(f), abs(f + d * width + e * height))
+    tiny = abs(a * e - b * d) < _LEAST_PX**2
+    large = far[0] > _MOST_DEGREES[0] or far[1] > _MOST_DEGREES[1]
+    if (tiny and crs.is_projected) or (large and crs.is_geographic):
+        side = math.sqrt(abs(a * e - b * d))
+        raise DataError(
+            f"{path}: its corner at {c:.12g}, {f:.12g} and px of {side:.3g} units in {crs_name(crs)}",
+            expected="degrees, as its CRS counts" if large else "metres or feet, as its CRS counts",
+            cure="name the CRS that the numbers are of, gdal_edit.py -a_srs",
+        )
 
 
 def same_crs(one: CRS, other: CRS, point: tuple[float, float]) -> bool:

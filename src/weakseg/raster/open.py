@@ -16,7 +16,7 @@ from weakseg.core.bands import PLAIN, Bands
 from weakseg.core.classes import ClassScheme, Mask
 from weakseg.core.errors import DataError
 from weakseg.raster.band_values import check_as_stored
-from weakseg.raster.colour_flags import flagged_colours
+from weakseg.raster.colour_flags import check_light, flagged_colours
 from weakseg.raster.formats import broken_block, check_png_rows, reason_of, unreadable
 from weakseg.raster.header import MAX_PIXELS, RasterInfo, info_of, opened, seen_orientation
 from weakseg.raster.label_bands import check_lossless, label_pixels
@@ -58,6 +58,7 @@ def read_picture(
         DataError: those of read_image; the file says what its bands are.
     """
     with opened(path, max_pixels) as file:
+        check_light(path, file)
         if any(file.descriptions) or flagged_colours(file):
             raise DataError(
                 f"{path}: bands {', '.join(map(str, file.descriptions))} by their descriptions, or by flags",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree
 
 from weakseg.core.errors import DataError
-from weakseg.raster.one_place import Statement, contradiction
+from weakseg.raster.one_place import Statement, check_units, contradiction
 
 if TYPE_CHECKING:
     from rasterio import Affine
@@ -50,7 +50,7 @@ def place_of(path: Path, file: DatasetReader) -> tuple[CRS | None, Affine | None
 
     Raises:
         DataError: a sidecar that cannot be read, or is larger than ``MAX_BYTES``; or one that contradicts the file or
-            another one (``one_place``).
+            another one, or a place that its CRS cannot mean (``one_place``).
     """
     crs = file.crs or None
     transform = None if file.transform.is_identity else file.transform
@@ -67,6 +67,8 @@ def place_of(path: Path, file: DatasetReader) -> tuple[CRS | None, Affine | None
         )
     if transform is not None and (said := _statements(path)):
         _check_one_place(path, file, [Statement("", crs, transform), *said])
+    if crs is not None and transform is not None:
+        check_units(path, crs, transform, file.height, file.width)
     return crs, transform
 
 
