@@ -80,7 +80,9 @@ def test_an_int8_file_is_a_model_of_8_bits_that_takes_any_size(
     assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
     export_onnx(place.root / "m.pt", tmp_path / "plain.onnx")
     weights = [w for w in onnx.load(tmp_path / "m.onnx").graph.initializer if w.data_type == TensorProto.INT8]
-    assert sum(len(w.dims) == 4 for w in weights) > 50
+    kernels = [onnx.numpy_helper.to_array(w).astype(int) for w in weights if len(w.dims) == 4]
+    assert len(kernels) > 50
+    assert max(abs(kernel).max() for kernel in kernels) == 64  # seven bits: two products fit into 16 bits
     assert (tmp_path / "m.onnx").stat().st_size < 0.4 * (tmp_path / "plain.onnx").stat().st_size
     ours, small = (load_predictor(path, PLAIN, CPU) for path in (place.root / "m.pt", tmp_path / "m.onnx"))
     assert (small.scheme, small.scale, small.gsd) == (ISPRS, 0.5, 0.09)
