@@ -225,9 +225,7 @@ def main() -> int:
             peer.process.wait(60)
     best = {name: {key: min(run[key] for run in runs) for key in ("seconds", "cpu")} for name, runs in found.items()}
     print(f"{size}x{size} px, windows of {window} px, overlap {overlap}, one thread; {versions}\n")
-    print(
-        "| who | seconds | CPU s | of the bare network | by CPU time | best peer over it, CPU | equal, one window | all |"
-    )
+    print("| who | seconds | CPU s | of the bare network | by CPU time | best peer over it | equal, one window | all |")
     print("|---|---|---|---|---|---|---|---|")
     peer = min((times["cpu"] for name, times in best.items() if name in {MONAI, *words.values()}), default=float("nan"))
     alone, good = seen_once(size, window, overlap), True
