@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -262,3 +263,19 @@ def test_a_grey_band_whose_white_is_zero_is_refused(tmp_path: Path) -> None:
         inspect_source(path, parse_choice("pan"), wanted=Bands((known_band("pan"),)))
     with pytest.raises(ImportProblems, match=r"a.tif: a grey band whose white is 0"):
         brought_in(tmp_path, "pan")
+
+
+@pytest.mark.parametrize("bands", [None, "1,2,3", "red,green,nir"])
+def test_descriptions_that_are_no_known_names_are_in_one_order_too(tmp_path: Path, bands: str | None) -> None:
+    """Bands called b2, b3, b4 beside b4, b3, b2 were read in the order of each file."""
+    (tmp_path / "images").mkdir()
+    write(tmp_path / "images" / "a.tif", ("b4", "b3", "b2"))
+    path = write(tmp_path / "images" / "b.tif", ("b2", "b3", "b4"))
+    with pytest.raises(
+        ImportProblems, match=r"b.tif: bands b2, b3, b4 by their descriptions; expected b4, b3, b2 like"
+    ):
+        brought_in(tmp_path, bands)
+    for names in (("b4", "b3", "b2"), ("tile 7, 1", "tile 7, 2", "tile 7, 3")):
+        write(path, names)
+        brought_in(tmp_path, bands)
+        shutil.rmtree(tmp_path / "data")

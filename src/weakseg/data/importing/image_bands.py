@@ -127,6 +127,7 @@ class BandPlan:
             raise _some_described(path, facts)
         if numbers and facts.described:
             self._check_numbers(path, facts)
+        _check_order(path, facts, self.named)
         return numbers or (None if not facts.mask else (1, 2, 3))
 
     def _check_numbers(self, path: Path, facts: BandFacts) -> None:
@@ -174,12 +175,15 @@ def plan_bands(
     """
     found: list[tuple[str, FileBands]] = []
     faults: dict[str, str] = {}
+    orders: dict[str, tuple[str, tuple[str, ...]]] = {}
     for name, opening in files:
         with opening as path:
             try:
                 if portal is not None:
                     check_delivery(path, portal)
                 mine = file_bands(path, choice)
+                if choice.names or not mine.facts.described:
+                    _check_order(name, mine.facts, orders)
             except DataError as error:
                 faults[name] = str(error).replace(str(path), name)
                 continue
@@ -237,6 +241,20 @@ def rank_ranges(bands: Bands, meter: BandMeter) -> Bands:
         low, high = (0.0, 255.0) if band.dtype == "uint8" else (found.percentiles[0], found.percentiles[-1])
         members.append(replace(band, low=low, high=high if high > low else low + 1))
     return replace(bands, members=tuple(members))
+
+
+def _check_order(name: Path | str, facts: BandFacts, seen: dict[str, tuple[str, tuple[str, ...]]]) -> None:
+    """Refuse descriptions that nobody goes by, such as b2 and nir1, where an image has the same in another order."""
+    mine = tuple(label or "" for label in facts.names)
+    if len(set(mine)) < 2:
+        return
+    first, names = seen.setdefault("\n".join(sorted(mine)), (str(name), mine))
+    if names != mine:
+        raise DataError(
+            f"{name}: bands {', '.join(mine)} {facts.said}",
+            expected=f"{', '.join(names)} like {first}",
+            cure="bring all to one order, gdal_translate -b 3 -b 2 -b 1",
+        )
 
 
 def _some_described(name: Path | str, facts: BandFacts) -> DataError:
