@@ -13,7 +13,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
 from weakseg.core.errors import DataError
-from weakseg.raster.georeference import ground_distance, moved
+from weakseg.raster.georeference import ground_distance, moved, uneven_sides
 from weakseg.raster.stream import inspect_source, raster_gsd
 
 RADIUS, FLATTENING = 6378137.0, 1 / 298.257223563  # of WGS84
@@ -47,6 +47,24 @@ def test_units_of_web_mercator_and_degrees_are_measured_on_the_ground(latitude: 
     assert ground_distance(CRS.from_epsg(4326), degrees, 400, 300) == pytest.approx(
         math.sqrt(1e-5 * east * 2e-5 * north), rel=1e-5
     )
+
+
+@pytest.mark.parametrize(("angle", "across", "down"), [(0, 0.3, 0.6), (30, 0.3, 0.6), (0, 0.3, 0.32), (90, 2.0, 0.5)])
+def test_sides_of_px_that_differ_are_measured_whatever_their_turn(angle: float, across: float, down: float) -> None:
+    place = Affine.translation(500000, 5762000) @ Affine.rotation(angle) @ Affine.scale(across, -down)
+    found = uneven_sides(CRS.from_epsg(25832), place, 200, 300)
+    if max(across, down) < 1.1 * min(across, down):
+        assert found is None
+    else:
+        assert found == pytest.approx((across, down), rel=2e-3)
+    assert ground_distance(CRS.from_epsg(25832), place, 200, 300) == pytest.approx(math.sqrt(across * down), rel=2e-3)
+
+
+def test_degrees_are_even_at_the_equator_alone() -> None:
+    grid = [uneven_sides(CRS.from_epsg(4326), Affine(1e-5, 0, 9, 0, -1e-5, top), 100, 100) for top in (0.01, 60)]
+    assert grid[0] is None
+    assert grid[1] == pytest.approx((1e-5 * degree_metres(60)[0], 1e-5 * degree_metres(60)[1]), rel=1e-3)
+    assert uneven_sides(None, Affine(1, 0, 0, 0, -2, 0), 9, 9) is None
 
 
 def test_the_named_value_of_52_degrees_north() -> None:

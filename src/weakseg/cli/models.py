@@ -146,6 +146,8 @@ def predict(
     several = is_several(where, mosaic=mosaic)
     if polygons and several and not mosaic:
         raise ParamsError("--polygons with several rasters", expected="one raster or --mosaic", cure="add --mosaic")
+    if polygons and area and polygons.resolve() == area.resolve():
+        raise ParamsError(f"--polygons {polygons} is the --area", expected="a new file", cure="choose another name")
     machine = machine_from_environment()
     machine = machine if precision is None else machine.at_precision(precision)
     options = Options(
@@ -192,6 +194,14 @@ def predict(
         if done.lacking:
             typer.echo(
                 f"{done.target}: the raster lacks {', '.join(done.lacking)}, in whose place stands the mean of N1"
+            )
+        if done.empty:
+            typer.echo(f"{done.target}: no pixel of the raster has data, so all of the map is 255; check its nodata")
+        if done.uneven is not None:
+            across, down = done.uneven
+            typer.echo(
+                f"{done.target}: px of the raster are {across:.3g} m across and {down:.3g} m down: things look "
+                "stretched, unless they did so in the training; gdalwarp -tr makes px square"
             )
         if done.unlike is not None and done.unlike >= 0.005:
             typer.echo(f"{done.unlike:.0%} of this raster is unlike anything the model has seen: see --applicability")

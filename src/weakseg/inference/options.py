@@ -12,12 +12,15 @@ from weakseg.inference.encode import KINDS, Kind
 from weakseg.inference.mapper import Mapper
 from weakseg.inference.sweep import Grid, shared_rows
 from weakseg.raster.gsd import GSD_TOLERANCE
+from weakseg.raster.own_maps import check_free
 from weakseg.raster.stream import Source
 
 if TYPE_CHECKING:
     from weakseg.inference.held_tags import TagTable
 
 GsdPolicy = Literal["auto", "resample", "refuse", "ignore"]
+COARSEST: Final = 8  # times the training's m per px: of a car, and most roofs, nothing is left to be seen
+FINEST: Final = 64  # times finer: a mistake in the units, such as mm or feet for m of a whole scene
 MAX_BUFFER: Final = 1 << 29  # bytes of float rows under way, so that the whole stays under 2 GB
 
 
@@ -81,6 +84,13 @@ def choose_scale(mapper: Mapper, source: Source, policy: GsdPolicy) -> float:
         )
     if abs(here / trained - 1) <= GSD_TOLERANCE:
         return mapper.scale
+    if policy == "auto" and not 1 / FINEST <= here / trained <= COARSEST:
+        raise DataError(
+            f"{source.path}: {here:.4g} m per px, {max(here / trained, trained / here):.3g} times "
+            f"{'coarser' if here > trained else 'finer'} than the {trained:.4g} m of the training",
+            expected=f"px at most {COARSEST} times coarser and {FINEST} times finer: others show other things",
+            cure="mend its CRS or transform, pass --gsd resample if it is meant, or --gsd ignore",
+        )
     if policy == "refuse":
         raise DataError(
             f"{source.path}: {here:.4g} m per px",
@@ -100,6 +110,7 @@ def check_options(mapper: Mapper, source: Source, target: Path, options: Options
             expected="different files that end in .tif, none of them the input",
             cure="choose other names",
         )
+    check_free(outputs)
     if not mapper.applicable and (options.applicability or options.max_unlike < 1):
         raise ParamsError(
             "a model that does not know what it was trained on",

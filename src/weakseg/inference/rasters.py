@@ -16,6 +16,7 @@ from weakseg.raster.band_names import BandChoice, parse_choice
 from weakseg.raster.heights import HeightFiles, find_heights
 from weakseg.raster.listing import list_sources
 from weakseg.raster.mosaic import Mosaic, plan_mosaic
+from weakseg.raster.own_maps import check_free
 from weakseg.raster.stream import Source, inspect_source
 
 Watching = Callable[[str], AbstractContextManager[Watch | None]]
@@ -129,9 +130,13 @@ def map_mosaic(
             cure="leave one of them out",
         )
     listed = list_sources(where, skip_unread=reading.skip_unread, outputs=options.outputs(target))
-    taken = {path.resolve() for path in listed} & {path.resolve() for path in options.outputs(target)}
+    parts = [target.parent / f"{path.stem}.tif" for path in listed]  # of the map, one for each scene
+    taken = {path.resolve() for path in listed} & {path.resolve() for path in (*options.outputs(target), *parts)}
     if taken:
-        raise ParamsError(f"output {taken.pop()} is a scene", expected="a new file", cure="choose another name")
+        raise ParamsError(
+            f"output {taken.pop()} is a scene", expected="a new file", cure="choose another name or folder"
+        )
+    check_free(parts)
     mapper = open_mapper()
     mosaic = plan_mosaic(Path(where), _inspect(listed, mapper, reading))
     with watching(mosaic.path.name) as watch:

@@ -25,7 +25,9 @@ from weakseg.inference.mosaic import MosaicSweep
 from weakseg.inference.options import GsdPolicy, Options, check_options, choose_scale
 from weakseg.inference.sweep import Grid, WindowSweep, plan_grid
 from weakseg.raster.finished_rows import Spool, remove_leftovers
+from weakseg.raster.georeference import uneven_sides
 from weakseg.raster.mosaic import Mosaic
+from weakseg.raster.own_maps import IDENTITY
 from weakseg.raster.stream import BLOCK, Pixels, Source, open_reader, raster_tags
 from weakseg.raster.write import write_bands
 
@@ -36,8 +38,7 @@ if TYPE_CHECKING:
 Watch = Callable[[int, int], None]
 """Gets the rows done and all rows of a raster after every band."""
 
-_IDENTITY: Final = "WEAKSEG_IDENTITY"  # metadata tags of a finished map
-_UNLIKE: Final = "WEAKSEG_UNLIKE"
+_UNLIKE: Final = "WEAKSEG_UNLIKE"  # metadata tags of a finished map, beside its identity
 _ENGINE: Final = "WEAKSEG_ENGINE"  # what ran the network and, where it was compared with torch, how it differs
 _PARITY: Final = "WEAKSEG_PARITY"
 _PRECISION: Final = "WEAKSEG_PRECISION"  # why it is that one, where it was chosen
@@ -57,6 +58,7 @@ class Summary:
         engine: what ran the network; None where there was no choice.
         lacking: bands of the model that the raster has not, in whose place stands their mean.
         held: tag crops to which the map is held; None where no tags were given.
+        uneven: sides of its px on the ground where they differ, across and down, m.
     """
 
     target: Path
@@ -68,6 +70,12 @@ class Summary:
     engine: Choice | None = None
     lacking: tuple[str, ...] = ()
     held: int | None = None
+    uneven: tuple[float, float] | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether no window of the raster had a pixel with data."""
+        return self.windows == self.resumed == 0
 
 
 def run_predictor(
@@ -97,15 +105,15 @@ def run_predictor(
     identity = _identity(mapper, source, options, grid, engine, tags_here)
     held = None if tags_here is None else len(tags_here.windows)
     layers = tuple(path for path in options.outputs(target) if path != target)
+    uneven = uneven_sides(source.profile.get("crs"), source.profile.get("transform"), source.height, source.width)
     spool_folder = target.with_name(f".{target.name}.part")
     if options.resume and all(_identity_in(path) == identity for path in options.outputs(target)):
         known = raster_tags(target).get(_UNLIKE)
         unlike = None if known is None else float(known)
         _refuse_unlike(source, unlike, options)
         _remove_left(spool_folder, identity, source)
-        return Summary(
-            target, -(-source.height // BLOCK), 0, time.monotonic() - began, layers, unlike, engine, held=held
-        )
+        done, passed = -(-source.height // BLOCK), time.monotonic() - began
+        return Summary(target, done, 0, passed, layers, unlike, engine, source.lacking, held, uneven)
     spool = Spool(spool_folder, identity, source, fresh=not options.resume)
     resumed, windows = spool.finished, 0
     try:
@@ -122,13 +130,14 @@ def run_predictor(
         if unlike is not None and unlike > options.max_unlike:
             spool.remove()
         _refuse_unlike(source, unlike, options)
-        tags = {_IDENTITY: identity} | ({} if unlike is None else {_UNLIKE: f"{unlike:.4f}"}) | _engine_tags(engine)
+        tags = {IDENTITY: identity} | ({} if unlike is None else {_UNLIKE: f"{unlike:.4f}"}) | _engine_tags(engine)
         tags |= {} if held is None else {_HELD: f"{held} crops"}
         _write_outputs(spool, mapper.scheme, target, options, kinds, tags)
         spool.remove()
     finally:
         spool.close()
-    return Summary(target, resumed, windows, time.monotonic() - began, layers, unlike, engine, source.lacking, held)
+    passed = time.monotonic() - began
+    return Summary(target, resumed, windows, passed, layers, unlike, engine, source.lacking, held, uneven)
 
 
 def settle(mapper: Mapper, sweep: WindowSweep) -> Choice | None:
@@ -254,7 +263,7 @@ def _identity_in(path: Path) -> str | None:
     """The identity in a map that is already there."""
     if not path.is_file():
         return None
-    return raster_tags(path).get(_IDENTITY)
+    return raster_tags(path).get(IDENTITY)
 
 
 def _write_outputs(

@@ -15,6 +15,7 @@ from weakseg.core.classes import IGNORE
 from weakseg.core.errors import DataError, ParamsError
 from weakseg.maps.vector_files import only_layer
 from weakseg.raster.formats import reason_of, unwritable
+from weakseg.raster.own_maps import IDENTITY
 from weakseg.raster.stream import BLOCK, gdal_settings
 from weakseg.raster.whole import whole_raster
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader
     from rasterio.vrt import WarpedVRT
 
-IDENTITY: Final = "WEAKSEG_IDENTITY"  # says that a map is whole and on its raster's grid, which it no longer is
 _ROWS: Final = 4 * BLOCK  # of the map in memory
 _SAME: Final = 1.05  # px of the output up to this many times the input's side are no coarser ones
 
@@ -53,7 +53,7 @@ def warp_map(
 
     Raises:
         DataError: a map without a CRS, an area that is no polygons or lies elsewhere.
-        ParamsError: an unknown CRS, or a resolution that is not positive.
+        ParamsError: an unknown CRS, or a resolution that is not positive, or coarser than the map is large.
     """
     import rasterio
     from rasterio.errors import RasterioError
@@ -66,6 +66,13 @@ def warp_map(
             if file.crs is None and not file.gcps[0]:
                 raise DataError(f"{source}: no CRS", expected="a map with a place on Earth", cure="map it as it is")
             grid = _plan_grid(file, wanted, res)
+            if res is not None and _coarsening(file, grid) > max(file.width, file.height):
+                unit = "degrees" if grid.crs.is_geographic else grid.crs.linear_units
+                raise ParamsError(
+                    f"--res {res:g}: a px would be larger than {source}",
+                    expected=f"the side of a px in units of the map's CRS, {unit}",
+                    cure="mend it",
+                )
             shapes = [] if area is None else _read_area(area, grid.crs)
             if area is not None:
                 grid = _crop(grid, shapes, area, source)
@@ -164,6 +171,8 @@ def _crop(grid: Grid, shapes: list[Any], area: Path, source: Path) -> Grid:
     from rasterio import Affine
 
     boxes = np.array([shape.bounds for shape in shapes])
+    if not np.isfinite(boxes).all():  # where the CRS of the map does not reach
+        raise _outside(area, source)
     (left, bottom), (right, top) = boxes[:, :2].min(0), boxes[:, 2:].max(0)
     places = [~grid.transform @ (x, y) for x in (left, right) for y in (bottom, top)]
     columns, rows = zip(*places, strict=True)
@@ -171,11 +180,17 @@ def _crop(grid: Grid, shapes: list[Any], area: Path, source: Path) -> Grid:
     last_column = min(grid.width, ceil(max(columns) - 1e-6))
     last_row = min(grid.height, ceil(max(rows) - 1e-6))
     if first_column >= last_column or first_row >= last_row:
-        raise DataError(
-            f"{area} lies outside of {source}", expected="an area that meets the map", cure="check both CRSs"
-        )
+        raise _outside(area, source)
     transform = grid.transform @ Affine.translation(first_column, first_row)
     return Grid(grid.crs, transform, last_column - first_column, last_row - first_row)
+
+
+def _outside(area: Path, source: Path) -> DataError:
+    return DataError(
+        f"{area} lies outside of {source}",
+        expected="an area that meets the map",
+        cure="check both CRSs (a GeoJSON that names none counts degrees)",
+    )
 
 
 def _write(warped: WarpedVRT, file: DatasetReader, target: Path, shapes: list[Any]) -> None:
@@ -196,6 +211,7 @@ def _write(warped: WarpedVRT, file: DatasetReader, target: Path, shapes: list[An
                 values[:, outside] = IGNORE
             out.write(values, window=window)
         out.descriptions, out.scales = file.descriptions, file.scales
+        # the identity says that a map is whole and on its raster's grid, which it no longer is
         out.update_tags(**{key: value for key, value in file.tags().items() if key != IDENTITY})
         if file.count == 1 and "palette" in [kind.name for kind in file.colorinterp]:
             out.write_colormap(1, file.colormap(1))

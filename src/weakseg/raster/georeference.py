@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rasterio.crs import CRS
     from rasterio.io import DatasetReader
 
+UNEVEN: Final = 1.1  # ratio of the sides of a px from which on things look stretched
 _REACH: Final = 50.0  # px from the centre over which a pixel is measured: far above the noise of a projection's inverse
 
 
@@ -55,18 +56,47 @@ def moved(points: npt.NDArray[np.float64], source: CRS, target: CRS) -> npt.NDAr
 def ground_distance(crs: CRS | None, transform: Affine, height: int, width: int) -> float | None:
     """True metres per px at the centre of a raster: the root of the area of a px, so rotation does not matter.
 
+    Returns:
+        None where there is no CRS or transform, or the centre lies outside the CRS or on no Earth.
+    """
+    if crs is None or transform.is_identity:
+        return None
+    sides = _sides_on_ground(crs, transform, height, width)
+    if sides is None:
+        return None
+    (right, along), (sideways, down) = sides
+    area = abs(right * down - along * sideways)
+    return math.sqrt(area) if math.isfinite(area) and area > 0 else None
+
+
+def uneven_sides(crs: CRS | None, transform: Affine | None, height: int, width: int) -> tuple[float, float] | None:
+    """Metres on the ground of a px across and down, where they differ by more than a tenth; None else.
+
+    So are px of as many degrees in both directions anywhere but near the equator.
+    """
+    if crs is None or transform is None or transform.is_identity:
+        return None
+    sides = _sides_on_ground(crs, transform, height, width)
+    if sides is None:
+        return None
+    across, down = (math.hypot(x, y) for x, y in sides)
+    if not min(across, down) > 0 or not math.isfinite(across * down) or max(across, down) <= UNEVEN * min(across, down):
+        return None
+    return across, down
+
+
+def _sides_on_ground(
+    crs: CRS, transform: Affine, height: int, width: int
+) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """East and north, in true metres, of a step of one px to the right and of one down, at the centre of a raster.
+
     The units of a projection are metres only where its scale is 1 (UTM within a thousandth; EPSG:3857 at 52 degrees
     north is 1.62 too large), and degrees are none at all. So px are measured in an equal-area projection around
     the centre.
-
-    Returns:
-        None where there is no CRS or transform, or the centre lies outside the CRS or on no Earth.
     """
     from rasterio.crs import CRS
     from rasterio.warp import transform as project
 
-    if crs is None or transform.is_identity:
-        return None
     row, column, reach = height / 2, width / 2, min(_REACH, max(height, width) / 2)
     try:
         (longitude,), (latitude,) = project(crs, "EPSG:4326", *_along(transform, [(column, row)]))
@@ -75,9 +105,8 @@ def ground_distance(crs: CRS | None, transform: Affine, height: int, width: int)
         x, y = (np.array(axis) for axis in project(crs, local, *_along(transform, ends)))
     except Exception:  # PROJ's refusals have no public class in rasterio
         return None
-    (right, down), (sideways, along) = (np.diff(axis)[::2] / (2 * reach) for axis in (x, y))
-    area = abs(right * along - down * sideways)
-    return math.sqrt(area) if math.isfinite(area) and area > 0 else None
+    (right, sideways), (along, down) = (np.diff(axis)[::2] / (2 * reach) for axis in (x, y))
+    return (float(right), float(along)), (float(sideways), float(down))
 
 
 def _along(transform: Affine, places: list[tuple[float, float]]) -> tuple[list[float], list[float]]:

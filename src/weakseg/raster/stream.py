@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 Pixels = npt.NDArray[Any]  # uint8 of maps and of three bands; other images have the dtype of their bands
 IN_MEMORY: Final = Path("/vsimem")  # GDAL's name for files in memory; those here come from ``uploads``
 UPLOAD_DRIVERS: Final[Mapping[str, str]] = {".tif": "GTiff", ".png": "PNG", ".jpg": "JPEG"}
+MAP_TAGS: Final = ("WEAKSEG_IDENTITY", "CLASS_0")  # metadata of maps that were predicted here; one says all of them
 BLOCK: Final = 256  # px, side of the tiles of what is written; a row band is one row of tiles
 _CACHE: Final = 128 << 20  # bytes, as rasterio takes them; GDAL's own default is 5 % of the machine's memory
 
@@ -240,8 +241,8 @@ def inspect_source(
             training images were converted.
 
     Raises:
-        DataError: no such file, not a raster, not uint8 and no ``stretch``, not three bands and no ``bands``, or both
-            an EXIF orientation and a place on Earth.
+        DataError: no such file, not a raster, a map of weakseg, not uint8 and no ``stretch``, not three bands and no
+            ``bands``, or both an EXIF orientation and a place on Earth.
         ParamsError: a stretch whose ends are not in order.
     """
     if stretch is not None and not stretch[0] < stretch[1]:
@@ -250,6 +251,12 @@ def inspect_source(
     if heights is not None and BESIDE not in wanted.names:
         raise ParamsError(f"{heights.surface}", expected="no heights: the model has none", cure="leave them out")
     with open_raster(path) as file:
+        if any(tag in file.tags() for tag in MAP_TAGS):
+            raise DataError(
+                f"{path}: a map that weakseg predicted, or a layer of one",
+                expected="an image",
+                cure="name the image, and keep maps out of the folder or pattern",
+            )
         if not wanted.plain:
             return _deep_source(path, file, choice, stretch, wanted, heights)
         palette = read_palette(file, str(path))
