@@ -104,9 +104,11 @@ def test_requests_over_the_limits_are_refused_before_they_are_predicted() -> Non
         service(pixels=5000).answer_pixels(IMAGE, budget=2239)
     with pytest.raises(TooLargeError, match=r"a: 0\.00651 MiB; expected at most 9\.54e-06 MiB; .*`weakseg predict`"):
         service(content=10).answer_file(encode_png(IMAGE), "a")
-    coarse = geotiff(IMAGE, metres=10.0)  # 1 px there is 100 x 100 of the network's
-    with pytest.raises(TooLargeError, match=r"40 x 56 px, enlarged 100 times; expected at most 16777216 px"):
-        service(gsd=0.1).answer_file(coarse)
+    coarse = geotiff(IMAGE, metres=0.7)  # 1 px there is 7 x 7 of the network's
+    with pytest.raises(TooLargeError, match=r"40 x 56 px, enlarged 7 times; expected at most 109000 px"):
+        service(gsd=0.1, pixels=109_000).answer_file(coarse)
+    with pytest.raises(DataError, match=r"image: 10 m per px, 100 times coarser than the 0\.1 m of the training"):
+        service(gsd=0.1).answer_file(geotiff(IMAGE, metres=10.0))
     with pytest.raises(DataError, match="1 band"):
         service().answer_file(encode_png(IMAGE[..., 0]))
 
