@@ -68,6 +68,13 @@ def test_faults_are_named_by_path(
     assert "\n" not in str(error.value)
 
 
+def test_a_name_that_reads_as_a_number_is_to_be_quoted(tmp_path: Path, tiny: Callable[[], Raw]) -> None:
+    raw = yaml.safe_dump(tiny()).replace("- p1", "- 2_10")
+    with pytest.raises(ParamsError, match=r"areas\.pixel\.0: .*found 210.*stands in quotes, such as '2_10'"):
+        load_params(write(tmp_path, raw))
+    assert load_params(write(tmp_path, raw.replace("2_10", "'2_10'"))).tiles.areas.pixel[0] == "2_10"
+
+
 def test_every_leaf_is_compulsory(tmp_path: Path, tiny: Callable[[], Raw]) -> None:
     raw = tiny()
     del raw["segment"]["optimiser"]["warmup"], raw["report"]

@@ -212,6 +212,14 @@ def test_qgis_itself_opens_the_layer_with_its_colours_and_its_form(tagged: Path)
     assert counts[3] > 1.5 * counts[4] > 0  # two crops with a tree, one with a car
 
 
+def test_an_order_without_a_crop_hands_nothing_out(tagged: Path) -> None:
+    """It counted as no order: all crops went out."""
+    order = write(tagged, "area,row,column,height,width\n", "next.csv")
+    with pytest.raises(DataError, match=r"nothing to tag: no crop in .*next\.csv"):
+        say(tagged, "--to", "qgis", "--order", order, str(tagged / "some.gpkg"))
+    assert not (tagged / "some.gpkg").exists()
+
+
 def test_an_order_says_which_crops_go_out(tagged: Path) -> None:
     order = write(tagged, "area,row,column,height,width\nt1,32,32,16,16\nt1,0,0,16,16\n", "next.csv")
     say(tagged, "--to", "qgis", "--order", order, str(tagged / "some.gpkg"))

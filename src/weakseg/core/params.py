@@ -327,12 +327,18 @@ def check_params(raw: object, origin: str) -> Params:
         return Params.model_validate(raw)
     except ValidationError as error:
         faults = "; ".join(_fault(fault["loc"], fault["msg"], fault["input"]) for fault in error.errors())
-        lacks = all(fault["type"] == "missing" for fault in error.errors())
         raise ParamsError(
-            f"{origin}: {faults}",
-            expected="the keys and types of `weakseg init --config demo`",
-            cure="run `weakseg init` in the workspace: it adds what is new" if lacks else "mend it",
+            f"{origin}: {faults}", expected="the keys and types of `weakseg init --config demo`", cure=_cure(error)
         ) from error
+
+
+def _cure(error: ValidationError) -> str:
+    kinds = {fault["type"] for fault in error.errors()}
+    if kinds == {"missing"}:
+        return "run `weakseg init` in the workspace: it adds what is new"
+    if "string_type" in kinds:
+        return "mend it: a name that reads as a number, a date or nothing stands in quotes, such as '2_10'"
+    return "mend it"
 
 
 def _fault(place: tuple[int | str, ...], message: str, value: object) -> str:

@@ -25,7 +25,7 @@ from weakseg.raster.header import read_info
 from weakseg.raster.open import read_bands
 from weakseg.raster.write import write_raster
 from weakseg.tagging.pictures import CropPictures
-from weakseg.tagging.proposals import find_image, propose_crops
+from weakseg.tagging.proposals import find_image, nothing_to_tag, propose_crops
 from weakseg.tagging.run import NONE, open_guesser
 
 TARGETS: Final = ("label-studio", "qgis")
@@ -69,6 +69,8 @@ def export_tags(root: Path, target: Path, how: HandOut) -> str:
     rows = read_tags(layout.tags_csv, scheme, sizes) if layout.tags_csv.is_file() else []
     known = {(row.area, row.window): _states(known_states(row, scheme), scheme) for row in rows}
     crops = list(read_order(how.order, sizes, scheme)) if how.order is not None else list(known)
+    if how.order is not None and not crops:
+        raise nothing_to_tag(f"no crop in {how.order}")
     crops = crops or list(propose_crops(root).crops)
     guesses, model = _guess(root, [crop for crop in crops if not known.get(crop)], how.model, scheme, sizes)
     table = [CropRow(crop, known.get(crop, {}), guesses.get(crop, {})) for crop in crops]
