@@ -10,26 +10,24 @@ from typing import Any
 import pytest
 from tests.faults.clones import Clone, make_clone, warm_up
 from tests.faults.tally import INJECTED, table
+from tests.slim import slim
 
-SLIM = {"steps": 4, "batch": 4, "report_every": 2}
+MORE = {"steps": 4, "batch": 4, "report_every": 2}
 
 
-def slim(params: dict[str, Any]) -> None:
+def less_slim(params: dict[str, Any]) -> None:
     """Every stage of the pipeline in a second at most, all trainings with a report in the middle."""
-    params["classifier"] |= {"arch": "vgg16_bn", "weights": "none", "width": 16, "crop": 16}
-    params["irnet"] |= {"weights": "none", "crop": 64, "walk_steps": [2, 4], "anchors": [1.0, 0.8]}
-    params["irnet"] |= {"label_score": 0.1, "label_margin": 0.0, "classes": "best"}
-    params["single_stage"] |= {"backbone": "resnet38", "weights": "none", "width": 16, "channels": 16, "crop": 32}
-    params["fused"] |= {"weights": [0.0, 1.0]}
+    slim(params)
+    params["irnet"] |= {"walk_steps": [2, 4], "anchors": [1.0, 0.8], "classes": "best"}
     for section in ("classifier", "irnet", "single_stage"):
-        params[section]["optimiser"] |= SLIM
+        params[section]["optimiser"] |= MORE
 
 
 @pytest.fixture(scope="session")
 def fresh(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Path], Path]) -> Clone:
     """A workspace under DVC in which nothing has run."""
     warm_up()
-    return make_clone(tmp_path_factory.mktemp("home") / "fresh", make_workspace, slim)
+    return make_clone(tmp_path_factory.mktemp("home") / "fresh", make_workspace, less_slim)
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ import yaml
 from tests.bit_sets import bits_of
 from tests.inference.one_raster import predict_raster
 from tests.inference.test_predict import CPU, read
+from tests.slim import slim
 
 from weakseg.core.classes import IGNORE, ClassScheme, load_classes
 from weakseg.core.layout import Layout
@@ -29,7 +30,6 @@ from weakseg.methods.scores import load_scores
 from weakseg.raster.write import write_raster
 
 SCHEME = ClassScheme(("roof", "rest"), ((255, 0, 0), (200, 200, 200)), background="rest")
-SLIM = {"steps": 3, "batch": 4, "report_every": 2}
 METHODS = ("cam", "crf", "irnet", "single_stage", "teacher", "fused")
 PLAN = (
     *((stage, "") for stage in ("tiles", "classifier", "cam", "crf", "irnet", "single_stage", "experts")),
@@ -65,16 +65,11 @@ def done(
         write_raster(root / "data" / "images" / f"{area}.tif", image)
         write_raster(root / "data" / "labels" / f"{area}.tif", SCHEME.to_colours(mask))
     SCHEME.save(root / "data" / "classes.yaml")
-    raw["classifier"] |= {"arch": "vgg16_bn", "weights": "none", "width": 16, "crop": 16, "pooling": "gap"}
-    raw["irnet"] |= {"weights": "none", "crop": 64, "walk_steps": [2], "label_score": 0.1, "label_margin": 0.0}
-    raw["irnet"]["preset"] = request.param
+    slim(raw)
+    raw["irnet"] |= {"preset": request.param, "anchors": [1.0, 0.85]}
     raw["crf"] |= {"gaussian_weight": 0.1, "bilateral_weight": 0.1}  # untrained maps do not survive more
-    raw["single_stage"] |= {"backbone": "resnet38", "weights": "none", "width": 16, "channels": 16, "crop": 32}
-    raw["fused"] |= {"weights": [0.0, 1.0]}
     raw["boxes"] |= {"classes": [], "complete": []}
     raw["segment"] |= {"class_weights": {}, "favour": {"class_name": "roof", "probability": 0.2}}
-    for section in ("classifier", "irnet", "single_stage"):
-        raw[section]["optimiser"] |= SLIM
     raw["classifier"]["optimiser"] |= {"steps": 40, "batch": 8, "lr": 0.01}  # so long until it sees the roofs at all
     if request.param == "irn_voc":
         raw["irnet"]["encoder"] = "resnet18"

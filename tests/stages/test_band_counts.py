@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 import yaml
+from tests.slim import slim
 
 from weakseg.core.bands import Bands, known_band, load_bands
 from weakseg.core.errors import DataError, StageError
@@ -25,7 +26,7 @@ from weakseg.raster.open import read_image
 from weakseg.raster.write import write_raster
 from weakseg.training.machine import Machine
 
-SLIM = {"steps": 2, "batch": 2, "report_every": 2}
+FEWER = {"steps": 2, "batch": 2, "report_every": 2}
 CPU = Machine(device="cpu", precision="no", quiet=True)
 PLAN = (
     *(("tiles", ""), ("classifier", ""), ("cam", ""), ("crf", ""), ("single_stage", ""), ("segment", "pixel")),
@@ -46,14 +47,13 @@ def rewrite(root: Path, count: int, dtype: str) -> Bands:
     return bands
 
 
-def slim(root: Path) -> None:
+def slimmer(root: Path) -> None:
     path = root / "params.yaml"
     raw: dict[str, Any] = yaml.safe_load(path.read_text())
-    raw["classifier"] |= {"arch": "vgg16_bn", "weights": "none", "width": 16, "crop": 16, "pooling": "gap"}
-    raw["cam"] |= {"scales": [1.0], "flips": False}
-    raw["single_stage"] |= {"backbone": "resnet38", "weights": "none", "width": 16, "channels": 16, "crop": 32}
+    slim(raw)
+    raw["cam"]["flips"] = False
     for section in ("classifier", "single_stage"):
-        raw[section]["optimiser"] |= SLIM
+        raw[section]["optimiser"] |= FEWER
     path.write_text(yaml.safe_dump(raw, sort_keys=False))
 
 
@@ -66,7 +66,7 @@ def run(root: Path, *stages: tuple[str, str]) -> None:
 @pytest.mark.parametrize(("count", "dtype"), [(1, "float32"), (16, "int16")])
 def test_stages_take_one_band_and_sixteen(count: int, dtype: str, workspace: Path) -> None:
     bands, layout = rewrite(workspace, count, dtype), Layout(workspace)
-    slim(workspace)
+    slimmer(workspace)
     run(workspace, *PLAN)
     tile = open_array(layout.tiles / "images", "t1")
     assert isinstance(tile, np.memmap)

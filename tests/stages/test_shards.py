@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.slim import slim
 from typer.testing import CliRunner
 
 from weakseg.cli import app
@@ -28,10 +29,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Pa
     root = make_workspace(tmp_path_factory.mktemp("shards"))
     path = root / "params.yaml"
     raw = yaml.safe_load(path.read_text())
-    raw["classifier"] |= {"arch": "vgg16_bn", "weights": "none", "width": 16, "crop": 16, "pooling": "gap"}
-    raw["classifier"]["optimiser"] |= {"steps": 3, "batch": 4, "report_every": 2}
-    raw["cam"] |= {"scales": [1.0], "flips": True}
-    raw["fused"] |= {"weights": [0.0, 1.0]}
+    slim(raw)
     raw["boxes"] |= {"classes": ["building", "car"]}
     path.write_text(yaml.safe_dump(raw, sort_keys=False))
     shutil.copy(Path(__file__).parents[2] / "dvc.yaml", root)

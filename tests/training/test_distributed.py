@@ -23,6 +23,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from tests.slim import slim
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -161,13 +162,10 @@ def prepare(root: Path, make: Callable[[Path], Path], change: Callable[[dict[str
     return root
 
 
-def slim(raw: dict[str, Any]) -> None:
+def slimmer(raw: dict[str, Any]) -> None:
     """Networks of a second's training."""
-    raw["classifier"] |= {"arch": "vgg16_bn", "weights": "none", "width": 16, "crop": 16}
-    raw["irnet"] |= {"weights": "none", "crop": 64, "walk_steps": [2, 4], "anchors": [1.0], "label_score": 0.1}
-    raw["irnet"] |= {"label_margin": 0.0}
-    raw["single_stage"] |= {"backbone": "resnet38", "weights": "none", "width": 16, "channels": 16, "crop": 32}
-    raw["fused"] |= {"weights": [0.0, 1.0]}
+    slim(raw)
+    raw["irnet"]["walk_steps"] = [2, 4]
     for section in ("classifier", "irnet", "single_stage"):
         raw[section]["optimiser"] |= {"steps": 2, "batch": 4, "report_every": 2}
 
@@ -201,7 +199,7 @@ def two(
     for number, area in enumerate(("p1", "p2")):  # a label for every pixel
         mask = paint(number)[1]
         np.save(exact / "out" / "tiles" / "labels" / f"{area}.npy", np.where(mask == 255, 0, mask).astype(np.uint8))
-    tiny = prepare(folder / "one" / "tiny", make_workspace, slim)
+    tiny = prepare(folder / "one" / "tiny", make_workspace, slimmer)
     draw_scores(tiny, ("teacher", "irnet", "single_stage"))
     for root in (tiny, exact):
         shutil.copytree(root, folder / root.name)
@@ -218,7 +216,7 @@ def all_stages(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callabl
     """The same with every stage that runs on several ranks, each with inputs that one process made."""
     folder = tmp_path_factory.mktemp("all_stages")
     (folder / "one").mkdir()
-    tiny = prepare(folder / "one" / "tiny", make_workspace, slim)
+    tiny = prepare(folder / "one" / "tiny", make_workspace, slimmer)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WEAKSEG_CRF_WORKERS", "1")  # a pool's processes import all of this once more
         for words in ("classifier", "cam", "crf", "irnet", "single_stage", "segment pixel", *PER_TILE[2:]):
