@@ -146,7 +146,7 @@ MAKERS = {"segment@joint", "segment@untagged"}  # of masks, while they train
 SELF_TAUGHT = {"segment@consistency"} | MAKERS
 READERS: dict[str, set[str]] = {  # by the longest prefix of a value's path
     **{name: {name} & set(STAGES) for name in Params.model_fields},  # a stage has its section; DVC and commands others
-    "tiles.scale": {"tiles"} | SEGMENT,  # a model file says for which resolution it is
+    "tiles.scale": {"tiles"} | SEGMENT | EVALUATE,  # a model file says for which resolution it is
     "tiles.tag_size": {"tiles", "teacher"} | SELF_TAUGHT | CHOICE,
     **{f"classifier.{key}": {"classifier", "cam"} for key in ("context", "crop", "optimiser.batch")},
     "crf": {"crf", "irnet"},  # irnet: its published labels beside a background

@@ -17,6 +17,7 @@ from weakseg.cli import app
 from weakseg.core.classes import ISPRS
 from weakseg.core.errors import StageError
 from weakseg.core.layout import Layout
+from weakseg.data.store import save_areas
 from weakseg.evaluation.metrics import scores_of
 from weakseg.evaluation.reports import EvaluationReport
 from weakseg.inference.precision import Held
@@ -87,6 +88,7 @@ def test_promotion_refusal_and_rollback_as_typed_over_http(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
     (workspace / "out" / "tiles").mkdir(parents=True)
     ISPRS.save(workspace / "out" / "tiles" / "classes.yaml")
+    save_areas(workspace / "out" / "tiles", [])
     context = open_context(workspace)
     network = segmenter_of(context.params.segment.network, len(ISPRS))
     save_segmenter(context.layout.checkpoints("pixel") / "seed0.pt", network, context)
@@ -156,6 +158,7 @@ def test_a_model_with_a_card_of_before_says_so(
     (workspace / "params.yaml").write_text(yaml.safe_dump(params))
     (workspace / "out" / "tiles").mkdir(parents=True)
     ISPRS.save(workspace / "out" / "tiles" / "classes.yaml")
+    save_areas(workspace / "out" / "tiles", [])
     context = open_context(workspace)
     network = segmenter_of(context.params.segment.network, len(ISPRS))
     save_segmenter(context.layout.checkpoints("pixel") / "seed0.pt", network, context)

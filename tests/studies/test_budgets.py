@@ -132,7 +132,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[
     edit(root, label_cost={"budgets": BUDGETS})
     result = CliRunner().invoke(app, ["--root", str(root), "label-cost", "--steps", "2"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    (root / "said.txt").write_text(result.output)
+    (root / "said.txt").write_text(result.stdout)
     return Layout(root)
 
 
