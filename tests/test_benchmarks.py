@@ -51,7 +51,9 @@ def test_a_benchmark_that_fails_is_told(
     monkeypatch.setattr(sys, "argv", ["run_all.py"])
     assert runner.main() == 1
     said = capsys.readouterr().out
-    assert re.search(r"done: good \d+ s\nFAILED: bad \d+ s\nno demo here: python benchmarks/gone\.py", said)
+    assert re.search(
+        r"done: good \d+ s \(CPU \d+\)\nFAILED: bad \d+ s \(CPU \d+\)\nno demo here: python benchmarks/gone\.py", said
+    )
     monkeypatch.setattr(sys, "argv", ["run_all.py", "--minutes", "0", "--only", "good"])
     assert runner.main() == 0
     assert "no time left: python benchmarks/good.py" in capsys.readouterr().out
