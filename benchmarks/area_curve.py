@@ -5,7 +5,7 @@
 Areas are 32 px wide, so that what a stage does once per area, and what it should not (reading a table, or a list of all
 areas), is most of the time. Stages run in the order of the pipeline up to the last one of ``--stages``. A figure is the
 slope between two counts, (t2 - t1) / (n2 - n1): what is done once per stage is in none. The rasters of all areas are
-links to ten, the networks are slim and hardly trained.
+links to ten of each split, the networks are slim and hardly trained.
 """
 
 from __future__ import annotations
@@ -43,16 +43,20 @@ def make_workspace(root: Path, areas: int) -> None:
     """``areas`` of N2, two of N1 and a tenth as many of validation."""
     names = {"pixel": ["p0", "p1"], "tags": [f"t{number}" for number in range(areas)]}
     names["validation"] = [f"v{number}" for number in range(max(1, areas // 10))]
-    for kind in range(KINDS):
-        rng = np.random.default_rng(kind)
+    kinds = [
+        (split, kind) for split in names for kind in range(KINDS)
+    ]  # of each its own: validation is never trained on
+    for seed, (split, number) in enumerate(kinds):
+        rng = np.random.default_rng(seed)
         mask = np.kron(rng.integers(0, 5, (SIDE // 8, SIDE // 8)), np.ones((8, 8))).astype(np.uint8)
         image = 40 * mask[..., None] + rng.integers(0, 40, (SIDE, SIDE, 3))
-        write_raster(root / "kinds" / f"image{kind}.tif", image.astype(np.uint8))
-        write_raster(root / "kinds" / f"label{kind}.tif", ISPRS.to_colours(mask))
+        write_raster(root / "kinds" / f"images-{split}{number}.tif", image.astype(np.uint8))
+        write_raster(root / "kinds" / f"labels-{split}{number}.tif", ISPRS.to_colours(mask))
     for folder in ("images", "labels"):
         (root / "data" / folder).mkdir(parents=True)
-        for number, name in enumerate(name for each in names.values() for name in each):
-            os.link(root / "kinds" / f"{folder[:-1]}{number % KINDS}.tif", root / "data" / folder / f"{name}.tif")
+        places = [(f"{split}{number % KINDS}", name) for split in names for number, name in enumerate(names[split])]
+        for kind, name in places:
+            os.link(root / "kinds" / f"{folder}-{kind}.tif", root / "data" / folder / f"{name}.tif")
     ISPRS.save(root / "data" / "classes.yaml")
     raw = yaml.safe_load(DEMO.read_text())
     raw["tiles"] |= {"areas": names, "tag_source": "masks", "tag_size": 16, "holdout": 0.5}
