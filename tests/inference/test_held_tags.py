@@ -10,9 +10,12 @@ import rasterio
 from tests.generators.plain_rasters import save_raster
 from tests.inference.test_predict import UTM, model_file, picture, predictor, read, widening
 
+from weakseg.cli.models import say_tag_errors
 from weakseg.core.classes import ISPRS
+from weakseg.core.config import load_yaml, save_yaml
 from weakseg.core.errors import DataError, ParamsError
-from weakseg.inference.held_tags import HeldTags, TagTable, find_images
+from weakseg.core.layout import Layout
+from weakseg.inference.held_tags import HeldTags, TagTable, locate_table
 from weakseg.inference.options import Options
 from weakseg.inference.predict import predict_mosaic, predict_rasters
 from weakseg.inference.run import predict_layers, run_predictor
@@ -46,7 +49,7 @@ def images(tmp_path: Path) -> Path:
 
 
 def table_of(images: Path) -> TagTable:
-    return find_images(images.parent / "tags" / "tags.csv", "anywhere")
+    return locate_table(images.parent / "tags" / "tags.csv", "anywhere")
 
 
 def test_held_maps_by_hand() -> None:
@@ -145,9 +148,38 @@ def test_a_folder_is_checked_before_its_first_map_is_made(images: Path, tmp_path
         predict_mosaic(model, str(images), tmp_path / "all.tif", machine=CPU, options=options)
 
 
+def test_another_image_of_the_same_name_and_size_is_refused(images: Path, tmp_path: Path) -> None:
+    """By its place, or by its pixels where one of them has none; a copy of the image is the image."""
+    tags = table_of(images)
+    copy = tmp_path / "copy" / "scene.tif"
+    copy.parent.mkdir()
+    for placed in (UTM, {}):
+        save_raster(copy, picture(180, 200), **placed)
+        assert len(tags.of(inspect_source(copy, None), ISPRS).windows) == 4
+    moved = {"crs": UTM["crs"], "transform": UTM["transform"] @ rasterio.Affine.translation(200, 0)}
+    save_raster(copy, picture(180, 200), **moved)
+    with pytest.raises(DataError, match=r"copy/scene.tif: lies elsewhere than .*images/scene.tif of the same name"):
+        tags.of(inspect_source(copy, None), ISPRS)
+    save_raster(copy, picture(180, 200)[:, ::-1])
+    with pytest.raises(DataError, match=r"copy/scene.tif: shows other pixels than .*images/scene.tif of the same name"):
+        tags.of(inspect_source(copy, None), ISPRS)
+
+
+def test_stated_errors_of_tags_are_said(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tags = Layout(workspace).tags_csv
+    say_tag_errors(workspace, tags)
+    assert capsys.readouterr().err == ""
+    params = load_yaml(workspace / "params.yaml")
+    save_yaml(workspace / "params.yaml", params | {"tags": params["tags"] | {"missing_rate": 0.3}})
+    say_tag_errors(workspace, tags.with_name("others.csv"))
+    assert capsys.readouterr().err == ""
+    say_tag_errors(workspace, tags)
+    assert "tags of which 30% are missing and 0% wrong: --tags takes them for right" in capsys.readouterr().err
+
+
 def test_images_stand_beside_the_table_or_are_those_that_are_predicted(images: Path, tmp_path: Path) -> None:
     assert table_of(images).images == images
     loose = tmp_path / "loose.csv"
     loose.write_text((images.parent / "tags" / "tags.csv").read_text())
-    assert find_images(loose, str(images)).images == images
-    assert find_images(loose, str(images / "scene.tif")).images == images
+    assert locate_table(loose, str(images)).images == images
+    assert locate_table(loose, str(images / "scene.tif")).images == images

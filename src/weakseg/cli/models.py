@@ -61,6 +61,23 @@ def rollback(
     typer.echo(f"{outcome.alias} is version {outcome.version} again, was {outcome.previous}")
 
 
+def say_tag_errors(root: Path, tags: Path) -> None:
+    """Say where the workspace of a tag table states that its tags have errors, which maps take for right."""
+    from weakseg.core.layout import Layout
+    from weakseg.core.params import load_params
+
+    layout = Layout(root)
+    if tags.resolve() != layout.tags_csv.resolve() or not layout.params.is_file():
+        return
+    rates = load_params(layout.params).tags
+    if rates.missing_rate or rates.wrong_rate:
+        typer.echo(
+            f"params.yaml states tags of which {rates.missing_rate:.0%} are missing and {rates.wrong_rate:.0%} wrong: "
+            "--tags takes them for right, and classes that are missing vanish from their crops",
+            err=True,
+        )
+
+
 def how_it_ran(engine: Choice | None) -> str:
     """The engine of a map for a line of the log, with the comparison on which it was chosen."""
     if engine is None:
@@ -132,7 +149,7 @@ def predict(
 ) -> None:
     """Predict land-cover maps of whole rasters, window by window."""
     from weakseg.inference.allocation import keep_buffers
-    from weakseg.inference.held_tags import find_images
+    from weakseg.inference.held_tags import locate_table
     from weakseg.inference.options import Options
     from weakseg.inference.predict import predict_mosaic, predict_rasters
     from weakseg.inference.rasters import parse_reading
@@ -161,8 +178,10 @@ def predict(
         margin,
         applicability,
         max_unlike,
-        find_images(tags, where) if tags else None,
+        tags=locate_table(tags, where) if tags else None,
     )
+    if tags:
+        say_tag_errors(context.obj, tags)
     views = DIHEDRAL if all_views else PLAIN
     reading = parse_reading(bands, stretch, heights, terrain, ground, gsd, skip_unread)
     keep_buffers()

@@ -29,6 +29,9 @@ def held_blocks(tiles: Path) -> dict[str, Mask]:
     return {area: truth for area, truth in truths.items() if (truth != IGNORE).any()}
 
 
+N1: Final = "n1"  # entry of a model file: :func:`digest_of_n1` of the tiles it was trained on
+
+
 def digest_of_n1(tiles: Path) -> str:
     """Hex digest of the N1 areas that a network is trained and measured on: their names, images and hold-out blocks."""
     files = [tiles / folder / f"{area}.npy" for area in list_areas(tiles, "pixel") for folder in ("images", "holdout")]

@@ -11,12 +11,11 @@ from typing import Final
 from weakseg.core.bands import load_bands
 from weakseg.core.classes import load_classes
 from weakseg.core.errors import DataError
-from weakseg.evaluation.holdout import digest_of_n1
+from weakseg.evaluation.holdout import N1, digest_of_n1
 from weakseg.raster.gsd import GSD_TOLERANCE, load_gsd
 from weakseg.training.checkpoints import load_checkpoint
 from weakseg.training.segmenter import load_segmenter
 
-N1: Final = "n1"  # entry of a model file: ``holdout.digest_of_n1`` of the tiles it was trained on
 _SAME: Final = 1 + GSD_TOLERANCE  # of ground sampling distances
 _CURE: Final = "measure it in the workspace that trained it (--root)"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +18,15 @@ import numpy.typing as npt
 from weakseg.core.area_names import area_name
 from weakseg.core.classes import ClassScheme
 from weakseg.core.errors import DataError
+from weakseg.data.importing.alignment import TOLERANCE, shift_of
 from weakseg.inference.mapper import Maps
-from weakseg.labels.tag_table import raster_sizes, read_tags
+from weakseg.labels.tag_table import RASTERS, raster_sizes, read_tags
 from weakseg.labels.tags import TagWindow, tag_arrays
+from weakseg.raster.header import opened, read_info
 from weakseg.raster.stream import Source
 
-_Rows = tuple[dict[str, tuple[int, int]], dict[str, list[TagWindow]]]
+_Rows = tuple[dict[str, Path], dict[str, tuple[int, int]], dict[str, list[TagWindow]]]
+_LOOK: Final = 256  # px of the sides of what is compared
 
 
 @dataclass(frozen=True)
@@ -74,11 +78,12 @@ class TagTable:
         """The crops of one raster; none where it has no row.
 
         Raises:
-            DataError: a table that cannot be read; a raster that is none of its images, or of another size.
+            DataError: a table that cannot be read; a raster that is none of its images: of another name, size or place,
+                or with other pixels where one has no place.
         """
         if scheme not in self._read:
             self._read[scheme] = _read_rows(self.path, self.images, scheme)
-        sizes, rows = self._read[scheme]
+        files, sizes, rows = self._read[scheme]
         stem = source.path.stem
         area = next((name for name in (stem, area_name(stem)) if name in sizes), None)
         if area is None:
@@ -93,21 +98,47 @@ class TagTable:
                 expected=f"{'x'.join(map(str, sizes[area]))} as in {self.images}, whose pixels {self.path} counts",
                 cure="predict that image",
             )
+        _check_same(source, files[area])
         mine = rows.get(area, [])
         present, known = tag_arrays(mine, scheme)
         return HeldTags(np.array([row.window for row in mine], np.int64).reshape(-1, 4), present | ~known)
 
 
-def find_images(table: Path, where: str) -> TagTable:
+def locate_table(table: Path, where: str) -> TagTable:
     """A tag table with ``images`` beside its folder, as in a workspace, or else with the folder of the rasters."""
     beside, place = table.parent.parent / "images", Path(where)
     return TagTable(table, beside if beside.is_dir() else place if place.is_dir() else place.parent)
 
 
+def _check_same(source: Source, image: Path) -> None:
+    """Refuse (DataError) a raster that shares no more than name and size with an image."""
+    if image.resolve() == source.path.resolve():
+        return
+    own, mine = read_info(image), read_info(source.path)
+    placed = own.transform is not None and mine.transform is not None
+    if shift_of(mine, own) <= TOLERANCE if placed else _same_pixels(source.path, image):
+        return
+    raise DataError(
+        f"{source.path}: {'lies elsewhere than' if placed else 'shows other pixels than'} {image} of the same name",
+        expected=f"one of the images whose pixels the tags count, in {image.parent}",
+        cure="predict that image, or leave --tags out",
+    )
+
+
+def _same_pixels(one: Path, other: Path) -> bool:
+    """Whether two rasters have the same in the middle; those of other bands or types cannot be compared and may."""
+    with opened(one, None) as mine, opened(other, None) as theirs:
+        if (mine.shape, mine.dtypes) != (theirs.shape, theirs.dtypes):
+            return True
+        window = tuple((max(0, side - _LOOK) // 2, min(side, (side + _LOOK) // 2)) for side in mine.shape)
+        return np.array_equal(mine.read(window=window), theirs.read(window=window), equal_nan=True)
+
+
 def _read_rows(path: Path, images: Path, scheme: ClassScheme) -> _Rows:
-    """Sizes of the images, and the rows with a tag, by area."""
+    """The images and their sizes, and the rows with a tag, by area."""
+    files = {file.stem: file for file in images.iterdir() if file.suffix.casefold() in RASTERS}
     sizes, rows = raster_sizes(images), dict[str, list[TagWindow]]()
     for row in read_tags(path, scheme, sizes):
         if row.tagged:
             rows.setdefault(row.area, []).append(row)
-    return sizes, rows
+    return files, sizes, rows

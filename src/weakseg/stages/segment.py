@@ -22,7 +22,7 @@ from weakseg.core.settings import training_settings
 from weakseg.data.areas import Area
 from weakseg.data.crops.area_crops import StepDataset
 from weakseg.data.store import fingerprint, open_array
-from weakseg.evaluation.holdout import digest_of_n1, held_blocks, score_holdout
+from weakseg.evaluation.holdout import N1, digest_of_n1, held_blocks, score_holdout
 from weakseg.inference.scene import PLAIN
 from weakseg.inference.trust import describe_trust
 from weakseg.networks.build import Segmenter
@@ -334,5 +334,5 @@ def save_segmenter(path: Path, model: Segmenter, context: Context, trust: Mappin
     params = context.params
     content = describe_model(params.segment.network.model_dump(mode="json"), context.scheme, model.preprocessing)
     tiles = context.layout.tiles
-    content |= {"scale": params.tiles.scale, "gsd": load_gsd(tiles), "n1": digest_of_n1(tiles)}
+    content |= {"scale": params.tiles.scale, "gsd": load_gsd(tiles), N1: digest_of_n1(tiles)}
     save_checkpoint(path, {**content, **(trust or {}), "weights": model.state_dict()})
