@@ -183,3 +183,6 @@ def test_images_stand_beside_the_table_or_are_those_that_are_predicted(images: P
     loose.write_text((images.parent / "tags" / "tags.csv").read_text())
     assert locate_table(loose, str(images)).images == images
     assert locate_table(loose, str(images / "scene.tif")).images == images
+    several = locate_table(loose, str(tmp_path / "*" / "images" / "scene.tif"))
+    with pytest.raises(DataError, match=r"no folder .*; name the rasters by their folder"):
+        several.of(inspect_source(images / "scene.tif", None), ISPRS)

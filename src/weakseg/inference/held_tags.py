@@ -136,6 +136,12 @@ def _same_pixels(one: Path, other: Path) -> bool:
 
 def _read_rows(path: Path, images: Path, scheme: ClassScheme) -> _Rows:
     """The images and their sizes, and the rows with a tag, by area."""
+    if not images.is_dir():
+        raise DataError(
+            f"no folder {images}",
+            expected=f"the images whose pixels {path} counts, in images beside its folder or with the rasters",
+            cure="name the rasters by their folder",
+        )
     files = {file.stem: file for file in images.iterdir() if file.suffix.casefold() in RASTERS}
     sizes, rows = raster_sizes(images), dict[str, list[TagWindow]]()
     for row in read_tags(path, scheme, sizes):
